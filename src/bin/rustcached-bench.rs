@@ -1,0 +1,3 @@
+//! The `rustcached-bench` load generator.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The command line: what was typed, checked, becomes a `config::Config`.

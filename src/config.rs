@@ -1,0 +1,142 @@
+//! Plain settings: what the command line, once validated, asks for. Built
+//! once, passed down, never changed; what may change at run time lives in
+//! `command::Runtime`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The protocols a listener accepts (`-B`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ProtocolMode {
+    /// Text, meta and binary, told apart by the first byte.
+    #[default]
+    Auto,
+    /// Text and meta only.
+    Ascii,
+    /// Binary only.
+    Binary,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A TCP address; port 0 asks for any free port.
+    Tcp(SocketAddr),
+    /// A unix stream socket with its permission bits (`-s`, `-a`).
+    Unix {
+        /// Path of the socket file.
+        path: PathBuf,
+        /// Permission bits of the socket file.
+        mode: u32,
+    },
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// What it speaks.
+    pub protocol: ProtocolMode,
+    /// An optional listener is passed over when the system lacks its address
+    /// family (the IPv6 wildcard beside the IPv4 one).
+    pub optional: bool,
+}
+
+/// Everything the server (as opposed to the process) needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listening sockets; at least one.
+    pub listeners: Vec<Listener>,
+    /// Worker threads (`-t`).
+    pub threads: usize,
+    /// Most simultaneous client connections (`-c`).
+    pub max_connections: usize,
+    /// Refuse at once above the limit, rather than stop accepting
+    /// (`-o maxconns_fast`, on by default).
+    pub maxconns_fast: bool,
+    /// Length of the listen queue (`-b`).
+    pub backlog: i32,
+    /// Batches a connection may run before others get their turn (`-R`).
+    pub requests_per_event: usize,
+    /// Memory for items, headers, slack and index, in bytes (`-m`).
+    pub max_memory: usize,
+    /// Largest item in bytes (`-I`).
+    pub max_item_size: usize,
+    /// Evict when full; false answers errors instead (`-M`).
+    pub evict: bool,
+    /// Give items CAS values (off with `-C`).
+    pub cas: bool,
+    /// Delimiter of key prefixes for `stats detail` (`-D`).
+    pub prefix_delimiter: u8,
+    /// Collect `stats detail` from the start (`-D` given).
+    pub detail: bool,
+    /// Permit `flush_all` (off with `-F`).
+    pub flush: bool,
+    /// Permit dumps of keys (off with `-X`).
+    pub dump: bool,
+    /// Permit `watch` (off with `-W`).
+    pub watch: bool,
+    /// Permit the `shutdown` command (`-A`).
+    pub shutdown_command: bool,
+    /// Close connections idle for this long (`-o idle_timeout`).
+    pub idle_timeout: Option<Duration>,
+    /// Log level (`-v`, `-vv`, `-vvv` as 1, 2, 3).
+    pub verbosity: u32,
+    /// Power of two of the initial index size (`-o hashpower`).
+    pub hashpower: u32,
+    /// `-n`: smallest space for key, value and flags; only reported.
+    pub chunk_size: usize,
+    /// `-f`: growth factor; only reported.
+    pub growth_factor: f64,
+    /// File that receives the bound ports (`MEMCACHED_PORT_FILENAME`).
+    pub port_file: Option<PathBuf>,
+}
+
+impl Default for Config {
+    /// memcached's defaults, listening nowhere.
+    fn default() -> Self {
+        Self {
+            listeners: Vec::new(),
+            threads: 4,
+            max_connections: 1024,
+            maxconns_fast: true,
+            backlog: 1024,
+            requests_per_event: 20,
+            max_memory: 64 * 1024 * 1024,
+            max_item_size: 1024 * 1024,
+            evict: true,
+            cas: true,
+            prefix_delimiter: b':',
+            detail: false,
+            flush: true,
+            dump: true,
+            watch: true,
+            shutdown_command: false,
+            idle_timeout: None,
+            verbosity: 0,
+            hashpower: 16,
+            chunk_size: 48,
+            growth_factor: 1.25,
+            port_file: None,
+        }
+    }
+}
+
+/// What the process does before and around the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Detach from the terminal (`-d`).
+    pub daemonize: bool,
+    /// User to become when started as root (`-u`).
+    pub user: Option<String>,
+    /// File that receives the process id (`-P`).
+    pub pid_file: Option<PathBuf>,
+    /// Lock all memory (`-k`).
+    pub lock_memory: bool,
+    /// Raise the core file limit (`-r`).
+    pub core_dumps: bool,
+    /// Options that were accepted and mean nothing here; told at `-v`.
+    pub notices: Vec<String>,
+}

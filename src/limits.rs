@@ -1,0 +1,58 @@
+//! Named limits. Everything a client or an operator can make larger has one,
+//! and relations between them are asserted at compile time.
+
+/// Longest key in bytes (memcached's `KEY_MAX_LENGTH`).
+pub const KEY_MAX_BYTES: usize = 250;
+
+/// Longest command line in bytes that may be buffered before its newline
+/// arrives. A longer one closes the connection, unless it is a `get` or
+/// `gets`, whose keys are then handled as they come.
+pub const LINE_MAX_BYTES: usize = 2048;
+
+/// Most tokens of a meta command, its name and key included
+/// (memcached's `MFLAG_MAX_OPT_LENGTH`).
+pub const META_TOKENS_MAX: usize = 20;
+
+/// Longest opaque token of a meta command in bytes, its `O` included
+/// (memcached's `MFLAG_MAX_OPAQUE_LENGTH`).
+pub const OPAQUE_MAX_BYTES: usize = 32;
+
+/// Commands or keys that are parsed, hashed and prefetched together.
+pub const BATCH_MAX: usize = 32;
+
+/// Sockets whose input may belong to one batch.
+pub const BATCH_SOCKETS_MAX: usize = 16;
+
+/// Size in bytes of one read buffer of a worker.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Values of at least this many bytes are sent from the item itself; smaller
+/// ones are copied into the output.
+pub const SEND_BY_REFERENCE_BYTES: usize = 16 * 1024;
+
+/// Output in bytes after which a batch is sent before the next command runs.
+pub const OUTPUT_FLUSH_BYTES: usize = 256 * 1024;
+
+/// Smallest and largest permitted `-I`, in bytes.
+pub const ITEM_SIZE_MIN_BYTES: usize = 1024;
+/// See [`ITEM_SIZE_MIN_BYTES`].
+pub const ITEM_SIZE_MAX_BYTES: usize = 1024 * 1024 * 1024;
+
+/// Most worker threads (`-t`).
+pub const THREADS_MAX: usize = 256;
+
+/// Smallest memory limit that `cache_memlimit` accepts, in MiB.
+pub const MEMLIMIT_MIN_MIB: u32 = 8;
+
+/// Relative expiry times may be at most this many seconds; larger numbers are
+/// Unix times (memcached's `REALTIME_MAXDELTA`, 30 days).
+pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
+
+/// Highest level that `verbosity` sets.
+pub const VERBOSITY_MAX: u32 = 2;
+
+const _: () = assert!(LINE_MAX_BYTES < READ_BUFFER_BYTES);
+const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);
+const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
+const _: () = assert!(ITEM_SIZE_MAX_BYTES < u32::MAX as usize);
+const _: () = assert!(SEND_BY_REFERENCE_BYTES < OUTPUT_FLUSH_BYTES);

@@ -1,0 +1,3 @@
+//! The `rustcached` server.
+
+fn main() {}
