@@ -5,10 +5,17 @@ mod process;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::thread;
 
 use process::{PidFile, ProcessError};
 use rustcached::cli::{self, Invocation};
 use rustcached::config::{Config, Process};
+use rustcached::server::{Server, StopRequest};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+/// What memcached exits with when it cannot listen (`EX_OSERR`).
+const EX_OSERR: u8 = 71;
 
 fn main() -> ExitCode {
     let env = |name: &str| std::env::var_os(name);
@@ -19,7 +26,7 @@ fn main() -> ExitCode {
         }
         Ok(Invocation::Run(settings)) => {
             let (config, process) = *settings;
-            match run(&config, &process) {
+            match run(config, &process) {
                 Ok(code) => code,
                 Err(error) => fail(&error, error.exit_code()),
             }
@@ -29,15 +36,53 @@ fn main() -> ExitCode {
 }
 
 /// Serves until told to stop.
-fn run(config: &Config, process: &Process) -> Result<ExitCode, ProcessError> {
+fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     if config.verbosity > 0 {
         for notice in &process.notices {
             eprintln!("{notice}");
         }
     }
-    process::prepare(process, config)?;
+    process::prepare(process, &config)?;
     let _pid_file = process.pid_file.as_deref().and_then(pid_file);
+    let server = match Server::start(config) {
+        Ok(server) => server,
+        Err(error) => return Ok(fail(&error, EX_OSERR)),
+    };
+    if let Err(error) = watch_signals(&server) {
+        eprintln!("failed to handle signals: {error}");
+        return Ok(ExitCode::FAILURE);
+    }
+    println!("{}", greeting(&server));
+    server.wait_for_stop_request();
+    server.stop();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Turns signals into requests to stop. HUP is taken, so that it never
+/// kills; there is nothing to reload yet.
+fn watch_signals(server: &Server) -> io::Result<()> {
+    let stopper = server.stopper();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP])?;
+    let watch = move || {
+        for signal in signals.forever() {
+            if signal != SIGHUP {
+                let graceful = signal == SIGUSR1;
+                // A full channel means that stopping is under way.
+                let _ = stopper.try_send(StopRequest { graceful });
+            }
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(watch)?;
+    Ok(())
+}
+
+/// Says where the server listens.
+fn greeting(server: &Server) -> String {
+    let tcp = server.tcp_addrs().iter().map(ToString::to_string);
+    let unix = server.unix_paths().iter();
+    let unix = unix.map(|path| path.display().to_string());
+    let places: Vec<String> = tcp.chain(unix).collect();
+    format!("rustcached is listening on {}", places.join(", "))
 }
 
 /// A pid file that cannot be written is no reason not to serve.

@@ -102,6 +102,18 @@ impl Entry<'_> {
         }
     }
 
+    /// Puts a copy of the item in its place: its state goes over to it, and
+    /// nothing is counted as stored.
+    pub fn put_copy(&mut self, copy: NewItem) {
+        let Some(item) = self.item() else {
+            return self.put(copy, 0);
+        };
+        let cas = item.cas();
+        copy.item().take_state(item);
+        self.put(copy, cas);
+        self.local.counters.total_items.sub(1);
+    }
+
     /// Removes the item, if there is one.
     pub fn remove(&mut self) {
         let Some(bucket) = self.bucket.take() else {

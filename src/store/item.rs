@@ -92,12 +92,14 @@ pub struct ItemSpec<'a> {
     pub value_len: usize,
     /// Whether the key came in base64.
     pub key_binary: bool,
+    /// Make room for an expiry time even if there is none yet.
+    pub expiry_room: bool,
 }
 
 impl ItemSpec<'_> {
     fn bits(&self) -> u8 {
         let mut bits = 0;
-        if self.expiry != Expiry::NEVER {
+        if self.expiry_room || self.expiry != Expiry::NEVER {
             bits |= HAS_EXPIRY;
         }
         if self.flags != 0 {
@@ -387,6 +389,14 @@ impl<'a> Item<'a> {
         bits.store((self.bits() | set) & !clear, Ordering::Relaxed);
     }
 
+    /// Takes over what has happened to another item of the same key.
+    pub(crate) fn take_state(self, other: Self) {
+        let happened = other.bits() & (FETCHED | STALE | TOKEN_SENT);
+        self.set_bits(happened, 0);
+        let accessed = &self.header().accessed;
+        accessed.store(other.accessed(), Ordering::Relaxed);
+    }
+
     pub(crate) fn set_cas(self, cas: u64) {
         self.header().cas.store(cas, Ordering::Relaxed);
     }
@@ -426,6 +436,16 @@ impl<'a> Item<'a> {
             next,
             held: PhantomData,
         }
+    }
+
+    /// The value without its line end, in pieces.
+    pub fn value_pieces(self) -> impl Iterator<Item = &'a [u8]> + Clone {
+        let mut left = self.value_len();
+        self.pieces().map(move |piece| {
+            let piece = &piece[..piece.len().min(left)];
+            left -= piece.len();
+            piece
+        })
     }
 
     /// The value if it lies in one piece, without its line end.

@@ -80,6 +80,15 @@ pub struct Local {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
+/// Whether a look at an item counts as an access to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It does.
+    Counted,
+    /// It leaves no trace.
+    Peek,
+}
+
 /// Why a key has no item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
@@ -108,6 +117,11 @@ impl Pin {
 }
 
 impl Item<'_> {
+    /// Whether this is the item that `pin` refers to.
+    pub fn is_same(self, pin: &Pin) -> bool {
+        self.chunk() == pin.0
+    }
+
     /// Takes a reference that outlives the lock; `None` if too many are held.
     pub fn pin(self) -> Option<Pin> {
         self.word().pin().then(|| Pin(self.chunk()))
@@ -180,8 +194,8 @@ impl Store {
         }
     }
 
-    /// Shows a key's item to `f`, with its shard locked for reading. `bump`
-    /// makes it an access; `f` sees the item as it was before.
+    /// Shows a key's item to `f`, with its shard locked for reading. `f` says
+    /// whether this is an access; it sees the item as it was before.
     ///
     /// # Errors
     /// Why there is no such item.
@@ -191,8 +205,7 @@ impl Store {
         local: &mut Local,
         key: &Hashed<'_>,
         now: Now,
-        bump: bool,
-        f: impl FnOnce(Item<'_>) -> R,
+        f: impl FnOnce(Item<'_>) -> (Access, R),
     ) -> Result<R, Miss> {
         let shard = self.map.read(key.hash);
         let Some(slot) = shard.find(key) else {
@@ -205,8 +218,8 @@ impl Store {
             self.edit(local, key, now, |_| ());
             return Err(miss);
         }
-        let result = f(item);
-        if bump {
+        let (access, result) = f(item);
+        if access == Access::Counted {
             item.note_access(now.second());
             let stamp = slot.stamp();
             let bumped = self.policy.on_hit(stamp, item.bytes());
@@ -265,6 +278,12 @@ impl Store {
     /// Bytes of pages that hold items.
     pub fn page_bytes(&self) -> usize {
         self.memory.pool().pages_in_use() * classes::PAGE_BYTES
+    }
+
+    /// The size class of an item's first chunk, from 1.
+    pub fn class_of(&self, item: Item<'_>) -> usize {
+        // SAFETY: the item is held, so its page does not change hands.
+        unsafe { memory::class_of(item.chunk()) + 1 }
     }
 
     pub(crate) fn generation(&self) -> u16 {

@@ -1,0 +1,340 @@
+//! `incr`, `decr` and `ma`.
+
+use crate::command::meta::{MetaKey, write_key_and_opaque, write_ttl};
+use crate::command::{Executor, Output, reply};
+use crate::protocol::encode;
+use crate::protocol::meta::MetaRequest;
+use crate::protocol::number::item_value;
+use crate::protocol::request::tokens;
+use crate::store::{Entry, Hashed, Item, ItemSpec, NewItem, Pin};
+use crate::time::{Expiry, Now};
+
+const NON_NUMERIC: &str = "CLIENT_ERROR cannot increment or decrement non-numeric value";
+
+/// What to do with the number.
+#[derive(Clone, Copy)]
+struct Change {
+    delta: u64,
+    decrement: bool,
+    /// The CAS value to compare with; 0 compares nothing.
+    cas: u64,
+    new_cas: Option<u64>,
+    /// New expiry time.
+    ttl: Option<i32>,
+}
+
+/// How counting ended.
+enum Counted {
+    /// The number, and the item's CAS value and expiry times before and now.
+    Done {
+        number: u64,
+        cas: u64,
+        before: Expiry,
+        after: Expiry,
+    },
+    NotFound,
+    NonNumeric,
+    Exists,
+    NoMemory,
+}
+
+/// How one attempt ended under the lock.
+enum Attempt {
+    Ended(Counted),
+    /// The value must be replaced: it grows, or someone is reading it.
+    Replace(Replacement),
+    /// The item has no room for an expiry time.
+    NoRoom(Option<Pin>),
+}
+
+/// What the item that replaces one is made from.
+#[derive(Clone, Copy)]
+struct Replacement {
+    number: u64,
+    flags: u32,
+    expiry: Expiry,
+    key_binary: bool,
+    old_cas: u64,
+}
+
+impl Executor<'_> {
+    pub(super) fn count(
+        &mut self,
+        key: &[u8],
+        delta: u64,
+        decrement: bool,
+        noreply: bool,
+        out: &mut Output,
+    ) {
+        let key = self.store.hashed(key);
+        let change = Change {
+            delta,
+            decrement,
+            cas: 0,
+            new_cas: None,
+            ttl: None,
+        };
+        match self.change(&key, change) {
+            Counted::Done { number, .. } if !noreply => {
+                encode::number(&mut out.bytes, number);
+                out.bytes.extend_from_slice(b"\r\n");
+            }
+            Counted::Done { .. } => {}
+            Counted::NotFound | Counted::Exists => reply(out, noreply, "NOT_FOUND"),
+            Counted::NonNumeric => reply(out, noreply, NON_NUMERIC),
+            Counted::NoMemory => reply(out, noreply, "SERVER_ERROR out of memory"),
+        }
+    }
+
+    pub(super) fn meta_arithmetic(&mut self, meta: &MetaRequest<'_>, out: &mut Output) {
+        let decoded = MetaKey::of(meta);
+        let key = self.store.hashed(decoded.bytes());
+        let flags = &meta.flags;
+        let change = Change {
+            delta: flags.delta.unwrap_or(1),
+            decrement: matches!(flags.mode, b'D' | b'-'),
+            cas: flags.cas.unwrap_or(0),
+            new_cas: flags.new_cas,
+            ttl: flags.ttl,
+        };
+        let counted = match self.change(&key, change) {
+            Counted::NotFound if flags.vivify.is_some() => self.create_number(meta, &key, change),
+            counted => counted,
+        };
+        match counted {
+            Counted::Done {
+                number,
+                cas,
+                before,
+                after,
+            } => {
+                if !flags.quiet {
+                    write_number(meta, key.key, number, cas, (before, after), self.now, out);
+                }
+                return;
+            }
+            Counted::NonNumeric => return encode::line(&mut out.bytes, NON_NUMERIC),
+            Counted::NoMemory => return encode::line(&mut out.bytes, "SERVER_ERROR out of memory"),
+            Counted::NotFound => out.bytes.extend_from_slice(b"NF"),
+            Counted::Exists => out.bytes.extend_from_slice(b"EX"),
+        }
+        write_key_and_opaque(out, meta, key.key);
+        out.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// Counts, replacing the item where it cannot be changed in place.
+    fn change(&mut self, key: &Hashed<'_>, change: Change) -> Counted {
+        let mut made: Option<(NewItem, Replacement)> = None;
+        let counted = loop {
+            let (store, now) = (self.store, self.now);
+            let attempt = store.edit(self.local, key, now, |entry| {
+                let cas = || change.new_cas.unwrap_or_else(|| self.shared.cas(store));
+                change_under_lock(entry, change, &mut made, cas, now)
+            });
+            match attempt {
+                Attempt::Ended(counted) => break counted,
+                Attempt::NoRoom(pin) => {
+                    if !self.make_expiry_room(key, pin) {
+                        break Counted::NoMemory;
+                    }
+                }
+                Attempt::Replace(with) => {
+                    if let Some((stale, _)) = made.take() {
+                        self.store.discard(self.local, stale);
+                    }
+                    match self.make_number(key, with) {
+                        Some(new) => made = Some((new, with)),
+                        None => break Counted::NoMemory,
+                    }
+                }
+            }
+        };
+        if let Some((unused, _)) = made {
+            self.store.discard(self.local, unused);
+        }
+        self.count_change(change, &counted);
+        counted
+    }
+
+    fn count_change(&self, change: Change, counted: &Counted) {
+        let counters = &self.local.counters;
+        let (hits, misses) = if change.decrement {
+            (&counters.decr_hits, &counters.decr_misses)
+        } else {
+            (&counters.incr_hits, &counters.incr_misses)
+        };
+        match counted {
+            Counted::Done { .. } => hits.add(1),
+            Counted::NotFound => misses.add(1),
+            _ => {}
+        }
+    }
+
+    fn make_number(&mut self, key: &Hashed<'_>, with: Replacement) -> Option<NewItem> {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(with.number).as_bytes();
+        let spec = ItemSpec {
+            key: key.key,
+            flags: with.flags,
+            expiry: with.expiry,
+            value_len: digits.len(),
+            key_binary: with.key_binary,
+            expiry_room: with.expiry != Expiry::NEVER,
+        };
+        let value = [digits, b"\r\n"].into_iter();
+        self.store
+            .new_filled(self.local, key, &spec, self.now, value)
+            .ok()
+    }
+
+    /// `ma` with `N` on a miss. If someone else creates the item first, it is
+    /// theirs that is counted on.
+    fn create_number(
+        &mut self,
+        meta: &MetaRequest<'_>,
+        key: &Hashed<'_>,
+        change: Change,
+    ) -> Counted {
+        let exptime = meta.flags.ttl.or(meta.flags.vivify).unwrap_or(0);
+        let with = Replacement {
+            number: meta.flags.initial,
+            flags: 0,
+            expiry: Expiry::from_protocol(exptime, self.now),
+            key_binary: meta.base64,
+            old_cas: 0,
+        };
+        let Some(new) = self.make_number(key, with) else {
+            return Counted::NoMemory;
+        };
+        let mut new = Some(new);
+        let (store, now) = (self.store, self.now);
+        let cas = change.new_cas.unwrap_or_else(|| self.shared.cas(store));
+        let created = store.edit(self.local, key, now, |entry| {
+            let vacant = entry.item().is_none();
+            if let Some(new) = new.take_if(|_| vacant) {
+                entry.put(new, cas);
+            }
+            vacant
+        });
+        if let Some(unused) = new {
+            self.store.discard(self.local, unused);
+        }
+        if created {
+            let (before, after) = (Expiry::NEVER, with.expiry);
+            return Counted::Done {
+                number: with.number,
+                cas,
+                before,
+                after,
+            };
+        }
+        self.change(key, change)
+    }
+}
+
+fn change_under_lock(
+    entry: &mut Entry<'_>,
+    change: Change,
+    made: &mut Option<(NewItem, Replacement)>,
+    next_cas: impl Fn() -> u64,
+    now: Now,
+) -> Attempt {
+    let Some(item) = entry.item() else {
+        return Attempt::Ended(Counted::NotFound);
+    };
+    if change.cas != 0 && change.cas != item.cas() {
+        return Attempt::Ended(Counted::Exists);
+    }
+    let Some(value) = numeric_value(item) else {
+        return Attempt::Ended(Counted::NonNumeric);
+    };
+    let number = if change.decrement {
+        value.saturating_sub(change.delta)
+    } else {
+        value.wrapping_add(change.delta)
+    };
+    let before = item.expiry();
+    if let Some(ttl) = change.ttl
+        && !entry.set_expiry(Expiry::from_protocol(ttl, now))
+    {
+        return Attempt::NoRoom(item.pin());
+    }
+    let after = entry.item().map_or(before, Item::expiry);
+    let mut digits = itoa::Buffer::new();
+    let cas;
+    if entry.overwrite(digits.format(number).as_bytes()) {
+        cas = next_cas();
+        entry.set_cas(cas);
+        entry.bump(now);
+    } else {
+        let wanted = Replacement {
+            number,
+            flags: item.flags(),
+            expiry: after,
+            key_binary: item.is_key_binary(),
+            old_cas: item.cas(),
+        };
+        let fits = |made: &mut (NewItem, Replacement)| made.1.replaces_the_same(&wanted);
+        let Some((new, _)) = made.take_if(fits) else {
+            return Attempt::Replace(wanted);
+        };
+        cas = next_cas();
+        entry.put(new, cas);
+    }
+    Attempt::Ended(Counted::Done {
+        number,
+        cas,
+        before,
+        after,
+    })
+}
+
+impl Replacement {
+    fn replaces_the_same(&self, other: &Self) -> bool {
+        self.number == other.number
+            && self.flags == other.flags
+            && self.expiry == other.expiry
+            && self.key_binary == other.key_binary
+            && self.old_cas == other.old_cas
+    }
+}
+
+fn numeric_value(item: Item<'_>) -> Option<u64> {
+    item_value(item.contiguous_value()?)
+}
+
+/// Appends the answer of `ma`.
+fn write_number(
+    meta: &MetaRequest<'_>,
+    key: &[u8],
+    number: u64,
+    cas: u64,
+    (before, after): (Expiry, Expiry),
+    now: Now,
+    out: &mut Output,
+) {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(number).as_bytes();
+    if meta.flags.value {
+        out.bytes.extend_from_slice(b"VA ");
+        encode::number(&mut out.bytes, digits.len() as u64);
+    } else {
+        out.bytes.extend_from_slice(b"HD");
+    }
+    let mut expiry = before;
+    for token in tokens(meta.tokens) {
+        match token[0] {
+            b'c' => encode::meta_number(&mut out.bytes, b'c', cas),
+            b't' => write_ttl(out, expiry, now),
+            b'T' | b'N' => expiry = after,
+            b'O' => encode::meta_token(&mut out.bytes, token),
+            b'k' => encode::meta_key(&mut out.bytes, key, meta.base64),
+            _ => {}
+        }
+    }
+    out.bytes.extend_from_slice(b"\r\n");
+    if meta.flags.value {
+        out.bytes.extend_from_slice(digits);
+        out.bytes.extend_from_slice(b"\r\n");
+    }
+}

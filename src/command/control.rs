@@ -1,0 +1,117 @@
+//! Commands for operators: flushing, verbosity, limits, stopping.
+
+use crate::command::{After, Executor, Output, reply};
+use crate::limits::{MEMLIMIT_MIN_MIB, VERBOSITY_MAX};
+use crate::protocol::encode;
+use crate::protocol::request::{ControlVerb, Request, ShutdownMode, tokens};
+use crate::sync::Ordering;
+use crate::time::Expiry;
+
+/// What `VERSION` answers. Clients parse three numbers out of it and decide
+/// by them which commands to use.
+pub(super) const VERSION: &str = "1.6.45-rustcached";
+
+impl Executor<'_> {
+    pub(super) fn control(&mut self, request: &Request<'_>, out: &mut Output) -> After {
+        match request {
+            Request::FlushAll { delay, noreply } => self.flush_all(*delay, *noreply, out),
+            Request::Version => {
+                out.bytes.extend_from_slice(b"VERSION ");
+                encode::line(&mut out.bytes, VERSION);
+            }
+            Request::Verbosity { level, noreply } => {
+                let level = (*level).min(VERBOSITY_MAX);
+                let verbosity = &self.shared.runtime.verbosity;
+                verbosity.store(level, Ordering::Relaxed);
+                reply(out, *noreply, "OK");
+            }
+            Request::Quit => return After::Close,
+            Request::Shutdown { mode, noreply } => return self.shutdown(*mode, *noreply, out),
+            Request::MemoryLimit { mebibytes, noreply } => {
+                let answer = self.set_memory_limit(*mebibytes);
+                reply(out, *noreply, answer);
+            }
+            Request::Stats { arguments } => self.stats(arguments, out),
+            Request::Control {
+                verb,
+                arguments,
+                noreply,
+            } => {
+                let answer = self.unsupported(*verb, arguments);
+                reply(out, *noreply, answer);
+            }
+            _ => debug_assert!(false, "executed before it comes here"),
+        }
+        After::Continue
+    }
+
+    fn flush_all(&mut self, delay: i32, noreply: bool, out: &mut Output) {
+        self.local.counters.cmd_flush.add(1);
+        if !self.shared.config.flush {
+            return reply(out, noreply, "CLIENT_ERROR flush_all not allowed");
+        }
+        let at = match Expiry::from_protocol(delay, self.now) {
+            Expiry::NEVER | Expiry::OVER => 0,
+            Expiry(second) => second,
+        };
+        if at == 0 {
+            self.store.flush_all(self.local);
+        }
+        // The last command counts: a flush at once calls off a later one.
+        self.shared.runtime.flush_at.store(at, Ordering::Relaxed);
+        reply(out, noreply, "OK");
+    }
+
+    /// Carries out a delayed `flush_all` whose time has come.
+    pub fn flush_if_due(&mut self) {
+        if self.shared.take_due_flush(self.now) {
+            self.store.flush_all(self.local);
+        }
+    }
+
+    fn shutdown(&mut self, mode: ShutdownMode, noreply: bool, out: &mut Output) -> After {
+        if !self.shared.config.shutdown_command {
+            reply(out, noreply, "ERROR: shutdown not enabled");
+            return After::Continue;
+        }
+        match mode {
+            ShutdownMode::Now => After::Shutdown { graceful: false },
+            ShutdownMode::Graceful => After::Shutdown { graceful: true },
+            ShutdownMode::Unknown => {
+                reply(out, noreply, "CLIENT_ERROR invalid shutdown mode");
+                After::Continue
+            }
+        }
+    }
+
+    fn set_memory_limit(&mut self, mebibytes: Option<u32>) -> &'static str {
+        const MEBIBYTES_MAX: u32 = 1_000_000_000;
+        match mebibytes {
+            None => "ERROR",
+            Some(..MEMLIMIT_MIN_MIB) => "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m",
+            Some(mebibytes) if mebibytes > MEBIBYTES_MAX => {
+                "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes"
+            }
+            Some(mebibytes) => {
+                self.store
+                    .set_memory_limit(mebibytes as usize * 1024 * 1024);
+                "OK"
+            }
+        }
+    }
+
+    /// Commands that have no effect here yet, answered so that a script that
+    /// sends them can tell.
+    fn unsupported(&self, verb: ControlVerb, arguments: &[u8]) -> &'static str {
+        let bare = tokens(arguments).next().is_none();
+        match verb {
+            ControlVerb::Watch if !self.shared.config.watch => {
+                "CLIENT_ERROR watch commands not allowed"
+            }
+            ControlVerb::Watch => "WATCHER_FAILED failed to add log watcher",
+            ControlVerb::LruCrawler if !bare => "CLIENT_ERROR lru crawler disabled",
+            ControlVerb::Slabs if !bare => "CLIENT_ERROR slab reassignment disabled",
+            ControlVerb::Lru | ControlVerb::LruCrawler | ControlVerb::Slabs => "ERROR",
+        }
+    }
+}

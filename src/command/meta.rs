@@ -1,0 +1,317 @@
+//! `mg` and `me`, and what the meta commands' answers have in common.
+
+use crate::command::{Executor, Output};
+use crate::limits::KEY_MAX_BYTES;
+use crate::protocol::encode;
+use crate::protocol::meta::{MetaRequest, decode_key, encode_key};
+use crate::protocol::request::tokens;
+use crate::store::{Access, Entry, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
+use crate::time::{Expiry, Now};
+
+/// The key a meta command means, decoded if it came in base64.
+pub(super) enum MetaKey<'a> {
+    Plain(&'a [u8]),
+    Decoded([u8; KEY_MAX_BYTES], usize),
+}
+
+impl<'a> MetaKey<'a> {
+    pub(super) fn of(meta: &MetaRequest<'a>) -> Self {
+        Self::new(meta.key, meta.base64)
+    }
+
+    fn new(key: &'a [u8], base64: bool) -> Self {
+        if !base64 {
+            return Self::Plain(key);
+        }
+        let mut buffer = [0; KEY_MAX_BYTES];
+        let len = decode_key(key, &mut buffer).map_or(0, <[u8]>::len);
+        Self::Decoded(buffer, len)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(key) => key,
+            Self::Decoded(buffer, len) => &buffer[..*len],
+        }
+    }
+}
+
+/// Appends the tokens that are returned on any outcome, in the order in
+/// which they were sent.
+pub(super) fn write_key_and_opaque(out: &mut Output, meta: &MetaRequest<'_>, key: &[u8]) {
+    for token in tokens(meta.tokens) {
+        match token.first() {
+            Some(b'O') => encode::meta_token(&mut out.bytes, token),
+            Some(b'k') => encode::meta_key(&mut out.bytes, key, meta.base64),
+            _ => {}
+        }
+    }
+}
+
+/// Appends ` t<seconds left>`, -1 for an item that never expires.
+pub(super) fn write_ttl(out: &mut Output, expiry: Expiry, now: Now) {
+    match now.left(expiry) {
+        Some(left) => encode::meta_number(&mut out.bytes, b't', u64::from(left)),
+        None => out.bytes.extend_from_slice(b" t-1"),
+    }
+}
+
+/// How `mg` ended under the write lock.
+enum Got {
+    Hit,
+    Missed(Miss),
+    /// `N` was given and there is no item yet.
+    Wanted,
+    /// The item has no room for an expiry time.
+    NoRoom(Option<Pin>),
+}
+
+impl Executor<'_> {
+    #[inline]
+    pub(super) fn meta_get(&mut self, meta: &MetaRequest<'_>, hash: Option<u64>, out: &mut Output) {
+        let decoded = MetaKey::of(meta);
+        let key = match hash {
+            Some(hash) => Hashed {
+                key: meta.key,
+                hash,
+            },
+            None => self.store.hashed(decoded.bytes()),
+        };
+        let flags = &meta.flags;
+        let changes = flags.vivify.is_some() || flags.ttl.is_some() || flags.recache.is_some();
+        let found = if changes {
+            self.get_changing(meta, &key, out)
+        } else {
+            self.get_reading(meta, &key, out)
+        };
+        if flags.ttl.is_some() {
+            self.count_touch(found.is_ok());
+        } else {
+            self.count_get(found);
+        }
+        if found.is_err() && !flags.quiet {
+            out.bytes.extend_from_slice(b"EN");
+            write_key_and_opaque(out, meta, key.key);
+            out.bytes.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// `mg` that leaves the item as it is, unless it is stale and this
+    /// client wins it.
+    #[inline]
+    fn get_reading(
+        &mut self,
+        meta: &MetaRequest<'_>,
+        key: &Hashed<'_>,
+        out: &mut Output,
+    ) -> Result<(), Miss> {
+        let now = self.now;
+        let access = if meta.flags.no_bump {
+            Access::Peek
+        } else {
+            Access::Counted
+        };
+        let answered = self.store.read(self.local, key, now, |item| {
+            if item.is_stale() && !item.is_token_sent() {
+                return (Access::Peek, false);
+            }
+            write_hit(meta, item, item.expiry(), false, now, out);
+            (access, true)
+        })?;
+        if answered {
+            return Ok(());
+        }
+        self.get_changing(meta, key, out)
+    }
+
+    fn get_changing(
+        &mut self,
+        meta: &MetaRequest<'_>,
+        key: &Hashed<'_>,
+        out: &mut Output,
+    ) -> Result<(), Miss> {
+        let mut vivified = None;
+        let result = loop {
+            let (store, now) = (self.store, self.now);
+            let got = store.edit(self.local, key, now, |entry| {
+                let cas = || self.shared.cas(store);
+                get_under_lock(meta, entry, &mut vivified, cas, now, out)
+            });
+            match got {
+                Got::Hit => break Ok(()),
+                Got::Missed(miss) => break Err(miss),
+                Got::Wanted => match self.vivify(meta, key) {
+                    Some(new) => vivified = Some(new),
+                    None => break Err(Miss::Absent),
+                },
+                Got::NoRoom(pin) => {
+                    if !self.make_expiry_room(key, pin) {
+                        break Err(Miss::Absent);
+                    }
+                }
+            }
+        };
+        if let Some(unused) = vivified {
+            self.store.discard(self.local, unused);
+        }
+        result
+    }
+
+    /// The empty item that `N` creates.
+    fn vivify(&mut self, meta: &MetaRequest<'_>, key: &Hashed<'_>) -> Option<NewItem> {
+        let spec = ItemSpec {
+            key: key.key,
+            flags: 0,
+            expiry: Expiry::from_protocol(meta.flags.vivify?, self.now),
+            value_len: 0,
+            key_binary: meta.base64,
+            expiry_room: true,
+        };
+        let value = std::iter::once(&b"\r\n"[..]);
+        self.store
+            .new_filled(self.local, key, &spec, self.now, value)
+            .ok()
+    }
+
+    pub(super) fn meta_debug(&mut self, key: &[u8], base64: bool, out: &mut Output) {
+        self.local.counters.cmd_meta.add(1);
+        let decoded = MetaKey::new(key, base64);
+        if decoded.bytes().is_empty() {
+            return encode::line(&mut out.bytes, "CLIENT_ERROR bad command line format");
+        }
+        let key = self.store.hashed(decoded.bytes());
+        let (now, store) = (self.now, self.store);
+        let found = store.read(self.local, &key, now, |item| {
+            write_debug(item, now, store.class_of(item), out);
+            (Access::Peek, ())
+        });
+        if found.is_err() {
+            encode::line(&mut out.bytes, "EN");
+        }
+    }
+}
+
+fn get_under_lock(
+    meta: &MetaRequest<'_>,
+    entry: &mut Entry<'_>,
+    vivified: &mut Option<NewItem>,
+    next_cas: impl Fn() -> u64,
+    now: Now,
+    out: &mut Output,
+) -> Got {
+    let flags = &meta.flags;
+    let created = entry.item().is_none();
+    if created {
+        match (vivified.take(), flags.vivify) {
+            (Some(new), _) => entry.put(new, flags.new_cas.unwrap_or_else(next_cas)),
+            (None, Some(_)) => return Got::Wanted,
+            (None, None) => return Got::Missed(entry.miss()),
+        }
+    }
+    let Some(item) = entry.item() else {
+        return Got::Missed(entry.miss());
+    };
+    let before = if created {
+        Expiry::NEVER
+    } else {
+        item.expiry()
+    };
+    if let Some(ttl) = flags.ttl {
+        if !entry.set_expiry(Expiry::from_protocol(ttl, now)) {
+            return Got::NoRoom(item.pin());
+        }
+        if let Some(cas) = flags.new_cas {
+            entry.set_cas(cas);
+        }
+    }
+    let open = !item.is_token_sent();
+    let won = created || open && (item.is_stale() || wins_recache(meta, item, now));
+    write_hit(meta, item, before, won, now, out);
+    if won {
+        entry.mark_token_sent();
+    }
+    if !flags.no_bump {
+        entry.bump(now);
+    }
+    Got::Hit
+}
+
+/// Whether less is left of the item than `R` asks for.
+fn wins_recache(meta: &MetaRequest<'_>, item: Item<'_>, now: Now) -> bool {
+    let expiry = item.expiry();
+    meta.flags.recache.is_some_and(|recache| {
+        expiry != Expiry::NEVER && expiry.0 < Expiry::from_protocol(recache, now).0
+    })
+}
+
+/// Appends the answer for an item that is there. `before` is what its expiry
+/// time was before this command: a `t` ahead of the flag that changed it
+/// tells the old one.
+#[inline]
+fn write_hit(
+    meta: &MetaRequest<'_>,
+    item: Item<'_>,
+    before: Expiry,
+    won: bool,
+    now: Now,
+    out: &mut Output,
+) {
+    let with_value = meta.flags.value && meta.flags.cas != Some(item.cas());
+    if with_value {
+        out.bytes.extend_from_slice(b"VA ");
+        encode::number(&mut out.bytes, item.value_len() as u64);
+    } else {
+        out.bytes.extend_from_slice(b"HD");
+    }
+    let mut expiry = before;
+    for token in tokens(meta.tokens) {
+        let bytes = &mut out.bytes;
+        match token[0] {
+            b's' => encode::meta_number(bytes, b's', item.value_len() as u64),
+            b'c' => encode::meta_number(bytes, b'c', item.cas()),
+            b'f' => encode::meta_number(bytes, b'f', u64::from(item.flags())),
+            b'l' => {
+                let age = now.second().saturating_sub(item.accessed());
+                encode::meta_number(bytes, b'l', u64::from(age));
+            }
+            b'h' => encode::meta_number(bytes, b'h', u64::from(item.is_fetched())),
+            b'O' => encode::meta_token(bytes, token),
+            b'k' => encode::meta_key(bytes, item.key(), item.is_key_binary()),
+            b't' => write_ttl(out, expiry, now),
+            b'T' | b'N' => expiry = item.expiry(),
+            _ => {}
+        }
+    }
+    if item.is_token_sent() {
+        out.bytes.extend_from_slice(b" Z");
+    }
+    if item.is_stale() {
+        out.bytes.extend_from_slice(b" X");
+    }
+    if won {
+        out.bytes.extend_from_slice(b" W");
+    }
+    out.bytes.extend_from_slice(b"\r\n");
+    if with_value {
+        out.value(item);
+    }
+}
+
+fn write_debug(item: Item<'_>, now: Now, class: usize, out: &mut Output) {
+    use std::io::Write as _;
+    out.bytes.extend_from_slice(b"ME ");
+    if item.is_key_binary() {
+        encode_key(item.key(), &mut out.bytes);
+    } else {
+        out.bytes.extend_from_slice(item.key());
+    }
+    let exp = now.left(item.expiry()).map_or(-1, i64::from);
+    let age = now.second().saturating_sub(item.accessed());
+    let fetched = if item.is_fetched() { "yes" } else { "no" };
+    let (cas, size) = (item.cas(), item.bytes());
+    // Writing to a Vec cannot fail.
+    let _ = write!(
+        out.bytes,
+        " exp={exp} la={age} cas={cas} fetch={fetched} cls={class} size={size}\r\n"
+    );
+}

@@ -1,0 +1,163 @@
+//! `get`, `gets`, `gat`, `gats` and `touch`.
+
+use arrayvec::ArrayVec;
+
+use crate::command::{Executor, Output, reply};
+use crate::limits::BATCH_MAX;
+use crate::protocol::encode;
+use crate::protocol::request::{GetLine, tokens};
+use crate::store::{Access, Hashed, Item, ItemSpec, Miss, Pin};
+use crate::time::Expiry;
+
+/// How touching an item ended.
+enum Touched<R> {
+    Done(R),
+    Missed(Miss),
+    /// The item has no room for an expiry time.
+    NoRoom(Option<Pin>),
+}
+
+impl Executor<'_> {
+    #[inline]
+    pub(super) fn get(&mut self, line: &GetLine<'_>, hash: Option<u64>, out: &mut Output) {
+        match (hash, line.touch) {
+            (Some(hash), None) => {
+                if let Some(key) = tokens(line.keys).next() {
+                    self.get_one(&Hashed { key, hash }, line.cas, out);
+                }
+            }
+            _ => self.get_many(line.keys, line.cas, line.touch, out),
+        }
+        out.bytes.extend_from_slice(b"END\r\n");
+    }
+
+    /// Answers for each of several keys, without the closing `END`.
+    pub fn get_many(&mut self, keys: &[u8], cas: bool, touch: Option<i32>, out: &mut Output) {
+        let mut keys = tokens(keys);
+        loop {
+            let batch: ArrayVec<Hashed<'_>, BATCH_MAX> = keys
+                .by_ref()
+                .take(BATCH_MAX)
+                .map(|key| self.store.hashed(key))
+                .collect();
+            if batch.len() > 1 {
+                let hashes: ArrayVec<u64, BATCH_MAX> = batch.iter().map(|key| key.hash).collect();
+                self.store.prefetch(&hashes);
+            }
+            for key in &batch {
+                match touch {
+                    None => self.get_one(key, cas, out),
+                    Some(exptime) => self.get_and_touch(key, exptime, cas, out),
+                }
+            }
+            if !batch.is_full() {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn get_one(&mut self, key: &Hashed<'_>, cas: bool, out: &mut Output) {
+        let found = self.store.read(self.local, key, self.now, |item| {
+            write_value(item, cas, out);
+            (Access::Counted, ())
+        });
+        self.count_get(found);
+    }
+
+    fn get_and_touch(&mut self, key: &Hashed<'_>, exptime: i32, cas: bool, out: &mut Output) {
+        let hit = self.touch_item(key, exptime, |item| write_value(item, cas, out));
+        self.count_touch(hit.is_ok());
+    }
+
+    pub(super) fn touch(&mut self, key: &[u8], exptime: i32, noreply: bool, out: &mut Output) {
+        let key = self.store.hashed(key);
+        let hit = self.touch_item(&key, exptime, |_| ()).is_ok();
+        self.count_touch(hit);
+        reply(out, noreply, if hit { "TOUCHED" } else { "NOT_FOUND" });
+    }
+
+    /// Gives an item a new expiry time and shows it to `f`.
+    fn touch_item<R>(
+        &mut self,
+        key: &Hashed<'_>,
+        exptime: i32,
+        mut f: impl FnMut(Item<'_>) -> R,
+    ) -> Result<R, Miss> {
+        let expiry = Expiry::from_protocol(exptime, self.now);
+        loop {
+            let now = self.now;
+            let touched = self.store.edit(self.local, key, now, |entry| {
+                let Some(item) = entry.item() else {
+                    return Touched::Missed(entry.miss());
+                };
+                if !entry.set_expiry(expiry) {
+                    return Touched::NoRoom(item.pin());
+                }
+                entry.bump(now);
+                Touched::Done(f(item))
+            });
+            match touched {
+                Touched::Done(result) => return Ok(result),
+                Touched::Missed(miss) => return Err(miss),
+                Touched::NoRoom(pin) => {
+                    if !self.make_expiry_room(key, pin) {
+                        return Err(Miss::Absent);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Replaces an item by a copy that has room for an expiry time, unless
+    /// it has changed meanwhile. Without memory for that the item is removed
+    /// and false returned: it must not outlive the time it was to be given.
+    pub(super) fn make_expiry_room(&mut self, key: &Hashed<'_>, pin: Option<Pin>) -> bool {
+        let copy = pin.as_ref().and_then(|pin| {
+            let item = pin.item();
+            let spec = ItemSpec {
+                key: key.key,
+                flags: item.flags(),
+                expiry: item.expiry(),
+                value_len: item.value_len(),
+                key_binary: item.is_key_binary(),
+                expiry_room: true,
+            };
+            self.store
+                .new_filled(self.local, key, &spec, self.now, item.pieces())
+                .ok()
+        });
+        let made = copy.is_some();
+        let mut copy = copy;
+        self.store.edit(self.local, key, self.now, |entry| {
+            let Some(item) = entry.item() else { return };
+            if pin.as_ref().is_some_and(|pin| !item.is_same(pin)) {
+                return;
+            }
+            match copy.take() {
+                Some(copy) => entry.put_copy(copy),
+                None => entry.remove(),
+            }
+        });
+        if let Some(copy) = copy {
+            self.store.discard(self.local, copy);
+        }
+        if let Some(pin) = pin {
+            self.store.release(self.local, pin);
+        }
+        made
+    }
+}
+
+#[inline]
+fn write_value(item: Item<'_>, cas: bool, out: &mut Output) {
+    let cas = cas.then(|| item.cas());
+    encode::value_line(
+        &mut out.bytes,
+        item.key(),
+        item.flags(),
+        item.value_len(),
+        cas,
+    );
+    out.value(item);
+}

@@ -1,0 +1,133 @@
+//! `delete`, and `md` with its ways of not quite deleting.
+
+use crate::command::meta::{MetaKey, write_key_and_opaque};
+use crate::command::{Executor, Output, reply};
+use crate::protocol::encode;
+use crate::protocol::meta::MetaRequest;
+use crate::store::{Hashed, ItemSpec, NewItem, Pin};
+use crate::time::Expiry;
+
+/// How `md` ended under the lock.
+enum Deleted {
+    Done(&'static str),
+    /// The item has no room for an expiry time.
+    NoRoom(Option<Pin>),
+}
+
+impl Executor<'_> {
+    pub(super) fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Output) {
+        let key = self.store.hashed(key);
+        let hit = self.store.edit(self.local, &key, self.now, |entry| {
+            let hit = entry.item().is_some();
+            entry.remove();
+            hit
+        });
+        self.count_delete(hit);
+        reply(out, noreply, if hit { "DELETED" } else { "NOT_FOUND" });
+    }
+
+    fn count_delete(&self, hit: bool) {
+        let counters = &self.local.counters;
+        if hit {
+            counters.delete_hits.add(1);
+        } else {
+            counters.delete_misses.add(1);
+        }
+    }
+
+    pub(super) fn meta_delete(&mut self, meta: &MetaRequest<'_>, out: &mut Output) {
+        let decoded = MetaKey::of(meta);
+        let key = self.store.hashed(decoded.bytes());
+        let Ok(mut tombstone) = self.tombstone(meta, &key) else {
+            return encode::line(&mut out.bytes, "SERVER_ERROR out of memory");
+        };
+        let status = loop {
+            match self.delete_once(meta, &key, &mut tombstone) {
+                Deleted::Done(status) => break status,
+                Deleted::NoRoom(pin) => {
+                    if !self.make_expiry_room(&key, pin) {
+                        break "NF";
+                    }
+                }
+            }
+        };
+        if let Some(unused) = tombstone {
+            self.store.discard(self.local, unused);
+        }
+        if status == "HD" && meta.flags.quiet {
+            return;
+        }
+        out.bytes.extend_from_slice(status.as_bytes());
+        write_key_and_opaque(out, meta, decoded.bytes());
+        out.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// With `x`, the empty item that takes the place of the deleted one.
+    fn tombstone(
+        &mut self,
+        meta: &MetaRequest<'_>,
+        key: &Hashed<'_>,
+    ) -> Result<Option<NewItem>, crate::store::NoMemory> {
+        if !meta.flags.remove_value {
+            return Ok(None);
+        }
+        let spec = ItemSpec {
+            key: key.key,
+            flags: meta.flags.client_flags,
+            expiry: meta
+                .flags
+                .ttl
+                .map_or(Expiry::NEVER, |ttl| Expiry::from_protocol(ttl, self.now)),
+            value_len: 0,
+            key_binary: meta.base64,
+            expiry_room: true,
+        };
+        let value = std::iter::once(&b"\r\n"[..]);
+        self.store
+            .new_filled(self.local, key, &spec, self.now, value)
+            .map(Some)
+    }
+
+    fn delete_once(
+        &mut self,
+        meta: &MetaRequest<'_>,
+        key: &Hashed<'_>,
+        tombstone: &mut Option<NewItem>,
+    ) -> Deleted {
+        let flags = &meta.flags;
+        let (store, now) = (self.store, self.now);
+        let expiry = flags.ttl.map(|ttl| Expiry::from_protocol(ttl, now));
+        let cas_of_stale = || flags.new_cas.unwrap_or_else(|| self.shared.cas(store));
+        let deleted = store.edit(self.local, key, now, |entry| {
+            let Some(item) = entry.item() else {
+                return Deleted::Done("NF");
+            };
+            if flags.cas.is_some_and(|cas| cas != item.cas()) {
+                return Deleted::Done("EX");
+            }
+            let old_cas = item.cas();
+            if let Some(tombstone) = tombstone.take() {
+                entry.put(tombstone, flags.new_cas.unwrap_or(old_cas));
+            } else if !flags.invalidate {
+                entry.remove();
+                return Deleted::Done("HD");
+            }
+            if flags.invalidate {
+                if let Some(expiry) = expiry
+                    && !entry.set_expiry(expiry)
+                {
+                    return Deleted::NoRoom(entry.item().and_then(|item| item.pin()));
+                }
+                entry.mark_stale();
+                entry.set_cas(cas_of_stale());
+            }
+            Deleted::Done("HD")
+        });
+        match deleted {
+            Deleted::Done("HD") if flags.invalidate => {}
+            Deleted::Done(status) => self.count_delete(status == "HD"),
+            Deleted::NoRoom(_) => {}
+        }
+        deleted
+    }
+}

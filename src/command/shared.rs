@@ -1,0 +1,107 @@
+//! What all threads share besides the items: settings, the few of them that
+//! change while the server runs, and the connection counters.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::config::Config;
+use crate::stats::Snapshot;
+use crate::store::Store;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::time::{Clock, Now};
+
+/// See the module's documentation.
+pub struct Shared {
+    /// The settings as they were at the start.
+    pub config: Config,
+    /// Settings that change.
+    pub runtime: Runtime,
+    /// The clock.
+    pub clock: Clock,
+    /// Connections, counted where they are accepted.
+    pub connections: Connections,
+    /// What the counters were when they were last reset.
+    base: Mutex<Snapshot>,
+}
+
+/// Settings that change while the server runs.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Log level.
+    pub verbosity: AtomicU32,
+    /// Second in which everything is flushed; 0 for never.
+    pub flush_at: AtomicU32,
+}
+
+/// Connection counters; written by the acceptor, and by workers on closing.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// Open now.
+    pub open: AtomicU64,
+    /// Ever accepted.
+    pub total: AtomicU64,
+    /// Refused above the limit.
+    pub rejected: AtomicU64,
+    /// Times that accepting stopped.
+    pub listen_disabled: AtomicU64,
+    /// Time during which it was stopped, in microseconds.
+    pub disabled_us: AtomicU64,
+    /// Accepting at the moment.
+    pub accepting: AtomicBool,
+    /// Most connection structures ever.
+    pub structures: AtomicU64,
+}
+
+impl Shared {
+    /// Shared state of a server with these settings.
+    pub fn new(config: Config) -> Self {
+        Self {
+            runtime: Runtime {
+                verbosity: AtomicU32::new(config.verbosity),
+                flush_at: AtomicU32::new(0),
+            },
+            clock: Clock::start(),
+            connections: Connections::default(),
+            base: Mutex::new(Snapshot::default()),
+            config,
+        }
+    }
+
+    /// Counters as an operator sees them: since the last reset, except for
+    /// what describes the present.
+    pub fn since_reset(&self, total: &Snapshot) -> Snapshot {
+        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        Snapshot {
+            items: total.items,
+            item_bytes: total.item_bytes,
+            connections: total.connections,
+            ..total.since(&base)
+        }
+    }
+
+    /// `stats reset`.
+    pub fn reset(&self, total: Snapshot) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = total;
+        let connections = &self.connections;
+        connections.total.store(0, Ordering::Relaxed);
+        connections.rejected.store(0, Ordering::Relaxed);
+        connections.listen_disabled.store(0, Ordering::Relaxed);
+        connections.disabled_us.store(0, Ordering::Relaxed);
+    }
+
+    /// The next CAS value; 0 for all where they are switched off.
+    pub fn cas(&self, store: &Store) -> u64 {
+        if self.config.cas { store.next_cas() } else { 0 }
+    }
+
+    /// Whether a delayed flush is due; answers yes once for each.
+    pub fn take_due_flush(&self, now: Now) -> bool {
+        let at = self.runtime.flush_at.load(Ordering::Relaxed);
+        at != 0
+            && at <= now.second()
+            && self
+                .runtime
+                .flush_at
+                .compare_exchange(at, 0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}

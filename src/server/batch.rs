@@ -1,0 +1,106 @@
+//! Turning input into a batch of requests: parsed, with their values and the
+//! hashes of their keys, ready to be prefetched and executed in order.
+
+use arrayvec::ArrayVec;
+
+use crate::limits::BATCH_MAX;
+use crate::protocol::request::Request;
+use crate::protocol::text::{Malformed, Parsed, parse};
+use crate::store::Store;
+
+/// Requests of several sockets that are prefetched together.
+pub(super) const STEPS_MAX: usize = 2 * BATCH_MAX;
+
+/// Value blocks up to this length are waited for in the read buffer; longer
+/// ones are received into their item.
+const WAIT_FOR_BLOCK_BYTES: usize = 4096;
+
+/// One thing to do.
+pub(super) enum Step<'a> {
+    Execute {
+        request: Request<'a>,
+        hash: Option<u64>,
+        /// The value block of a storage command.
+        block: &'a [u8],
+    },
+    Refuse(Malformed),
+}
+
+/// Why a batch ends where it ends.
+pub(super) enum Stop<'a> {
+    /// The batch is full.
+    Full,
+    /// The rest is no whole command.
+    Incomplete,
+    /// A storage command whose value is still to come, behind the line.
+    ValueToCome(Request<'a>),
+    /// A value to be skipped.
+    Swallow(usize),
+    /// A retrieval line too long to wait for.
+    LongGet { cas: bool },
+    /// A line that does not end, or something that is no client.
+    HangUp,
+}
+
+pub(super) type Steps<'a> = ArrayVec<Step<'a>, STEPS_MAX>;
+
+/// Parses commands from `input` into `steps`, at most `limit` of them.
+/// Returns the bytes used and why it stopped.
+#[inline]
+pub(super) fn parse_batch<'a>(
+    store: &Store,
+    input: &'a [u8],
+    steps: &mut Steps<'a>,
+    limit: usize,
+) -> (usize, Stop<'a>) {
+    let mut used = 0;
+    let end = (steps.len() + limit).min(STEPS_MAX);
+    while steps.len() < end {
+        let rest = &input[used..];
+        if rest.is_empty() {
+            return (used, Stop::Incomplete);
+        }
+        match parse(rest) {
+            Parsed::Request(request, line) => {
+                let Some(block) = block_of(&request, &rest[line..]) else {
+                    let wanted = request.block_len().unwrap_or(0);
+                    if wanted <= WAIT_FOR_BLOCK_BYTES {
+                        return (used, Stop::Incomplete);
+                    }
+                    return (used + line, Stop::ValueToCome(request));
+                };
+                used += line + block.len();
+                let hash = request.plain_key().map(|key| store.hashed(key).hash);
+                steps.push(Step::Execute {
+                    request,
+                    hash,
+                    block,
+                });
+            }
+            Parsed::Malformed(malformed, line) => {
+                used += line;
+                steps.push(Step::Refuse(malformed));
+                if malformed.reply.is_none() {
+                    return (used, Stop::HangUp);
+                }
+                if malformed.swallow > 0 {
+                    return (used, Stop::Swallow(malformed.swallow));
+                }
+            }
+            Parsed::Incomplete => return (used, Stop::Incomplete),
+            Parsed::LongGet { cas, used: word } => return (used + word, Stop::LongGet { cas }),
+            Parsed::Endless => return (used, Stop::HangUp),
+        }
+    }
+    (used, Stop::Full)
+}
+
+/// The value block behind a request's line, empty for one that has none;
+/// `None` while it is incomplete.
+#[inline]
+fn block_of<'a>(request: &Request<'_>, rest: &'a [u8]) -> Option<&'a [u8]> {
+    match request.block_len() {
+        None => Some(&[]),
+        Some(len) => rest.get(..len),
+    }
+}

@@ -1,0 +1,183 @@
+//! A connection: its stream, what it is in the middle of, and what it could
+//! not send yet. It owns memory only for a partial command or unsent output.
+
+use std::io::{self, ErrorKind, IoSlice};
+
+use arrayvec::ArrayVec;
+
+use crate::command::{Output, Pending};
+use crate::config::ProtocolMode;
+use crate::server::stream::Stream;
+use crate::stats::Counters;
+use crate::store::{Local, Store};
+
+/// Pieces that one system call sends.
+const SLICES_MAX: usize = 64;
+
+/// What a connection is in the middle of.
+pub(super) enum State {
+    /// Nothing sent yet; the first byte tells the protocol.
+    New,
+    /// Waiting for a command.
+    Command,
+    /// Receiving a value into its item.
+    Receiving(Pending),
+    /// Skipping the value of a refused command.
+    Swallowing(usize),
+    /// In a retrieval whose line is too long to wait for.
+    LongGet {
+        /// `gets`.
+        cas: bool,
+    },
+    /// Skipping the rest of such a line, after an error in it.
+    SkippingLine,
+}
+
+/// See the module's documentation.
+pub(super) struct Connection {
+    pub(super) stream: Stream,
+    pub(super) state: State,
+    /// Input that makes no command yet.
+    pub(super) leftover: Vec<u8>,
+    unsent: Option<Box<Unsent>>,
+    pub(super) protocol: ProtocolMode,
+    /// In the list of connections to be served.
+    pub(super) queued: bool,
+    /// The peer will send no more: read on until the end is seen.
+    pub(super) hung_up: bool,
+    /// More input may be waiting than was read.
+    pub(super) readable: bool,
+    /// What is left over may hold whole commands.
+    pub(super) unserved: bool,
+    /// Close when everything is sent.
+    pub(super) closing: bool,
+    /// Second of the last command.
+    pub(super) active: u32,
+}
+
+/// Output that the socket did not take.
+struct Unsent {
+    output: Output,
+    sent: usize,
+}
+
+/// How sending ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    All,
+    /// The socket takes no more for now.
+    Blocked,
+    /// The peer is gone.
+    Lost,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, protocol: ProtocolMode, second: u32) -> Self {
+        Self {
+            stream,
+            state: State::New,
+            leftover: Vec::new(),
+            unsent: None,
+            protocol,
+            queued: false,
+            hung_up: false,
+            readable: true,
+            unserved: false,
+            closing: false,
+            active: second,
+        }
+    }
+
+    /// Whether output waits for the socket.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.unsent.is_some()
+    }
+
+    /// Sends a batch's answers, keeping what the socket does not take.
+    pub(super) fn send(&mut self, output: &mut Output, store: &Store, local: &mut Local) -> Sent {
+        if output.is_empty() {
+            return Sent::All;
+        }
+        debug_assert!(self.unsent.is_none(), "blocked connections are not served");
+        let mut sent = 0;
+        let result = write_from(&mut self.stream, output, &mut sent, &local.counters);
+        if result == Sent::Blocked {
+            let output = std::mem::take(output);
+            self.unsent = Some(Box::new(Unsent { output, sent }));
+        } else {
+            output.clear(store, local);
+        }
+        result
+    }
+
+    /// Sends on what the socket did not take before.
+    pub(super) fn flush(&mut self, store: &Store, local: &mut Local) -> Sent {
+        let Some(unsent) = &mut self.unsent else {
+            return Sent::All;
+        };
+        let Unsent { output, sent } = unsent.as_mut();
+        let result = write_from(&mut self.stream, output, sent, &local.counters);
+        if result != Sent::Blocked {
+            output.clear(store, local);
+            self.unsent = None;
+        }
+        result
+    }
+
+    /// Gives back everything the connection holds of the store.
+    pub(super) fn dispose(self, store: &Store, local: &mut Local) {
+        if let State::Receiving(pending) = self.state {
+            pending.abandon(store, local);
+        }
+        if let Some(mut unsent) = self.unsent {
+            unsent.output.clear(store, local);
+        }
+    }
+
+    /// Keeps input for the next time.
+    pub(super) fn keep(&mut self, input: &[u8]) {
+        if input.is_empty() {
+            // An idle connection owns no buffer.
+            self.leftover = Vec::new();
+        } else {
+            self.leftover.clear();
+            self.leftover.extend_from_slice(input);
+        }
+    }
+}
+
+/// Writes `output` from byte `sent` on.
+fn write_from(stream: &mut Stream, output: &Output, sent: &mut usize, counters: &Counters) -> Sent {
+    while *sent < output.len() {
+        let result = if output.is_plain() {
+            stream.write(&output.bytes[*sent..])
+        } else {
+            write_pieces(stream, output, *sent)
+        };
+        match result {
+            Ok(0) => return Sent::Lost,
+            Ok(len) => {
+                counters.bytes_written.add(len as u64);
+                *sent += len;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Sent::Blocked,
+            Err(_) => return Sent::Lost,
+        }
+    }
+    Sent::All
+}
+
+fn write_pieces(stream: &mut Stream, output: &Output, sent: usize) -> io::Result<usize> {
+    let mut skip = sent;
+    let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> = output
+        .pieces()
+        .filter_map(|piece| {
+            let skipped = skip.min(piece.len());
+            skip -= skipped;
+            let rest = &piece[skipped..];
+            (!rest.is_empty()).then(|| IoSlice::new(rest))
+        })
+        .take(SLICES_MAX)
+        .collect();
+    stream.write_vectored(&slices)
+}

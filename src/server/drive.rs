@@ -1,0 +1,353 @@
+//! Serving one connection's input: state after state, batch after batch,
+//! until the input, the budget or the socket's patience is used up.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use crossbeam::channel::Sender;
+
+use crate::command::{After, Executor, Output, Shared};
+use crate::config::ProtocolMode;
+use crate::limits::{BATCH_MAX, KEY_MAX_BYTES, OUTPUT_FLUSH_BYTES};
+use crate::protocol::encode;
+use crate::protocol::request::tokens;
+use crate::server::StopRequest;
+use crate::server::batch::{STEPS_MAX, Step, Steps, Stop, parse_batch};
+use crate::server::connection::{Connection, Sent, State};
+use crate::server::log;
+use crate::store::{Local, Store};
+use crate::sync::Ordering;
+use crate::time::Now;
+
+/// First byte of a binary request (doc/protocol-binary.txt).
+const BINARY_MAGIC: u8 = 0x80;
+
+/// What a worker needs to serve any connection.
+pub(super) struct Context {
+    pub(super) store: Arc<Store>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) local: Local,
+    pub(super) out: Output,
+    pub(super) stop: Sender<StopRequest>,
+    pub(super) now: Now,
+}
+
+/// How serving a connection's input ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Served {
+    /// All that can be is done; more input is needed.
+    Hungry,
+    /// The budget is used up; there is more to do.
+    Yielding,
+    /// The socket takes no more output for now.
+    Blocked,
+    /// The connection is over.
+    Finished,
+}
+
+/// Where one batch left off.
+enum Turn {
+    GoOn,
+    End(Served),
+}
+
+impl Context {
+    fn executor(&mut self) -> (Executor<'_>, &mut Output) {
+        let executor = Executor {
+            store: &self.store,
+            local: &mut self.local,
+            shared: &self.shared,
+            now: self.now,
+        };
+        (executor, &mut self.out)
+    }
+
+    /// Carries out a delayed flush whose time has come.
+    pub(super) fn flush_if_due(&mut self) {
+        self.executor().0.flush_if_due();
+    }
+
+    /// Brings into the cache what the steps will touch.
+    pub(super) fn prefetch(&self, steps: &[Step<'_>]) {
+        let hashes: ArrayVec<u64, STEPS_MAX> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Execute { hash, .. } => *hash,
+                Step::Refuse(_) => None,
+            })
+            .collect();
+        if hashes.len() > 1 {
+            self.store.prefetch(&hashes);
+        }
+    }
+
+    /// Whether a new connection's first byte is one we answer.
+    pub(super) fn accepts(connection: &Connection, input: &[u8]) -> bool {
+        match (&connection.state, input.first(), connection.protocol) {
+            (State::New, Some(&BINARY_MAGIC), ProtocolMode::Auto) => false,
+            (_, _, ProtocolMode::Binary) => false,
+            _ => true,
+        }
+    }
+
+    /// Serves `input`, the first steps of which are parsed already. Returns
+    /// how much of it was used.
+    pub(super) fn serve(
+        &mut self,
+        connection: &mut Connection,
+        input: &[u8],
+        first: &[Step<'_>],
+        (first_used, first_stop): (usize, Option<Stop<'_>>),
+        budget: &mut usize,
+    ) -> (usize, Served) {
+        let mut used = first_used;
+        if let Some(stop) = first_stop {
+            let turn = self.run(connection, first, stop, &mut used, input);
+            if let Some(served) = self.settle(connection, turn) {
+                return (used, served);
+            }
+        }
+        loop {
+            if used == input.len() {
+                return (used, self.finish(connection, Served::Hungry));
+            }
+            let Some(left) = budget.checked_sub(1) else {
+                return (used, self.finish(connection, Served::Yielding));
+            };
+            *budget = left;
+            let rest = &input[used..];
+            let turn = if matches!(connection.state, State::Command | State::New) {
+                let mut steps = Steps::new();
+                let (len, stop) = parse_batch(&self.store, rest, &mut steps, BATCH_MAX);
+                self.prefetch(&steps);
+                used += len;
+                self.run(connection, &steps, stop, &mut used, input)
+            } else {
+                let (len, turn) = self.go_on(connection, rest);
+                used += len;
+                turn
+            };
+            if let Some(served) = self.settle(connection, turn) {
+                return (used, served);
+            }
+        }
+    }
+
+    /// After a batch: sends if it is over or much has come together.
+    fn settle(&mut self, connection: &mut Connection, turn: Turn) -> Option<Served> {
+        match turn {
+            Turn::End(served) => Some(self.finish(connection, served)),
+            Turn::GoOn if self.out.len() < OUTPUT_FLUSH_BYTES => None,
+            Turn::GoOn => match self.send(connection) {
+                Sent::All => None,
+                Sent::Blocked => Some(Served::Blocked),
+                Sent::Lost => Some(Served::Finished),
+            },
+        }
+    }
+
+    /// Sends what there is.
+    fn finish(&mut self, connection: &mut Connection, served: Served) -> Served {
+        match self.send(connection) {
+            Sent::All => served,
+            Sent::Lost => Served::Finished,
+            Sent::Blocked => {
+                connection.closing |= served == Served::Finished;
+                Served::Blocked
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, connection: &mut Connection) -> Sent {
+        connection.send(&mut self.out, &self.store, &mut self.local)
+    }
+
+    /// Executes a batch and enters the state that its end demands.
+    #[inline]
+    fn run(
+        &mut self,
+        connection: &mut Connection,
+        steps: &[Step<'_>],
+        stop: Stop<'_>,
+        used: &mut usize,
+        input: &[u8],
+    ) -> Turn {
+        connection.state = State::Command;
+        if !steps.is_empty() {
+            connection.active = self.now.second();
+        }
+        let verbose = self.shared.runtime.verbosity.load(Ordering::Relaxed) > 1;
+        for step in steps {
+            if verbose {
+                log::step(step);
+            }
+            match self.run_step(step) {
+                After::Continue => {}
+                After::Close => return Turn::End(Served::Finished),
+                After::Shutdown { graceful } => {
+                    // A full channel means that stopping is under way.
+                    let _ = self.stop.try_send(StopRequest { graceful });
+                    return Turn::End(Served::Finished);
+                }
+            }
+        }
+        match stop {
+            Stop::Full => {}
+            Stop::Incomplete => return Turn::End(Served::Hungry),
+            Stop::HangUp => return Turn::End(Served::Finished),
+            Stop::Swallow(len) => connection.state = State::Swallowing(len),
+            Stop::LongGet { cas } => connection.state = State::LongGet { cas },
+            Stop::ValueToCome(request) => {
+                let (mut executor, out) = self.executor();
+                connection.state = match executor.begin_store(&request, out) {
+                    Some(pending) => State::Receiving(pending),
+                    None => State::Swallowing(request.block_len().unwrap_or(0)),
+                };
+                let (len, turn) = self.go_on(connection, &input[*used..]);
+                *used += len;
+                return turn;
+            }
+        }
+        Turn::GoOn
+    }
+
+    #[inline]
+    fn run_step(&mut self, step: &Step<'_>) -> After {
+        let (mut executor, out) = self.executor();
+        match step {
+            Step::Execute {
+                request,
+                hash,
+                block,
+            } => executor.execute(request, *hash, block, out),
+            Step::Refuse(malformed) => {
+                match malformed.reply {
+                    Some("") | None => {}
+                    Some(reply) => encode::line(&mut out.bytes, reply),
+                }
+                After::Continue
+            }
+        }
+    }
+
+    /// Goes on in a state other than waiting for a command.
+    fn go_on(&mut self, connection: &mut Connection, input: &[u8]) -> (usize, Turn) {
+        match std::mem::replace(&mut connection.state, State::Command) {
+            State::New | State::Command => (0, Turn::GoOn),
+            State::Swallowing(left) => {
+                let len = left.min(input.len());
+                if len < left {
+                    connection.state = State::Swallowing(left - len);
+                }
+                (len, Turn::GoOn)
+            }
+            State::SkippingLine => match memchr::memchr(b'\n', input) {
+                Some(end) => (end + 1, Turn::GoOn),
+                None => {
+                    connection.state = State::SkippingLine;
+                    (input.len(), Turn::GoOn)
+                }
+            },
+            State::LongGet { cas } => self.long_get(connection, cas, input),
+            State::Receiving(mut pending) => {
+                let before = pending.new.missing();
+                let len = before.min(input.len());
+                let filled = self
+                    .store
+                    .fill(&mut self.local, &mut pending.new, &input[..len]);
+                let missing = pending.new.missing();
+                let (mut executor, out) = self.executor();
+                if filled.is_err() {
+                    executor.fail_store(pending, out);
+                    connection.state = State::Swallowing(before);
+                    return (0, Turn::GoOn);
+                }
+                if missing == 0 {
+                    executor.finish_store(pending, out);
+                } else {
+                    connection.state = State::Receiving(pending);
+                }
+                (len, Turn::GoOn)
+            }
+        }
+    }
+
+    /// Answers for the keys that are there of a line that is too long to
+    /// wait for.
+    fn long_get(&mut self, connection: &mut Connection, cas: bool, input: &[u8]) -> (usize, Turn) {
+        let end = memchr::memchr(b'\n', input);
+        let (keys, used) = match end {
+            Some(end) => {
+                let line = &input[..end];
+                (line.strip_suffix(b"\r").unwrap_or(line), end + 1)
+            }
+            None => {
+                let whole = memchr::memrchr(b' ', input).map_or(0, |blank| blank + 1);
+                (&input[..whole], whole)
+            }
+        };
+        let unfinished = if end.is_some() { 0 } else { input.len() - used };
+        let too_long =
+            unfinished > KEY_MAX_BYTES + 1 || tokens(keys).any(|key| key.len() > KEY_MAX_BYTES);
+        let (mut executor, out) = self.executor();
+        if too_long {
+            encode::line(&mut out.bytes, "CLIENT_ERROR bad command line format");
+            if end.is_none() {
+                connection.state = State::SkippingLine;
+                return (input.len(), Turn::GoOn);
+            }
+            return (used, Turn::GoOn);
+        }
+        executor.get_many(keys, cas, None, out);
+        if end.is_some() {
+            out.bytes.extend_from_slice(b"END\r\n");
+            return (used, Turn::GoOn);
+        }
+        connection.state = State::LongGet { cas };
+        if used == 0 {
+            return (0, Turn::End(Served::Hungry));
+        }
+        (used, Turn::GoOn)
+    }
+
+    /// Receives a value straight into its item, as far as it is there.
+    /// Returns what the socket said, or `None` if the value is complete or
+    /// refused for lack of memory.
+    pub(super) fn receive(
+        &mut self,
+        connection: &mut Connection,
+    ) -> Option<std::io::Result<usize>> {
+        let State::Receiving(pending) = &mut connection.state else {
+            return None;
+        };
+        let stream = &mut connection.stream;
+        let received = self
+            .store
+            .fill_with(&mut self.local, &mut pending.new, |room| stream.read(room));
+        let missing = pending.new.missing();
+        let state = std::mem::replace(&mut connection.state, State::Command);
+        let State::Receiving(pending) = state else {
+            return None;
+        };
+        let (mut executor, out) = self.executor();
+        match received {
+            Err(_) => {
+                executor.fail_store(pending, out);
+                connection.state = State::Swallowing(missing);
+                None
+            }
+            Ok(result) => {
+                if missing == 0 {
+                    executor.finish_store(pending, out);
+                } else {
+                    connection.state = State::Receiving(pending);
+                }
+                if let Ok(len) = result {
+                    self.local.counters.bytes_read.add(len as u64);
+                    connection.active = self.now.second();
+                }
+                if missing == 0 { None } else { Some(result) }
+            }
+        }
+    }
+}

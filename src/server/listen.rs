@@ -1,0 +1,150 @@
+//! Listening sockets: bound here, accepted from by the acceptor.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net;
+use std::path::{Path, PathBuf};
+
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::{Config, Endpoint, ProtocolMode};
+use crate::server::StartError;
+use crate::server::stream::Stream;
+
+/// A bound socket and what is spoken on it.
+pub(super) struct Listening {
+    socket: Bound,
+    pub(super) protocol: ProtocolMode,
+}
+
+enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// A unix socket's file; removed with it.
+pub(super) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it before us.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Listening {
+    /// Accepts one connection.
+    pub(super) fn accept(&self) -> io::Result<Stream> {
+        match &self.socket {
+            Bound::Tcp(listener) => Ok(Stream::Tcp(listener.accept()?.0)),
+            Bound::Unix(listener, _) => Ok(Stream::Unix(listener.accept()?.0)),
+        }
+    }
+
+    /// The TCP address, with the port that the system chose.
+    pub(super) fn tcp_addr(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Bound::Tcp(listener) => listener.local_addr().ok(),
+            Bound::Unix(..) => None,
+        }
+    }
+
+    /// The unix socket's path.
+    pub(super) fn unix_path(&self) -> Option<&Path> {
+        match &self.socket {
+            Bound::Tcp(_) => None,
+            Bound::Unix(_, file) => Some(&file.0),
+        }
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.socket {
+            Bound::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
+            Bound::Unix(listener, _) => listener.register(registry, token, Interest::READABLE),
+        }
+    }
+}
+
+/// Binds all listeners of a configuration. Ephemeral ports are shared: what
+/// the system gives the first address, the others take as well, so that IPv4
+/// and IPv6 answer on one port.
+pub(super) fn bind_all(config: &Config) -> Result<Vec<Listening>, StartError> {
+    let mut bound: Vec<Listening> = Vec::new();
+    for listener in &config.listeners {
+        let socket = match &listener.endpoint {
+            Endpoint::Tcp(address) => {
+                let mut address = *address;
+                if address.port() == 0 && listener.optional {
+                    let port = bound.iter().find_map(Listening::tcp_addr);
+                    address.set_port(port.map_or(0, |first| first.port()));
+                }
+                match bind_tcp(address, config.backlog) {
+                    Ok(socket) => Bound::Tcp(socket),
+                    Err(error) if listener.optional && lacks_family(&error) => continue,
+                    Err(error) => return Err(StartError::tcp(address, error)),
+                }
+            }
+            Endpoint::Unix { path, mode } => {
+                let (socket, file) = bind_unix(path, *mode, config.backlog)
+                    .map_err(|error| StartError::unix(path, error))?;
+                Bound::Unix(socket, file)
+            }
+        };
+        bound.push(Listening {
+            socket,
+            protocol: listener.protocol,
+        });
+    }
+    Ok(bound)
+}
+
+fn lacks_family(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT)
+    )
+}
+
+fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_keepalive(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Binds a unix socket. A socket file that nobody listens on any more is
+/// replaced; anything else in its place is left alone and an error.
+fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
+    if let Ok(metadata) = fs::symlink_metadata(path) {
+        if !metadata.file_type().is_socket() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        if net::UnixStream::connect(path).is_ok() {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+        fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&socket2::SockAddr::unix(path)?)?;
+    let file = SocketFile(path.to_path_buf());
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    socket.listen(backlog)?;
+    Ok((UnixListener::from_std(socket.into()), file))
+}

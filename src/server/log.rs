@@ -1,0 +1,56 @@
+//! What `-vv` tells on standard error. Keys come from clients: they are
+//! escaped and cut, so that neither terminals nor log files are at risk.
+
+use crate::protocol::request::Request;
+use crate::server::batch::Step;
+
+/// Bytes of a client's input that one line shows.
+const SHOWN_MAX: usize = 256;
+
+/// Logs a command.
+pub(super) fn step(step: &Step<'_>) {
+    match step {
+        Step::Execute { request, .. } => eprintln!("< {}", describe(request)),
+        Step::Refuse(malformed) => {
+            eprintln!("< malformed: {}", malformed.reply.unwrap_or("not a client"));
+        }
+    }
+}
+
+fn describe(request: &Request<'_>) -> String {
+    let name = match request {
+        Request::Get(_) => "get",
+        Request::Store(_) => "store",
+        Request::Delete { .. } => "delete",
+        Request::Arithmetic { .. } => "arithmetic",
+        Request::Touch { .. } => "touch",
+        Request::MetaGet(_) => "mg",
+        Request::MetaSet(_) => "ms",
+        Request::MetaDelete(_) => "md",
+        Request::MetaArithmetic(_) => "ma",
+        Request::MetaDebug { .. } => "me",
+        Request::MetaNoop => "mn",
+        other => return shown(format!("{other:?}").as_bytes()),
+    };
+    let key = match request {
+        Request::Get(line) => line.keys,
+        other => other.plain_key().unwrap_or_default(),
+    };
+    format!("{name} {}", shown(key))
+}
+
+fn shown(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(SHOWN_MAX)];
+    cut.escape_ascii().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SHOWN_MAX, shown};
+
+    #[test]
+    fn what_clients_send_is_escaped_and_cut() {
+        assert_eq!(shown(b"a\x1b[2Jb\0\xff"), r"a\x1b[2Jb\x00\xff");
+        assert!(shown(&[b'\n'; 10_000]).len() <= 4 * SHOWN_MAX);
+    }
+}

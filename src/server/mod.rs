@@ -1,0 +1,244 @@
+//! Sockets and threads: an acceptor, workers, and an upkeep thread around
+//! one store. Started from a configuration, stopped by its owner.
+
+mod acceptor;
+mod batch;
+mod connection;
+mod drive;
+mod listen;
+mod log;
+mod stream;
+mod worker;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use crate::command::{Output, Shared};
+use crate::config::Config;
+use crate::server::acceptor::{Acceptor, Stopper};
+use crate::server::drive::Context;
+use crate::server::listen::{Listening, bind_all};
+use crate::server::worker::{Handle, Worker};
+use crate::store::{Options, Store};
+use crate::upkeep::Upkeep;
+
+/// Why the server could not start; for the operator.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listening socket could not be had.
+    Listen {
+        /// Where it was to listen.
+        endpoint: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A thread or its poll could not be had.
+    Thread(io::Error),
+    /// The file that was to receive the ports could not be written.
+    PortFile(PathBuf, io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen { endpoint, error } => {
+                write!(f, "failed to listen on {endpoint}: {error}")
+            }
+            Self::Thread(error) => write!(f, "failed to start a thread: {error}"),
+            Self::PortFile(path, error) => {
+                write!(
+                    f,
+                    "failed to write the port file {}: {error}",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl StartError {
+    fn tcp(address: SocketAddr, error: io::Error) -> Self {
+        let endpoint = format!("TCP port {} ({address})", address.port());
+        Self::Listen { endpoint, error }
+    }
+
+    fn unix(path: &Path, error: io::Error) -> Self {
+        let endpoint = format!("unix socket {}", path.display());
+        Self::Listen { endpoint, error }
+    }
+}
+
+/// Someone asked for the server to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopRequest {
+    /// Without hurry.
+    pub graceful: bool,
+}
+
+/// A running server; stops when dropped.
+pub struct Server {
+    shared: Arc<Shared>,
+    store: Arc<Store>,
+    tcp_addrs: Vec<SocketAddr>,
+    unix_paths: Vec<PathBuf>,
+    acceptor: Arc<Stopper>,
+    workers: Vec<Arc<Handle>>,
+    upkeep: Option<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+    stop_requests: Receiver<StopRequest>,
+    stop_sender: Sender<StopRequest>,
+}
+
+impl Server {
+    /// Binds the listeners and starts the threads.
+    ///
+    /// # Errors
+    /// What keeps the server from running as configured.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let listeners = bind_all(&config)?;
+        let store = Arc::new(Store::new(Options {
+            max_memory: config.max_memory,
+            evict: config.evict,
+            max_item_size: config.max_item_size,
+        }));
+        let shared = Arc::new(Shared::new(config));
+        let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
+        let unix_paths = listeners.iter().filter_map(Listening::unix_path);
+        let unix_paths: Vec<_> = unix_paths.map(Path::to_path_buf).collect();
+        write_port_file(shared.config.port_file.as_deref(), &tcp_addrs)?;
+        let (stop_sender, stop_requests) = bounded(1);
+        let mut threads = Vec::new();
+        let mut workers = Vec::new();
+        for index in 0..shared.config.threads {
+            let context = Context {
+                store: Arc::clone(&store),
+                shared: Arc::clone(&shared),
+                local: store.local(),
+                out: Output::default(),
+                stop: stop_sender.clone(),
+                now: shared.clock.now(),
+            };
+            let (worker, handle) = Worker::new(context).map_err(StartError::Thread)?;
+            workers.push(handle);
+            threads.push(spawn(&format!("worker {index}"), || worker.run())?);
+        }
+        let (acceptor, stopper) = Acceptor::new(listeners, workers.clone(), Arc::clone(&shared))
+            .map_err(StartError::Thread)?;
+        threads.push(spawn("acceptor", || acceptor.run())?);
+        let (upkeep, ended) = bounded(0);
+        let keeper = Upkeep::new(Arc::clone(&store), Arc::clone(&shared));
+        threads.push(spawn("upkeep", move || keep_up(keeper, &ended))?);
+        Ok(Self {
+            shared,
+            store,
+            tcp_addrs,
+            unix_paths,
+            acceptor: stopper,
+            workers,
+            upkeep: Some(upkeep),
+            threads,
+            stop_requests,
+            stop_sender,
+        })
+    }
+
+    /// The TCP addresses that are listened on.
+    pub fn tcp_addrs(&self) -> &[SocketAddr] {
+        &self.tcp_addrs
+    }
+
+    /// The unix sockets that are listened on.
+    pub fn unix_paths(&self) -> &[PathBuf] {
+        &self.unix_paths
+    }
+
+    /// The items, for who embeds the server.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Moves the cache's clock forward; for tests.
+    pub fn advance_clock(&self, by: Duration) {
+        self.shared.clock.advance(by);
+    }
+
+    /// Lets others ask for the server to stop.
+    pub fn stopper(&self) -> Sender<StopRequest> {
+        self.stop_sender.clone()
+    }
+
+    /// Waits until someone asks for the server to stop.
+    pub fn wait_for_stop_request(&self) -> StopRequest {
+        self.stop_requests
+            .recv()
+            .expect("the server holds a sender itself")
+    }
+
+    /// Stops accepting, finishes the replies in flight, and ends all threads.
+    pub fn stop(mut self) {
+        self.stop_threads();
+    }
+
+    fn stop_threads(&mut self) {
+        self.acceptor.stop();
+        for worker in &self.workers {
+            worker.stop();
+        }
+        self.upkeep = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has told so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop_threads();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(StartError::Thread)
+}
+
+/// Runs upkeep in small steps until the other end of `ended` is dropped.
+fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
+    let mut pause = Duration::ZERO;
+    while let Err(crossbeam::channel::RecvTimeoutError::Timeout) = ended.recv_timeout(pause) {
+        pause = upkeep.step();
+    }
+}
+
+/// Writes the bound ports where test suites look for them.
+fn write_port_file(path: Option<&Path>, tcp: &[SocketAddr]) -> Result<(), StartError> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let lines: String = tcp
+        .iter()
+        .map(|address| {
+            let family = if address.is_ipv6() { "INET6" } else { "INET" };
+            format!("TCP {family}: {}\n", address.port())
+        })
+        .collect();
+    // Written aside and renamed, so that a reader who waits for the file
+    // never sees half of it.
+    let aside = path.with_extension("part");
+    fs::write(&aside, lines)
+        .and_then(|()| fs::rename(&aside, path))
+        .map_err(|error| StartError::PortFile(path.to_path_buf(), error))
+}

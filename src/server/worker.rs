@@ -1,0 +1,415 @@
+//! A worker: one thread, one poll, its share of the connections. Sockets
+//! that are ready together are read together, so that the memory their first
+//! commands touch is on its way while others are being served.
+
+use std::io::{self, ErrorKind};
+use std::mem::take;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use crossbeam::queue::SegQueue;
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use crate::config::ProtocolMode;
+use crate::limits::{BATCH_MAX, BATCH_SOCKETS_MAX, READ_BUFFER_BYTES};
+use crate::server::batch::{Step, Steps, Stop, parse_batch};
+use crate::server::connection::{Connection, Sent, State};
+use crate::server::drive::{Context, Served};
+use crate::server::stream::Stream;
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+
+/// Reads into an item after which others get their turn.
+const RECEIVES_MAX: usize = 64;
+/// Events fetched at once.
+const EVENTS_MAX: usize = 256;
+const WAKER: Token = Token(usize::MAX);
+/// How often connections are looked over for having been idle too long.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
+/// How long a stopping worker waits for clients to take their answers.
+const LAST_FLUSH: Duration = Duration::from_millis(500);
+
+/// What others may do to a worker.
+pub(super) struct Handle {
+    arrivals: SegQueue<(Stream, ProtocolMode)>,
+    waker: Waker,
+    /// Connections it has, those on their way to it included.
+    pub(super) load: AtomicUsize,
+    stopping: AtomicBool,
+}
+
+impl Handle {
+    /// Gives the worker a connection.
+    pub(super) fn hand_over(&self, stream: Stream, protocol: ProtocolMode) {
+        self.load.fetch_add(1, Ordering::Relaxed);
+        self.arrivals.push((stream, protocol));
+        self.wake();
+    }
+
+    /// Makes the worker finish its replies and end.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // Fails only if the worker's poll is gone, and then nobody waits.
+        let _ = self.waker.wake();
+    }
+}
+
+/// See the module's documentation.
+pub(super) struct Worker {
+    poll: Poll,
+    handle: Arc<Handle>,
+    connections: Slab<Connection>,
+    /// Connections to be served.
+    ready: Vec<usize>,
+    /// One read buffer for each socket of a batch.
+    buffers: Vec<u8>,
+    /// Second in which idle connections were last looked for.
+    idle_checked: u32,
+    context: Context,
+}
+
+/// A connection's share of a batch: input, and what of it is parsed.
+struct Job<'a> {
+    token: usize,
+    input: &'a [u8],
+    steps: std::ops::Range<usize>,
+    used: usize,
+    stop: Option<Stop<'a>>,
+}
+
+impl Worker {
+    /// A worker and the handle to it.
+    pub(super) fn new(context: Context) -> io::Result<(Self, Arc<Handle>)> {
+        let poll = Poll::new()?;
+        let handle = Arc::new(Handle {
+            arrivals: SegQueue::new(),
+            waker: Waker::new(poll.registry(), WAKER)?,
+            load: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+        });
+        let worker = Self {
+            poll,
+            handle: Arc::clone(&handle),
+            connections: Slab::new(),
+            ready: Vec::new(),
+            // Zeroed by the system page by page as it is first used.
+            buffers: vec![0; BATCH_SOCKETS_MAX * READ_BUFFER_BYTES],
+            idle_checked: 0,
+            context,
+        };
+        Ok((worker, handle))
+    }
+
+    /// Serves until stopped.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        while !self.handle.stopping.load(Ordering::Acquire) {
+            let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
+            let timeout = if self.ready.is_empty() {
+                idle_check
+            } else {
+                Some(Duration::ZERO)
+            };
+            if !self.wait(&mut events, timeout) {
+                continue;
+            }
+            self.context.now = self.context.shared.clock.now();
+            self.context.flush_if_due();
+            for event in &events {
+                self.note(event);
+            }
+            self.serve_ready();
+            self.admit();
+            if idle_check.is_some() {
+                self.close_idle();
+            }
+        }
+        self.finish();
+    }
+
+    /// False if the wait was interrupted.
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> bool {
+        match self.poll.poll(events, timeout) {
+            Ok(()) => true,
+            Err(error) => {
+                debug_assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+                events.clear();
+                false
+            }
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        let Token(token) = event.token();
+        let Some(connection) = self.connections.get_mut(token) else {
+            // The waker, or a connection closed by an earlier event.
+            return;
+        };
+        if event.is_readable() {
+            connection.readable = true;
+        }
+        connection.hung_up |= event.is_read_closed() || event.is_error();
+        let unblocked = event.is_writable() && connection.is_blocked();
+        if (connection.readable || connection.hung_up || unblocked) && !connection.queued {
+            connection.queued = true;
+            self.ready.push(token);
+        }
+    }
+
+    /// Takes over the connections that have been handed to us. After the
+    /// events have been dealt with, since a new connection may get the token
+    /// of one that an event was for.
+    fn admit(&mut self) {
+        while let Some((stream, protocol)) = self.handle.arrivals.pop() {
+            let second = self.context.now.second();
+            let entry = self.connections.vacant_entry();
+            let token = entry.key();
+            let connection = entry.insert(Connection::new(stream, protocol, second));
+            connection.stream.set_nodelay();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let registered =
+                self.poll
+                    .registry()
+                    .register(&mut connection.stream, Token(token), interest);
+            if registered.is_err() {
+                self.close(token);
+            }
+        }
+    }
+
+    fn serve_ready(&mut self) {
+        let ready = take(&mut self.ready);
+        for group in ready.chunks(BATCH_SOCKETS_MAX) {
+            self.serve_group(group);
+        }
+        if self.ready.is_empty() {
+            // Keep the list's memory.
+            self.ready = ready;
+            self.ready.clear();
+        }
+    }
+
+    /// Reads from each socket of a group, prefetches for all, then serves
+    /// one after the other.
+    fn serve_group(&mut self, group: &[usize]) {
+        let alone = group.len() == 1 && self.ready.is_empty();
+        let mut buffers = take(&mut self.buffers);
+        let mut jobs: ArrayVec<Job<'_>, BATCH_SOCKETS_MAX> = ArrayVec::new();
+        for (token, buffer) in group.iter().zip(buffers.chunks_mut(READ_BUFFER_BYTES)) {
+            if let Some(len) = self.prepare(*token, buffer) {
+                jobs.push(Job {
+                    token: *token,
+                    input: &buffer[..len],
+                    steps: 0..0,
+                    used: 0,
+                    stop: None,
+                });
+            }
+        }
+        let mut steps = Steps::new();
+        for job in &mut jobs {
+            self.parse_first(job, &mut steps);
+        }
+        self.context.prefetch(&steps);
+        for job in jobs {
+            let first = &steps[job.steps.clone()];
+            self.serve_job(job, first, alone);
+        }
+        drop(steps);
+        self.buffers = buffers;
+    }
+
+    /// Gets a connection's input into `buffer`, what was left over first.
+    /// `None` if there is nothing to serve.
+    fn prepare(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
+        let connection = self.connections.get_mut(token)?;
+        connection.queued = false;
+        let context = &mut self.context;
+        match connection.flush(&context.store, &mut context.local) {
+            Sent::Blocked => return None,
+            Sent::All if !connection.closing => {}
+            Sent::All | Sent::Lost => {
+                self.close(token);
+                return None;
+            }
+        }
+        if matches!(connection.state, State::Receiving(_)) && !self.receive(token) {
+            return None;
+        }
+        let connection = self.connections.get_mut(token)?;
+        let kept = connection.leftover.len();
+        buffer[..kept].copy_from_slice(&connection.leftover);
+        if connection.unserved && (!connection.readable || kept > buffer.len() / 2) {
+            return Some(kept);
+        }
+        match connection.stream.read(&mut buffer[kept..]) {
+            Ok(0) => {
+                self.close(token);
+                None
+            }
+            Ok(len) => {
+                self.context.local.counters.bytes_read.add(len as u64);
+                // A short read has emptied the socket; more raises an event.
+                connection.readable = kept + len == buffer.len();
+                Some(kept + len)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                connection.readable = false;
+                connection.unserved.then_some(kept)
+            }
+            Err(_) => {
+                self.close(token);
+                None
+            }
+        }
+    }
+
+    /// Receives a large value straight into its item. True if that is over
+    /// and commands may follow.
+    fn receive(&mut self, token: usize) -> bool {
+        for _ in 0..RECEIVES_MAX {
+            let Some(connection) = self.connections.get_mut(token) else {
+                return false;
+            };
+            match self.context.receive(connection) {
+                None => {
+                    let sent = self.context.send(connection);
+                    if sent == Sent::Lost {
+                        self.close(token);
+                    }
+                    return sent == Sent::All;
+                }
+                Some(Ok(len)) if len > 0 => {}
+                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.readable = false;
+                    return false;
+                }
+                Some(_) => {
+                    self.close(token);
+                    return false;
+                }
+            }
+        }
+        self.requeue(token);
+        false
+    }
+
+    fn parse_first<'a>(&self, job: &mut Job<'a>, steps: &mut Steps<'a>) {
+        let connection = &self.connections[job.token];
+        if !matches!(connection.state, State::New | State::Command) {
+            return;
+        }
+        let start = steps.len();
+        let (used, stop) = parse_batch(&self.context.store, job.input, steps, BATCH_MAX);
+        job.steps = start..steps.len();
+        job.used = used;
+        job.stop = Some(stop);
+    }
+
+    fn serve_job(&mut self, job: Job<'_>, first: &[Step<'_>], alone: bool) {
+        let token = job.token;
+        let connection = &mut self.connections[token];
+        if !Context::accepts(connection, job.input) {
+            return self.close(token);
+        }
+        let mut budget = match alone {
+            true => usize::MAX,
+            false => self.context.shared.config.requests_per_event,
+        };
+        let begun = (job.used, job.stop);
+        let (used, served) = self
+            .context
+            .serve(connection, job.input, first, begun, &mut budget);
+        connection.keep(&job.input[used..]);
+        connection.unserved = matches!(served, Served::Yielding | Served::Blocked);
+        match served {
+            Served::Finished => self.close(token),
+            Served::Blocked => {}
+            Served::Yielding => {
+                self.context.local.counters.conn_yields.add(1);
+                self.requeue(token);
+            }
+            Served::Hungry if connection.readable || connection.hung_up => self.requeue(token),
+            Served::Hungry => {}
+        }
+    }
+
+    fn requeue(&mut self, token: usize) {
+        if let Some(connection) = self.connections.get_mut(token)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.ready.push(token);
+        }
+    }
+
+    fn close(&mut self, token: usize) {
+        if let Some(connection) = self.connections.try_remove(token) {
+            let context = &mut self.context;
+            connection.dispose(&context.store, &mut context.local);
+            context
+                .shared
+                .connections
+                .open
+                .fetch_sub(1, Ordering::Relaxed);
+            self.handle.load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn close_idle(&mut self) {
+        let Some(limit) = self.context.shared.config.idle_timeout else {
+            return;
+        };
+        let second = self.context.now.second();
+        if self.idle_checked == second {
+            return;
+        }
+        self.idle_checked = second;
+        let idle: Vec<usize> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| {
+                u64::from(second.saturating_sub(connection.active)) > limit.as_secs()
+            })
+            .map(|(token, _)| token)
+            .collect();
+        for token in idle {
+            self.context.local.counters.idle_kicks.add(1);
+            self.close(token);
+        }
+    }
+
+    /// Answers what has arrived, gives clients a moment to take it, and
+    /// closes everything.
+    fn finish(&mut self) {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let deadline = std::time::Instant::now() + LAST_FLUSH;
+        self.admit();
+        loop {
+            let blocked = self.connections.iter().any(|(_, c)| c.is_blocked());
+            let timeout = match blocked {
+                true => deadline.saturating_duration_since(std::time::Instant::now()),
+                false => Duration::ZERO,
+            };
+            self.wait(&mut events, Some(timeout));
+            let quiet = events.is_empty() && self.ready.is_empty();
+            for event in &events {
+                self.note(event);
+            }
+            self.serve_ready();
+            if quiet && !blocked || std::time::Instant::now() >= deadline {
+                break;
+            }
+        }
+        let tokens: Vec<usize> = self.connections.iter().map(|(token, _)| token).collect();
+        for token in tokens {
+            self.close(token);
+        }
+    }
+}

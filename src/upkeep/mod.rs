@@ -1,0 +1,61 @@
+//! Background work on the store, in small steps: sweeping out dead items,
+//! keeping the memory limit, carrying out delayed flushes when no client
+//! does. Called by the server's upkeep thread; holds no socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::Shared;
+use crate::store::{Local, Store};
+
+/// Items a step looks at, at least.
+const SWEEP_ITEMS: usize = 5_000;
+/// Pause between two steps.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The state of the background work.
+pub struct Upkeep {
+    store: Arc<Store>,
+    shared: Arc<Shared>,
+    local: Local,
+    /// The next shard to sweep.
+    shard: usize,
+    /// What is flushed once this sweep has been through all shards.
+    generation: u64,
+}
+
+impl Upkeep {
+    /// Upkeep of a server's store.
+    pub fn new(store: Arc<Store>, shared: Arc<Shared>) -> Self {
+        Self {
+            local: store.local(),
+            generation: store.sweep_begins(),
+            store,
+            shared,
+            shard: 0,
+        }
+    }
+
+    /// Does a bounded amount of work and says how long to pause.
+    pub fn step(&mut self) -> Duration {
+        let now = self.shared.clock.now();
+        if self.shared.take_due_flush(now) {
+            self.store.flush_all(&mut self.local);
+        }
+        let within_limit = self.store.shrink_to_limit(&mut self.local);
+        let mut looked = 0;
+        for _ in 0..self.store.shard_count() {
+            looked += self.store.sweep_shard(&mut self.local, self.shard, now);
+            self.shard += 1;
+            if self.shard == self.store.shard_count() {
+                self.shard = 0;
+                self.store.swept(self.generation);
+                self.generation = self.store.sweep_begins();
+            }
+            if looked >= SWEEP_ITEMS {
+                break;
+            }
+        }
+        if within_limit { PAUSE } else { Duration::ZERO }
+    }
+}
