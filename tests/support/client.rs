@@ -125,14 +125,20 @@ impl Client {
     /// Reads up to `MN`, which is the answer to a `mn` already sent, and
     /// returns what came before it.
     pub(crate) fn read_answer(&mut self) -> Vec<u8> {
+        self.answer_or_close()
+            .unwrap_or_else(|got| panic!("closed before MN; got {}", show(&got)))
+    }
+
+    /// The same, with `Err` and what was still said if the server closes.
+    pub(crate) fn answer_or_close(&mut self) -> Result<Vec<u8>, Vec<u8>> {
         loop {
             if let Some(end) = end_of_answer(&self.pending) {
                 let mut got: Vec<u8> = self.pending.drain(..end + 4).collect();
                 got.truncate(end);
-                return got;
+                return Ok(got);
             }
             if self.fill() == 0 {
-                panic!("closed before MN; got {}", show(&self.pending));
+                return Err(std::mem::take(&mut self.pending));
             }
         }
     }
