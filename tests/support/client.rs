@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::DEADLINE;
 
@@ -182,6 +183,25 @@ impl Client {
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
             .unwrap_or_else(|| panic!("no {name} among the statistics:\n{text}"))
             .to_owned()
+    }
+
+    /// Whether the server says something (or closes) though nothing was sent.
+    /// The only wait of a fixed length: silence has no event to wait for.
+    pub(crate) fn says_something_within_a_moment(&mut self) -> bool {
+        let moment = Some(Duration::from_millis(50));
+        let mut byte = [0; 1];
+        let (result, restored) = match &self.stream {
+            Stream::Tcp(stream) => {
+                stream
+                    .set_read_timeout(moment)
+                    .expect("a timeout can be set");
+                let result = stream.peek(&mut byte);
+                (result, stream.set_read_timeout(Some(DEADLINE)))
+            }
+            Stream::Unix(_) => panic!("a unix stream cannot be peeked at"),
+        };
+        restored.expect("a timeout can be set");
+        result.is_ok()
     }
 
     /// Reads once; 0 means closed (or reset, which is the same to a client).

@@ -114,15 +114,12 @@ impl Program {
             output: String::new(),
             errors: String::new(),
         };
-        let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
-        let mut stdout = stdout.expect("its output is piped");
-        let mut stderr = stderr.expect("its errors are piped");
-        stdout
-            .read_to_string(&mut ended.output)
-            .expect("output is text");
-        stderr
-            .read_to_string(&mut ended.errors)
-            .expect("errors are text");
+        if let Some(stdout) = self.child.stdout.take() {
+            ended.output = read_all(stdout);
+        }
+        if let Some(stderr) = self.child.stderr.take() {
+            ended.errors = read_all(stderr);
+        }
         ended
     }
 
@@ -139,6 +136,12 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn read_all(mut pipe: impl Read) -> String {
+    let mut bytes = Vec::new();
+    pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// `options` behind those for a free port of the loopback and, since the tests
