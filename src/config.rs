@@ -6,6 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The memcached release whose behaviour, options and answers this server
+/// follows.
+pub const COMPATIBLE_VERSION: &str = "1.6.45";
+
 /// The protocols a listener accepts (`-B`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ProtocolMode {
@@ -45,7 +49,7 @@ pub struct Listener {
 }
 
 /// Everything the server (as opposed to the process) needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Listening sockets; at least one.
     pub listeners: Vec<Listener>,

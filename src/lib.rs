@@ -4,3 +4,8 @@ pub mod cli;
 pub mod config;
 pub mod limits;
 pub mod loadgen;
+pub mod protocol;
+pub mod stats;
+pub mod store;
+pub mod sync;
+pub mod time;

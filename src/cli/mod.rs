@@ -1,1 +1,61 @@
 //! The command line: what was typed, checked, becomes a `config::Config`.
+//!
+//! The way of an option: `flags` (of kind `flag`) and `words` list every flag and every `-o`
+//! word as data; `typed` lets clap split the arguments and records what was
+//! typed; `validate` turns that into settings or into the operator's error.
+//! This folder is the only user of clap. It opens no file and no socket; the
+//! only thing it asks of the system is the addresses of host names in `-l`.
+//! Called by `main`, once.
+
+mod endpoint;
+mod error;
+mod flag;
+mod flags;
+mod help;
+mod number;
+mod typed;
+mod validate;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use crate::config::{Config, Process};
+use typed::{Ask, Typed};
+
+pub use error::{CliError, Missing};
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Serve, with these settings.
+    Run(Box<(Config, Process)>),
+    /// Print this text to standard output and exit with success.
+    Print(String),
+}
+
+/// Reads the arguments, the program's name first, and the environment.
+///
+/// # Errors
+///
+/// The first fault found, as one line for the operator with an exit code.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Invocation, CliError> {
+    let typed = Typed::read(args)?;
+    match typed.ask {
+        Some(Ask::Help) => return Ok(Invocation::Print(help::help())),
+        Some(Ask::License) => return Ok(Invocation::Print(help::license())),
+        Some(Ask::Version) => return Ok(Invocation::Print(help::version())),
+        None => {}
+    }
+    let (mut config, process) = validate::settings(typed)?;
+    config.port_file = env("MEMCACHED_PORT_FILENAME")
+        .filter(|path| path != OsStr::new(""))
+        .map(PathBuf::from);
+    Ok(Invocation::Run(Box::new((config, process))))
+}

@@ -1,0 +1,179 @@
+//! Entries of `-l`: `[notls:][proto[x]:][tag[x]:]host[:port]`, several of
+//! them separated by commas, and the wildcard that stands for none. Names
+//! are resolved here, once; nothing is bound.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+use super::error::{CliError, Missing};
+use super::number;
+use super::validate;
+use crate::config::{Endpoint, Listener, ProtocolMode};
+
+/// Longest listener tag in bytes, as in memcached.
+const TAG_MAX_BYTES: usize = 8;
+
+/// The listeners of one `-l`, with what applies to entries that do not say.
+///
+/// # Errors
+///
+/// An entry that is malformed, unknown to the resolver, or asks for what
+/// this server lacks.
+pub(super) fn parse(
+    list: &str,
+    port: u16,
+    protocol: ProtocolMode,
+) -> Result<Vec<Listener>, CliError> {
+    let mut listeners = Vec::new();
+    let entries = list.split([',', ';']).map(str::trim);
+    for entry in entries.filter(|entry| !entry.is_empty()) {
+        let (rest, protocol) = prefixes(entry, protocol)?;
+        let (host, port) = host_and_port(entry, rest, port)?;
+        listeners.extend(resolve(entry, host, port, protocol)?);
+    }
+    Ok(listeners)
+}
+
+/// Every address of the machine: IPv4, and IPv6 where there is one.
+pub(super) fn wildcard(port: u16, protocol: ProtocolMode) -> Vec<Listener> {
+    let addresses = [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ];
+    addresses
+        .into_iter()
+        .map(|address| Listener {
+            endpoint: Endpoint::Tcp(SocketAddr::new(address, port)),
+            protocol,
+            optional: address.is_ipv6(),
+        })
+        .collect()
+}
+
+/// Takes the prefixes off an entry, in whatever order they come.
+fn prefixes(entry: &str, protocol: ProtocolMode) -> Result<(&str, ProtocolMode), CliError> {
+    let mut rest = entry;
+    let mut protocol = protocol;
+    loop {
+        if let Some(plain) = rest.strip_prefix("notls:") {
+            rest = plain;
+        } else if ["btls:", "mtls:", "otls:"]
+            .iter()
+            .any(|prefix| rest.starts_with(prefix))
+        {
+            return Err(unavailable(entry, Missing::Tls));
+        } else if let Some((name, after)) = bracketed(entry, rest, "proto[")? {
+            protocol = protocol_of(entry, name)?;
+            rest = after;
+        } else if let Some((tag, after)) = bracketed(entry, rest, "tag[")? {
+            check_tag(entry, tag)?;
+            rest = after;
+        } else if let Some((tag, after)) = underscored(rest) {
+            check_tag(entry, tag)?;
+            rest = after;
+        } else {
+            return Ok((rest, protocol));
+        }
+    }
+}
+
+/// Splits `proto[x]:rest` into x and rest.
+fn bracketed<'a>(
+    entry: &str,
+    text: &'a str,
+    opening: &str,
+) -> Result<Option<(&'a str, &'a str)>, CliError> {
+    let Some(after) = text.strip_prefix(opening) else {
+        return Ok(None);
+    };
+    let (inner, rest) = after
+        .split_once(']')
+        .ok_or_else(|| bad(entry, "a bracket is not closed"))?;
+    Ok(Some((inner, rest.strip_prefix(':').unwrap_or(rest))))
+}
+
+/// Splits `tag_x:rest` into x and rest.
+fn underscored(text: &str) -> Option<(&str, &str)> {
+    text.strip_prefix("tag_")?.split_once(':')
+}
+
+fn check_tag(entry: &str, tag: &str) -> Result<(), CliError> {
+    if (1..=TAG_MAX_BYTES).contains(&tag.len()) {
+        return Ok(());
+    }
+    let wanted = format!("Listener tags must be between 1 and {TAG_MAX_BYTES} characters");
+    Err(bad(entry, wanted))
+}
+
+fn protocol_of(entry: &str, name: &str) -> Result<ProtocolMode, CliError> {
+    match name {
+        "ascii" => Ok(ProtocolMode::Ascii),
+        "auto" | "negotiating" => Ok(ProtocolMode::Auto),
+        "binary" => Err(unavailable(entry, Missing::Binary)),
+        "proxy" => Err(unavailable(entry, Missing::Proxy)),
+        _ => Err(bad(entry, format!("Invalid protocol spec: {name:?}"))),
+    }
+}
+
+/// Splits `host:port`; an IPv6 address needs brackets to have a port.
+fn host_and_port<'a>(
+    entry: &str,
+    text: &'a str,
+    default_port: u16,
+) -> Result<(&'a str, u16), CliError> {
+    let (host, port) = if let Some(after) = text.strip_prefix('[') {
+        let (host, rest) = after
+            .split_once(']')
+            .ok_or_else(|| bad(entry, "Invalid IPV6 address: a bracket is not closed"))?;
+        (host, rest.strip_prefix(':'))
+    } else {
+        match text.split_once(':') {
+            Some((host, port)) if !port.contains(':') => (host, Some(port)),
+            _ => (text, None),
+        }
+    };
+    let Some(port) = port else {
+        return Ok((host, default_port));
+    };
+    number::integer(port)
+        .filter(|number| !number.trailing)
+        .and_then(|number| validate::port_number(number.value).ok())
+        .map(|port| (host, port))
+        .ok_or_else(|| bad(entry, format!("Invalid port number: {port:?}")))
+}
+
+fn resolve(
+    entry: &str,
+    host: &str,
+    port: u16,
+    protocol: ProtocolMode,
+) -> Result<Vec<Listener>, CliError> {
+    if host == "*" || host.is_empty() {
+        return Ok(wildcard(port, protocol));
+    }
+    let addresses: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| bad(entry, error))?
+        .collect();
+    // A name often stands for both families on machines that have only one.
+    let any_v4 = addresses.iter().any(SocketAddr::is_ipv4);
+    let listener = |address: SocketAddr| Listener {
+        endpoint: Endpoint::Tcp(address),
+        protocol,
+        optional: any_v4 && address.is_ipv6(),
+    };
+    Ok(addresses.into_iter().map(listener).collect())
+}
+
+fn bad(entry: &str, reason: impl ToString) -> CliError {
+    CliError::BadEndpoint {
+        entry: entry.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+fn unavailable(entry: &str, missing: Missing) -> CliError {
+    CliError::Unavailable {
+        option: format!("-l {entry}"),
+        missing,
+    }
+}

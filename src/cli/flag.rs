@@ -1,0 +1,105 @@
+//! What a flag is: names, help, default, and what it does to what was typed.
+//! The flags themselves are in `flags`.
+
+use std::path::PathBuf;
+
+use clap::builder::OsStringValueParser;
+use clap::{Arg, ArgAction};
+
+use super::error::{CliError, Missing};
+use super::typed::Typed;
+use crate::config::Config;
+
+/// One flag.
+pub(super) struct Flag {
+    pub(super) short: char,
+    pub(super) long: &'static str,
+    /// Name of the value in the help text; empty for switches.
+    value: &'static str,
+    help: &'static str,
+    /// The default as the help text shows it.
+    default: Option<fn(&Config) -> String>,
+    pub(super) effect: Effect,
+}
+
+/// What a flag takes and where it goes.
+#[derive(Clone, Copy)]
+pub(super) enum Effect {
+    /// Takes nothing.
+    Switch(fn(&mut Typed)),
+    /// Takes nothing, but puts up with `--flag=text`.
+    Level(fn(&mut Typed)),
+    /// Takes a number.
+    Number(fn(&mut Typed, i64)),
+    /// Takes a number of bytes with an optional k, m or g.
+    Size(fn(&mut Typed, i64)),
+    /// Takes text.
+    Text(fn(&mut Typed, &str) -> Result<(), CliError>),
+    /// Takes a path.
+    Path(fn(&mut Typed, PathBuf)),
+    /// memcached has it and this server has not.
+    Unavailable(Missing),
+}
+
+impl Flag {
+    /// The flag as messages name it.
+    pub(super) fn written(&self) -> String {
+        format!("-{} (--{})", self.short, self.long)
+    }
+
+    /// Whether the flag takes no value at all.
+    pub(super) fn is_switch(&self) -> bool {
+        self.value.is_empty() && !matches!(self.effect, Effect::Level(_))
+    }
+
+    /// A flag without a default; switches have an empty `value`.
+    pub(super) const fn new(
+        short: char,
+        long: &'static str,
+        value: &'static str,
+        help: &'static str,
+        effect: Effect,
+    ) -> Self {
+        Self {
+            short,
+            long,
+            value,
+            help,
+            default: None,
+            effect,
+        }
+    }
+
+    /// The same flag with a default to show.
+    pub(super) const fn default(mut self, default: fn(&Config) -> String) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    /// The flag as clap knows it.
+    pub(super) fn arg(&self, defaults: &Config) -> Arg {
+        let help = match self.default {
+            Some(default) => format!("{} [default: {}]", self.help, default(defaults)),
+            None => self.help.to_owned(),
+        };
+        let arg = Arg::new(self.long)
+            .short(self.short)
+            .long(self.long)
+            .help(help)
+            .hide(matches!(self.effect, Effect::Unavailable(_)));
+        if self.is_switch() {
+            return arg.action(ArgAction::SetTrue);
+        }
+        let arg = arg
+            .action(ArgAction::Append)
+            .value_parser(OsStringValueParser::new());
+        match self.effect {
+            Effect::Level(_) => arg
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("")
+                .value_name("ignored"),
+            _ => arg.value_name(self.value).allow_hyphen_values(true),
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Every flag as data: its names, what it does, its default and its effect
+//! on what was typed. Parsing, help and tests all walk this one table.
+
+use clap::builder::OsStringValueParser;
+use clap::{Arg, Command};
+
+use super::error::{CliError, Missing};
+use super::flag::{Effect, Flag};
+use super::number;
+use super::typed::Ask;
+use super::validate::{DEFAULT_PORT, DEFAULT_UNIX_MASK};
+use super::words;
+use crate::config::Config;
+
+/// Where clap keeps arguments that are no options.
+pub(super) const EXTRA: &str = "extra";
+
+/// The command line as clap knows it.
+pub(super) fn command() -> Command {
+    let defaults = Config::default();
+    Command::new("rustcached")
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .infer_long_args(true)
+        .args_override_self(true)
+        .args(FLAGS.iter().map(|flag| flag.arg(&defaults)))
+        .mut_arg("napi-ids", |arg| arg.alias("napi_ids"))
+        // memcached passes over what is no option; start scripts rely on it
+        // when a variable of theirs is empty.
+        .arg(
+            Arg::new(EXTRA)
+                .num_args(0..)
+                .value_parser(OsStringValueParser::new())
+                .hide(true),
+        )
+}
+
+/// All flags, in the order of the help text.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::new(
+        'p',
+        "port",
+        "num",
+        "TCP port to listen on; 0 is off, -1 picks a free one",
+        Effect::Number(|typed, port| typed.port = Some(port)),
+    )
+    .default(|_| DEFAULT_PORT.to_string()),
+    Flag::new(
+        'U',
+        "udp-port",
+        "num",
+        "UDP port; only 0, which is off",
+        Effect::Number(|typed, port| typed.udp_port = Some(port)),
+    )
+    .default(|_| "0".to_owned()),
+    Flag::new(
+        's',
+        "unix-socket",
+        "file",
+        "Listen on this unix socket; TCP is then off unless -p or -l is given too",
+        Effect::Path(|typed, path| typed.unix_socket = Some(path)),
+    ),
+    Flag::new(
+        'a',
+        "unix-mask",
+        "mask",
+        "Permissions of the unix socket, in octal",
+        Effect::Text(|typed, text| {
+            let wrong = || CliError::BadValue(format!("-a takes octal permissions, not {text:?}"));
+            typed.unix_mask = Some(number::octal(text).ok_or_else(wrong)?);
+            Ok(())
+        }),
+    )
+    .default(|_| format!("{DEFAULT_UNIX_MASK:o}")),
+    Flag::new(
+        'l',
+        "listen",
+        "addr",
+        "Address to listen on: host, host:port, [v6]:port or *; repeat it or separate several \
+         by commas; proto[ascii]: in front sets the protocol of one of them",
+        Effect::Text(|typed, text| {
+            typed.listen.push(text.to_owned());
+            Ok(())
+        }),
+    )
+    .default(|_| "*, all addresses".to_owned()),
+    Flag::new(
+        'B',
+        "protocol",
+        "name",
+        "What clients may speak: ascii or auto",
+        Effect::Text(|typed, text| {
+            typed.protocol = Some(text.trim().to_owned());
+            Ok(())
+        }),
+    )
+    .default(|_| "auto".to_owned()),
+    Flag::new(
+        'A',
+        "enable-shutdown",
+        "",
+        "Permit the \"shutdown\" command",
+        Effect::Switch(|typed| typed.shutdown_command = true),
+    ),
+    Flag::new(
+        'd',
+        "daemon",
+        "",
+        "Detach and run in the background",
+        Effect::Switch(|typed| typed.daemonize = true),
+    ),
+    Flag::new(
+        'u',
+        "user",
+        "user",
+        "Become this user (when started as root)",
+        Effect::Text(|typed, text| {
+            typed.user = Some(text.trim().to_owned());
+            Ok(())
+        }),
+    ),
+    Flag::new(
+        'P',
+        "pidfile",
+        "file",
+        "Keep the process id in this file while running",
+        Effect::Path(|typed, path| typed.pid_file = Some(path)),
+    ),
+    Flag::new(
+        'r',
+        "enable-coredumps",
+        "",
+        "Raise the limit on core files as far as permitted",
+        Effect::Switch(|typed| typed.core_dumps = true),
+    ),
+    Flag::new(
+        'k',
+        "lock-memory",
+        "",
+        "Keep all memory out of swap",
+        Effect::Switch(|typed| typed.lock_memory = true),
+    ),
+    Flag::new(
+        'm',
+        "memory-limit",
+        "num",
+        "Memory for items in megabytes, everything that belongs to them included",
+        Effect::Number(|typed, mib| typed.memory_mib = Some(mib)),
+    )
+    .default(|config| (config.max_memory >> 20).to_string()),
+    Flag::new(
+        'M',
+        "disable-evictions",
+        "",
+        "When memory is full answer errors instead of evicting",
+        Effect::Switch(|typed| typed.no_evictions = true),
+    ),
+    Flag::new(
+        'I',
+        "max-item-size",
+        "num",
+        "Largest item in bytes, or with k or m behind the number; 1k to 1024m",
+        Effect::Size(|typed, bytes| typed.item_size = Some(bytes)),
+    )
+    .default(|config| format!("{}m", config.max_item_size >> 20)),
+    Flag::new(
+        'c',
+        "conn-limit",
+        "num",
+        "Most simultaneous connections",
+        Effect::Number(|typed, count| typed.connections = Some(count)),
+    )
+    .default(|config| config.max_connections.to_string()),
+    Flag::new(
+        't',
+        "threads",
+        "num",
+        "Worker threads",
+        Effect::Number(|typed, count| typed.threads = Some(count)),
+    )
+    .default(|config| config.threads.to_string()),
+    Flag::new(
+        'R',
+        "max-reqs-per-event",
+        "num",
+        "Turns a busy connection may take before the others get theirs",
+        Effect::Number(|typed, count| typed.requests_per_event = Some(count)),
+    )
+    .default(|config| config.requests_per_event.to_string()),
+    Flag::new(
+        'b',
+        "listen-backlog",
+        "num",
+        "Length of the queue of connections not yet accepted",
+        Effect::Number(|typed, length| typed.backlog = Some(length)),
+    )
+    .default(|config| config.backlog.to_string()),
+    Flag::new(
+        'C',
+        "disable-cas",
+        "",
+        "Give items no CAS values",
+        Effect::Switch(|typed| typed.no_cas = true),
+    ),
+    Flag::new(
+        'D',
+        "prefix-delimiter",
+        "char",
+        "Character that ends the prefix of a key; also turns on \"stats detail\"",
+        Effect::Text(|typed, text| {
+            typed.delimiter = Some(text.to_owned());
+            Ok(())
+        }),
+    )
+    .default(|config| char::from(config.prefix_delimiter).to_string()),
+    Flag::new(
+        'f',
+        "slab-growth-factor",
+        "factor",
+        "Growth factor of size classes; only reported",
+        Effect::Text(|typed, text| {
+            let wrong = || CliError::NotANumber {
+                option: "-f (--slab-growth-factor)".to_owned(),
+                text: text.to_owned(),
+            };
+            typed.growth_factor = Some(number::fraction(text).ok_or_else(wrong)?);
+            Ok(())
+        }),
+    )
+    .default(|config| config.growth_factor.to_string()),
+    Flag::new(
+        'n',
+        "slab-min-size",
+        "bytes",
+        "Smallest space for key, value and flags; only reported",
+        Effect::Number(|typed, bytes| typed.chunk_size = Some(bytes)),
+    )
+    .default(|config| config.chunk_size.to_string()),
+    Flag::new(
+        'L',
+        "enable-largepages",
+        "",
+        "Accepted, without effect",
+        Effect::Switch(|typed| typed.note("-L (--enable-largepages) has no effect".to_owned())),
+    ),
+    Flag::new(
+        'N',
+        "napi-ids",
+        "num",
+        "Accepted, without effect",
+        Effect::Number(|typed, count| typed.napi_ids = Some(count)),
+    ),
+    Flag::new(
+        'F',
+        "disable-flush-all",
+        "",
+        "Refuse the \"flush_all\" command",
+        Effect::Switch(|typed| typed.no_flush = true),
+    ),
+    Flag::new(
+        'X',
+        "disable-dumping",
+        "",
+        "Refuse commands that list keys",
+        Effect::Switch(|typed| typed.no_dump = true),
+    ),
+    Flag::new(
+        'W',
+        "disable-watch",
+        "",
+        "Refuse the \"watch\" command",
+        Effect::Switch(|typed| typed.no_watch = true),
+    ),
+    Flag::new(
+        'S',
+        "enable-sasl",
+        "",
+        "",
+        Effect::Unavailable(Missing::Sasl),
+    ),
+    Flag::new(
+        'Y',
+        "auth-file",
+        "file",
+        "",
+        Effect::Unavailable(Missing::PasswordFile),
+    ),
+    Flag::new('Z', "enable-ssl", "", "", Effect::Unavailable(Missing::Tls)),
+    Flag::new(
+        'e',
+        "memory-file",
+        "file",
+        "",
+        Effect::Unavailable(Missing::WarmRestart),
+    ),
+    Flag::new(
+        'o',
+        "extended",
+        "words",
+        "Extended options, separated by commas; listed below",
+        Effect::Text(words::apply),
+    ),
+    Flag::new(
+        'v',
+        "verbose",
+        "",
+        "Log errors and warnings; -vv also commands and answers, -vvv also the states of \
+         connections",
+        Effect::Level(|typed| typed.verbosity += 1),
+    ),
+    Flag::new(
+        'h',
+        "help",
+        "",
+        "Print this text",
+        Effect::Switch(|typed| typed.ask = Some(Ask::Help)),
+    ),
+    Flag::new(
+        'i',
+        "license",
+        "",
+        "Print the licence",
+        Effect::Switch(|typed| typed.ask = Some(Ask::License)),
+    ),
+    Flag::new(
+        'V',
+        "version",
+        "",
+        "Print the version",
+        Effect::Switch(|typed| typed.ask = Some(Ask::Version)),
+    ),
+];

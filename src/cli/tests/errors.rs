@@ -1,0 +1,126 @@
+//! Faults of the operator: exit codes and messages.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::error;
+use crate::cli::error::CliError;
+use crate::cli::{Invocation, parse};
+
+#[test]
+fn every_error_has_memcached_s_exit_code() {
+    let cases: &[(&[&str], u8)] = &[
+        (&["--nosuch"], 1),
+        (&["-z"], 1),
+        (&["-m"], 1),
+        (&["--port"], 1),
+        (&["--help=3"], 1),
+        (&["-m", "abc"], 1),
+        (&["-t", ""], 1),
+        (&["-t", "0"], 1),
+        (&["-t", "-4"], 1),
+        (&["-t", "257"], 1),
+        (&["-R", "0"], 1),
+        (&["-c", "0"], 1),
+        (&["-n", "0"], 1),
+        (&["-f", "1"], 1),
+        (&["-f", "x"], 1),
+        (&["-D", ""], 1),
+        (&["-a", "999"], 1),
+        (&["-N", "0"], 1),
+        (&["-o", "nosuch"], 1),
+        (&["-o", "modern,nosuch=1"], 1),
+        (&["-o", "hashpower=11"], 1),
+        (&["-o", "hashpower=33"], 1),
+        (&["-o", "hashpower=x"], 1),
+        (&["-o", "idle_timeout=-1"], 1),
+        (&["-o", "tail_repair_time=9"], 1),
+        (&["-o", "slab_automove=3"], 1),
+        (&["-o", "slab_automove_ratio=1.5"], 1),
+        (&["-o", "hash_algorithm=md5"], 1),
+        (&["-o", "hot_lru_pct=80"], 1),
+        (&["-o", "warm_max_factor=0"], 1),
+        (&["-N", "5"], 64),
+        (&["-B", "nosuch"], 64),
+        (&["-B", "binary"], 64),
+        (&["-U", "11211"], 64),
+        (&["-I", "1023"], 64),
+        (&["-I", "0"], 64),
+        (&["-I", "-5"], 64),
+        (&["-I", "33m"], 64),
+        (&["-m", "8192", "-I", "1025m"], 64),
+        (&["-m", "0"], 64),
+        (&["-m", "-64"], 64),
+        (&["-m", "99999999999999"], 64),
+        (&["-p", "70000"], 64),
+        (&["-p", "-2"], 64),
+        (&["-p", "0"], 64),
+        (&["-p", "0", "-l", "127.0.0.1:5"], 64),
+        (&["-l", ""], 64),
+        (&["-l", "btls:127.0.0.1"], 64),
+        (&["-l", "mtls:127.0.0.1"], 64),
+        (&["-l", "proto[binary]:127.0.0.1"], 64),
+        (&["-l", "proto[proxy]:127.0.0.1"], 64),
+        (&["-l", "127.0.0.1:abc"], 71),
+        (&["-l", "127.0.0.1:70000"], 71),
+        (&["-l", "[::1"], 71),
+        (&["-l", "proto[x]:127.0.0.1"], 71),
+        (&["-l", "proto[ascii"], 71),
+        (&["-l", "tag[123456789]:127.0.0.1"], 71),
+        (&["-l", "tag[]:127.0.0.1"], 71),
+        (&["-l", "nosuch.invalid"], 71),
+    ];
+    for (args, code) in cases {
+        let error = error(args);
+        assert_eq!(error.exit_code(), *code, "{args:?}: {error}");
+        let text = error.to_string();
+        assert!(
+            !text.is_empty() && !text.contains('\n'),
+            "{args:?}: {text:?}"
+        );
+    }
+}
+
+#[test]
+fn errors_name_the_culprit() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["--nosuch"], "--nosuch"),
+        (&["-z"], "-z"),
+        (&["-m"], "--memory-limit"),
+        (&["--help=3"], "--help"),
+        (
+            &["-m", "abc"],
+            "-m (--memory-limit) takes a number, not \"abc\"",
+        ),
+        (&["-o", "nosuch"], "Illegal suboption \"nosuch\""),
+        (&["-p", "70000"], "Invalid port number 70000"),
+        (&["-S"], "-S (--enable-sasl): this server has no SASL"),
+        (&["-o", "ssl_key=/x"], "-o ssl_key: this server has no TLS"),
+        (&["-l", "127.0.0.1:abc"], "\"abc\""),
+    ];
+    for (args, part) in cases {
+        let text = error(args).to_string();
+        assert!(text.contains(part), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn text_must_be_utf8_but_paths_need_not() {
+    let odd = OsStr::from_bytes(b"/run/\xff");
+    let run = |flag: &str| {
+        let args = ["rustcached".into(), flag.into(), odd.to_owned()];
+        parse(args, &|_| None)
+    };
+    let expected = CliError::NotText {
+        option: "-u (--user)".to_owned(),
+    };
+    assert_eq!(run("-u").expect_err("not UTF-8"), expected);
+    assert_eq!(expected.exit_code(), 1);
+    match run("-P") {
+        Ok(Invocation::Run(settings)) => {
+            assert_eq!(settings.1.pid_file.as_deref(), Some(Path::new(odd)));
+        }
+        other => panic!("{other:?}"),
+    }
+}

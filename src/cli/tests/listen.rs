@@ -1,0 +1,106 @@
+//! Where the server listens: `-p`, `-l`, `-s` and `-a`.
+
+use super::{config, tcp, unix, wildcards};
+use crate::config::{Endpoint, Listener, ProtocolMode};
+
+#[test]
+fn unix_socket_turns_tcp_off_unless_asked_for() {
+    let socket = unix("/run/x", 0o700);
+    assert_eq!(
+        config(&["-s", "/run/x"]).listeners,
+        std::slice::from_ref(&socket)
+    );
+    assert_eq!(
+        config(&["-s /run/x"]).listeners,
+        std::slice::from_ref(&socket)
+    );
+    assert_eq!(
+        config(&["-p", "0", "-s", "/run/x"]).listeners,
+        std::slice::from_ref(&socket)
+    );
+    assert_eq!(
+        config(&["-s", "/run/x", "-a", "0666"]).listeners,
+        [unix("/run/x", 0o666)]
+    );
+    assert_eq!(
+        config(&["-s", "/run/x", "-l", "127.0.0.1"]).listeners,
+        [tcp("127.0.0.1:11211"), socket.clone()]
+    );
+    let mut both = wildcards(5);
+    both.push(socket);
+    assert_eq!(config(&["-s", "/run/x", "-p", "5"]).listeners, both);
+}
+
+#[test]
+fn listen_entries_are_understood() {
+    let ascii = |address| Listener {
+        protocol: ProtocolMode::Ascii,
+        ..tcp(address)
+    };
+    let cases: Vec<(&str, Vec<Listener>)> = vec![
+        ("127.0.0.1", vec![tcp("127.0.0.1:7")]),
+        ("127.0.0.1:99", vec![tcp("127.0.0.1:99")]),
+        ("127.0.0.1:-1", vec![tcp("127.0.0.1:0")]),
+        ("[::1]:99", vec![tcp("[::1]:99")]),
+        ("[::1]", vec![tcp("[::1]:7")]),
+        ("::1", vec![tcp("[::1]:7")]),
+        ("*", wildcards(7)),
+        ("*:8", wildcards(8)),
+        ("0.0.0.0", vec![tcp("0.0.0.0:7")]),
+        (
+            "127.0.0.1,127.0.0.2:8",
+            vec![tcp("127.0.0.1:7"), tcp("127.0.0.2:8")],
+        ),
+        (
+            " 127.0.0.1 ; ::1 ,",
+            vec![tcp("127.0.0.1:7"), tcp("[::1]:7")],
+        ),
+        ("127.0.0.1,127.0.0.1:7", vec![tcp("127.0.0.1:7")]),
+        ("notls:127.0.0.1:9", vec![tcp("127.0.0.1:9")]),
+        ("tag[abc]:127.0.0.1:9", vec![tcp("127.0.0.1:9")]),
+        ("tag_abc:127.0.0.1:9", vec![tcp("127.0.0.1:9")]),
+        ("proto[ascii]:127.0.0.1:9", vec![ascii("127.0.0.1:9")]),
+        ("proto[negotiating]:127.0.0.1", vec![tcp("127.0.0.1:7")]),
+        ("proto[auto]:[::1]:9", vec![tcp("[::1]:9")]),
+        (
+            "notls:proto[ascii]:tag[b]:127.0.0.1:9",
+            vec![ascii("127.0.0.1:9")],
+        ),
+        ("tag[b]:proto[ascii]:*:9", {
+            wildcards(9)
+                .into_iter()
+                .map(|listener| Listener {
+                    protocol: ProtocolMode::Ascii,
+                    ..listener
+                })
+                .collect()
+        }),
+    ];
+    for (entry, listeners) in cases {
+        assert_eq!(
+            config(&["-p", "7", "-l", entry]).listeners,
+            listeners,
+            "{entry}"
+        );
+    }
+    assert_eq!(
+        config(&["-l", "127.0.0.1", "-l", "127.0.0.2", "-l127.0.0.1"]).listeners,
+        [tcp("127.0.0.1:11211"), tcp("127.0.0.2:11211")]
+    );
+}
+
+#[test]
+fn names_are_resolved_and_v4_is_what_must_work() {
+    let listeners = config(&["-l", "localhost:5"]).listeners;
+    assert!(!listeners.is_empty());
+    let any_v4 = listeners.contains(&tcp("127.0.0.1:5"));
+    for listener in listeners {
+        match listener.endpoint {
+            Endpoint::Tcp(address) => {
+                assert!(address.ip().is_loopback());
+                assert_eq!(listener.optional, any_v4 && address.is_ipv6());
+            }
+            Endpoint::Unix { .. } => panic!("a name is no unix socket"),
+        }
+    }
+}

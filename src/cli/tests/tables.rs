@@ -1,0 +1,187 @@
+//! Every flag and every word of memcached 1.6.45, so that none can get lost.
+
+use std::collections::BTreeSet;
+
+use super::{config, error, invoke, same};
+use crate::cli::error::{CliError, Missing};
+use crate::cli::flags::FLAGS;
+use crate::cli::words::{self, FAMILIES, WORDS};
+
+/// Each flag of memcached: letter, long name, a value it takes (none for
+/// switches), and whether it stands for something this server lacks.
+const MEMCACHED_FLAGS: &[(char, &str, Option<&str>, bool)] = &[
+    ('a', "unix-mask", Some("0770"), false),
+    ('A', "enable-shutdown", None, false),
+    ('b', "listen-backlog", Some("512"), false),
+    ('B', "protocol", Some("ascii"), false),
+    ('c', "conn-limit", Some("77"), false),
+    ('C', "disable-cas", None, false),
+    ('d', "daemon", None, false),
+    ('D', "", Some("/"), false),
+    ('e', "memory-file", Some("/run/cache"), true),
+    ('f', "slab-growth-factor", Some("1.07"), false),
+    ('F', "disable-flush-all", None, false),
+    ('h', "help", None, false),
+    ('i', "license", None, false),
+    ('I', "max-item-size", Some("2m"), false),
+    ('k', "lock-memory", None, false),
+    ('l', "listen", Some("127.0.0.1:5"), false),
+    ('L', "enable-largepages", None, false),
+    ('m', "memory-limit", Some("1024"), false),
+    ('M', "disable-evictions", None, false),
+    ('n', "slab-min-size", Some("96"), false),
+    ('N', "napi-ids", Some("2"), false),
+    ('o', "extended", Some("modern,hashpower=20"), false),
+    ('p', "port", Some("11222"), false),
+    ('P', "pidfile", Some("/run/x.pid"), false),
+    ('r', "enable-coredumps", None, false),
+    ('R', "max-reqs-per-event", Some("40"), false),
+    ('s', "unix-socket", Some("/run/x.sock"), false),
+    ('S', "enable-sasl", None, true),
+    ('t', "threads", Some("8"), false),
+    ('u', "user", Some("memcache"), false),
+    ('U', "udp-port", Some("0"), false),
+    ('v', "verbose", None, false),
+    ('V', "version", None, false),
+    ('W', "disable-watch", None, false),
+    ('X', "disable-dumping", None, false),
+    ('Y', "auth-file", Some("/etc/users"), true),
+    ('Z', "enable-ssl", None, true),
+];
+
+/// Each word of `-o` that memcached takes, with a value it takes.
+const MEMCACHED_WORDS: &str = "maxconns_fast no_maxconns_fast hashpower=16 no_hashexpand \
+    slab_reassign no_slab_reassign slab_automove slab_automove=2 no_slab_automove \
+    slab_automove_ratio=0.8 slab_automove_window=30 slab_automove_freeratio=0.01 \
+    tail_repair_time=10 hash_algorithm=jenkins hash_algorithm=murmur3 hash_algorithm=xxh3 \
+    lru_crawler no_lru_crawler lru_crawler_sleep=100 lru_crawler_tocrawl=0 lru_maintainer \
+    no_lru_maintainer hot_lru_pct=20 warm_lru_pct=40 hot_max_factor=0.2 warm_max_factor=2.0 \
+    temporary_ttl=61 idle_timeout=60 watcher_logbuf_size=256 worker_logbuf_size=64 \
+    slab_sizes=100-200-300 slab_chunk_max=512 track_sizes inline_ascii_resp \
+    no_inline_ascii_resp modern no_modern no_chunked_items no_drop_privileges \
+    resp_obj_mem_limit=1 read_buf_mem_limit=1 sock_cookie_id=7 meta_response_old \
+    relaxed_privileges ext_page_size=8 ext_wbuf_size=4 ext_threads=1 ext_io_depth=1 \
+    ext_item_size=512 ext_item_age=60 ext_low_ttl=0 ext_recache_rate=2000 \
+    ext_compact_under=4 ext_drop_under=4 ext_max_frag=0.8 ext_max_sleep=1000000 \
+    ext_drop_unread";
+
+/// The words that ask for what this server lacks.
+const MISSING_WORDS: &[(&str, Missing)] = &[
+    ("ssl_chain_cert=/c", Missing::Tls),
+    ("ssl_key=/k", Missing::Tls),
+    ("ssl_verify_mode=1", Missing::Tls),
+    ("ssl_keyformat=1", Missing::Tls),
+    ("ssl_ciphers=x", Missing::Tls),
+    ("ssl_ca_cert=/c", Missing::Tls),
+    ("ssl_wbuf_size=16", Missing::Tls),
+    ("ssl_session_cache", Missing::Tls),
+    ("ssl_kernel_tls", Missing::Tls),
+    ("ssl_min_version=2", Missing::Tls),
+    ("ext_path=/d/x:1G", Missing::Flash),
+    ("proxy_config=/p.lua", Missing::Proxy),
+    ("proxy_arg=1", Missing::Proxy),
+    ("drop_privileges", Missing::DropPrivileges),
+];
+
+#[test]
+fn every_flag_of_memcached_parses_in_every_spelling() {
+    for &(short, long, value, missing) in MEMCACHED_FLAGS {
+        let letter = format!("-{short}");
+        let name = format!("--{long}");
+        let value = value.unwrap_or_default();
+        let spellings = if value.is_empty() {
+            vec![vec![letter.clone()], vec![name]]
+        } else {
+            vec![
+                vec![letter.clone(), value.to_owned()],
+                vec![format!("{letter}{value}")],
+                vec![format!("{letter} {value}")],
+                vec![name.clone(), value.to_owned()],
+                vec![format!("{name}={value}")],
+            ]
+        };
+        let spellings = spellings.into_iter().filter(|words| {
+            // The delimiter has no long name there, and its blank counts.
+            short != 'D' || (!words[0].starts_with("--") && words[0] != "-D /")
+        });
+        let mut outcomes = BTreeSet::new();
+        for words in spellings {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let outcome = invoke(&words);
+            let unavailable = matches!(outcome, Err(CliError::Unavailable { .. }));
+            assert_eq!(unavailable, missing, "{words:?}: {outcome:?}");
+            assert_eq!(outcome.is_ok(), !missing, "{words:?}: {outcome:?}");
+            outcomes.insert(format!("{outcome:?}"));
+        }
+        assert_eq!(
+            outcomes.len(),
+            1,
+            "-{short} differs by spelling: {outcomes:#?}"
+        );
+    }
+}
+
+#[test]
+fn the_tables_agree_with_memcached_s() {
+    let theirs: BTreeSet<char> = MEMCACHED_FLAGS.iter().map(|flag| flag.0).collect();
+    let ours: BTreeSet<char> = FLAGS.iter().map(|flag| flag.short).collect();
+    assert_eq!(ours, theirs);
+    let named: BTreeSet<&str> = MEMCACHED_WORDS
+        .split_whitespace()
+        .chain(MISSING_WORDS.iter().map(|word| word.0))
+        .map(|word| word.split('=').next().unwrap_or(word))
+        .collect();
+    for word in WORDS {
+        assert!(named.contains(word.name), "{} is untested", word.name);
+    }
+    for (prefix, _) in FAMILIES {
+        assert!(
+            named.iter().any(|word| word.starts_with(prefix)),
+            "{prefix}"
+        );
+    }
+}
+
+#[test]
+fn every_word_parses_alone_repeated_and_in_a_list() {
+    let words: Vec<&str> = MEMCACHED_WORDS.split_whitespace().collect();
+    for word in &words {
+        config(&["-o", word]);
+        same(&["-o", word], &[&format!("-o{word}")]);
+        same(&["-o", word], &[&format!("-o {word}")]);
+        same(&["-o", word], &[&format!("--extended={word}")]);
+        same(&["-o", word], &["--extended", word]);
+    }
+    let list = words.join(",");
+    let repeated: Vec<&str> = words.iter().flat_map(|word| ["-o", word]).collect();
+    same(&["-o", &list], &repeated);
+    for (word, missing) in MISSING_WORDS {
+        let error = error(&["-o", word]);
+        assert_eq!(error.exit_code(), 64, "{word}");
+        match error {
+            CliError::Unavailable { missing: found, .. } => assert_eq!(found, *missing),
+            other => panic!("{word}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_word_that_needs_a_value_says_so() {
+    for word in WORDS {
+        let needs = matches!(
+            word.rule,
+            words::Rule::Number(..)
+                | words::Rule::Fraction(_)
+                | words::Rule::Choice(_)
+                | words::Rule::Text
+        );
+        let outcome = invoke(&["-o", word.name]);
+        if needs {
+            let expected = CliError::BadValue(format!("Missing {} argument", word.name));
+            assert_eq!(outcome.expect_err(word.name), expected);
+            assert_eq!(expected.exit_code(), 1);
+        } else if !matches!(word.effect, words::Effect::Unavailable(_)) {
+            assert!(outcome.is_ok(), "{}: {outcome:?}", word.name);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Defaults, and what each flag does to the settings.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{config, settings, wildcards};
+use crate::cli::{Invocation, parse};
+use crate::config::{Config, Listener, Process, ProtocolMode};
+
+#[test]
+fn defaults_are_memcached_s() {
+    let (config, process) = settings(&[]);
+    let expected = Config {
+        listeners: wildcards(11211),
+        ..Config::default()
+    };
+    assert_eq!(config, expected);
+    assert_eq!(process, Process::default());
+    assert_eq!(config.max_memory, 64 << 20);
+    assert_eq!(config.max_item_size, 1 << 20);
+    assert_eq!((config.max_connections, config.threads), (1024, 4));
+    assert_eq!((config.backlog, config.requests_per_event), (1024, 20));
+    assert_eq!((config.chunk_size, config.growth_factor), (48, 1.25));
+    assert!(config.maxconns_fast && config.evict && config.cas);
+    assert!(config.flush && config.dump && config.watch && !config.shutdown_command);
+}
+
+#[test]
+fn flags_do_what_they_say() {
+    let yes = settings(&[
+        "-dkrMCFXWA",
+        "-vv",
+        "-u",
+        "nobody",
+        "-P",
+        "/run/a.pid",
+        "-m",
+        "100",
+        "-c",
+        "2000",
+        "-t",
+        "2",
+        "-b",
+        "77",
+        "-R",
+        "5",
+        "-I",
+        "4M",
+        "-D",
+        "/x",
+        "-n",
+        "64",
+        "-f",
+        "1.5",
+        "-v",
+        "-B",
+        "ascii",
+        "-o",
+        "idle_timeout=5,hashpower=20,no_maxconns_fast",
+    ]);
+    let listeners = wildcards(11211).into_iter().map(|listener| Listener {
+        protocol: ProtocolMode::Ascii,
+        ..listener
+    });
+    let expected = Config {
+        listeners: listeners.collect(),
+        threads: 2,
+        max_connections: 2000,
+        maxconns_fast: false,
+        backlog: 77,
+        requests_per_event: 5,
+        max_memory: 100 << 20,
+        max_item_size: 4 << 20,
+        evict: false,
+        cas: false,
+        prefix_delimiter: b'/',
+        detail: true,
+        flush: false,
+        dump: false,
+        watch: false,
+        shutdown_command: true,
+        idle_timeout: Some(Duration::from_secs(5)),
+        verbosity: 3,
+        hashpower: 20,
+        chunk_size: 64,
+        growth_factor: 1.5,
+        port_file: None,
+    };
+    assert_eq!(yes.0, expected);
+    let process = Process {
+        daemonize: true,
+        user: Some("nobody".to_owned()),
+        pid_file: Some(PathBuf::from("/run/a.pid")),
+        lock_memory: true,
+        core_dumps: true,
+        notices: Vec::new(),
+    };
+    assert_eq!(yes.1, process);
+}
+
+#[test]
+fn numbers_may_share_an_argument_with_their_flag() {
+    assert_eq!(config(&["-m 8192"]).max_memory, 8192 << 20);
+    assert_eq!(config(&["--memory-limit= 8192 "]).max_memory, 8192 << 20);
+    assert_eq!(config(&["-I 2m", "-c 5", "-t 3"]).max_item_size, 2 << 20);
+    assert_eq!(config(&["-dm64", "-p-1"]).listeners, wildcards(0));
+    assert_eq!(config(&["-p", "-1"]).listeners, wildcards(0));
+    assert_eq!(config(&["-b", "-1"]).backlog, -1);
+    let (_, process) = settings(&["-u memcache", "-P /run/x.pid"]);
+    assert_eq!(process.user.as_deref(), Some("memcache"));
+    assert_eq!(process.pid_file.as_deref(), Some(Path::new("/run/x.pid")));
+}
+
+#[test]
+fn the_last_of_repeated_flags_counts_and_switches_may_repeat() {
+    let config = config(&["-m", "10", "-t", "1", "-CC", "-C", "-m", "20"]);
+    assert_eq!((config.max_memory, config.threads), (20 << 20, 1));
+    assert!(!config.cas);
+}
+
+#[test]
+fn verbosity_counts() {
+    let cases: &[(&[&str], u32)] = &[
+        (&["-v"], 1),
+        (&["-vv"], 2),
+        (&["-vvv"], 3),
+        (&["-v", "-v"], 2),
+        (&["--verbose", "-v"], 2),
+        (&["--verbose=3"], 1),
+        (&["--verb"], 1),
+        (&["-vdv"], 2),
+        (&["-vvm", "64", "-v"], 3),
+    ];
+    for (args, level) in cases {
+        assert_eq!(config(args).verbosity, *level, "{args:?}");
+    }
+    assert!(settings(&["-vdv"]).1.daemonize);
+}
+
+#[test]
+fn item_sizes_take_suffixes() {
+    let cases = [
+        ("1024", 1024),
+        ("1k", 1024),
+        ("2K", 2048),
+        ("1m", 1 << 20),
+        ("8M", 8 << 20),
+        ("1048577", (1 << 20) + 1),
+        ("1024m", 1 << 30),
+        ("1g", 1 << 30),
+        (" 3m ", 3 << 20),
+    ];
+    for (text, bytes) in cases {
+        let config = config(&["-m", "4096", "-I", text]);
+        assert_eq!(config.max_item_size, bytes, "{text}");
+    }
+}
+
+#[test]
+fn text_behind_a_number_is_told_not_refused() {
+    let (config, process) = settings(&["-m", "64MB", "-v"]);
+    assert_eq!(config.max_memory, 64 << 20);
+    assert_eq!(
+        process.notices,
+        ["-m (--memory-limit): \"64MB\" is read as 64"]
+    );
+}
+
+#[test]
+fn what_means_nothing_here_is_told_once() {
+    let (_, process) = settings(&[
+        "-o",
+        "slab_reassign,lru_crawler",
+        "-o",
+        "slab_reassign",
+        "-L",
+    ]);
+    assert_eq!(
+        process.notices,
+        [
+            "-L (--enable-largepages) has no effect",
+            "-o slab_reassign has no effect",
+            "-o lru_crawler has no effect",
+        ]
+    );
+    let (_, process) = settings(&["-N", "2", "-t", "100", "stray", ""]);
+    assert_eq!(process.notices.len(), 4, "{:?}", process.notices);
+    assert!(
+        settings(&["-o", "modern,no_drop_privileges"])
+            .1
+            .notices
+            .is_empty()
+    );
+}
+
+#[test]
+fn the_connection_limit_word_takes_the_last_wish() {
+    assert!(!config(&["-o", "no_modern"]).maxconns_fast);
+    assert!(!config(&["-o", "maxconns_fast,no_maxconns_fast"]).maxconns_fast);
+    assert!(config(&["-o", "no_modern", "-o", "maxconns_fast"]).maxconns_fast);
+    assert_eq!(config(&["-o", "idle_timeout=0"]).idle_timeout, None);
+}
+
+#[test]
+fn port_file_comes_from_the_environment() {
+    let run = |value: &'static str| {
+        let env =
+            move |name: &str| (name == "MEMCACHED_PORT_FILENAME").then(|| OsString::from(value));
+        match parse(["rustcached".into()], &env) {
+            Ok(Invocation::Run(settings)) => settings.0.port_file,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(run("/run/ports"), Some(PathBuf::from("/run/ports")));
+    assert_eq!(run(""), None);
+}

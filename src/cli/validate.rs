@@ -1,0 +1,240 @@
+//! What was typed → settings. Every limit on an option and every
+//! contradiction between options is found here; what comes out is right by
+//! construction and not checked again.
+
+use std::time::Duration;
+
+use super::endpoint;
+use super::error::{CliError, Missing};
+use super::typed::Typed;
+use crate::config::{Config, Endpoint, Listener, Process, ProtocolMode};
+use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX};
+
+/// The TCP port when none is given.
+pub(super) const DEFAULT_PORT: u16 = 11211;
+/// Permissions of the unix socket when none are given.
+pub(super) const DEFAULT_UNIX_MASK: u32 = 0o700;
+/// Threads above which memcached, and so this server, warns.
+const THREADS_WARN: usize = 64;
+
+/// Checks what was typed and turns it into settings.
+///
+/// # Errors
+///
+/// The first fault found.
+pub(super) fn settings(typed: Typed) -> Result<(Config, Process), CliError> {
+    let listeners = listeners(&typed)?;
+    let (config, notices) = config(&typed, listeners)?;
+    let process = Process {
+        daemonize: typed.daemonize,
+        user: typed.user.filter(|user| !user.is_empty()),
+        pid_file: typed.pid_file,
+        lock_memory: typed.lock_memory,
+        core_dumps: typed.core_dumps,
+        notices: [typed.notices, notices].concat(),
+    };
+    Ok((config, process))
+}
+
+/// A port as typed, -1 meaning any free one, which the system spells 0.
+///
+/// # Errors
+///
+/// `InvalidPort` for what is no port.
+pub(super) fn port_number(typed: i64) -> Result<u16, CliError> {
+    if typed == -1 {
+        return Ok(0);
+    }
+    u16::try_from(typed).map_err(|_| CliError::InvalidPort(typed))
+}
+
+fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String>), CliError> {
+    let default = Config::default();
+    let threads = threads(typed, &default)?;
+    let max_memory = max_memory(typed, &default)?;
+    let config = Config {
+        listeners,
+        threads,
+        max_connections: above_zero(typed.connections, "Maximum connections")?
+            .unwrap_or(default.max_connections),
+        maxconns_fast: typed.maxconns_fast.unwrap_or(default.maxconns_fast),
+        backlog: typed.backlog.map_or(default.backlog, saturate),
+        requests_per_event: above_zero(typed.requests_per_event, "Number of requests per event")?
+            .unwrap_or(default.requests_per_event),
+        max_memory,
+        max_item_size: max_item_size(typed, &default, max_memory)?,
+        evict: !typed.no_evictions,
+        cas: !typed.no_cas,
+        prefix_delimiter: delimiter(typed, &default)?,
+        detail: typed.delimiter.is_some(),
+        flush: !typed.no_flush,
+        dump: !typed.no_dump,
+        watch: !typed.no_watch,
+        shutdown_command: typed.shutdown_command,
+        idle_timeout: idle_timeout(typed),
+        verbosity: typed.verbosity,
+        hashpower: typed
+            .hashpower
+            .and_then(|power| u32::try_from(power).ok())
+            .unwrap_or(default.hashpower),
+        chunk_size: above_zero(typed.chunk_size, "Chunk size")?.unwrap_or(default.chunk_size),
+        growth_factor: growth_factor(typed, &default)?,
+        port_file: None,
+    };
+    Ok((config, notices(typed, threads)?))
+}
+
+fn notices(typed: &Typed, threads: usize) -> Result<Vec<String>, CliError> {
+    let mut notices = Vec::new();
+    if threads > THREADS_WARN {
+        notices.push(format!(
+            "{threads} worker threads: more than there are processors seldom help"
+        ));
+    }
+    if let Some(ids) = above_zero(typed.napi_ids, "Maximum number of NAPI IDs")? {
+        if ids > threads {
+            return Err(CliError::Limit(format!(
+                "Number of napi_ids({ids}) cannot be greater than number of threads({threads})"
+            )));
+        }
+        notices.push("-N (--napi-ids) has no effect".to_owned());
+    }
+    Ok(notices)
+}
+
+/// The listeners: TCP unless it is off, then the unix socket.
+fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
+    if typed.udp_port.is_some_and(|port| port != 0) {
+        return Err(CliError::Unavailable {
+            option: "-U (--udp-port)".to_owned(),
+            missing: Missing::Udp,
+        });
+    }
+    let protocol = protocol(typed)?;
+    let mut listeners = Vec::new();
+    for listener in tcp_listeners(typed, protocol)? {
+        if !listeners.contains(&listener) {
+            listeners.push(listener);
+        }
+    }
+    if let Some(path) = &typed.unix_socket {
+        listeners.push(Listener {
+            endpoint: Endpoint::Unix {
+                path: path.clone(),
+                mode: typed.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
+            },
+            protocol,
+            optional: false,
+        });
+    }
+    if listeners.is_empty() {
+        return Err(CliError::NothingListens);
+    }
+    Ok(listeners)
+}
+
+fn tcp_listeners(typed: &Typed, protocol: ProtocolMode) -> Result<Vec<Listener>, CliError> {
+    let asked_for = typed.port.is_some() || !typed.listen.is_empty();
+    if typed.port == Some(0) || (typed.unix_socket.is_some() && !asked_for) {
+        return Ok(Vec::new());
+    }
+    let port = typed.port.map_or(Ok(DEFAULT_PORT), port_number)?;
+    if typed.listen.is_empty() {
+        return Ok(endpoint::wildcard(port, protocol));
+    }
+    let mut listeners = Vec::new();
+    for list in &typed.listen {
+        listeners.extend(endpoint::parse(list, port, protocol)?);
+    }
+    Ok(listeners)
+}
+
+fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {
+    match typed.protocol.as_deref() {
+        None | Some("auto") => Ok(ProtocolMode::Auto),
+        Some("ascii") => Ok(ProtocolMode::Ascii),
+        Some("binary") => Err(CliError::Unavailable {
+            option: "-B binary".to_owned(),
+            missing: Missing::Binary,
+        }),
+        Some(other) => Err(CliError::Limit(format!(
+            "Invalid value for binding protocol: {other} -- should be one of ascii or auto"
+        ))),
+    }
+}
+
+fn threads(typed: &Typed, default: &Config) -> Result<usize, CliError> {
+    let threads = above_zero(typed.threads, "Number of threads")?.unwrap_or(default.threads);
+    if threads > THREADS_MAX {
+        let text = format!("Number of threads must be at most {THREADS_MAX}");
+        return Err(CliError::BadValue(text));
+    }
+    Ok(threads)
+}
+
+fn max_memory(typed: &Typed, default: &Config) -> Result<usize, CliError> {
+    let Some(mib) = typed.memory_mib else {
+        return Ok(default.max_memory);
+    };
+    usize::try_from(mib)
+        .ok()
+        .and_then(|mib| mib.checked_mul(1 << 20))
+        .filter(|bytes| isize::try_from(*bytes).is_ok())
+        .ok_or_else(|| CliError::Limit(format!("Memory limit of {mib} megabytes is out of range")))
+}
+
+/// The checks stand in memcached's order, so that the same one strikes.
+fn max_item_size(typed: &Typed, default: &Config, max_memory: usize) -> Result<usize, CliError> {
+    let bytes = match typed.item_size {
+        Some(bytes) => usize::try_from(bytes).unwrap_or(0),
+        None => default.max_item_size,
+    };
+    let wrong = if bytes < ITEM_SIZE_MIN_BYTES {
+        "Item max size cannot be less than 1024 bytes."
+    } else if bytes > max_memory / 2 {
+        "Cannot set item size limit higher than 1/2 of memory max."
+    } else if bytes > ITEM_SIZE_MAX_BYTES {
+        "Cannot set item size limit higher than a gigabyte."
+    } else {
+        return Ok(bytes);
+    };
+    Err(CliError::Limit(wrong.to_owned()))
+}
+
+fn delimiter(typed: &Typed, default: &Config) -> Result<u8, CliError> {
+    let Some(text) = &typed.delimiter else {
+        return Ok(default.prefix_delimiter);
+    };
+    let wrong = || CliError::BadValue("No delimiter specified".to_owned());
+    text.bytes().next().ok_or_else(wrong)
+}
+
+fn growth_factor(typed: &Typed, default: &Config) -> Result<f64, CliError> {
+    let factor = typed.growth_factor.unwrap_or(default.growth_factor);
+    if factor > 1.0 {
+        return Ok(factor);
+    }
+    let text = "Factor must be greater than 1".to_owned();
+    Err(CliError::BadValue(text))
+}
+
+fn idle_timeout(typed: &Typed) -> Option<Duration> {
+    let seconds = typed.idle_timeout_seconds?;
+    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn above_zero(typed: Option<i64>, what: &str) -> Result<Option<usize>, CliError> {
+    let Some(number) = typed else {
+        return Ok(None);
+    };
+    let wrong = || CliError::BadValue(format!("{what} must be greater than 0"));
+    match usize::try_from(number) {
+        Ok(number) if number > 0 => Ok(Some(number)),
+        _ => Err(wrong()),
+    }
+}
+
+fn saturate(number: i64) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,282 @@
+//! Every word of `-o` as data, and the splitting of `-o a,b=c`. Words that
+//! tune mechanisms this server has not are accepted, with a line for the
+//! operator, as long as their value is one memcached takes.
+
+use super::error::{CliError, Missing};
+use super::number;
+use super::typed::Typed;
+
+/// One word.
+pub(super) struct Word {
+    pub(super) name: &'static str,
+    pub(super) rule: Rule,
+    pub(super) effect: Effect,
+    /// A line of the help text; empty for words that it only enumerates.
+    help: &'static str,
+}
+
+/// The value a word takes. Whatever follows a word that takes none is passed
+/// over, as memcached does.
+#[derive(Clone, Copy)]
+pub(super) enum Rule {
+    /// None.
+    Nothing,
+    /// A number between these.
+    Number(i64, i64),
+    /// The same, or nothing.
+    MaybeNumber(i64, i64),
+    /// A fraction above zero, at most this.
+    Fraction(f64),
+    /// One of these.
+    Choice(&'static [&'static str]),
+    /// Any text, but some.
+    Text,
+    /// Any text or none.
+    Anything,
+}
+
+/// What a word does.
+#[derive(Clone, Copy)]
+pub(super) enum Effect {
+    /// Nothing but a line for the operator.
+    Ignored,
+    /// Nothing, silently: what it asks for holds anyway.
+    Granted,
+    /// Something; the number is that of the value, or zero.
+    Set(fn(&mut Typed, i64)),
+    /// memcached has it and this server has not.
+    Unavailable(Missing),
+}
+
+/// Takes in the value of one `-o`.
+///
+/// # Errors
+///
+/// The first word that is unknown, unavailable or has a wrong value.
+pub(super) fn apply(typed: &mut Typed, list: &str) -> Result<(), CliError> {
+    let items = list.split(',').map(str::trim);
+    for item in items.filter(|item| !item.is_empty()) {
+        let (name, value) = match item.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(value.trim())),
+            None => (item, None),
+        };
+        let (rule, effect) = find(name)?;
+        if let Effect::Unavailable(missing) = effect {
+            let option = format!("-o {name}");
+            return Err(CliError::Unavailable { option, missing });
+        }
+        let number = check(name, rule, value)?;
+        match effect {
+            Effect::Ignored => typed.note(format!("-o {name} has no effect")),
+            Effect::Set(set) => set(typed, number),
+            Effect::Granted | Effect::Unavailable(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The part of the help text about words.
+pub(super) fn help() -> String {
+    let mut text = String::from("Extended options (-o):\n");
+    for word in WORDS.iter().filter(|word| !word.help.is_empty()) {
+        let name = match word.rule {
+            Rule::Nothing => word.name.to_owned(),
+            _ => format!("{}=<num>", word.name),
+        };
+        text.push_str(&format!("  {name:<24} {}\n", word.help));
+    }
+    text.push_str("  Accepted, without effect:\n");
+    let ignored = WORDS
+        .iter()
+        .filter(|word| word.help.is_empty() && !matches!(word.effect, Effect::Unavailable(_)));
+    let mut line = String::new();
+    for word in ignored {
+        if line.len() + word.name.len() > 70 {
+            text.push_str(&format!("   {line}\n"));
+            line.clear();
+        }
+        line.push(' ');
+        line.push_str(word.name);
+    }
+    text.push_str(&format!("   {line}\n"));
+    text
+}
+
+/// The row of a word; families of words that are missing as a whole have
+/// no rows of their own.
+fn find(name: &str) -> Result<(Rule, Effect), CliError> {
+    if let Some(word) = WORDS.iter().find(|word| word.name == name) {
+        return Ok((word.rule, word.effect));
+    }
+    FAMILIES
+        .iter()
+        .find(|(prefix, _)| name.starts_with(prefix))
+        .map(|(_, effect)| (Rule::Anything, *effect))
+        .ok_or_else(|| CliError::UnknownWord(name.to_owned()))
+}
+
+/// Checks a value and reads its number, zero where there is none.
+fn check(name: &str, rule: Rule, value: Option<&str>) -> Result<i64, CliError> {
+    let missing = || CliError::BadValue(format!("Missing {name} argument"));
+    match rule {
+        Rule::Nothing | Rule::Anything => Ok(0),
+        Rule::MaybeNumber(min, max) => value.map_or(Ok(1), |text| numeric(name, text, min, max)),
+        Rule::Number(min, max) => numeric(name, value.ok_or_else(missing)?, min, max),
+        Rule::Fraction(max) => fraction(name, value.ok_or_else(missing)?, max),
+        Rule::Choice(choices) => choice(name, value.ok_or_else(missing)?, choices),
+        Rule::Text => value.map(|_| 0).ok_or_else(missing),
+    }
+}
+
+fn numeric(name: &str, text: &str, min: i64, max: i64) -> Result<i64, CliError> {
+    let number = number::integer(text).ok_or_else(|| not_a_number(name, text))?;
+    if (min..=max).contains(&number.value) {
+        return Ok(number.value);
+    }
+    let wanted = format!("{name} must be between {min} and {max}");
+    Err(CliError::BadValue(wanted))
+}
+
+fn fraction(name: &str, text: &str, max: f64) -> Result<i64, CliError> {
+    let number = number::fraction(text).ok_or_else(|| not_a_number(name, text))?;
+    if number > 0.0 && number <= max {
+        return Ok(0);
+    }
+    let wanted = format!("{name} must be above 0 and at most {max}");
+    Err(CliError::BadValue(wanted))
+}
+
+fn choice(name: &str, text: &str, choices: &[&str]) -> Result<i64, CliError> {
+    if choices.contains(&text) {
+        return Ok(0);
+    }
+    let wanted = format!("{name} must be one of {}", choices.join(", "));
+    Err(CliError::BadValue(wanted))
+}
+
+fn not_a_number(name: &str, text: &str) -> CliError {
+    CliError::NotANumber {
+        option: format!("-o {name}"),
+        text: text.to_owned(),
+    }
+}
+
+const fn ignored(name: &'static str, rule: Rule) -> Word {
+    Word {
+        name,
+        rule,
+        effect: Effect::Ignored,
+        help: "",
+    }
+}
+
+const fn granted(name: &'static str) -> Word {
+    Word {
+        name,
+        rule: Rule::Nothing,
+        effect: Effect::Granted,
+        help: "",
+    }
+}
+
+const fn unavailable(name: &'static str, missing: Missing) -> Word {
+    Word {
+        name,
+        rule: Rule::Anything,
+        effect: Effect::Unavailable(missing),
+        help: "",
+    }
+}
+
+/// Words that begin alike and fare alike. Without a flash file the rest of
+/// the `ext_` words means nothing, in memcached too.
+pub(super) const FAMILIES: &[(&str, Effect)] = &[
+    ("ssl_", Effect::Unavailable(Missing::Tls)),
+    ("proxy_", Effect::Unavailable(Missing::Proxy)),
+    ("ext_", Effect::Ignored),
+];
+
+const ANY_SIZE: Rule = Rule::Number(0, u32::MAX as i64);
+
+/// All words, those that do something first.
+pub(super) const WORDS: &[Word] = &[
+    Word {
+        name: "maxconns_fast",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.maxconns_fast = Some(true)),
+        help: "at the connection limit turn newcomers away at once (default)",
+    },
+    Word {
+        name: "no_maxconns_fast",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.maxconns_fast = Some(false)),
+        help: "at the connection limit let newcomers wait",
+    },
+    Word {
+        name: "idle_timeout",
+        rule: Rule::Number(0, i32::MAX as i64),
+        effect: Effect::Set(|typed, seconds| typed.idle_timeout_seconds = Some(seconds)),
+        help: "close connections idle for this many seconds; 0, the default, is never",
+    },
+    Word {
+        name: "hashpower",
+        rule: Rule::Number(12, 32),
+        effect: Effect::Set(|typed, power| typed.hashpower = Some(power)),
+        help: "power of two of the index size at the start, 12 to 32 (default: 16)",
+    },
+    Word {
+        name: "no_modern",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.maxconns_fast = Some(false)),
+        help: "the defaults of memcached 1.4; here the same as no_maxconns_fast",
+    },
+    Word {
+        name: "no_drop_privileges",
+        rule: Rule::Nothing,
+        effect: Effect::Granted,
+        help: "install no system call filter (there is none)",
+    },
+    unavailable("drop_privileges", Missing::DropPrivileges),
+    unavailable("ext_path", Missing::Flash),
+    granted("modern"),
+    granted("relaxed_privileges"),
+    granted("inline_ascii_resp"),
+    granted("no_inline_ascii_resp"),
+    granted("no_chunked_items"),
+    ignored(
+        "hash_algorithm",
+        Rule::Choice(&["jenkins", "murmur3", "xxh3"]),
+    ),
+    ignored("hot_lru_pct", Rule::Number(1, 79)),
+    ignored("hot_max_factor", Rule::Fraction(f64::MAX)),
+    ignored("lru_crawler", Rule::Nothing),
+    ignored("lru_crawler_sleep", Rule::Number(0, 1_000_000)),
+    ignored("lru_crawler_tocrawl", ANY_SIZE),
+    ignored("lru_maintainer", Rule::Nothing),
+    ignored("meta_response_old", Rule::Nothing),
+    ignored("no_hashexpand", Rule::Nothing),
+    ignored("no_lru_crawler", Rule::Nothing),
+    ignored("no_lru_maintainer", Rule::Nothing),
+    ignored("no_slab_automove", Rule::Nothing),
+    ignored("no_slab_reassign", Rule::Nothing),
+    ignored("read_buf_mem_limit", ANY_SIZE),
+    ignored("resp_obj_mem_limit", Rule::Anything),
+    ignored("slab_automove", Rule::MaybeNumber(0, 2)),
+    ignored("slab_automove_freeratio", Rule::Fraction(1.0)),
+    ignored("slab_automove_ratio", Rule::Fraction(1.0)),
+    ignored("slab_automove_window", Rule::Number(3, i32::MAX as i64)),
+    ignored("slab_chunk_max", ANY_SIZE),
+    ignored("slab_reassign", Rule::Nothing),
+    ignored("slab_sizes", Rule::Text),
+    ignored("sock_cookie_id", ANY_SIZE),
+    ignored("tail_repair_time", Rule::Number(10, i32::MAX as i64)),
+    ignored(
+        "temporary_ttl",
+        Rule::Number(i32::MIN as i64, i32::MAX as i64),
+    ),
+    ignored("track_sizes", Rule::Nothing),
+    ignored("warm_lru_pct", Rule::Number(1, 79)),
+    ignored("warm_max_factor", Rule::Fraction(f64::MAX)),
+    ignored("watcher_logbuf_size", ANY_SIZE),
+    ignored("worker_logbuf_size", ANY_SIZE),
+];

@@ -1,0 +1,64 @@
+//! Answers in text and meta form. Appends to a buffer; never formats.
+
+use crate::protocol::meta::encode_key;
+
+/// Appends a line.
+pub fn line(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a number in decimal.
+pub fn number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Appends the line before a value of a classic retrieval.
+#[inline]
+pub fn value_line(out: &mut Vec<u8>, key: &[u8], flags: u32, len: usize, cas: Option<u64>) {
+    out.extend_from_slice(b"VALUE ");
+    out.extend_from_slice(key);
+    if flags == 0 {
+        out.extend_from_slice(b" 0 ");
+    } else {
+        out.push(b' ');
+        number(out, u64::from(flags));
+        out.push(b' ');
+    }
+    number(out, len as u64);
+    if let Some(cas) = cas {
+        out.push(b' ');
+        number(out, cas);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends one line of statistics.
+pub fn stat(out: &mut Vec<u8>, name: &str, value: impl std::fmt::Display) {
+    use std::io::Write as _;
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "STAT {name} {value}\r\n");
+}
+
+/// Appends ` k<key>`, with ` b` behind a key that is spelt in base64.
+pub fn meta_key(out: &mut Vec<u8>, key: &[u8], base64: bool) {
+    out.extend_from_slice(b" k");
+    if base64 {
+        encode_key(key, out);
+        out.extend_from_slice(b" b");
+    } else {
+        out.extend_from_slice(key);
+    }
+}
+
+/// Appends ` <flag><number>`.
+pub fn meta_number(out: &mut Vec<u8>, flag: u8, value: u64) {
+    out.extend_from_slice(&[b' ', flag]);
+    number(out, value);
+}
+
+/// Appends a token as it came, a blank before it.
+pub fn meta_token(out: &mut Vec<u8>, token: &[u8]) {
+    out.push(b' ');
+    out.extend_from_slice(token);
+}

@@ -1,0 +1,200 @@
+//! Items in the making: memory taken piece by piece as the value arrives, so
+//! that a large one neither waits for all of its memory nor is copied.
+
+use std::ptr::NonNull;
+
+use crate::store::classes::{chunk_bytes, class_for_next};
+use crate::store::item::{
+    CRLF_BYTES, Item, ItemSpec, SEGMENT_HEADER_BYTES, write_head, write_segment,
+};
+use crate::store::map::Hashed;
+use crate::store::memory::Chunk;
+use crate::store::{Local, NoMemory, Store};
+use crate::time::Now;
+
+/// An item that is not in the map yet. It must end in [`Store::edit`] or in
+/// [`Store::discard`]; dropping it would lose its memory.
+#[must_use]
+pub struct NewItem {
+    head: Chunk,
+    hash: u64,
+    last: Chunk,
+    at: NonNull<u8>,
+    room: usize,
+    left: usize,
+}
+
+// SAFETY: an unlinked item is private to whoever holds this.
+unsafe impl Send for NewItem {}
+
+impl NewItem {
+    /// The item as far as it has been made.
+    pub fn item(&self) -> Item<'_> {
+        // SAFETY: we hold the only reference to it.
+        unsafe { Item::at(self.head) }
+    }
+
+    /// Bytes of the value and its line end that are still to be written.
+    pub fn missing(&self) -> usize {
+        self.room + self.left
+    }
+
+    pub(crate) fn chunk(&self) -> Chunk {
+        self.head
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Whether the last two bytes written are a line end; asked of a complete
+    /// item.
+    pub fn ends_with_crlf(&self) -> bool {
+        debug_assert_eq!(self.missing(), 0);
+        let mut last = [0; CRLF_BYTES];
+        for piece in self.item().pieces() {
+            match piece {
+                [.., a, b] => last = [*a, *b],
+                [b] => last = [last[1], *b],
+                [] => {}
+            }
+        }
+        last == *b"\r\n"
+    }
+
+    /// Notes that `len` bytes were written to the start of the room.
+    fn advance(&mut self, len: usize) {
+        debug_assert!(len <= self.room);
+        // SAFETY: inside the chunk, `room` bytes being left there.
+        self.at = unsafe { self.at.add(len) };
+        self.room -= len;
+    }
+}
+
+impl Store {
+    /// Begins an item; its value is written with [`Store::fill`].
+    ///
+    /// # Errors
+    /// There is no memory, and nothing may be evicted to get it.
+    pub fn new_item(
+        &self,
+        local: &mut Local,
+        key: &Hashed<'_>,
+        spec: &ItemSpec<'_>,
+        now: Now,
+    ) -> Result<NewItem, NoMemory> {
+        debug_assert_eq!(key.key, spec.key);
+        let mut class = class_for_next(spec.bytes());
+        if chunk_bytes(class) < spec.bytes() {
+            class = class_for_next(spec.chained_bytes());
+        }
+        let head = self.alloc(local, class)?;
+        let generation = self.generation();
+        // SAFETY: the chunk is new and ours; classes for chained items are
+        // large enough for any head.
+        let (at, room) =
+            unsafe { write_head(head, chunk_bytes(class), spec, now.second(), generation) };
+        Ok(NewItem {
+            head,
+            hash: key.hash,
+            last: head,
+            at,
+            room,
+            left: spec.value_len + CRLF_BYTES - room,
+        })
+    }
+
+    /// Begins an item and writes its whole value, with its line end.
+    ///
+    /// # Errors
+    /// As for [`Store::new_item`].
+    pub fn new_filled<'p>(
+        &self,
+        local: &mut Local,
+        key: &Hashed<'_>,
+        spec: &ItemSpec<'_>,
+        now: Now,
+        pieces: impl Iterator<Item = &'p [u8]>,
+    ) -> Result<NewItem, NoMemory> {
+        let mut new = self.new_item(local, key, spec, now)?;
+        for piece in pieces {
+            if let Err(error) = self.fill(local, &mut new, piece) {
+                self.discard(local, new);
+                return Err(error);
+            }
+        }
+        debug_assert_eq!(new.missing(), 0);
+        Ok(new)
+    }
+
+    /// Appends bytes to the value, at most as many as are missing.
+    ///
+    /// # Errors
+    /// There is no memory; the item must be discarded.
+    pub fn fill(
+        &self,
+        local: &mut Local,
+        new: &mut NewItem,
+        mut bytes: &[u8],
+    ) -> Result<(), NoMemory> {
+        assert!(bytes.len() <= new.missing(), "more than the value holds");
+        while !bytes.is_empty() {
+            self.make_room(local, new)?;
+            let len = bytes.len().min(new.room);
+            // SAFETY: the room is ours and at least `len` bytes long.
+            unsafe {
+                let from = NonNull::from(bytes).cast();
+                new.at.copy_from_nonoverlapping(from, len);
+            }
+            new.advance(len);
+            bytes = &bytes[len..];
+        }
+        Ok(())
+    }
+
+    /// Lets `receive` write straight into the next bytes of the value and
+    /// say how many it wrote.
+    ///
+    /// # Errors
+    /// There is no memory; the item must be discarded.
+    pub fn fill_with<E>(
+        &self,
+        local: &mut Local,
+        new: &mut NewItem,
+        receive: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Result<usize, E>, NoMemory> {
+        self.make_room(local, new)?;
+        // Page memory is recycled, never returned to us unwritten but for
+        // fresh pages, which the system hands out zeroed: all of it is
+        // initialised as far as the machine is concerned.
+        // SAFETY: the room is ours and this long.
+        let room = unsafe { std::slice::from_raw_parts_mut(new.at.as_ptr(), new.room) };
+        let received = receive(room);
+        if let Ok(len) = received {
+            new.advance(len.min(new.room));
+        }
+        Ok(received)
+    }
+
+    /// Gives up on an item in the making.
+    pub fn discard(&self, local: &mut Local, new: NewItem) {
+        self.release_chunk(local, new.head);
+    }
+
+    /// Makes sure that the next byte has a place.
+    fn make_room(&self, local: &mut Local, new: &mut NewItem) -> Result<(), NoMemory> {
+        if new.room > 0 || new.left == 0 {
+            return Ok(());
+        }
+        let class = class_for_next(new.left + SEGMENT_HEADER_BYTES);
+        let chunk = self.alloc(local, class)?;
+        let len = new.left.min(chunk_bytes(class) - SEGMENT_HEADER_BYTES);
+        let behind_head = new.last == new.head;
+        // SAFETY: the chunk is new and ours, and so is the item.
+        new.at = unsafe { write_segment(chunk, len, new.hash, new.last, behind_head) };
+        new.last = chunk;
+        new.room = len;
+        new.left -= len;
+        Ok(())
+    }
+}

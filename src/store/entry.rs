@@ -1,0 +1,202 @@
+//! Changing what a key has, under its shard's write lock.
+
+use crate::store::build::NewItem;
+use crate::store::item::{Item, STALE, TOKEN_SENT, word_of};
+use crate::store::map::{Hashed, WriteShard};
+use crate::store::memory::Chunk;
+use crate::store::{Local, Miss, Store};
+use crate::time::{Expiry, Now};
+
+/// A key's place in its locked shard. What is replaced or removed through it
+/// is freed after the lock is gone.
+pub struct Entry<'a> {
+    store: &'a Store,
+    local: &'a Local,
+    shard: WriteShard<'a>,
+    hash: u64,
+    bucket: Option<usize>,
+    miss: Miss,
+    /// Chunks that the map no longer holds: at most a dead item and the
+    /// item that was put in its place and removed again.
+    removed: [Option<Chunk>; 3],
+    grown: usize,
+}
+
+impl Store {
+    /// Locks a key's shard and lets `f` change what the key has. A dead item
+    /// is removed first.
+    pub fn edit<R>(
+        &self,
+        local: &mut Local,
+        key: &Hashed<'_>,
+        now: Now,
+        f: impl FnOnce(&mut Entry<'_>) -> R,
+    ) -> R {
+        let shard = self.map.write(key.hash);
+        let bucket = shard.find(key);
+        let mut entry = Entry {
+            store: self,
+            local,
+            shard,
+            hash: key.hash,
+            bucket,
+            miss: Miss::Absent,
+            removed: [None; 3],
+            grown: 0,
+        };
+        entry.remove_dead(now);
+        let result = f(&mut entry);
+        let (removed, grown) = (entry.removed, entry.grown);
+        drop(entry);
+        for chunk in removed.into_iter().flatten() {
+            self.release_chunk(local, chunk);
+        }
+        if grown > 0 {
+            self.memory.pool().add_overhead(grown);
+            self.shrink_to_limit(local);
+        }
+        result
+    }
+}
+
+impl Entry<'_> {
+    /// The key's item.
+    pub fn item(&self) -> Option<Item<'_>> {
+        self.bucket.map(|bucket| self.shard.item(bucket))
+    }
+
+    /// Why there is no item; meaningful while there is none.
+    pub fn miss(&self) -> Miss {
+        self.miss
+    }
+
+    /// Links a complete new item of this key in place of what is there.
+    pub fn put(&mut self, new: NewItem, cas: u64) {
+        debug_assert!(new.missing() == 0 && new.hash() == self.hash);
+        let counters = &self.local.counters;
+        let bytes = new.item().bytes();
+        new.item().set_cas(cas);
+        let chunk = new.chunk();
+        // SAFETY: the new item is ours; from here on it is the map's.
+        unsafe { word_of(chunk) }.link();
+        counters.total_items.add(1);
+        counters.item_bytes.add(bytes as u64);
+        match self.bucket {
+            Some(bucket) => {
+                let slot = self.shard.slot(bucket).expect("the bucket is full");
+                let (old, before) = (slot.chunk(), slot.stamp());
+                let stamp = self.store.policy.on_insert(bytes, Some(before));
+                counters
+                    .item_bytes
+                    .sub(self.shard.item(bucket).bytes() as u64);
+                self.shard.replace(bucket, chunk, stamp);
+                self.retire(old);
+            }
+            None => {
+                counters.items.add(1);
+                let stamp = self.store.policy.on_insert(bytes, None);
+                let (bucket, grown) = self.shard.insert(self.hash, chunk, stamp);
+                self.bucket = Some(bucket);
+                self.grown += grown;
+            }
+        }
+    }
+
+    /// Removes the item, if there is one.
+    pub fn remove(&mut self) {
+        let Some(bucket) = self.bucket.take() else {
+            return;
+        };
+        let item = self.shard.item(bucket);
+        let (chunk, bytes) = (item.chunk(), item.bytes());
+        self.local.counters.items.sub(1);
+        self.local.counters.item_bytes.sub(bytes as u64);
+        self.shard.erase(bucket);
+        self.retire(chunk);
+    }
+
+    /// Notes an access to the item.
+    pub fn bump(&self, now: Now) {
+        let Some(bucket) = self.bucket else {
+            return;
+        };
+        let slot = self.shard.slot(bucket).expect("the bucket is full");
+        let item = self.shard.item(bucket);
+        item.note_access(now.second());
+        slot.set_stamp(self.store.policy.on_hit(slot.stamp(), item.bytes()));
+    }
+
+    /// Gives the item another CAS value.
+    pub fn set_cas(&self, cas: u64) {
+        if let Some(item) = self.item() {
+            item.set_cas(cas);
+        }
+    }
+
+    /// Marks the item stale, open for one client to win.
+    pub fn mark_stale(&self) {
+        if let Some(item) = self.item() {
+            item.set_bits(STALE, TOKEN_SENT);
+        }
+    }
+
+    /// Marks the item stale without opening it again if it is won.
+    pub fn keep_stale(&self, token_sent: bool) {
+        if let Some(item) = self.item() {
+            item.set_bits(STALE | if token_sent { TOKEN_SENT } else { 0 }, 0);
+        }
+    }
+
+    /// Notes that a client was told to recache the item.
+    pub fn mark_token_sent(&self) {
+        if let Some(item) = self.item() {
+            item.set_bits(TOKEN_SENT, 0);
+        }
+    }
+
+    /// Changes the expiry time. False if the item has no room for one: then
+    /// it must be replaced by a copy that has.
+    #[must_use]
+    pub fn set_expiry(&self, expiry: Expiry) -> bool {
+        self.item().is_none_or(|item| item.set_expiry(expiry))
+    }
+
+    /// Overwrites the value in place with `digits`, padded with blanks, if it
+    /// is at least as long and nobody is reading it.
+    #[must_use]
+    pub fn overwrite(&self, digits: &[u8]) -> bool {
+        let Some(item) = self.item() else {
+            return false;
+        };
+        if digits.len() > item.value_len()
+            || item.contiguous_value().is_none()
+            || !item.word().is_sole()
+        {
+            return false;
+        }
+        let padded = digits.iter().copied().chain(std::iter::repeat(b' '));
+        // SAFETY: the write lock is held, the map's is the only reference,
+        // and the value lies in one piece.
+        unsafe { item.overwrite(padded) };
+        true
+    }
+
+    fn remove_dead(&mut self, now: Now) {
+        let Some(item) = self.item() else {
+            return;
+        };
+        if let Some(miss) = self.store.dead(item, now) {
+            self.store.count_reclaimed(self.local, item, miss);
+            self.remove();
+            self.miss = miss;
+        }
+    }
+
+    /// Takes the map's reference to a chunk, to be given back after unlock.
+    fn retire(&mut self, chunk: Chunk) {
+        // SAFETY: the map held this chunk until just now.
+        unsafe { word_of(chunk) }.unlink();
+        let free = self.removed.iter_mut().find(|place| place.is_none());
+        *free.expect("an edit removes at most a dead, an old and a new item") = Some(chunk);
+    }
+}

@@ -1,0 +1,215 @@
+//! Which item goes when memory is short: CLOCK with a date instead of a bit.
+//! Pure policy over 16 bits per item; the store walks the hand.
+//!
+//! An item is stamped with the tick of the hand until which it is worth
+//! keeping, longer the more often it was used and the smaller it is. The
+//! hand evicts the first item whose date has passed, or, of a bounded number
+//! looked at, the one with the least time left. Among equals this is CLOCK;
+//! weighing by size is what greedy-dual caches do (Cao and Irani, "Cost-Aware
+//! WWW Proxy Caching Algorithms", 1997).
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// Items one search looks at.
+pub(crate) const LOOK: usize = 16;
+
+const DUE_BITS: u32 = 13;
+const DUE: u16 = (1 << DUE_BITS) - 1;
+const USES_MAX: u16 = 7;
+
+/// Ticks of a full turn of the hand, at normal speed.
+const TICKS_PER_TURN: f64 = 2.0;
+/// Turns that an item of mean size lives per unit of worth.
+const TURNS: f64 = 8.0;
+/// Worth of an item not used since it came; one used n times is worth 1 + n.
+const WORTH_UNUSED: f64 = 0.5;
+
+/// Size weights in half doublings, from 1/16 to 8.
+const HALF_DOUBLINGS: std::ops::RangeInclusive<i32> = -8..=6;
+const WEIGHTS: usize = 15;
+
+/// Fixed point of the hand's clock.
+const FRACTION_BITS: u32 = 32;
+/// Bounds of the clock's speed, in ticks per turn over the normal.
+const SPEED_RANGE: (f32, f32) = (1.0 / 256.0, 64.0);
+
+/// Uses and due date of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp(pub(crate) u16);
+
+/// The policy's state: the hand's clock.
+pub(crate) struct Policy {
+    clock: AtomicU64,
+    /// Ticks that one look advances the clock by, in fixed point.
+    step: AtomicU64,
+    speed: AtomicU32,
+    /// Twice the binary logarithm of the mean item size.
+    mean: AtomicU32,
+    lives: Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]>,
+}
+
+impl Policy {
+    /// A policy in which size counts to the power of `alpha` (0: not).
+    pub(crate) fn new(alpha: f64) -> Self {
+        Self {
+            clock: AtomicU64::new(0),
+            step: AtomicU64::new(0),
+            speed: AtomicU32::new(1f32.to_bits()),
+            mean: AtomicU32::new(half_log(128)),
+            lives: lives(alpha),
+        }
+    }
+
+    /// The stamp of an item that comes or is overwritten.
+    #[inline]
+    pub(crate) fn on_insert(&self, bytes: usize, before: Option<Stamp>) -> Stamp {
+        self.stamp(before.map_or(0, Stamp::uses), bytes)
+    }
+
+    /// The stamp of an item that is hit.
+    #[inline]
+    pub(crate) fn on_hit(&self, stamp: Stamp, bytes: usize) -> Stamp {
+        self.stamp((stamp.uses() + 1).min(USES_MAX), bytes)
+    }
+
+    /// Ticks left of an item; not positive if it is due.
+    #[inline]
+    pub(crate) fn left(&self, stamp: Stamp) -> i16 {
+        let distance = stamp.due().wrapping_sub(self.tick()) & DUE;
+        // A signed distance: the upper half of the range is the past.
+        ((distance << (16 - DUE_BITS)) as i16) >> (16 - DUE_BITS)
+    }
+
+    /// Advances the hand's clock by as many looks.
+    #[inline]
+    pub(crate) fn advance(&self, looks: usize) {
+        let step = self.step.load(Ordering::Relaxed);
+        self.clock.fetch_add(step * looks as u64, Ordering::Relaxed);
+    }
+
+    /// Learns how a search ended, and steers the clock so that about one in
+    /// five finds an item that is due.
+    pub(crate) fn learn(&self, found_due: bool) {
+        let speed = f32::from_bits(self.speed.load(Ordering::Relaxed));
+        let factor = if found_due {
+            1.0 - 4.0 / 512.0
+        } else {
+            1.0 + 1.0 / 512.0
+        };
+        let speed = (speed * factor).clamp(SPEED_RANGE.0, SPEED_RANGE.1);
+        self.speed.store(speed.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Takes note of how many items there are and how large they are.
+    pub(crate) fn survey(&self, items: u64, bytes: u64) {
+        let items = items.max(1);
+        let speed = f64::from(f32::from_bits(self.speed.load(Ordering::Relaxed)));
+        let step = TICKS_PER_TURN * speed / items as f64 * (1u64 << FRACTION_BITS) as f64;
+        self.step.store(step as u64, Ordering::Relaxed);
+        let mean = half_log((bytes / items) as usize);
+        self.mean.store(mean, Ordering::Relaxed);
+    }
+
+    fn stamp(&self, uses: u16, bytes: usize) -> Stamp {
+        let mean = self.mean.load(Ordering::Relaxed) as i32;
+        let weight =
+            (mean - half_log(bytes) as i32).clamp(*HALF_DOUBLINGS.start(), *HALF_DOUBLINGS.end());
+        let index = (weight - HALF_DOUBLINGS.start()) as usize;
+        let life = self.lives[usize::from(uses)][index];
+        Stamp(uses << DUE_BITS | self.tick().wrapping_add(life) & DUE)
+    }
+
+    fn tick(&self) -> u16 {
+        (self.clock.load(Ordering::Relaxed) >> FRACTION_BITS) as u16 & DUE
+    }
+}
+
+impl Stamp {
+    fn uses(self) -> u16 {
+        self.0 >> DUE_BITS
+    }
+
+    fn due(self) -> u16 {
+        self.0 & DUE
+    }
+}
+
+fn lives(alpha: f64) -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
+    let mut lives = Box::new([[0; WEIGHTS]; USES_MAX as usize + 1]);
+    for (uses, row) in lives.iter_mut().enumerate() {
+        let worth = if uses == 0 {
+            WORTH_UNUSED
+        } else {
+            1.0 + uses as f64
+        };
+        for (life, half_doublings) in row.iter_mut().zip(HALF_DOUBLINGS) {
+            let weight = (f64::from(half_doublings) / 2.0 * alpha).exp2();
+            *life = (TURNS * TICKS_PER_TURN * worth * weight).round().max(1.0) as u16;
+        }
+    }
+    lives
+}
+
+/// Twice the binary logarithm, rounded down to a half.
+#[inline]
+fn half_log(bytes: usize) -> u32 {
+    let bytes = bytes.max(2);
+    let whole = bytes.ilog2();
+    let half = bytes >> (whole - 1) & 1;
+    2 * whole + half as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Policy, Stamp, half_log};
+
+    #[test]
+    fn used_and_small_items_live_longer() {
+        let policy = Policy::new(1.0);
+        policy.survey(1000, 1000 * 1024);
+        let left = |stamp| policy.left(stamp);
+        let new = policy.on_insert(1024, None);
+        let used = policy.on_hit(new, 1024);
+        assert!(left(used) > left(new) && left(new) > 0);
+        assert!(left(policy.on_insert(128, None)) > left(new));
+        assert!(left(policy.on_insert(8192, None)) < left(new));
+        let blind = Policy::new(0.0);
+        assert_eq!(blind.on_insert(64, None), blind.on_insert(1 << 20, None));
+    }
+
+    #[test]
+    fn items_become_due_as_the_hand_turns() {
+        let policy = Policy::new(0.0);
+        policy.survey(100, 100 * 100);
+        let stamp = policy.on_insert(100, None);
+        let mut looks = 0;
+        while policy.left(stamp) > 0 {
+            policy.advance(1);
+            looks += 1;
+        }
+        assert!((300..=450).contains(&looks), "{looks} looks at 100 items");
+        policy.advance(100_000);
+        assert!(policy.left(stamp) < 0, "the date does not come back soon");
+    }
+
+    #[test]
+    fn repeated_hits_end_in_the_same_stamp() {
+        let policy = Policy::new(0.5);
+        let mut stamp = policy.on_insert(100, None);
+        for _ in 0..7 {
+            stamp = policy.on_hit(stamp, 100);
+        }
+        assert_eq!(policy.on_hit(stamp, 100), stamp, "nothing to write");
+        assert_eq!(policy.on_insert(100, Some(stamp)), stamp, "uses are kept");
+        let _: Stamp = stamp;
+    }
+
+    #[test]
+    fn half_logs() {
+        assert_eq!(half_log(0), 2);
+        assert_eq!(half_log(64), 12);
+        assert_eq!(half_log(96), 13);
+        assert_eq!(half_log(127), 13);
+        assert_eq!(half_log(128), 14);
+    }
+}

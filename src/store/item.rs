@@ -1,0 +1,549 @@
+//! The layout of an item: one chunk of page memory with header, optional
+//! fields, key, value and the value's line end; a value too large for one
+//! chunk goes on in further chunks ("segments").
+//!
+//! ```text
+//! 0   reference word     u32     8  CAS value            u64
+//! 4   value length       u32    16  last access, second  u32
+//! 20  generation         u16    22  key length           u8
+//! 23  bits               u8     24  [next segment, bytes here]  16 if CHAINED
+//! ..  [expiry  u32] if HAS_EXPIRY   [client flags  u32] if HAS_FLAGS
+//! ..  key, value, CR, LF
+//! ```
+//!
+//! Who may touch what: key, value and lengths do not change while more than
+//! the map's reference exists. CAS, expiry and the bits but `FETCHED` change
+//! under the shard's write lock. `FETCHED` and the access time change under
+//! its read lock, so these are atomics.
+
+use std::marker::PhantomData;
+use std::ptr::{NonNull, null_mut};
+use std::slice;
+
+use crate::store::classes::chunk_bytes;
+use crate::store::memory::{Chunk, class_of};
+use crate::store::refs::RefWord;
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use crate::time::Expiry;
+
+/// Fetched since it was stored.
+pub(crate) const FETCHED: u8 = 1;
+/// Marked stale (`md` with `I`).
+pub(crate) const STALE: u8 = 1 << 1;
+/// Some client was told to recache it.
+pub(crate) const TOKEN_SENT: u8 = 1 << 2;
+/// Its key came in base64.
+pub(crate) const KEY_BINARY: u8 = 1 << 3;
+const HAS_EXPIRY: u8 = 1 << 4;
+const HAS_FLAGS: u8 = 1 << 5;
+const CHAINED: u8 = 1 << 6;
+
+const HEADER_BYTES: usize = 24;
+const CHAIN_BYTES: usize = 16;
+/// Bytes before the data of a segment.
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 24;
+/// The value's line end is stored with it, ready to be sent.
+pub(crate) const CRLF_BYTES: usize = 2;
+
+#[repr(C)]
+struct Header {
+    word: RefWord,
+    value_len: u32,
+    cas: AtomicU64,
+    accessed: AtomicU32,
+    generation: AtomicU16,
+    key_len: u8,
+    bits: AtomicU8,
+}
+
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
+
+#[repr(C)]
+struct Chain {
+    next: *mut u8,
+    /// Bytes of the value that lie in the head chunk.
+    here: u32,
+    _pad: u32,
+}
+
+const _: () = assert!(size_of::<Chain>() == CHAIN_BYTES);
+
+#[repr(C)]
+struct Segment {
+    word: RefWord,
+    len: u32,
+    /// Hash of the item's key, so that a page mover finds the item.
+    hash: u64,
+    next: *mut u8,
+}
+
+const _: () = assert!(size_of::<Segment>() == SEGMENT_HEADER_BYTES);
+
+/// What an item is made from, apart from its value.
+#[derive(Clone, Copy, Debug)]
+pub struct ItemSpec<'a> {
+    /// 1 to 250 bytes.
+    pub key: &'a [u8],
+    /// Opaque client flags.
+    pub flags: u32,
+    /// When it ends.
+    pub expiry: Expiry,
+    /// Bytes of the value, without its line end.
+    pub value_len: usize,
+    /// Whether the key came in base64.
+    pub key_binary: bool,
+}
+
+impl ItemSpec<'_> {
+    fn bits(&self) -> u8 {
+        let mut bits = 0;
+        if self.expiry != Expiry::NEVER {
+            bits |= HAS_EXPIRY;
+        }
+        if self.flags != 0 {
+            bits |= HAS_FLAGS;
+        }
+        if self.key_binary {
+            bits |= KEY_BINARY;
+        }
+        bits
+    }
+
+    /// Bytes the item takes in one chunk.
+    pub(crate) fn bytes(&self) -> usize {
+        data_offset(self.bits(), self.key.len()) + self.value_len + CRLF_BYTES
+    }
+
+    /// Bytes of a chained item's head before its data.
+    pub(crate) fn chained_bytes(&self) -> usize {
+        self.bytes() + CHAIN_BYTES
+    }
+}
+
+const fn fields_offset(bits: u8) -> usize {
+    HEADER_BYTES + if bits & CHAINED != 0 { CHAIN_BYTES } else { 0 }
+}
+
+const fn flags_offset(bits: u8) -> usize {
+    fields_offset(bits) + if bits & HAS_EXPIRY != 0 { 4 } else { 0 }
+}
+
+const fn key_offset(bits: u8) -> usize {
+    flags_offset(bits) + if bits & HAS_FLAGS != 0 { 4 } else { 0 }
+}
+
+const fn data_offset(bits: u8, key_len: usize) -> usize {
+    key_offset(bits) + key_len
+}
+
+/// A view of an item that is linked and locked, or pinned.
+#[derive(Clone, Copy)]
+pub struct Item<'a> {
+    chunk: Chunk,
+    held: PhantomData<&'a ()>,
+}
+
+/// Writes the head of a new item into `chunk` and returns where its data
+/// begins and how many bytes of it fit there.
+///
+/// # Safety
+/// `chunk` is a free chunk of `chunk_bytes`, private to the caller, and the
+/// head fits.
+pub(crate) unsafe fn write_head(
+    chunk: Chunk,
+    chunk_bytes: usize,
+    spec: &ItemSpec<'_>,
+    second: u32,
+    generation: u16,
+) -> (NonNull<u8>, usize) {
+    let data_len = spec.value_len + CRLF_BYTES;
+    let mut bits = spec.bits();
+    if spec.bytes() > chunk_bytes {
+        bits |= CHAINED;
+    }
+    let offset = data_offset(bits, spec.key.len());
+    let here = data_len.min(chunk_bytes - offset);
+    // SAFETY: all offsets lie inside the chunk, which nobody else reads or
+    // writes, but for its reference word, which is written atomically.
+    unsafe {
+        let header = chunk.cast::<Header>().as_ptr();
+        (&raw mut (*header).value_len).write(spec.value_len as u32);
+        (&raw mut (*header).cas).write(AtomicU64::new(0));
+        (&raw mut (*header).accessed).write(AtomicU32::new(second));
+        (&raw mut (*header).generation).write(AtomicU16::new(generation));
+        (&raw mut (*header).key_len).write(spec.key.len() as u8);
+        (&raw mut (*header).bits).write(AtomicU8::new(bits));
+        if bits & CHAINED != 0 {
+            chunk.add(HEADER_BYTES).cast::<Chain>().write(Chain {
+                next: null_mut(),
+                here: here as u32,
+                _pad: 0,
+            });
+        }
+        if bits & HAS_EXPIRY != 0 {
+            let field = chunk.add(fields_offset(bits)).cast::<AtomicU32>();
+            field.write(AtomicU32::new(spec.expiry.0));
+        }
+        if bits & HAS_FLAGS != 0 {
+            chunk
+                .add(flags_offset(bits))
+                .cast::<u32>()
+                .write(spec.flags);
+        }
+        let key = chunk.add(key_offset(bits));
+        key.copy_from_nonoverlapping(NonNull::from(spec.key).cast(), spec.key.len());
+        (*header).word.become_item();
+        (chunk.add(offset), here)
+    }
+}
+
+/// Writes the head of a segment into `chunk`, chains it behind `previous`,
+/// and returns where its data begins.
+///
+/// # Safety
+/// `chunk` is a free chunk private to the caller and at least `len` bytes
+/// longer than a segment's head; `previous` is the last chunk of an item that
+/// is still private to the caller, or changed under its shard's write lock.
+pub(crate) unsafe fn write_segment(
+    chunk: Chunk,
+    len: usize,
+    hash: u64,
+    previous: Chunk,
+    previous_is_head: bool,
+) -> NonNull<u8> {
+    // SAFETY: the chunk is ours; the link lies inside the previous chunk.
+    unsafe {
+        let segment = chunk.cast::<Segment>().as_ptr();
+        (&raw mut (*segment).len).write(len as u32);
+        (&raw mut (*segment).hash).write(hash);
+        (&raw mut (*segment).next).write(null_mut());
+        (*segment).word.become_segment();
+        next_link(previous, previous_is_head).write(chunk.as_ptr());
+        chunk.add(SEGMENT_HEADER_BYTES)
+    }
+}
+
+/// Where a chunk keeps the address of the next one.
+///
+/// # Safety
+/// `chunk` is the head of a chained item, or a segment.
+unsafe fn next_link(chunk: Chunk, is_head: bool) -> NonNull<*mut u8> {
+    let offset = if is_head { HEADER_BYTES } else { 16 };
+    // SAFETY: both heads are longer than that.
+    unsafe { chunk.add(offset).cast() }
+}
+
+/// The reference word at the start of any chunk.
+///
+/// # Safety
+/// `chunk` is the start of a chunk of page memory.
+pub(crate) unsafe fn word_of<'a>(chunk: Chunk) -> &'a RefWord {
+    // SAFETY: every chunk starts with its word, which is only ever accessed
+    // atomically; pages are never unmapped.
+    unsafe { chunk.cast::<RefWord>().as_ref() }
+}
+
+/// The hash of the item a pinned segment belongs to.
+///
+/// # Safety
+/// `chunk` is a segment that the caller has pinned.
+pub(crate) unsafe fn segment_hash(chunk: Chunk) -> u64 {
+    // SAFETY: written before the segment could be pinned, not changed since.
+    unsafe { (&raw const (*chunk.cast::<Segment>().as_ptr()).hash).read() }
+}
+
+impl<'a> Item<'a> {
+    /// A view of the item in `chunk`.
+    ///
+    /// # Safety
+    /// For all of `'a` the caller holds the lock of the item's shard while
+    /// the item is linked, or a reference to it.
+    pub(crate) unsafe fn at(chunk: Chunk) -> Self {
+        Self {
+            chunk,
+            held: PhantomData,
+        }
+    }
+
+    fn header(self) -> &'a Header {
+        // SAFETY: the item is held for 'a; its plain fields do not change,
+        // the others are atomics.
+        unsafe { self.chunk.cast().as_ref() }
+    }
+
+    /// The chunk the item starts in.
+    pub(crate) fn chunk(self) -> Chunk {
+        self.chunk
+    }
+
+    pub(crate) fn word(self) -> &'a RefWord {
+        &self.header().word
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(self) -> &'a [u8] {
+        let header = self.header();
+        let offset = key_offset(self.bits());
+        // SAFETY: the key lies inside the chunk and does not change.
+        unsafe {
+            let start = self.chunk.add(offset).as_ptr();
+            slice::from_raw_parts(start, usize::from(header.key_len))
+        }
+    }
+
+    /// Bytes of the value, without its line end.
+    #[inline]
+    pub fn value_len(self) -> usize {
+        self.header().value_len as usize
+    }
+
+    /// The CAS value.
+    pub fn cas(self) -> u64 {
+        self.header().cas.load(Ordering::Relaxed)
+    }
+
+    /// Opaque client flags.
+    #[inline]
+    pub fn flags(self) -> u32 {
+        let bits = self.bits();
+        if bits & HAS_FLAGS == 0 {
+            return 0;
+        }
+        // SAFETY: the field is there and does not change; it may be
+        // unaligned for no other reason than an odd layout, so read it so.
+        unsafe { self.chunk.add(flags_offset(bits)).cast::<u32>().read() }
+    }
+
+    /// When it ends.
+    #[inline]
+    pub fn expiry(self) -> Expiry {
+        self.expiry_field()
+            .map_or(Expiry::NEVER, |field| Expiry(field.load(Ordering::Relaxed)))
+    }
+
+    fn expiry_field(self) -> Option<&'a AtomicU32> {
+        let bits = self.bits();
+        // SAFETY: the field is there, aligned to 4, and an atomic.
+        (bits & HAS_EXPIRY != 0).then(|| unsafe {
+            self.chunk
+                .add(fields_offset(bits))
+                .cast::<AtomicU32>()
+                .as_ref()
+        })
+    }
+
+    /// Second of the last access.
+    pub fn accessed(self) -> u32 {
+        self.header().accessed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn generation(self) -> u16 {
+        self.header().generation.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn bits(self) -> u8 {
+        self.header().bits.load(Ordering::Relaxed)
+    }
+
+    /// Fetched since it was stored.
+    pub fn is_fetched(self) -> bool {
+        self.bits() & FETCHED != 0
+    }
+
+    /// Marked stale.
+    pub fn is_stale(self) -> bool {
+        self.bits() & STALE != 0
+    }
+
+    /// Some client has been told to recache it.
+    pub fn is_token_sent(self) -> bool {
+        self.bits() & TOKEN_SENT != 0
+    }
+
+    /// Its key came in base64.
+    pub fn is_key_binary(self) -> bool {
+        self.bits() & KEY_BINARY != 0
+    }
+
+    /// Notes an access. Writes only what changes, so that a hot item's line
+    /// stays clean in every cache.
+    #[inline]
+    pub(crate) fn note_access(self, second: u32) {
+        let header = self.header();
+        if header.accessed.load(Ordering::Relaxed) != second {
+            header.accessed.store(second, Ordering::Relaxed);
+        }
+        if header.bits.load(Ordering::Relaxed) & FETCHED == 0 {
+            header.bits.fetch_or(FETCHED, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn set_bits(self, set: u8, clear: u8) {
+        let bits = &self.header().bits;
+        // Not one atomic step: the write lock, under which this is called,
+        // keeps the readers that set FETCHED out.
+        bits.store((self.bits() | set) & !clear, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_cas(self, cas: u64) {
+        self.header().cas.store(cas, Ordering::Relaxed);
+    }
+
+    /// Changes the expiry time; false if the item has no field for it.
+    #[must_use]
+    pub(crate) fn set_expiry(self, expiry: Expiry) -> bool {
+        match self.expiry_field() {
+            Some(field) => field.store(expiry.0, Ordering::Relaxed),
+            None => return expiry == Expiry::NEVER,
+        }
+        true
+    }
+
+    /// Bytes of the item's chunks that are used.
+    pub fn bytes(self) -> usize {
+        data_offset(self.bits(), self.key().len()) + self.value_len() + CRLF_BYTES
+    }
+
+    /// The value and its line end, in pieces.
+    #[inline]
+    pub fn pieces(self) -> Pieces<'a> {
+        let bits = self.bits();
+        let offset = data_offset(bits, usize::from(self.header().key_len));
+        let (here, next) = if bits & CHAINED == 0 {
+            (self.value_len() + CRLF_BYTES, null_mut())
+        } else {
+            // SAFETY: a chained item has this behind its header; both fields
+            // are read while the item is held.
+            let chain = unsafe { self.chunk.add(HEADER_BYTES).cast::<Chain>().as_ref() };
+            (chain.here as usize, chain.next)
+        };
+        // SAFETY: the data lies inside the chunk.
+        let first = unsafe { self.chunk.add(offset) };
+        Pieces {
+            piece: Some((first, here)),
+            next,
+            held: PhantomData,
+        }
+    }
+
+    /// The value if it lies in one piece, without its line end.
+    pub fn contiguous_value(self) -> Option<&'a [u8]> {
+        let piece = self.pieces().next()?;
+        (piece.len() == self.value_len() + CRLF_BYTES).then(|| &piece[..self.value_len()])
+    }
+
+    /// Overwrites the value in place.
+    ///
+    /// # Safety
+    /// The caller holds the shard's write lock, the map's reference is the
+    /// only one, and the value lies in one piece.
+    pub(crate) unsafe fn overwrite(self, value: impl Iterator<Item = u8>) {
+        let offset = data_offset(self.bits(), usize::from(self.header().key_len));
+        for (index, byte) in value.take(self.value_len()).enumerate() {
+            // SAFETY: inside the value; nobody else reads it now.
+            unsafe { self.chunk.add(offset + index).write(byte) };
+        }
+    }
+
+    /// The item's segments, first to last.
+    pub(crate) fn segments(self) -> impl Iterator<Item = Chunk> {
+        let mut next = if self.bits() & CHAINED == 0 {
+            null_mut()
+        } else {
+            // SAFETY: a chained item's head.
+            unsafe { next_link(self.chunk, true).read() }
+        };
+        std::iter::from_fn(move || {
+            let segment = NonNull::new(next)?;
+            // SAFETY: a segment of a held item.
+            next = unsafe { next_link(segment, false).read() };
+            Some(segment)
+        })
+    }
+
+    /// Puts a copy of segment `old` in `new` into its place in the chain.
+    /// False if `old` is no segment of this item.
+    ///
+    /// # Safety
+    /// The shard's write lock is held, the map's reference to the item is the
+    /// only one, and `new` is a free chunk of `old`'s class.
+    pub(crate) unsafe fn replace_segment(self, old: Chunk, new: Chunk) -> bool {
+        let mut previous = self.chunk;
+        for segment in self.segments() {
+            if segment != old {
+                previous = segment;
+                continue;
+            }
+            // SAFETY: both are chunks of this class; nobody reads the item.
+            unsafe {
+                let bytes = chunk_bytes(class_of(old)) - size_of::<RefWord>();
+                let (from, to) = (old.add(size_of::<RefWord>()), new.add(size_of::<RefWord>()));
+                to.copy_from_nonoverlapping(from, bytes);
+                word_of(new).become_segment();
+                next_link(previous, previous == self.chunk).write(new.as_ptr());
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Copies a whole one-chunk head into `new`, except its reference word.
+    ///
+    /// # Safety
+    /// The shard's write lock is held and `new` is a free chunk of the same
+    /// class. Segments are then shared: the caller makes sure that only one
+    /// of the two heads survives and that nobody else reads the old one.
+    pub(crate) unsafe fn copy_head_to(self, new: Chunk) {
+        // SAFETY: both chunks are that long.
+        unsafe {
+            let bytes = chunk_bytes(class_of(self.chunk)) - size_of::<RefWord>();
+            let from = self.chunk.add(size_of::<RefWord>());
+            let to = new.add(size_of::<RefWord>());
+            to.copy_from_nonoverlapping(from, bytes);
+            word_of(new).become_item();
+        }
+    }
+
+    /// Detaches the segments from the head, so that freeing it leaves them.
+    ///
+    /// # Safety
+    /// As in [`Item::copy_head_to`], after it.
+    pub(crate) unsafe fn detach_segments(self) {
+        if self.bits() & CHAINED != 0 {
+            // SAFETY: a chained item's head, changed under the write lock.
+            unsafe { next_link(self.chunk, true).write(null_mut()) };
+        }
+    }
+}
+
+/// Iterator over the pieces of a value; see [`Item::pieces`].
+#[derive(Clone)]
+pub struct Pieces<'a> {
+    piece: Option<(NonNull<u8>, usize)>,
+    next: *mut u8,
+    held: PhantomData<&'a ()>,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (start, len) = match self.piece.take() {
+            Some(piece) => piece,
+            None => {
+                let segment = NonNull::new(self.next)?.cast::<Segment>();
+                // SAFETY: a segment of an item held for 'a.
+                unsafe {
+                    self.next = (&raw const (*segment.as_ptr()).next).read();
+                    let len = (&raw const (*segment.as_ptr()).len).read();
+                    (segment.cast::<u8>().add(SEGMENT_HEADER_BYTES), len as usize)
+                }
+            }
+        };
+        // SAFETY: data of an item held for 'a, which does not change.
+        Some(unsafe { slice::from_raw_parts(start.as_ptr(), len) })
+    }
+}

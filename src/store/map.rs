@@ -1,0 +1,322 @@
+//! The map from keys to items: a DashMap of 8-byte slots, and the only file
+//! that names dashmap, hashbrown and ahash. A slot holds an item's address
+//! in its low 48 bits and the eviction policy's stamp above; equality and
+//! hash read the key through it.
+//!
+//! No guard leaves this file except inside [`ReadShard`] and [`WriteShard`],
+//! and no caller may hold two of them at a time.
+
+use std::hash::{BuildHasher, Hasher};
+use std::ptr::NonNull;
+
+use ahash::RandomState;
+use dashmap::{DashMap, RwLock, RwLockReadGuard, RwLockWriteGuard, SharedValue};
+use hashbrown::raw::RawTable;
+
+use crate::store::eviction::Stamp;
+use crate::store::item::Item;
+use crate::store::memory::Chunk;
+use crate::sync::{AtomicU64, Ordering};
+
+const ADDRESS_BITS: u32 = 48;
+const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
+
+/// Bytes a bucket of the table takes: the slot and its control byte.
+const BUCKET_BYTES: usize = 9;
+
+type Table = RawTable<(Slot, SharedValue<()>)>;
+
+/// A key and its hash.
+#[derive(Clone, Copy, Debug)]
+pub struct Hashed<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// Its hash in this store.
+    pub hash: u64,
+}
+
+/// Address and stamp of an item.
+pub(crate) struct Slot {
+    bits: AtomicU64,
+    /// Keeps the address's provenance; the truth is in `bits`.
+    _not_a_number: std::marker::PhantomData<*mut u8>,
+}
+
+// SAFETY: a slot is an atomic number; what it points to is guarded by the
+// rules of `Item`.
+unsafe impl Send for Slot {}
+// SAFETY: as above.
+unsafe impl Sync for Slot {}
+
+// DashMap asks for these by name; the store works on the raw tables, with
+// hashes and comparisons of its own.
+impl PartialEq for Slot {
+    fn eq(&self, other: &Self) -> bool {
+        self.chunk() == other.chunk()
+    }
+}
+impl Eq for Slot {}
+impl std::hash::Hash for Slot {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.chunk().hash(state);
+    }
+}
+
+impl Slot {
+    fn new(chunk: Chunk, stamp: Stamp) -> Self {
+        Self {
+            bits: AtomicU64::new(pack(chunk, stamp)),
+            _not_a_number: std::marker::PhantomData,
+        }
+    }
+
+    /// The item's chunk.
+    #[inline]
+    pub(crate) fn chunk(&self) -> Chunk {
+        let address = (self.bits.load(Ordering::Relaxed) & ADDRESS) as usize;
+        // The pages' addresses are exposed when they are put into slots.
+        let pointer = std::ptr::with_exposed_provenance_mut(address);
+        NonNull::new(pointer).expect("a slot holds an address")
+    }
+
+    /// The eviction policy's stamp.
+    #[inline]
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp((self.bits.load(Ordering::Relaxed) >> ADDRESS_BITS) as u16)
+    }
+
+    /// Changes the stamp of `chunk`'s slot; called under the read lock, where
+    /// two may do so at once and one of them is lost.
+    #[inline]
+    pub(crate) fn set_stamp(&self, stamp: Stamp) {
+        let address = self.bits.load(Ordering::Relaxed) & ADDRESS;
+        let bits = address | u64::from(stamp.0) << ADDRESS_BITS;
+        self.bits.store(bits, Ordering::Relaxed);
+    }
+
+    fn set(&self, chunk: Chunk, stamp: Stamp) {
+        self.bits.store(pack(chunk, stamp), Ordering::Relaxed);
+    }
+}
+
+fn pack(chunk: Chunk, stamp: Stamp) -> u64 {
+    let address = chunk.as_ptr().expose_provenance() as u64;
+    debug_assert!(address <= ADDRESS, "user addresses have 48 bits");
+    address | u64::from(stamp.0) << ADDRESS_BITS
+}
+
+/// See the module's documentation.
+pub(crate) struct Map {
+    inner: DashMap<Slot, (), RandomState>,
+}
+
+impl Map {
+    /// A map of `shards` parts, a power of two.
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            inner: DashMap::with_hasher_and_shard_amount(RandomState::new(), shards),
+        }
+    }
+
+    /// Bytes that the locks and empty tables take.
+    pub(crate) fn base_bytes(&self) -> usize {
+        std::mem::size_of_val(self.inner.shards())
+    }
+
+    pub(crate) fn shard_count(&self) -> usize {
+        self.inner.shards().len()
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, key: &[u8]) -> u64 {
+        let mut hasher = self.inner.hasher().build_hasher();
+        hasher.write(key);
+        hasher.finish()
+    }
+
+    #[inline]
+    fn shard_of(&self, hash: u64) -> &RwLock<Table> {
+        let index = self.inner.determine_shard(hash as usize);
+        &self.inner.shards()[index]
+    }
+
+    /// Asks for the line of the lock that guards `hash`.
+    #[inline]
+    pub(crate) fn prefetch_lock(&self, hash: u64) {
+        prefetch(std::ptr::from_ref(self.shard_of(hash)).cast());
+    }
+
+    /// Asks for the control bytes and the slot where `hash` is looked for.
+    #[inline]
+    pub(crate) fn prefetch_slot(&self, hash: u64) {
+        let table = self.shard_of(hash).read();
+        let end = table.data_end().as_ptr();
+        let first = hash as usize & (table.buckets() - 1);
+        prefetch(end.cast::<u8>().wrapping_add(first));
+        prefetch(end.wrapping_sub(first + 1).cast());
+    }
+
+    /// Asks for the items that `hash` may belong to.
+    #[inline]
+    pub(crate) fn prefetch_item(&self, hash: u64) {
+        let table = self.shard_of(hash).read();
+        // SAFETY: the iterator does not outlive the guard.
+        for bucket in unsafe { table.iter_hash(hash) } {
+            // SAFETY: the bucket is full and the guard keeps it so.
+            prefetch(unsafe { bucket.as_ref() }.0.chunk().as_ptr());
+        }
+    }
+
+    /// Locks the shard of `hash` for reading.
+    #[inline]
+    pub(crate) fn read(&self, hash: u64) -> ReadShard<'_> {
+        ReadShard(self.shard_of(hash).read())
+    }
+
+    /// Locks the shard of `hash` for writing.
+    #[inline]
+    pub(crate) fn write(&self, hash: u64) -> WriteShard<'_> {
+        WriteShard {
+            table: self.shard_of(hash).write(),
+            map: self,
+        }
+    }
+
+    /// Locks shard number `index` for writing.
+    pub(crate) fn write_at(&self, index: usize) -> WriteShard<'_> {
+        WriteShard {
+            table: self.inner.shards()[index].write(),
+            map: self,
+        }
+    }
+}
+
+/// A shard that others may read as well.
+pub(crate) struct ReadShard<'a>(RwLockReadGuard<'a, Table>);
+
+impl ReadShard<'_> {
+    /// The slot of a key.
+    #[inline]
+    pub(crate) fn find(&self, key: &Hashed<'_>) -> Option<&Slot> {
+        let found = self.0.get(key.hash, |entry| has_key(&entry.0, key.key));
+        found.map(|entry| &entry.0)
+    }
+
+    /// The item in a slot of this shard.
+    #[inline]
+    pub(crate) fn item(&self, slot: &Slot) -> Item<'_> {
+        // SAFETY: the item is linked and the lock is held for the view's life.
+        unsafe { Item::at(slot.chunk()) }
+    }
+}
+
+/// A shard that is ours alone.
+pub(crate) struct WriteShard<'a> {
+    table: RwLockWriteGuard<'a, Table>,
+    map: &'a Map,
+}
+
+impl WriteShard<'_> {
+    /// The bucket of a key.
+    #[inline]
+    pub(crate) fn find(&self, key: &Hashed<'_>) -> Option<usize> {
+        let bucket = self
+            .table
+            .find(key.hash, |entry| has_key(&entry.0, key.key))?;
+        // SAFETY: the bucket was just found in this table.
+        Some(unsafe { self.table.bucket_index(&bucket) })
+    }
+
+    /// The bucket of the item with this hash that `wanted` accepts.
+    pub(crate) fn find_by(&self, hash: u64, wanted: impl Fn(Item<'_>) -> bool) -> Option<usize> {
+        // SAFETY: items in the table are linked; the lock is held.
+        let found = |entry: &(Slot, _)| wanted(unsafe { Item::at(entry.0.chunk()) });
+        let bucket = self.table.find(hash, found)?;
+        // SAFETY: the bucket was just found in this table.
+        Some(unsafe { self.table.bucket_index(&bucket) })
+    }
+
+    /// Buckets of the table, full or not.
+    pub(crate) fn buckets(&self) -> usize {
+        if self.table.is_empty() {
+            return 0;
+        }
+        self.table.buckets()
+    }
+
+    /// The slot in bucket `index`, if it is full.
+    #[inline]
+    pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
+        // SAFETY: the index is checked, and the bucket found full.
+        unsafe {
+            if index >= self.table.buckets() || !self.table.is_bucket_full(index) {
+                return None;
+            }
+            Some(&self.table.bucket(index).as_ref().0)
+        }
+    }
+
+    /// The item in bucket `index`, which must be full.
+    pub(crate) fn item(&self, index: usize) -> Item<'_> {
+        let slot = self.slot(index).expect("the bucket is full");
+        // SAFETY: the item is linked and the lock is held for the view's life.
+        unsafe { Item::at(slot.chunk()) }
+    }
+
+    /// Adds a slot for a key that is not there. Returns its bucket, and by
+    /// how many bytes the table grew.
+    pub(crate) fn insert(&mut self, hash: u64, chunk: Chunk, stamp: Stamp) -> (usize, usize) {
+        let before = table_bytes(&self.table);
+        let map = self.map;
+        let entry = (Slot::new(chunk, stamp), SharedValue::new(()));
+        let bucket = self.table.insert(hash, entry, |entry| {
+            // SAFETY: items in the table are linked; the lock is held.
+            map.hash(unsafe { Item::at(entry.0.chunk()) }.key())
+        });
+        // SAFETY: the bucket was just filled in this table.
+        let index = unsafe { self.table.bucket_index(&bucket) };
+        (index, table_bytes(&self.table) - before)
+    }
+
+    /// Points the slot in full bucket `index` to another item.
+    pub(crate) fn replace(&mut self, index: usize, chunk: Chunk, stamp: Stamp) {
+        self.slot(index)
+            .expect("the bucket is full")
+            .set(chunk, stamp);
+    }
+
+    /// Empties full bucket `index`.
+    pub(crate) fn erase(&mut self, index: usize) {
+        debug_assert!(self.slot(index).is_some());
+        // SAFETY: the bucket is full.
+        unsafe {
+            let bucket = self.table.bucket(index);
+            self.table.erase(bucket);
+        }
+    }
+}
+
+#[inline]
+fn has_key(slot: &Slot, key: &[u8]) -> bool {
+    // SAFETY: called for slots of a locked table, whose items are linked.
+    unsafe { Item::at(slot.chunk()) }.key() == key
+}
+
+fn table_bytes(table: &Table) -> usize {
+    match table.buckets() {
+        1 => 0,
+        buckets => buckets * BUCKET_BYTES + 16,
+    }
+}
+
+#[inline]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}

@@ -1,0 +1,490 @@
+//! Page memory: the bytes behind `-m`. Pages of equal size come from the
+//! system, are cut into chunks of one size class each, and go back when they
+//! are empty. Knows chunks, not items; what to evict or move is the store's
+//! business.
+//!
+//! Invariants:
+//! - A page belongs to the pool or to exactly one class. It changes hands
+//!   only when all its chunks are free.
+//! - A chunk is in use, in one worker's magazine, or in its page's free list
+//!   (or beyond its page's `bump`); its reference word is 0 unless in use.
+//! - A page's header, but for its class, is touched only under its class's
+//!   lock. The class is written while no chunk of the page is in use.
+//! - Pages in use, times their size, plus `overhead`, stay within the limit,
+//!   unless the limit was lowered or the index grew; then nothing is handed
+//!   out until enough came back.
+
+use std::ptr::{NonNull, null_mut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crossbeam::utils::CachePadded;
+
+use crate::store::classes::{CLASSES, PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes, per_page};
+use crate::store::magazine::Magazines;
+use crate::store::pool::Pool;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// A chunk of page memory, by its first byte.
+pub(crate) type Chunk = NonNull<u8>;
+
+/// Where a free chunk keeps the pointer to the next one. The reference word
+/// lies before it and stays valid while the chunk is free.
+const NEXT_FREE_OFFSET: usize = 8;
+
+/// Pages of a class are kept by how full they are, in this many groups;
+/// allocation takes from the fullest, so that the emptiest run empty.
+const BINS: usize = 4;
+
+/// Header of a page, at its first byte.
+#[repr(C)]
+pub(crate) struct Page {
+    class: u16,
+    /// Chunks that are free, those beyond `bump` included.
+    free: u16,
+    /// Chunks before this index have been handed out at least once.
+    bump: u16,
+    bin: u8,
+    draining: bool,
+    free_head: *mut u8,
+    prev: *mut Page,
+    next: *mut Page,
+}
+
+const _: () = assert!(size_of::<Page>() <= PAGE_HEADER_BYTES);
+
+/// Pages of one size class that have free chunks.
+struct Class {
+    bins: [*mut Page; BINS],
+    pages: usize,
+}
+
+// SAFETY: the page pointers of a class are followed only under its lock.
+unsafe impl Send for Class {}
+
+/// See the module's documentation.
+pub(crate) struct Memory {
+    classes: Box<[CachePadded<Mutex<Class>>]>,
+    /// Free chunks in the pages of each class, for choosing a donor without
+    /// taking its lock.
+    free_chunks: Box<[AtomicUsize]>,
+    pool: Pool,
+}
+
+/// A page that is being emptied: nothing is allocated from it.
+pub(crate) struct Draining {
+    page: NonNull<Page>,
+    class: usize,
+    used: usize,
+}
+
+impl Memory {
+    /// Page memory that hands out at most `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        let class = || {
+            CachePadded::new(Mutex::new(Class {
+                bins: [null_mut(); BINS],
+                pages: 0,
+            }))
+        };
+        Self {
+            classes: (0..CLASSES).map(|_| class()).collect(),
+            free_chunks: (0..CLASSES).map(|_| AtomicUsize::new(0)).collect(),
+            pool: Pool::new(limit),
+        }
+    }
+
+    /// The pages behind the chunks, and the limit over them.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Takes a chunk of `class`; `None` if the limit is reached and the class
+    /// has no free chunk. Its content is arbitrary, its reference word 0.
+    pub(crate) fn alloc(&self, magazines: &mut Magazines, class: usize) -> Option<Chunk> {
+        if let Some(chunk) = magazines.pop(class) {
+            return Some(chunk);
+        }
+        let wanted = 1 + Magazines::capacity(class) / 2;
+        let mut guard = self.lock(class);
+        let first = self.take(&mut guard, class)?;
+        for _ in 1..wanted {
+            // Filling the magazine is not worth a new page.
+            if guard.fullest().is_none() {
+                break;
+            }
+            if let Some(chunk) = self.take(&mut guard, class) {
+                let kept = magazines.push(class, chunk);
+                debug_assert!(kept, "half the capacity fits an empty magazine");
+            }
+        }
+        Some(first)
+    }
+
+    /// Gives a chunk back.
+    ///
+    /// # Safety
+    /// `chunk` came from [`Memory::alloc`] of this memory, its reference word
+    /// is 0, and the caller was the one to take it there.
+    pub(crate) unsafe fn free(&self, magazines: &mut Magazines, chunk: Chunk) {
+        // SAFETY: the chunk is in use, so its page's class does not change.
+        let class = unsafe { class_of(chunk) };
+        poison(chunk, class);
+        if magazines.push(class, chunk) {
+            return;
+        }
+        let mut guard = self.lock(class);
+        self.put(&mut guard, class, chunk);
+        for _ in 0..Magazines::capacity(class) / 2 {
+            if let Some(chunk) = magazines.pop(class) {
+                self.put(&mut guard, class, chunk);
+            }
+        }
+    }
+
+    /// Gives a chunk back to its page, past the magazines.
+    ///
+    /// # Safety
+    /// As for [`Memory::free`].
+    pub(crate) unsafe fn free_to_page(&self, chunk: Chunk) {
+        // SAFETY: as in `free`.
+        let class = unsafe { class_of(chunk) };
+        poison(chunk, class);
+        self.put(&mut self.lock(class), class, chunk);
+    }
+
+    /// Empties a worker's magazines into the pages.
+    pub(crate) fn flush(&self, magazines: &mut Magazines) {
+        for class in magazines.filled() {
+            let mut guard = self.lock(class);
+            while let Some(chunk) = magazines.pop(class) {
+                self.put(&mut guard, class, chunk);
+            }
+        }
+    }
+
+    /// Bytes of free chunks in pages of all classes.
+    pub(crate) fn free_bytes(&self) -> usize {
+        (0..CLASSES).map(|class| self.free_bytes_of(class)).sum()
+    }
+
+    /// Pages that `class` has.
+    pub(crate) fn pages_of(&self, class: usize) -> usize {
+        self.lock(class).pages
+    }
+
+    /// Free chunks in the pages of `class`.
+    pub(crate) fn free_chunks_of(&self, class: usize) -> usize {
+        self.free_chunks[class].load(Ordering::Relaxed)
+    }
+
+    fn free_bytes_of(&self, class: usize) -> usize {
+        self.free_chunks_of(class) * chunk_bytes(class)
+    }
+
+    /// Picks the class with the most free bytes and takes its emptiest page
+    /// out of use. With `spare`, only a class that has a page's worth of free
+    /// chunks is picked, so that what lies in the page fits elsewhere.
+    pub(crate) fn drain_emptiest(&self, spare: bool) -> Option<Draining> {
+        let enough = |class| if spare { per_page(class) } else { 1 };
+        let class = (0..CLASSES)
+            .filter(|&class| self.free_chunks_of(class) >= enough(class))
+            .max_by_key(|&class| self.free_bytes_of(class))?;
+        let mut guard = self.lock(class);
+        let page = guard.emptiest()?;
+        // SAFETY: pages in a class's lists are valid; the lock is held.
+        let header = unsafe { &mut *page.as_ptr() };
+        self.free_chunks[class].fetch_sub(usize::from(header.free), Ordering::Relaxed);
+        header.draining = true;
+        let used = usize::from(header.bump);
+        guard.unlink(page);
+        Some(Draining { page, class, used })
+    }
+
+    /// Ends draining. True if the page was emptied and is back in the pool;
+    /// else its free chunks are in use again.
+    pub(crate) fn finish_draining(&self, draining: &Draining) -> bool {
+        let class = draining.class;
+        let mut guard = self.lock(class);
+        // SAFETY: a draining page stays with its class until here.
+        let header = unsafe { &mut *draining.page.as_ptr() };
+        header.draining = false;
+        if usize::from(header.free) == per_page(class) {
+            guard.pages -= 1;
+            self.pool.give_back(draining.page.cast());
+            return true;
+        }
+        self.free_chunks[class].fetch_add(usize::from(header.free), Ordering::Relaxed);
+        guard.link(draining.page, class);
+        false
+    }
+
+    fn lock(&self, class: usize) -> MutexGuard<'_, Class> {
+        // A panic under this lock leaves the lists as they were or one chunk
+        // short, never inconsistent.
+        self.classes[class]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a chunk from the fullest page, or from a new one.
+    fn take(&self, class: &mut Class, id: usize) -> Option<Chunk> {
+        let page = match class.fullest() {
+            Some(page) => page,
+            None => self.new_page(class, id)?,
+        };
+        // SAFETY: pages in a class's lists are valid; the lock is held.
+        let header = unsafe { &mut *page.as_ptr() };
+        let chunk = if header.free_head.is_null() {
+            let offset = PAGE_HEADER_BYTES + usize::from(header.bump) * chunk_bytes(id);
+            header.bump += 1;
+            // SAFETY: a listed page with an empty free list has chunks
+            // beyond `bump`; they lie inside the page.
+            let chunk = unsafe { page.cast::<u8>().add(offset) };
+            // SAFETY: the chunk is ours; its word must be 0 from now on.
+            unsafe { chunk.cast::<u32>().write(0) };
+            chunk
+        } else {
+            let chunk = header.free_head;
+            // SAFETY: a chunk in the free list holds the next one's address.
+            header.free_head = unsafe { chunk.add(NEXT_FREE_OFFSET).cast::<*mut u8>().read() };
+            NonNull::new(chunk).expect("checked for null above")
+        };
+        header.free -= 1;
+        self.free_chunks[id].fetch_sub(1, Ordering::Relaxed);
+        class.rebin(page, id);
+        Some(chunk)
+    }
+
+    /// Puts a chunk into its page's free list; an empty page goes back.
+    fn put(&self, class: &mut Class, id: usize, chunk: Chunk) {
+        let page = page_of(chunk);
+        // SAFETY: the chunk's page is valid and of this class, whose lock is
+        // held.
+        let header = unsafe { &mut *page.as_ptr() };
+        // SAFETY: the chunk is free; these bytes are its link.
+        unsafe {
+            let link = chunk.as_ptr().add(NEXT_FREE_OFFSET).cast::<*mut u8>();
+            link.write(header.free_head);
+        }
+        header.free_head = chunk.as_ptr();
+        header.free += 1;
+        if header.draining {
+            return;
+        }
+        self.free_chunks[id].fetch_add(1, Ordering::Relaxed);
+        if usize::from(header.free) < per_page(id) {
+            if header.free == 1 {
+                class.link(page, id);
+            } else {
+                class.rebin(page, id);
+            }
+            return;
+        }
+        self.free_chunks[id].fetch_sub(per_page(id), Ordering::Relaxed);
+        if per_page(id) > 1 {
+            class.unlink(page);
+        }
+        class.pages -= 1;
+        self.pool.give_back(page.cast());
+    }
+
+    fn new_page(&self, class: &mut Class, id: usize) -> Option<NonNull<Page>> {
+        let page = self.pool.take()?.cast::<Page>();
+        let header = Page {
+            class: id as u16,
+            free: per_page(id) as u16,
+            bump: 0,
+            bin: 0,
+            draining: false,
+            free_head: null_mut(),
+            prev: null_mut(),
+            next: null_mut(),
+        };
+        // SAFETY: the pool handed us the whole page.
+        unsafe { page.write(header) };
+        class.pages += 1;
+        class.link(page, id);
+        self.free_chunks[id].fetch_add(per_page(id), Ordering::Relaxed);
+        Some(page)
+    }
+}
+
+impl Draining {
+    /// The chunks of the page that were ever handed out.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = Chunk> + use<> {
+        let (base, size) = (self.page.cast::<u8>(), chunk_bytes(self.class));
+        (0..self.used).map(move |index| {
+            // SAFETY: `used` chunks of this size lie inside the page.
+            unsafe { base.add(PAGE_HEADER_BYTES + index * size) }
+        })
+    }
+}
+
+// Pages are handled by pointer, not by reference: a reference to the header
+// would not entitle to the chunks behind it.
+impl Class {
+    fn fullest(&self) -> Option<NonNull<Page>> {
+        self.bins.iter().find_map(|&page| NonNull::new(page))
+    }
+
+    fn emptiest(&self) -> Option<NonNull<Page>> {
+        self.bins.iter().rev().find_map(|&page| NonNull::new(page))
+    }
+
+    fn link(&mut self, page: NonNull<Page>, id: usize) {
+        // SAFETY: the page is of this class, whose lock is held, so that this
+        // is the only reference to its header; so are its neighbours.
+        let header = unsafe { &mut *page.as_ptr() };
+        let bin = bin_of(header, id);
+        header.bin = bin as u8;
+        header.prev = null_mut();
+        header.next = self.bins[bin];
+        if let Some(next) = NonNull::new(header.next) {
+            // SAFETY: as above.
+            unsafe { (*next.as_ptr()).prev = page.as_ptr() };
+        }
+        self.bins[bin] = page.as_ptr();
+    }
+
+    fn unlink(&mut self, page: NonNull<Page>) {
+        // SAFETY: as in `link`.
+        let (bin, prev, next) = unsafe {
+            let header = page.as_ref();
+            (usize::from(header.bin), header.prev, header.next)
+        };
+        match NonNull::new(prev) {
+            // SAFETY: as in `link`.
+            Some(prev) => unsafe { (*prev.as_ptr()).next = next },
+            None => self.bins[bin] = next,
+        }
+        if let Some(next) = NonNull::new(next) {
+            // SAFETY: as in `link`.
+            unsafe { (*next.as_ptr()).prev = prev };
+        }
+    }
+
+    /// Moves a listed page to the group it now belongs to; a full one to none.
+    fn rebin(&mut self, page: NonNull<Page>, id: usize) {
+        // SAFETY: as in `link`.
+        let header = unsafe { page.as_ref() };
+        let moved = bin_of(header, id) != usize::from(header.bin);
+        if header.free == 0 {
+            self.unlink(page);
+        } else if moved {
+            self.unlink(page);
+            self.link(page, id);
+        }
+    }
+}
+
+fn bin_of(page: &Page, id: usize) -> usize {
+    (usize::from(page.free) * BINS / (per_page(id) + 1)).min(BINS - 1)
+}
+
+fn page_of(chunk: Chunk) -> NonNull<Page> {
+    let address = chunk.as_ptr().addr();
+    let base = chunk.as_ptr().map_addr(|_| address & !(PAGE_BYTES - 1));
+    NonNull::new(base.cast()).expect("no page lies at address 0")
+}
+
+/// The class of the page that `chunk` lies in.
+///
+/// # Safety
+/// The chunk is in use (or held by the caller), so that its page does not
+/// change hands.
+pub(crate) unsafe fn class_of(chunk: Chunk) -> usize {
+    // SAFETY: the page is valid; its class was written before the chunk was
+    // handed out and is not written again while the chunk is held.
+    usize::from(unsafe { (&raw const (*page_of(chunk).as_ptr()).class).read() })
+}
+
+/// In debug builds, fills a freed chunk with a pattern that is no valid item,
+/// so that a use after free is seen.
+fn poison(chunk: Chunk, class: usize) {
+    if cfg!(debug_assertions) {
+        let start = NEXT_FREE_OFFSET;
+        // SAFETY: the chunk is free and this long.
+        unsafe {
+            chunk
+                .as_ptr()
+                .add(start)
+                .write_bytes(0xDD, chunk_bytes(class) - start)
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Chunk, Memory};
+    use crate::store::classes::{PAGE_BYTES, chunk_bytes, class_for, per_page};
+    use crate::store::magazine::Magazines;
+
+    fn fill(memory: &Memory, magazines: &mut Magazines, class: usize) -> Vec<Chunk> {
+        std::iter::from_fn(|| memory.alloc(magazines, class)).collect()
+    }
+
+    fn free_all(memory: &Memory, magazines: &mut Magazines, chunks: Vec<Chunk>) {
+        for chunk in chunks {
+            // SAFETY: each came from `alloc` and is freed once.
+            unsafe { memory.free(magazines, chunk) };
+        }
+        memory.flush(magazines);
+    }
+
+    #[test]
+    fn hands_out_disjoint_chunks_up_to_the_limit() {
+        let memory = Memory::new(PAGE_BYTES * 4);
+        let mut magazines = Magazines::new();
+        let class = class_for(100).unwrap();
+        let mut chunks = fill(&memory, &mut magazines, class);
+        assert_eq!(chunks.len(), 4 * per_page(class));
+        chunks.sort();
+        for pair in chunks.windows(2) {
+            let gap = pair[1].as_ptr().addr() - pair[0].as_ptr().addr();
+            assert!(gap >= chunk_bytes(class), "{gap}");
+        }
+        free_all(&memory, &mut magazines, chunks);
+        assert_eq!(memory.pool().pages_in_use(), 0);
+        assert_eq!(memory.free_bytes(), 0);
+    }
+
+    #[test]
+    fn pages_go_from_class_to_class() {
+        let memory = Memory::new(PAGE_BYTES * 3);
+        let mut magazines = Magazines::new();
+        for bytes in [40, 5000, 300, 32_000] {
+            let class = class_for(bytes).unwrap();
+            let chunks = fill(&memory, &mut magazines, class);
+            assert_eq!(chunks.len(), 3 * per_page(class), "{bytes}");
+            free_all(&memory, &mut magazines, chunks);
+        }
+    }
+
+    #[test]
+    fn a_draining_page_is_not_allocated_from_and_goes_back_when_empty() {
+        let memory = Memory::new(PAGE_BYTES * 2);
+        let mut magazines = Magazines::new();
+        let class = class_for(200).unwrap();
+        let mut chunks = fill(&memory, &mut magazines, class);
+        let kept = chunks.split_off(chunks.len() / 4);
+        free_all(&memory, &mut magazines, chunks);
+        assert!(
+            memory.drain_emptiest(true).is_none(),
+            "less than a page is free"
+        );
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            kept.into_iter().partition(|c| c.as_ptr().addr() % 3 != 0);
+        free_all(&memory, &mut magazines, gone);
+        let draining = memory.drain_emptiest(true).expect("a page's worth is free");
+        let inside: Vec<_> = draining.chunks().collect();
+        let again = fill(&memory, &mut magazines, class);
+        assert!(again.iter().all(|chunk| !inside.contains(chunk)));
+        assert!(
+            !memory.finish_draining(&draining),
+            "chunks of it are in use"
+        );
+        free_all(&memory, &mut magazines, again);
+        free_all(&memory, &mut magazines, kept);
+        assert_eq!(memory.pool().pages_in_use(), 0);
+    }
+}

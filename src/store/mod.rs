@@ -1,0 +1,316 @@
+//! The store: items by key, in bounded memory. Knows no protocol.
+//!
+//! Readers see an item under its shard's read lock ([`Store::read`]) or hold
+//! a reference to it ([`Pin`]); writers make the new item first and link it
+//! under the write lock ([`Store::edit`]). No two shards are ever locked at
+//! once, and nothing is allocated, freed, logged or sent under a lock.
+
+mod build;
+mod classes;
+mod entry;
+mod eviction;
+mod item;
+mod magazine;
+mod map;
+mod memory;
+mod pool;
+mod reclaim;
+mod refs;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam::utils::CachePadded;
+
+pub use crate::store::build::NewItem;
+pub use crate::store::entry::Entry;
+pub use crate::store::item::{Item, ItemSpec, Pieces};
+pub use crate::store::map::Hashed;
+
+use crate::stats::{Counters, Snapshot};
+use crate::store::eviction::Policy;
+use crate::store::item::{CRLF_BYTES, word_of};
+use crate::store::magazine::Magazines;
+use crate::store::map::Map;
+use crate::store::memory::{Chunk, Memory};
+use crate::store::reclaim::Hand;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::time::Now;
+
+/// What an operator chooses about the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Memory for items, headers, slack and index, in bytes.
+    pub max_memory: usize,
+    /// Evict when full, or else refuse.
+    pub evict: bool,
+    /// Largest item in bytes.
+    pub max_item_size: usize,
+}
+
+/// See the module's documentation.
+pub struct Store {
+    map: Map,
+    memory: Memory,
+    policy: Policy,
+    /// The last CAS value given.
+    cas: CachePadded<AtomicU64>,
+    flush: Flush,
+    /// The next shard a hand goes to.
+    next_shard: AtomicUsize,
+    options: Options,
+    counters: Mutex<Vec<Arc<Counters>>>,
+}
+
+/// Items of another generation than the present are flushed.
+struct Flush {
+    generation: AtomicU64,
+    /// The oldest generation of which items may still be in memory.
+    oldest: AtomicU64,
+}
+
+/// What one thread needs to work on the store.
+pub struct Local {
+    magazines: Magazines,
+    hand: Hand,
+    /// The thread's counters.
+    pub counters: Arc<Counters>,
+}
+
+/// There is no memory, and nothing may be evicted to get it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
+
+/// Why a key has no item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// It has none.
+    Absent,
+    /// It had one whose time is over.
+    Expired,
+    /// It had one from before the last flush.
+    Flushed,
+}
+
+/// A reference to an item that outlives the lock. It must be given back with
+/// [`Store::release`].
+#[must_use]
+pub struct Pin(Chunk);
+
+// SAFETY: a reference count held across threads is what it is for.
+unsafe impl Send for Pin {}
+
+impl Pin {
+    /// The item; it may have been replaced in the map since.
+    pub fn item(&self) -> Item<'_> {
+        // SAFETY: the reference keeps the item.
+        unsafe { Item::at(self.0) }
+    }
+}
+
+impl Item<'_> {
+    /// Takes a reference that outlives the lock; `None` if too many are held.
+    pub fn pin(self) -> Option<Pin> {
+        self.word().pin().then(|| Pin(self.chunk()))
+    }
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(options: Options) -> Self {
+        let store = Self {
+            map: Map::new(shards_for(options.max_memory)),
+            memory: Memory::new(options.max_memory),
+            policy: Policy::new(0.5),
+            cas: CachePadded::new(AtomicU64::new(0)),
+            flush: Flush {
+                generation: AtomicU64::new(0),
+                oldest: AtomicU64::new(0),
+            },
+            next_shard: AtomicUsize::new(0),
+            options,
+            counters: Mutex::new(Vec::new()),
+        };
+        store.memory.pool().add_overhead(store.map.base_bytes());
+        store
+    }
+
+    /// What a thread needs to work on this store; its counters are summed
+    /// with the others' from now on.
+    pub fn local(&self) -> Local {
+        let counters = Arc::new(Counters::default());
+        let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::clone(&counters));
+        Local {
+            magazines: Magazines::new(),
+            hand: Hand::default(),
+            counters,
+        }
+    }
+
+    /// The sum of all threads' counters.
+    pub fn snapshot(&self) -> Snapshot {
+        let all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = Snapshot::default();
+        for counters in all.iter() {
+            sum.add(counters);
+        }
+        sum
+    }
+
+    /// Hashes a key; do it once per command.
+    #[inline]
+    pub fn hashed<'k>(&self, key: &'k [u8]) -> Hashed<'k> {
+        Hashed {
+            key,
+            hash: self.map.hash(key),
+        }
+    }
+
+    /// Brings what will be touched for these hashes into the cache, all of
+    /// one kind before the next, so that their latencies overlap.
+    pub fn prefetch(&self, hashes: &[u64]) {
+        for hash in hashes {
+            self.map.prefetch_lock(*hash);
+        }
+        for hash in hashes {
+            self.map.prefetch_slot(*hash);
+        }
+        for hash in hashes {
+            self.map.prefetch_item(*hash);
+        }
+    }
+
+    /// Shows a key's item to `f`, with its shard locked for reading. `bump`
+    /// makes it an access; `f` sees the item as it was before.
+    ///
+    /// # Errors
+    /// Why there is no such item.
+    #[inline]
+    pub fn read<R>(
+        &self,
+        local: &mut Local,
+        key: &Hashed<'_>,
+        now: Now,
+        bump: bool,
+        f: impl FnOnce(Item<'_>) -> R,
+    ) -> Result<R, Miss> {
+        let shard = self.map.read(key.hash);
+        let Some(slot) = shard.find(key) else {
+            return Err(Miss::Absent);
+        };
+        let item = shard.item(slot);
+        if let Some(miss) = self.dead(item, now) {
+            drop(shard);
+            // Editing removes what is dead.
+            self.edit(local, key, now, |_| ());
+            return Err(miss);
+        }
+        let result = f(item);
+        if bump {
+            item.note_access(now.second());
+            let stamp = slot.stamp();
+            let bumped = self.policy.on_hit(stamp, item.bytes());
+            if bumped != stamp {
+                slot.set_stamp(bumped);
+            }
+        }
+        Ok(result)
+    }
+
+    /// Gives a reference back.
+    pub fn release(&self, local: &mut Local, pin: Pin) {
+        self.release_chunk(local, pin.0);
+    }
+
+    /// A CAS value that was never given before.
+    pub fn next_cas(&self) -> u64 {
+        self.cas.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Forgets all items there are; their memory follows.
+    pub fn flush_all(&self, local: &mut Local) {
+        let generation = self.flush.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        // Generations have 16 bits in an item: before one comes again, the
+        // items of its first time must be gone.
+        let oldest = self.flush.oldest.load(Ordering::Relaxed);
+        if generation - oldest >= u64::from(u16::MAX) - 1 {
+            self.sweep_all(local);
+        }
+    }
+
+    /// Whether an item of this size may be stored; counted as memcached
+    /// counts it, so that the boundary is the same.
+    pub fn is_size_ok(&self, key_len: usize, flags: u32, value_len: usize) -> bool {
+        const HEADER: usize = 48 + 8;
+        let flags_len = if flags == 0 { 0 } else { 4 };
+        let size = HEADER + key_len + 1 + flags_len + value_len + CRLF_BYTES;
+        size <= self.options.max_item_size
+    }
+
+    /// Memory limit in bytes.
+    pub fn memory_limit(&self) -> usize {
+        self.memory.pool().limit()
+    }
+
+    /// Changes the memory limit. What exceeds it is evicted by and by.
+    pub fn set_memory_limit(&self, bytes: usize) {
+        self.memory.pool().set_limit(bytes);
+    }
+
+    /// Bytes of the index.
+    pub fn index_bytes(&self) -> usize {
+        self.memory.pool().overhead()
+    }
+
+    /// Bytes of pages that hold items.
+    pub fn page_bytes(&self) -> usize {
+        self.memory.pool().pages_in_use() * classes::PAGE_BYTES
+    }
+
+    pub(crate) fn generation(&self) -> u16 {
+        self.flush.generation.load(Ordering::Relaxed) as u16
+    }
+
+    /// Why an item no longer counts, if it does not.
+    #[inline]
+    fn dead(&self, item: Item<'_>, now: Now) -> Option<Miss> {
+        if item.expiry().is_over(now) {
+            return Some(Miss::Expired);
+        }
+        if item.generation() != self.generation() {
+            return Some(Miss::Flushed);
+        }
+        None
+    }
+
+    /// Gives back a reference to a chunk and, with the last one, its memory.
+    fn release_chunk(&self, local: &mut Local, head: Chunk) {
+        // SAFETY: the caller holds the reference it gives back.
+        if !unsafe { word_of(head) }.unpin() {
+            return;
+        }
+        // SAFETY: we took the count to 0: the item is ours alone, and its
+        // chunks are freed once.
+        unsafe {
+            for segment in Item::at(head).segments() {
+                if word_of(segment).unpin() {
+                    self.memory.free(&mut local.magazines, segment);
+                }
+            }
+            self.memory.free(&mut local.magazines, head);
+        }
+    }
+}
+
+/// Parts of the map: enough that growing one is over in a few milliseconds,
+/// few enough that an empty server is small.
+fn shards_for(max_memory: usize) -> usize {
+    const GIB: usize = 1 << 30;
+    if max_memory < GIB {
+        1024
+    } else if max_memory < 8 * GIB {
+        2048
+    } else {
+        4096
+    }
+}

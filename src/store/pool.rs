@@ -1,0 +1,171 @@
+//! The pages themselves: reserved from the system in extents, handed out
+//! under the memory limit, and returned to the system when the limit says so.
+
+use std::alloc::{Layout, alloc};
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::store::classes::PAGE_BYTES;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// Pages asked of the system at once. Only the address space is taken;
+/// memory follows page by page as it is touched.
+const EXTENT_PAGES: usize = 128;
+
+/// The pages and the limit over them.
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    in_use: AtomicUsize,
+    limit: AtomicUsize,
+    overhead: AtomicUsize,
+}
+
+struct State {
+    /// Free pages that hold memory.
+    touched: Vec<NonNull<u8>>,
+    /// Free pages that hold none.
+    untouched: Vec<NonNull<u8>>,
+}
+
+// SAFETY: a page in the pool belongs to whoever takes it out under the lock.
+unsafe impl Send for State {}
+
+impl Pool {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                touched: Vec::new(),
+                untouched: Vec::new(),
+            }),
+            in_use: AtomicUsize::new(0),
+            limit: AtomicUsize::new(limit),
+            overhead: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes a page; `None` at the limit, or if the system has none.
+    pub(crate) fn take(&self) -> Option<NonNull<u8>> {
+        let mut state = self.lock();
+        if self.over_limit(1) {
+            return None;
+        }
+        if state.touched.is_empty() && state.untouched.is_empty() {
+            state.reserve_extent()?;
+        }
+        let page = state.touched.pop().or_else(|| state.untouched.pop())?;
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        Some(page)
+    }
+
+    /// Takes a page back. Its memory goes to the system if the limit is
+    /// exceeded, else it is kept for the next taker.
+    pub(crate) fn give_back(&self, page: NonNull<u8>) {
+        let mut state = self.lock();
+        self.in_use.fetch_sub(1, Ordering::Relaxed);
+        state.touched.push(page);
+        self.trim_locked(&mut state);
+    }
+
+    /// Returns the memory of free pages beyond the limit to the system.
+    pub(crate) fn trim(&self) {
+        self.trim_locked(&mut self.lock());
+    }
+
+    /// The limit in bytes.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit; what exceeds it must be freed by the caller.
+    pub(crate) fn set_limit(&self, bytes: usize) {
+        self.limit.store(bytes, Ordering::Relaxed);
+        self.trim();
+    }
+
+    /// Counts `more` bytes outside the pages (the index) against the limit.
+    pub(crate) fn add_overhead(&self, more: usize) {
+        self.overhead.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Takes `less` bytes of overhead off again.
+    pub(crate) fn sub_overhead(&self, less: usize) {
+        self.overhead.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// Bytes outside the pages that count against the limit.
+    pub(crate) fn overhead(&self) -> usize {
+        self.overhead.load(Ordering::Relaxed)
+    }
+
+    /// Pages that classes hold.
+    pub(crate) fn pages_in_use(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Whether `more` pages would exceed the limit.
+    pub(crate) fn over_limit(&self, more: usize) -> bool {
+        (self.pages_in_use() + more) * PAGE_BYTES + self.overhead() > self.limit()
+    }
+
+    fn trim_locked(&self, state: &mut State) {
+        while !state.touched.is_empty() && self.over_limit(state.touched.len()) {
+            if let Some(page) = state.touched.pop() {
+                release_memory(page);
+                state.untouched.push(page);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic cannot leave the two lists inconsistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Adds an extent of untouched pages; `None` if the system refuses.
+    fn reserve_extent(&mut self) -> Option<()> {
+        let bytes = EXTENT_PAGES * PAGE_BYTES;
+        let layout = Layout::from_size_align(bytes, PAGE_BYTES).ok()?;
+        // SAFETY: the layout has a size. Extents live as long as the process:
+        // workers may hold chunks of them until the very end.
+        let base = NonNull::new(unsafe { alloc(layout) })?;
+        // SAFETY: the pages lie inside the extent. In reverse, so that they
+        // are handed out in ascending order.
+        let pages = (0..EXTENT_PAGES).rev();
+        self.untouched
+            .extend(pages.map(|page| unsafe { base.add(page * PAGE_BYTES) }));
+        Some(())
+    }
+}
+
+/// Gives a page's memory back to the system, keeping its address.
+fn release_memory(page: NonNull<u8>) {
+    // SAFETY: the page is free and whole system pages, being aligned to and
+    // as long as a multiple of them.
+    let result = unsafe { libc::madvise(page.as_ptr().cast(), PAGE_BYTES, libc::MADV_DONTNEED) };
+    debug_assert_eq!(result, 0, "madvise on our own mapping");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pool;
+    use crate::store::classes::PAGE_BYTES;
+
+    #[test]
+    fn the_limit_counts_pages_and_overhead() {
+        let pool = Pool::new(10 * PAGE_BYTES);
+        pool.add_overhead(PAGE_BYTES * 3 + 1);
+        let pages: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(pages.len(), 6);
+        pool.sub_overhead(1);
+        assert!(pool.take().is_some());
+        assert!(pool.take().is_none());
+        pool.set_limit(2 * PAGE_BYTES);
+        for page in pages {
+            pool.give_back(page);
+        }
+        assert_eq!(pool.pages_in_use(), 1);
+        assert!(pool.take().is_none(), "overhead alone exceeds the limit");
+    }
+}

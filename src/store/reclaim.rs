@@ -1,0 +1,423 @@
+//! Getting memory back: evicting what is worth least, moving items so that
+//! pages run empty, and sweeping out what is dead.
+
+use crate::store::classes::{PAGE_BYTES, chunk_bytes};
+use crate::store::eviction::LOOK;
+use crate::store::item::{Item, segment_hash, word_of};
+use crate::store::map::WriteShard;
+use crate::store::memory::{Chunk, class_of};
+use crate::store::refs::Pinned;
+use crate::store::{Local, Miss, NoMemory, Store};
+use crate::sync::Ordering;
+use crate::time::Now;
+
+/// Evictions between two looks at how many items there are.
+const SURVEY_EVERY: u32 = 256;
+/// Pages that one allocation may force empty.
+const FORCED_PAGES_MAX: usize = 8;
+/// Pages given up at a time after the index grew or the limit was lowered.
+const SHRINK_PAGES_MAX: usize = 16;
+/// Buckets that a sweep looks at under one lock.
+const SWEEP_BUCKETS: usize = 256;
+
+/// Where a thread's CLOCK hand stands. Each thread walks shards of its own,
+/// one after the other, so that together the hands pass over all of them.
+#[derive(Default)]
+pub(crate) struct Hand {
+    shard: usize,
+    bucket: usize,
+    evictions: u32,
+}
+
+/// An item the hand has seen.
+struct Candidate {
+    shard: usize,
+    bucket: usize,
+    chunk: Chunk,
+    left: i16,
+}
+
+impl Store {
+    /// Takes a chunk, evicting and moving items for it if need be.
+    #[inline]
+    pub(crate) fn alloc(&self, local: &mut Local, class: usize) -> Result<Chunk, NoMemory> {
+        match self.memory.alloc(&mut local.magazines, class) {
+            Some(chunk) => Ok(chunk),
+            None => self.alloc_at_limit(local, class).ok_or(NoMemory),
+        }
+    }
+
+    #[cold]
+    fn alloc_at_limit(&self, local: &mut Local, class: usize) -> Option<Chunk> {
+        if !self.options.evict {
+            self.drain(local, true);
+            return self.memory.alloc(&mut local.magazines, class);
+        }
+        // Evicting goes by worth, wherever the memory lies. Either it hits
+        // this class, or some class ends up with a page to spare.
+        let mut freed = 0;
+        while freed < chunk_bytes(class) + 2 * PAGE_BYTES {
+            freed += self.evict(local)?;
+            let chunk = self.memory.alloc(&mut local.magazines, class);
+            if chunk.is_some() {
+                return chunk;
+            }
+            if self.drain(local, true) {
+                let chunk = self.memory.alloc(&mut local.magazines, class);
+                if chunk.is_some() {
+                    return chunk;
+                }
+            }
+        }
+        // What was freed is spread too thin: empty a page by force.
+        for _ in 0..FORCED_PAGES_MAX {
+            self.memory.flush(&mut local.magazines);
+            self.drain(local, false);
+            let chunk = self.memory.alloc(&mut local.magazines, class);
+            if chunk.is_some() {
+                return chunk;
+            }
+            self.evict(local)?;
+        }
+        None
+    }
+
+    /// Evicts the first item that is due, or the one with least left of those
+    /// the hand looks at. Returns its bytes; `None` if there is none.
+    fn evict(&self, local: &mut Local) -> Option<usize> {
+        let mut best: Option<Candidate> = None;
+        let mut looked = 0;
+        let mut shards = 0;
+        while looked < LOOK && shards <= self.map.shard_count() {
+            let shard = self.map.write_at(local.hand.shard);
+            let index = local.hand.shard;
+            while looked < LOOK && local.hand.bucket < shard.buckets() {
+                let bucket = local.hand.bucket;
+                local.hand.bucket += 1;
+                let Some(slot) = shard.slot(bucket) else {
+                    continue;
+                };
+                looked += 1;
+                let left = self.policy.left(slot.stamp());
+                if best.as_ref().is_none_or(|best| left < best.left) {
+                    let chunk = slot.chunk();
+                    best = Some(Candidate {
+                        shard: index,
+                        bucket,
+                        chunk,
+                        left,
+                    });
+                    if left <= 0 {
+                        self.note_search(local, looked, true);
+                        return self.evict_at(local, shard, bucket);
+                    }
+                }
+            }
+            if looked < LOOK {
+                drop(shard);
+                shards += 1;
+                self.turn_to_next_shard(local);
+            }
+        }
+        self.note_search(local, looked, false);
+        let best = best?;
+        let shard = self.map.write_at(best.shard);
+        let unchanged = shard
+            .slot(best.bucket)
+            .is_some_and(|slot| slot.chunk() == best.chunk);
+        if unchanged {
+            return self.evict_at(local, shard, best.bucket);
+        }
+        // Someone else removed or moved it meanwhile.
+        Some(0)
+    }
+
+    fn turn_to_next_shard(&self, local: &mut Local) {
+        let next = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        local.hand.shard = next % self.map.shard_count();
+        local.hand.bucket = 0;
+    }
+
+    fn note_search(&self, local: &mut Local, looked: usize, found_due: bool) {
+        self.policy.advance(looked);
+        self.policy.learn(found_due);
+        if local.hand.evictions % SURVEY_EVERY == 0 {
+            let sum = self.snapshot();
+            self.policy.survey(sum.items, sum.item_bytes);
+        }
+        local.hand.evictions = local.hand.evictions.wrapping_add(1);
+    }
+
+    fn evict_at(
+        &self,
+        local: &mut Local,
+        mut shard: WriteShard<'_>,
+        bucket: usize,
+    ) -> Option<usize> {
+        let item = shard.item(bucket);
+        let (chunk, bytes) = (item.chunk(), item.bytes());
+        local.counters.evictions.add(1);
+        if !item.is_fetched() {
+            local.counters.evicted_unfetched.add(1);
+        }
+        self.unlink(local, &mut shard, bucket);
+        drop(shard);
+        self.release_chunk(local, chunk);
+        Some(bytes)
+    }
+
+    /// Takes the item in `bucket` out of the map; the caller must give its
+    /// chunk back after unlocking.
+    fn unlink(&self, local: &Local, shard: &mut WriteShard<'_>, bucket: usize) {
+        let item = shard.item(bucket);
+        local.counters.items.sub(1);
+        local.counters.item_bytes.sub(item.bytes() as u64);
+        item.word().unlink();
+        shard.erase(bucket);
+    }
+
+    /// Counts an item that is removed because it is dead.
+    pub(crate) fn count_reclaimed(&self, local: &Local, item: Item<'_>, miss: Miss) {
+        if miss == Miss::Expired {
+            local.counters.reclaimed.add(1);
+            if !item.is_fetched() {
+                local.counters.expired_unfetched.add(1);
+            }
+        }
+    }
+
+    /// Empties the page that costs least and gives it back to the pool. With
+    /// `spare`, only where its items fit elsewhere; else those that do not
+    /// are evicted. False if no page ran empty.
+    fn drain(&self, local: &mut Local, spare: bool) -> bool {
+        let Some(draining) = self.memory.drain_emptiest(spare) else {
+            return false;
+        };
+        for chunk in draining.chunks() {
+            self.vacate(local, chunk, !spare);
+        }
+        let emptied = self.memory.finish_draining(&draining);
+        if emptied {
+            local.counters.pages_moved.add(1);
+        }
+        emptied
+    }
+
+    /// Moves what lies in a chunk of a draining page elsewhere in its class.
+    fn vacate(&self, local: &mut Local, chunk: Chunk, evict: bool) {
+        // SAFETY: a chunk of page memory.
+        let word = unsafe { word_of(chunk) };
+        let Some(pinned) = word.try_pin() else {
+            return;
+        };
+        // SAFETY: pinned, so the page does not change hands.
+        let class = unsafe { class_of(chunk) };
+        let target = self.memory.alloc(&mut local.magazines, class);
+        let leftover = match pinned {
+            Pinned::Item => self.move_item(local, chunk, target, evict),
+            Pinned::Segment => self.move_segment(local, chunk, target, evict),
+        };
+        if let Some(target) = leftover {
+            // SAFETY: allocated above and not used.
+            unsafe { self.memory.free(&mut local.magazines, target) };
+        }
+        if word.unpin() {
+            // The magazine would keep it in the page that is to run empty.
+            // SAFETY: ours was the last reference. The chunk's segments, if
+            // any, went to its copy.
+            unsafe { self.free_drained(local, chunk, pinned) };
+        }
+    }
+
+    /// Frees a chunk of a draining page whose last reference is gone.
+    ///
+    /// # Safety
+    /// The caller took the chunk's word to 0.
+    unsafe fn free_drained(&self, local: &mut Local, chunk: Chunk, pinned: Pinned) {
+        if pinned == Pinned::Item {
+            // SAFETY: the item is ours alone.
+            for segment in unsafe { Item::at(chunk) }.segments() {
+                // SAFETY: each segment has its owner's reference.
+                if unsafe { word_of(segment) }.unpin() {
+                    // SAFETY: as above.
+                    unsafe { self.memory.free(&mut local.magazines, segment) };
+                }
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.memory.free_to_page(chunk) };
+    }
+
+    /// Moves a pinned item to `target`, or evicts it. Returns the target if
+    /// it was not used.
+    fn move_item(
+        &self,
+        local: &mut Local,
+        chunk: Chunk,
+        target: Option<Chunk>,
+        evict: bool,
+    ) -> Option<Chunk> {
+        // SAFETY: pinned by the caller.
+        let item = unsafe { Item::at(chunk) };
+        let hash = self.map.hash(item.key());
+        let mut shard = self.map.write(hash);
+        let Some(bucket) = shard.find_by(hash, |found| found.chunk() == chunk) else {
+            return target;
+        };
+        // The segments of a large item go with its head, so nobody else may
+        // be reading it.
+        let movable = item.segments().next().is_none() || item.word().is_sole_but_one();
+        match target {
+            Some(target) if movable => {
+                let stamp = shard.slot(bucket).expect("just found").stamp();
+                // SAFETY: write lock held; the target is free and of the
+                // same class; the old head is detached before it is freed.
+                unsafe {
+                    item.copy_head_to(target);
+                    item.detach_segments();
+                    word_of(target).link();
+                }
+                shard.replace(bucket, target, stamp);
+                item.word().unlink();
+                drop(shard);
+                local.counters.items_moved.add(1);
+                let freed = item.word().unpin();
+                debug_assert!(!freed, "the caller's pin remains");
+                None
+            }
+            target => {
+                if evict {
+                    local.counters.evictions.add(1);
+                    self.unlink(local, &mut shard, bucket);
+                    drop(shard);
+                    let freed = item.word().unpin();
+                    debug_assert!(!freed, "the caller's pin remains");
+                }
+                target
+            }
+        }
+    }
+
+    /// As [`Store::move_item`], for a segment of a large item.
+    fn move_segment(
+        &self,
+        local: &mut Local,
+        chunk: Chunk,
+        target: Option<Chunk>,
+        evict: bool,
+    ) -> Option<Chunk> {
+        // SAFETY: pinned by the caller.
+        let hash = unsafe { segment_hash(chunk) };
+        let mut shard = self.map.write(hash);
+        let owns = |item: Item<'_>| item.segments().any(|segment| segment == chunk);
+        let Some(bucket) = shard.find_by(hash, owns) else {
+            return target;
+        };
+        let item = shard.item(bucket);
+        match target {
+            Some(target) if item.word().is_sole() => {
+                // SAFETY: write lock held, nobody reads the item, the target
+                // is free and of the same class.
+                let replaced = unsafe { item.replace_segment(chunk, target) };
+                debug_assert!(replaced, "found in the chain just now");
+                local.counters.items_moved.add(1);
+                // SAFETY: the item's reference to its old segment.
+                let freed = unsafe { word_of(chunk) }.unpin();
+                debug_assert!(!freed, "the caller's pin remains");
+                None
+            }
+            target => {
+                if evict {
+                    let head = item.chunk();
+                    local.counters.evictions.add(1);
+                    self.unlink(local, &mut shard, bucket);
+                    drop(shard);
+                    self.release_chunk(local, head);
+                }
+                target
+            }
+        }
+    }
+
+    /// Gives up some pages if more are in use than the limit permits. True
+    /// if the limit is kept now, or nothing more can be given up.
+    pub fn shrink_to_limit(&self, local: &mut Local) -> bool {
+        let pool = self.memory.pool();
+        for _ in 0..SHRINK_PAGES_MAX {
+            if !pool.over_limit(0) || !self.options.evict {
+                pool.trim();
+                return true;
+            }
+            self.memory.flush(&mut local.magazines);
+            let mut freed = 0;
+            while freed < PAGE_BYTES && !self.drain(local, true) {
+                match self.evict(local) {
+                    Some(bytes) => freed += bytes.max(1),
+                    None => return true,
+                }
+            }
+            if freed >= PAGE_BYTES {
+                self.memory.flush(&mut local.magazines);
+                self.drain(local, false);
+            }
+        }
+        !pool.over_limit(0)
+    }
+
+    /// Removes the dead items of one shard, a few buckets under each lock.
+    /// Returns how many items it looked at.
+    pub fn sweep_shard(&self, local: &mut Local, index: usize, now: Now) -> usize {
+        let mut looked = 0;
+        let mut start = 0;
+        loop {
+            let mut dead = Vec::new();
+            let mut shard = self.map.write_at(index);
+            let buckets = shard.buckets();
+            if start >= buckets {
+                return looked;
+            }
+            for bucket in start..buckets.min(start + SWEEP_BUCKETS) {
+                if shard.slot(bucket).is_none() {
+                    continue;
+                }
+                looked += 1;
+                let item = shard.item(bucket);
+                if let Some(miss) = self.dead(item, now) {
+                    self.count_reclaimed(local, item, miss);
+                    dead.push(item.chunk());
+                    self.unlink(local, &mut shard, bucket);
+                }
+            }
+            drop(shard);
+            start += SWEEP_BUCKETS;
+            for chunk in dead {
+                self.release_chunk(local, chunk);
+            }
+        }
+    }
+
+    /// Parts that [`Store::sweep_shard`] counts.
+    pub fn shard_count(&self) -> usize {
+        self.map.shard_count()
+    }
+
+    /// The generation now, to be given to [`Store::swept`] after a sweep of
+    /// all shards that began now.
+    pub fn sweep_begins(&self) -> u64 {
+        self.flush.generation.load(Ordering::Relaxed)
+    }
+
+    /// Notes that no item from before `generation` is left.
+    pub fn swept(&self, generation: u64) {
+        self.flush.oldest.fetch_max(generation, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sweep_all(&self, local: &mut Local) {
+        let begun = self.sweep_begins();
+        for index in 0..self.map.shard_count() {
+            // Only flushed items matter here; expired ones have their time.
+            self.sweep_shard(local, index, Now::from_millis(0));
+        }
+        self.swept(begun);
+    }
+}

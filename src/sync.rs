@@ -1,0 +1,13 @@
+//! Atomics and locks, from the standard library or, under `--cfg loom`, from
+//! the model checker. Code whose interleavings are model-checked takes its
+//! primitives from here.
+
+#[cfg(not(loom))]
+pub use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};

@@ -1,0 +1,172 @@
+//! Seconds as the cache counts them: on a monotonic clock that starts with
+//! the server, so that a step of the system's clock neither immortalises nor
+//! drops an item. The wall clock is asked only to translate Unix times.
+//!
+//! A time to live never ends early: expiry times are computed from the
+//! second that is *running* (rounded up) and compared with the second that
+//! has *passed* (rounded down). Tests move time with [`Clock::advance`].
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::limits::RELATIVE_EXPTIME_MAX;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Seconds that the clock is ahead at start, so that 0 can mean "never" and
+/// 1 "already over", as in memcached.
+const START_SECONDS: u64 = 2;
+
+/// The server's clock.
+#[derive(Debug)]
+pub struct Clock {
+    started: Instant,
+    skew_ms: AtomicU64,
+}
+
+/// One reading of the clock; taken once per wake-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Now {
+    ms: u64,
+}
+
+/// The second after which an item is gone; [`Expiry::NEVER`] is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry(pub u32);
+
+impl Clock {
+    /// A clock that starts now.
+    pub fn start() -> Self {
+        Self {
+            started: Instant::now(),
+            skew_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Reads the clock.
+    pub fn now(&self) -> Now {
+        let run = self.started.elapsed().as_millis() as u64;
+        Now {
+            ms: START_SECONDS * 1000 + run + self.skew_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Moves the clock forward; for tests.
+    pub fn advance(&self, by: Duration) {
+        self.skew_ms
+            .fetch_add(by.as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Now {
+    /// A reading of `ms` milliseconds since the clock's origin; for tests.
+    pub const fn from_millis(ms: u64) -> Self {
+        Self { ms }
+    }
+
+    /// Milliseconds since the clock's origin.
+    pub const fn millis(self) -> u64 {
+        self.ms
+    }
+
+    /// The last whole second that has passed.
+    pub const fn second(self) -> u32 {
+        (self.ms / 1000) as u32
+    }
+
+    /// The second that is running: [`Now::second`] rounded up.
+    pub const fn running_second(self) -> u32 {
+        self.ms.div_ceil(1000) as u32
+    }
+
+    /// Seconds since the server started.
+    pub const fn uptime(self) -> u32 {
+        (self.ms / 1000).saturating_sub(START_SECONDS) as u32
+    }
+
+    /// Seconds left until `expiry`, as a client is told them; `None` for an
+    /// item that never expires.
+    pub const fn left(self, expiry: Expiry) -> Option<u32> {
+        if expiry.0 == 0 {
+            return None;
+        }
+        Some(expiry.0.saturating_sub(self.running_second()))
+    }
+}
+
+impl Expiry {
+    /// Never expires.
+    pub const NEVER: Self = Self(0);
+    /// Has expired already.
+    pub const OVER: Self = Self(1);
+
+    /// The expiry that the protocol's number asks for: 0 never, negative at
+    /// once, up to 30 days relative, a Unix time beyond
+    /// (doc/protocol.txt, "Expiration times").
+    pub fn from_protocol(exptime: i32, now: Now) -> Self {
+        let exptime = i64::from(exptime);
+        if exptime == 0 {
+            return Self::NEVER;
+        }
+        if exptime < 0 {
+            return Self::OVER;
+        }
+        if exptime <= RELATIVE_EXPTIME_MAX {
+            return Self(now.running_second().saturating_add(exptime as u32));
+        }
+        let left = exptime - unix_seconds() as i64;
+        if left <= 0 {
+            return Self::OVER;
+        }
+        Self(now.running_second().saturating_add(left as u32))
+    }
+
+    /// Whether the time is over.
+    pub const fn is_over(self, now: Now) -> bool {
+        self.0 != 0 && self.0 <= now.second()
+    }
+}
+
+/// Seconds since 1970 by the system's clock.
+pub fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Expiry, Now, unix_seconds};
+
+    #[test]
+    fn a_ttl_never_ends_early() {
+        for start in [10_000, 10_001, 10_500, 10_999] {
+            let set = Now::from_millis(start);
+            let expiry = Expiry::from_protocol(2, set);
+            assert!(!expiry.is_over(Now::from_millis(start + 1999)), "{start}");
+            assert!(expiry.is_over(Now::from_millis(start + 3000)), "{start}");
+            assert_eq!(set.left(expiry), Some(2));
+        }
+    }
+
+    #[test]
+    fn special_numbers() {
+        let now = Now::from_millis(5_500);
+        assert_eq!(Expiry::from_protocol(0, now), Expiry::NEVER);
+        assert!(Expiry::from_protocol(-1, now).is_over(now));
+        assert!(Expiry::from_protocol(i32::MIN, now).is_over(now));
+        assert_eq!(now.left(Expiry::NEVER), None);
+    }
+
+    #[test]
+    fn thirty_days_are_relative_and_more_is_a_date() {
+        let now = Now::from_millis(5_000);
+        let month = 60 * 60 * 24 * 30;
+        assert_eq!(
+            now.left(Expiry::from_protocol(month, now)),
+            Some(month as u32)
+        );
+        assert!(Expiry::from_protocol(month + 1, now).is_over(now));
+        let date = (unix_seconds() + 1000) as i32;
+        let left = now.left(Expiry::from_protocol(date, now)).unwrap();
+        assert!((998..=1000).contains(&left), "{left}");
+    }
+}
