@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// The modules of each layer, lowest first. An import points to a lower layer
 /// or stays within its module.
-const LAYERS: [&[&str]; 7] = [
-    &["config", "limits", "time", "sync"],
+const LAYERS: [&[&str]; 8] = [
+    &["limits", "sync"],
+    &["config", "time"],
     &["protocol", "stats", "events", "auth"],
     &["store"],
     &["command", "upkeep"],
