@@ -1,0 +1,81 @@
+//! Other people's clients against the program: libmemcached's `memccapable`,
+//! pymemcache and pylibmc. A missing tool fails the test in CI.
+//!
+//! The Python clients live in a virtual environment, by default
+//! `target/client-venv`, another one is named by `RUSTCACHED_CLIENT_VENV`:
+//!
+//! ```text
+//! python3 -m venv target/client-venv
+//! target/client-venv/bin/pip install pymemcache pylibmc
+//! ```
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use support::program::Program;
+use support::skip;
+
+#[test]
+fn memccapable_ascii() {
+    let program = Path::new("/usr/bin/memccapable");
+    if !program.is_file() {
+        skip("memccapable (libmemcached-tools) is not installed");
+        return;
+    }
+    let (server, _) = Program::start(&[]);
+    let output = Command::new(program)
+        .args(["-h", "127.0.0.1", "-a", "-p"])
+        .arg(server.port().to_string())
+        .output()
+        .expect("memccapable can be executed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let results: Vec<&str> = text.lines().filter(|line| line.contains('[')).collect();
+    assert!(results.len() >= 20, "few results: {text}");
+    for line in results {
+        assert!(line.contains("[pass]"), "{text}");
+    }
+}
+
+#[test]
+fn pymemcache() {
+    run_python("with_pymemcache.py");
+}
+
+#[test]
+fn pylibmc() {
+    run_python("with_pylibmc.py");
+}
+
+fn run_python(script: &str) {
+    let python = virtual_environment().join("bin/python");
+    if !python.is_file() {
+        skip(&format!("there is no {}", python.display()));
+        return;
+    }
+    let (server, _) = Program::start(&[]);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(script);
+    let output = Command::new(python)
+        .arg("-B")
+        .arg(path)
+        .arg(server.port().to_string())
+        .output()
+        .expect("python can be executed");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+fn virtual_environment() -> PathBuf {
+    match std::env::var_os("RUSTCACHED_CLIENT_VENV") {
+        Some(path) => path.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/client-venv"),
+    }
+}
+
+fn said(output: &Output) -> String {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    format!("{stdout}{stderr}")
+}

@@ -1,0 +1,245 @@
+//! A client that deals in raw bytes. It never guesses when an answer is over:
+//! it sends `mn` behind what it asks and reads up to the `MN` that comes back.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::DEADLINE;
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// One connection.
+pub(crate) struct Client {
+    stream: Stream,
+    /// Bytes that arrived behind the last answer.
+    pending: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: &Address) -> Self {
+        Self::try_connect(address).unwrap_or_else(|error| panic!("connect {address:?}: {error}"))
+    }
+
+    pub(crate) fn try_connect(address: &Address) -> std::io::Result<Self> {
+        let stream = match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(DEADLINE))?;
+                stream.set_write_timeout(Some(DEADLINE))?;
+                Stream::Tcp(stream)
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(DEADLINE))?;
+                stream.set_write_timeout(Some(DEADLINE))?;
+                Stream::Unix(stream)
+            }
+        };
+        Ok(Self {
+            stream,
+            pending: Vec::new(),
+        })
+    }
+
+    /// Sends bytes as one write (as far as the kernel takes them).
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).expect("the server takes what is sent");
+    }
+
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.write_all(bytes.as_ref()),
+            Stream::Unix(stream) => stream.write_all(bytes.as_ref()),
+        }
+    }
+
+    /// Sends bytes one by one, each in a write of its own.
+    pub(crate) fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) {
+        for byte in bytes.as_ref() {
+            self.send([*byte]);
+        }
+    }
+
+    /// Ends the sending direction, as a client that half closes does.
+    pub(crate) fn finish_sending(&mut self) {
+        let result = match &self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+        result.expect("a connected socket can be half closed");
+    }
+
+    /// Reads exactly as many bytes as `want` has and compares them.
+    pub(crate) fn expect(&mut self, want: impl AsRef<[u8]>) {
+        let want = want.as_ref();
+        while self.pending.len() < want.len() {
+            if self.fill() == 0 {
+                let got = show(&self.pending);
+                panic!("closed early: wanted {}, got {got}", show(want));
+            }
+        }
+        let got: Vec<u8> = self.pending.drain(..want.len()).collect();
+        assert!(
+            got == want,
+            "wanted {}\n   got {} and {}",
+            show(want),
+            show(&got),
+            show(&self.pending)
+        );
+    }
+
+    /// Sends and compares; the answer must be exactly `want`, with nothing
+    /// behind it.
+    pub(crate) fn ask(&mut self, send: impl AsRef<[u8]>, want: impl AsRef<[u8]>) {
+        let got = self.answer(&send);
+        assert!(
+            got == want.as_ref(),
+            "  sent {}\nwanted {}\n   got {}",
+            show(send.as_ref()),
+            show(want.as_ref()),
+            show(&got)
+        );
+    }
+
+    /// Sends, and returns the whole answer, which a `mn` behind it delimits.
+    pub(crate) fn answer(&mut self, send: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut bytes = send.as_ref().to_vec();
+        bytes.extend_from_slice(b"mn\r\n");
+        self.send(bytes);
+        self.read_answer()
+    }
+
+    /// Reads up to `MN`, which is the answer to a `mn` already sent, and
+    /// returns what came before it.
+    pub(crate) fn read_answer(&mut self) -> Vec<u8> {
+        self.answer_or_close()
+            .unwrap_or_else(|got| panic!("closed before MN; got {}", show(&got)))
+    }
+
+    /// The same, with `Err` and what was still said if the server closes.
+    pub(crate) fn answer_or_close(&mut self) -> Result<Vec<u8>, Vec<u8>> {
+        loop {
+            if let Some(end) = end_of_answer(&self.pending) {
+                let mut got: Vec<u8> = self.pending.drain(..end + 4).collect();
+                got.truncate(end);
+                return Ok(got);
+            }
+            if self.fill() == 0 {
+                return Err(std::mem::take(&mut self.pending));
+            }
+        }
+    }
+
+    /// Reads one line, its line ending included.
+    pub(crate) fn line(&mut self) -> String {
+        loop {
+            if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.pending.drain(..=end).collect();
+                return String::from_utf8_lossy(&line).into_owned();
+            }
+            if self.fill() == 0 {
+                panic!("closed inside a line; got {}", show(&self.pending));
+            }
+        }
+    }
+
+    /// Reads until the server closes and returns what it still said.
+    pub(crate) fn read_to_close(&mut self) -> Vec<u8> {
+        while self.fill() != 0 {}
+        std::mem::take(&mut self.pending)
+    }
+
+    /// The connection must be closed by the server after exactly `want`.
+    pub(crate) fn expect_closed(&mut self, want: impl AsRef<[u8]>) {
+        let got = self.read_to_close();
+        assert!(
+            got == want.as_ref(),
+            "before the close wanted {}, got {}",
+            show(want.as_ref()),
+            show(&got)
+        );
+    }
+
+    /// The value of one `STAT` line of the general statistics.
+    pub(crate) fn stat(&mut self, name: &str) -> String {
+        let answer = self.answer("stats\r\n");
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        text.lines()
+            .filter_map(|line| line.strip_prefix("STAT "))
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+            .unwrap_or_else(|| panic!("no {name} among the statistics:\n{text}"))
+            .to_owned()
+    }
+
+    /// Whether the server says something (or closes) though nothing was sent.
+    /// The only wait of a fixed length: silence has no event to wait for.
+    pub(crate) fn says_something_within_a_moment(&mut self) -> bool {
+        let moment = Some(Duration::from_millis(50));
+        let mut byte = [0; 1];
+        let (result, restored) = match &self.stream {
+            Stream::Tcp(stream) => {
+                stream
+                    .set_read_timeout(moment)
+                    .expect("a timeout can be set");
+                let result = stream.peek(&mut byte);
+                (result, stream.set_read_timeout(Some(DEADLINE)))
+            }
+            Stream::Unix(_) => panic!("a unix stream cannot be peeked at"),
+        };
+        restored.expect("a timeout can be set");
+        result.is_ok()
+    }
+
+    /// Reads once; 0 means closed (or reset, which is the same to a client).
+    fn fill(&mut self) -> usize {
+        let mut chunk = [0; 16 * 1024];
+        let result = match &mut self.stream {
+            Stream::Tcp(stream) => stream.read(&mut chunk),
+            Stream::Unix(stream) => stream.read(&mut chunk),
+        };
+        match result {
+            Ok(count) => {
+                self.pending.extend_from_slice(&chunk[..count]);
+                count
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            Err(error) => panic!("read: {error}; so far {}", show(&self.pending)),
+        }
+    }
+}
+
+/// Where the `MN` line begins that ends an answer, if it has arrived.
+fn end_of_answer(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.len().checked_sub(4)?;
+    let at_line_start = end == 0 || bytes[end - 1] == b'\n';
+    (&bytes[end..] == b"MN\r\n" && at_line_start).then_some(end)
+}
+
+/// Bytes as a quoted string, shortened in the middle when long.
+pub(crate) fn show(bytes: &[u8]) -> String {
+    const ENDS: usize = 400;
+    if bytes.len() <= 2 * ENDS {
+        return format!("\"{}\"", bytes.escape_ascii());
+    }
+    let (head, tail) = (&bytes[..ENDS], &bytes[bytes.len() - ENDS..]);
+    format!(
+        "\"{}\" … \"{}\" ({} bytes)",
+        head.escape_ascii(),
+        tail.escape_ascii(),
+        bytes.len()
+    )
+}

@@ -1,0 +1,86 @@
+//! Debian's memcached as the peer to compare with.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::client::{Address, Client};
+use super::wait_until;
+
+const PATH: &str = "/usr/bin/memcached";
+
+/// A running memcached, killed when dropped.
+pub(crate) struct Memcached {
+    child: Child,
+    address: Address,
+}
+
+impl Memcached {
+    /// The program, if it is installed.
+    pub(crate) fn find() -> Option<PathBuf> {
+        let path = PathBuf::from(PATH);
+        path.is_file().then_some(path)
+    }
+
+    /// Starts it with more options, or says that it is missing.
+    pub(crate) fn start_or_skip(options: &[&str]) -> Option<Self> {
+        let Some(program) = Self::find() else {
+            super::skip("memcached is not installed");
+            return None;
+        };
+        // Another process may take the port between its choice and its use.
+        for _ in 0..10 {
+            if let Some(server) = Self::try_start(&program, options) {
+                return Some(server);
+            }
+        }
+        panic!("memcached did not start");
+    }
+
+    fn try_start(program: &PathBuf, options: &[&str]) -> Option<Self> {
+        let port = free_port();
+        let child = Command::new(program)
+            .args(["-l", "127.0.0.1", "-u", "nobody", "-p"])
+            .arg(port.to_string())
+            .args(options)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("memcached can be executed");
+        let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
+        let mut server = Self { child, address };
+        let alive = wait_until("memcached answers or ends", || {
+            if server
+                .child
+                .try_wait()
+                .expect("a child can be waited for")
+                .is_some()
+            {
+                return Some(false);
+            }
+            Client::try_connect(&server.address).ok().map(|_| true)
+        });
+        alive.then_some(server)
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.address.clone()
+    }
+}
+
+impl Drop for Memcached {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has free ports");
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}

@@ -1,0 +1,153 @@
+//! The server as a program, for what only a process has: a command line, exit
+//! codes, signals, descriptors and resident memory.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::client::{Address, Client};
+use super::{TempDir, wait_until};
+
+/// A running `rustcached`, killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    directory: TempDir,
+}
+
+/// A program that has ended.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: String,
+    pub(crate) errors: String,
+}
+
+impl Program {
+    /// Starts it with these options and nothing else but the name of a file
+    /// for its ports; root may not run it unless a user is named.
+    pub(crate) fn spawn(options: &[&str]) -> Self {
+        Self::spawn_command(Command::new(env!("CARGO_BIN_EXE_rustcached")).args(options))
+    }
+
+    /// Starts it through a shell that first lowers the limit of open files.
+    pub(crate) fn spawn_with_open_files(limit: u32, options: &[&str]) -> Self {
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        Self::spawn_command(
+            Command::new("sh")
+                .args(["-c", &script, env!("CARGO_BIN_EXE_rustcached")])
+                .args(options),
+        )
+    }
+
+    fn spawn_command(command: &mut Command) -> Self {
+        let directory = TempDir::new();
+        let child = command
+            .env("MEMCACHED_PORT_FILENAME", directory.path("ports"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program can be executed");
+        Self { child, directory }
+    }
+
+    /// Starts it on a free port of the loopback, waits for the port file.
+    pub(crate) fn start(options: &[&str]) -> (Self, Address) {
+        let program = Self::spawn(&on_free_port(options));
+        let address = program.address();
+        (program, address)
+    }
+
+    /// The TCP address it wrote to its port file.
+    pub(crate) fn address(&self) -> Address {
+        let port = self.port();
+        Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// Waits for the port file and returns the first TCP port in it.
+    pub(crate) fn port(&self) -> u16 {
+        let path = self.directory.path("ports");
+        wait_until("the port file names a TCP port", || {
+            let text = std::fs::read_to_string(&path).ok()?;
+            let complete = text.rsplit_once('\n')?.0;
+            complete
+                .lines()
+                .find_map(|line| line.strip_prefix("TCP INET: "))
+                .map(|port| port.parse().expect("the port is a number"))
+        })
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(path).expect("a running process has a status");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.expect("a process has resident memory").trim();
+        let number = kilobytes.trim_end_matches(" kB").parse::<u64>();
+        number.expect("kilobytes are a number") * 1024
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        let status = self.child.try_wait().expect("a child can be waited for");
+        status.is_none()
+    }
+
+    /// Sends a signal by name (`TERM`, `INT`, ...) through `kill`.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status()
+            .expect("kill can be executed");
+        assert!(status.success(), "kill -s {name}");
+    }
+
+    /// Waits until it ends and returns what it said.
+    pub(crate) fn wait(mut self) -> Ended {
+        let status = wait_until("the program ends", || {
+            self.child.try_wait().expect("a child can be waited for")
+        });
+        let mut ended = Ended {
+            status,
+            output: String::new(),
+            errors: String::new(),
+        };
+        if let Some(stdout) = self.child.stdout.take() {
+            ended.output = read_all(stdout);
+        }
+        if let Some(stderr) = self.child.stderr.take() {
+            ended.errors = read_all(stderr);
+        }
+        ended
+    }
+
+    /// It is alive and answers a new connection.
+    pub(crate) fn assert_answers(&mut self, address: &Address) {
+        assert!(self.is_running(), "the program has ended");
+        Client::connect(address).ask("", "");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_all(mut pipe: impl Read) -> String {
+    let mut bytes = Vec::new();
+    pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// `options` behind those for a free port of the loopback and, since the tests
+/// may run as root, a user.
+pub(crate) fn on_free_port<'a>(options: &[&'a str]) -> Vec<&'a str> {
+    let mut all = vec!["-l", "127.0.0.1", "-p", "-1", "-u", "root"];
+    all.extend_from_slice(options);
+    all
+}

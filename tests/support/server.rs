@@ -1,0 +1,81 @@
+//! The server in process: started on ephemeral ports with a `Config` of the
+//! test's choice, stopped on drop, its clock moved instead of waited for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustcached::config::{Config, Endpoint, Listener, ProtocolMode};
+
+use super::TempDir;
+use super::client::{Address, Client};
+
+/// A running server.
+pub(crate) struct Server {
+    inner: rustcached::server::Server,
+    address: Address,
+    _directory: Option<TempDir>,
+}
+
+impl Server {
+    /// Two workers on a TCP port, everything else as by default.
+    pub(crate) fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// As [`Server::start`], with `change` applied to the settings.
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let inner = Self::launch(Endpoint::Tcp(any_port), change);
+        let address = Address::Tcp(inner.tcp_addrs()[0]);
+        Self {
+            inner,
+            address,
+            _directory: None,
+        }
+    }
+
+    /// The same on a unix socket.
+    pub(crate) fn start_unix() -> Self {
+        let directory = TempDir::new();
+        let path = directory.path("socket");
+        let endpoint = Endpoint::Unix {
+            path: path.clone(),
+            mode: 0o700,
+        };
+        Self {
+            inner: Self::launch(endpoint, |_| {}),
+            address: Address::Unix(path),
+            _directory: Some(directory),
+        }
+    }
+
+    fn launch(endpoint: Endpoint, change: impl FnOnce(&mut Config)) -> rustcached::server::Server {
+        let mut config = Config {
+            listeners: vec![Listener {
+                endpoint,
+                protocol: ProtocolMode::Auto,
+                optional: false,
+            }],
+            threads: 2,
+            ..Config::default()
+        };
+        change(&mut config);
+        match rustcached::server::Server::start(config) {
+            Ok(server) => server,
+            Err(error) => panic!("the server must start: {error:?}"),
+        }
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.address.clone()
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.address)
+    }
+
+    /// Moves the cache's clock forward.
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.inner.advance_clock(Duration::from_secs(seconds));
+    }
+}

@@ -1,0 +1,467 @@
+//! Style that a program can check: arrows between layers, sizes, banned calls
+//! and files that nothing refers to. The tables below are the rules; a change
+//! of the design changes them first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The modules of each layer, lowest first. An import points to a lower layer
+/// or stays within its module.
+const LAYERS: [&[&str]; 8] = [
+    &["limits", "sync"],
+    &["config", "time"],
+    &["protocol", "stats", "events", "auth"],
+    &["store"],
+    &["command", "upkeep"],
+    &["server", "admin", "process"],
+    &["cli", "loadgen"],
+    &["main", "lib", "bin"],
+];
+
+/// Longest permitted file, in lines.
+const LINES_MAX: usize = 600;
+
+/// A word and the places (folders end with a slash) that alone may use it.
+struct Reserved {
+    word: &'static str,
+    places: &'static [&'static str],
+    why: &'static str,
+}
+
+const RESERVED: [Reserved; 9] = [
+    Reserved {
+        word: "unsafe",
+        places: &["store/", "server/output.rs", "server/sys.rs", "process.rs"],
+        why: "unsafe code is fenced into few files",
+    },
+    Reserved {
+        word: "std::net",
+        places: &["server/", "admin/", "loadgen/", "config.rs", "cli/", "bin/"],
+        why: "sockets belong to the server",
+    },
+    Reserved {
+        word: "mio",
+        places: &["server/", "admin/", "loadgen/"],
+        why: "the event loop belongs to the server",
+    },
+    Reserved {
+        word: "socket2",
+        places: &["server/", "admin/", "loadgen/"],
+        why: "sockets belong to the server",
+    },
+    Reserved {
+        word: "dashmap",
+        places: &["store/map.rs"],
+        why: "one file names the map",
+    },
+    Reserved {
+        word: "ahash",
+        places: &["store/map.rs"],
+        why: "one file names the hash",
+    },
+    Reserved {
+        word: "hashbrown",
+        places: &["store/map.rs"],
+        why: "one file names the table",
+    },
+    Reserved {
+        word: "clap",
+        places: &["cli/", "bin/", "loadgen/"],
+        why: "the command line is data elsewhere",
+    },
+    Reserved {
+        word: "SystemTime",
+        places: &[
+            "time.rs", "sync.rs", "server/", "admin/", "loadgen/", "bin/",
+        ],
+        why: "time comes in as an argument",
+    },
+];
+
+/// What no file of a place may contain.
+struct Banned {
+    text: &'static str,
+    place: &'static str,
+    why: &'static str,
+}
+
+const BANNED: [Banned; 6] = [
+    Banned {
+        text: ".unwrap()",
+        place: "protocol/",
+        why: "no panic is reachable from the network",
+    },
+    Banned {
+        text: "panic!(",
+        place: "protocol/",
+        why: "no panic is reachable from the network",
+    },
+    Banned {
+        text: "process::exit",
+        place: "store/",
+        why: "only main ends the process",
+    },
+    Banned {
+        text: "process::exit",
+        place: "server/",
+        why: "only main ends the process",
+    },
+    Banned {
+        text: "println!(",
+        place: "store/",
+        why: "the store knows no terminal",
+    },
+    Banned {
+        text: "println!(",
+        place: "command/",
+        why: "commands know no terminal",
+    },
+];
+
+/// A source file: its path below `src/` and its text.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The module at the top of the tree that the file belongs to.
+    fn module(&self) -> &str {
+        let first = self.path.split('/').next().unwrap_or_default();
+        first.trim_end_matches(".rs")
+    }
+
+    /// The text without comments and without the tests at its end.
+    fn code(&self) -> String {
+        let end = self
+            .text
+            .find("#[cfg(test)]\nmod ")
+            .unwrap_or(self.text.len());
+        let lines = self.text[..end].lines();
+        lines.map(without_comment).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn without_comment(line: &str) -> &str {
+    let trimmed = line.trim_start();
+    if trimmed.starts_with("//") {
+        return "";
+    }
+    line.find(" // ").map_or(line, |at| &line[..at])
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> Vec<Source> {
+    let base = root().join("src");
+    let read = |path: PathBuf| Source {
+        text: fs::read_to_string(&path).expect("a source file is text"),
+        path: name_below(&path, &base),
+    };
+    rust_files(&base).into_iter().map(read).collect()
+}
+
+fn name_below(path: &Path, base: &Path) -> String {
+    let below = path
+        .strip_prefix(base)
+        .expect("the file is below its folder");
+    below.to_str().expect("paths are plain").replace('\\', "/")
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let entries = fs::read_dir(folder).expect("the folder can be listed");
+    for entry in entries {
+        let path = entry.expect("an entry can be read").path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Fails with everything that was found.
+fn no_faults(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn imports_point_downward() {
+    let layers: BTreeMap<&str, usize> = LAYERS
+        .iter()
+        .enumerate()
+        .flat_map(|(layer, modules)| modules.iter().map(move |module| (*module, layer)))
+        .collect();
+    let mut faults = Vec::new();
+    for source in sources() {
+        let Some(&from) = layers.get(source.module()) else {
+            faults.push(format!("{}: its module is in no layer", source.path));
+            continue;
+        };
+        for target in crate_paths(&source.code()) {
+            let below = layers.get(target.as_str()).is_some_and(|&to| to < from);
+            if !below && target != source.module() {
+                faults.push(format!("{}: crate::{target} is not below it", source.path));
+            }
+        }
+    }
+    no_faults(&faults);
+}
+
+/// The modules named behind `crate::`, also in braces and by the crate's name.
+fn crate_paths(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for prefix in ["crate::", "rustcached::"] {
+        for (at, _) in code.match_indices(prefix) {
+            let before = code[..at].chars().next_back();
+            if before.is_some_and(|letter| letter == '$' || is_word(letter)) {
+                continue;
+            }
+            let rest = &code[at + prefix.len()..];
+            match rest.strip_prefix('{') {
+                Some(group) => found.extend(names_in_group(group)),
+                None => found.extend(first_word(rest)),
+            }
+        }
+    }
+    found
+}
+
+/// The first words of the members of a `use` group, nested ones left out.
+fn names_in_group(group: &str) -> Vec<String> {
+    let mut depth = 0;
+    let mut member = String::new();
+    let mut names = Vec::new();
+    for letter in group.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                names.extend(first_word(member.trim()));
+                member.clear();
+            }
+            _ if depth == 0 => member.push(letter),
+            _ => {}
+        }
+    }
+    names.extend(first_word(member.trim()));
+    names
+}
+
+fn first_word(text: &str) -> Option<String> {
+    let word: String = text.chars().take_while(|letter| is_word(*letter)).collect();
+    let is_module = word.starts_with(|letter: char| letter.is_ascii_lowercase());
+    is_module.then_some(word)
+}
+
+fn is_word(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
+}
+
+#[test]
+fn crate_paths_are_found() {
+    let code = "use crate::{config::Config, store::{Item, map}};\nlet x = crate::limits::MAX;\n\
+        use rustcached::cli;\n$crate::ignored::x; crate::Name";
+    let found: Vec<String> = crate_paths(code).into_iter().collect();
+    assert_eq!(found, ["cli", "config", "limits", "store"]);
+}
+
+#[test]
+fn files_are_short() {
+    let mut faults = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        let folder = root().join(folder);
+        if !folder.is_dir() {
+            continue;
+        }
+        for path in rust_files(&folder) {
+            let text = fs::read_to_string(&path).expect("a source file is text");
+            let lines = text.lines().count();
+            if lines > LINES_MAX {
+                faults.push(format!("{}: {lines} lines", name_below(&path, &root())));
+            }
+        }
+    }
+    no_faults(&faults);
+}
+
+#[test]
+fn words_stay_in_their_places() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let code = source.code();
+        for reserved in &RESERVED {
+            let permitted = reserved
+                .places
+                .iter()
+                .any(|place| is_at(&source.path, place));
+            if !permitted && has_word(&code, reserved.word) {
+                faults.push(format!(
+                    "{}: {} ({})",
+                    source.path, reserved.word, reserved.why
+                ));
+            }
+        }
+    }
+    no_faults(&faults);
+}
+
+/// Whether a path is a place: a folder's (with a slash) or a file's.
+fn is_at(path: &str, place: &str) -> bool {
+    if place.ends_with('/') {
+        path.starts_with(place)
+    } else {
+        path == place
+    }
+}
+
+fn has_word(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].chars().next();
+        !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
+}
+
+#[test]
+fn banned_calls_are_absent() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let code = source.code();
+        for banned in &BANNED {
+            if source.path.starts_with(banned.place) && code.contains(banned.text) {
+                faults.push(format!("{}: {} ({})", source.path, banned.text, banned.why));
+            }
+        }
+    }
+    no_faults(&faults);
+}
+
+#[test]
+fn imports_name_what_they_bring() {
+    let mut faults = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        let folder = root().join(folder);
+        if !folder.is_dir() {
+            continue;
+        }
+        for path in rust_files(&folder) {
+            let text = fs::read_to_string(&path).expect("a source file is text");
+            for (number, line) in text.lines().enumerate() {
+                let line = line.trim();
+                let is_use = line.starts_with("use ") || line.starts_with("pub use ");
+                if is_use && line.ends_with("::*;") {
+                    let name = name_below(&path, &root());
+                    faults.push(format!("{name}:{}: {line}", number + 1));
+                }
+            }
+        }
+    }
+    no_faults(&faults);
+}
+
+#[test]
+fn tests_wait_for_conditions() {
+    // Built from parts, lest this file be found.
+    let sleep = ["thread::", "sleep("].concat();
+    let mut faults = Vec::new();
+    for path in rust_files(&root().join("tests")) {
+        let name = name_below(&path, &root());
+        let text = fs::read_to_string(&path).expect("a source file is text");
+        if text.contains(&sleep) && !name.starts_with("tests/support/") {
+            faults.push(format!("{name}: a sleep; wait for a condition instead"));
+        }
+    }
+    no_faults(&faults);
+}
+
+#[test]
+fn every_source_file_is_part_of_the_program() {
+    let base = root().join("src");
+    let mut reached = BTreeSet::new();
+    let mut open = vec![base.join("lib.rs"), base.join("main.rs")];
+    if base.join("bin").is_dir() {
+        open.extend(rust_files(&base.join("bin")));
+    }
+    while let Some(path) = open.pop() {
+        if !path.is_file() || !reached.insert(path.clone()) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a source file is text");
+        let folder = folder_of_children(&path);
+        for module in declared_modules(&text) {
+            open.push(folder.join(format!("{module}.rs")));
+            open.push(folder.join(&module).join("mod.rs"));
+        }
+        open.extend(included_files(&text, &path));
+    }
+    let dead: Vec<String> = rust_files(&base)
+        .into_iter()
+        .filter(|path| !reached.contains(path))
+        .map(|path| format!("{}: no module declares it", name_below(&path, &base)))
+        .collect();
+    no_faults(&dead);
+}
+
+/// Where the modules lie that a file declares.
+fn folder_of_children(path: &Path) -> PathBuf {
+    let parent = path.parent().expect("a file has a folder");
+    let stem = path.file_stem().expect("a file has a name");
+    if ["mod", "lib", "main"].iter().any(|name| stem == *name) {
+        parent.to_owned()
+    } else {
+        parent.join(stem)
+    }
+}
+
+fn declared_modules(text: &str) -> Vec<String> {
+    text.lines()
+        .filter_map(|line| {
+            let declaration = line.trim().strip_suffix(';')?;
+            let (before, name) = declaration.rsplit_once("mod ")?;
+            let visible = before.is_empty() || before.starts_with("pub");
+            (visible && name.chars().all(is_word)).then(|| name.to_owned())
+        })
+        .collect()
+}
+
+/// Files named by a `#[path = "…"]` attribute.
+fn included_files(text: &str, path: &Path) -> Vec<PathBuf> {
+    let folder = path.parent().expect("a file has a folder");
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("#[path = \"")?.strip_suffix("\"]"))
+        .map(|name| folder.join(name))
+        .collect()
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        if !source.text.starts_with("//!") {
+            faults.push(format!(
+                "{}: it does not begin with its documentation",
+                source.path
+            ));
+        }
+    }
+    no_faults(&faults);
+}
+
+#[test]
+fn the_readme_says_how_to_run_and_to_test() {
+    let text = fs::read_to_string(root().join("README.md")).expect("there is a README.md");
+    for command in ["cargo run --release", "cargo test"] {
+        assert!(
+            text.contains(command),
+            "README.md does not mention `{command}`"
+        );
+    }
+}
