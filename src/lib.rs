@@ -8,6 +8,7 @@ pub mod loadgen;
 pub mod protocol;
 
 pub mod server;
+pub mod shared;
 pub mod stats;
 pub mod store;
 pub mod sync;

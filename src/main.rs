@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 
+use crossbeam::channel::Sender;
 use process::{PidFile, ProcessError};
 use rustcached::cli::{self, Invocation};
 use rustcached::config::{Config, Process};
@@ -44,14 +45,17 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     }
     process::prepare(process, &config)?;
     let _pid_file = process.pid_file.as_deref().and_then(pid_file);
+    // Taken before there is anything to connect to: a signal that comes with
+    // the first client must not kill.
+    let signals = match Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]) {
+        Ok(signals) => signals,
+        Err(error) => return Ok(fail(&error, EX_OSERR)),
+    };
     let server = match Server::start(config) {
         Ok(server) => server,
         Err(error) => return Ok(fail(&error, EX_OSERR)),
     };
-    if let Err(error) = watch_signals(&server) {
-        eprintln!("failed to handle signals: {error}");
-        return Ok(ExitCode::FAILURE);
-    }
+    watch(signals, server.stopper());
     println!("{}", greeting(&server));
     server.wait_for_stop_request();
     server.stop();
@@ -60,10 +64,8 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
 
 /// Turns signals into requests to stop. HUP is taken, so that it never
 /// kills; there is nothing to reload yet.
-fn watch_signals(server: &Server) -> io::Result<()> {
-    let stopper = server.stopper();
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP])?;
-    let watch = move || {
+fn watch(mut signals: Signals, stopper: Sender<StopRequest>) {
+    thread::spawn(move || {
         for signal in signals.forever() {
             if signal != SIGHUP {
                 let graceful = signal == SIGUSR1;
@@ -71,9 +73,7 @@ fn watch_signals(server: &Server) -> io::Result<()> {
                 let _ = stopper.try_send(StopRequest { graceful });
             }
         }
-    };
-    thread::Builder::new().name("signals".into()).spawn(watch)?;
-    Ok(())
+    });
 }
 
 /// Says where the server listens.

@@ -2,9 +2,10 @@
 //! the server, so that a step of the system's clock neither immortalises nor
 //! drops an item. The wall clock is asked only to translate Unix times.
 //!
-//! A time to live never ends early: expiry times are computed from the
-//! second that is *running* (rounded up) and compared with the second that
-//! has *passed* (rounded down). Tests move time with [`Clock::advance`].
+//! A time to live never ends early, and not more than an eighth of a second
+//! late: expiry times count eighths, are computed from the one that is
+//! *running* (rounded up) and compared with the one that has *passed*
+//! (rounded down). Tests move time with [`Clock::advance`].
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +29,14 @@ pub struct Now {
     ms: u64,
 }
 
-/// The second after which an item is gone; [`Expiry::NEVER`] is 0.
+/// Eighths of a second in a second.
+const EIGHTHS: u32 = 8;
+/// Milliseconds in an eighth of a second.
+const EIGHTH_MS: u64 = 1000 / EIGHTHS as u64;
+
+/// When an item is gone, in eighths of a second on the server's clock;
+/// [`Expiry::NEVER`] is 0. The protocol's numbers end in 2038 and the count
+/// 17 years after the server's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry(pub u32);
 
@@ -72,9 +80,14 @@ impl Now {
         (self.ms / 1000) as u32
     }
 
-    /// The second that is running: [`Now::second`] rounded up.
-    pub const fn running_second(self) -> u32 {
-        self.ms.div_ceil(1000) as u32
+    /// The eighth of a second that has passed.
+    const fn passed_eighth(self) -> u32 {
+        (self.ms / EIGHTH_MS) as u32
+    }
+
+    /// The eighth of a second that is running.
+    const fn running_eighth(self) -> u32 {
+        self.ms.div_ceil(EIGHTH_MS) as u32
     }
 
     /// Seconds since the server started.
@@ -88,7 +101,7 @@ impl Now {
         if expiry.0 == 0 {
             return None;
         }
-        Some(expiry.0.saturating_sub(self.running_second()))
+        Some(expiry.0.saturating_sub(self.running_eighth()).div_ceil(EIGHTHS))
     }
 }
 
@@ -110,18 +123,28 @@ impl Expiry {
             return Self::OVER;
         }
         if exptime <= RELATIVE_EXPTIME_MAX {
-            return Self(now.running_second().saturating_add(exptime as u32));
+            return Self::after(exptime, now);
         }
         let left = exptime - unix_seconds() as i64;
         if left <= 0 {
             return Self::OVER;
         }
-        Self(now.running_second().saturating_add(left as u32))
+        Self::after(left, now)
+    }
+
+    fn after(seconds: i64, now: Now) -> Self {
+        let eighths = u32::try_from(seconds * i64::from(EIGHTHS)).unwrap_or(u32::MAX);
+        Self(now.running_eighth().saturating_add(eighths))
+    }
+
+    /// The second in which it ends; 0 for never.
+    pub const fn second(self) -> u32 {
+        self.0 / EIGHTHS
     }
 
     /// Whether the time is over.
     pub const fn is_over(self, now: Now) -> bool {
-        self.0 != 0 && self.0 <= now.second()
+        self.0 != 0 && self.0 <= now.passed_eighth()
     }
 }
 
@@ -142,7 +165,7 @@ mod tests {
             let set = Now::from_millis(start);
             let expiry = Expiry::from_protocol(2, set);
             assert!(!expiry.is_over(Now::from_millis(start + 1999)), "{start}");
-            assert!(expiry.is_over(Now::from_millis(start + 3000)), "{start}");
+            assert!(expiry.is_over(Now::from_millis(start + 2125)), "{start}");
             assert_eq!(set.left(expiry), Some(2));
         }
     }

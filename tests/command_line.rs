@@ -99,21 +99,6 @@ fn a_bad_user_is_refused() {
 }
 
 #[test]
-fn root_must_name_a_user() {
-    if !is_root() {
-        // Then there is nothing to drop, and nothing to refuse.
-        return;
-    }
-    let ended = Program::spawn(&["-l", "127.0.0.1", "-p", "-1"]).wait();
-    fails_with_one_line(&ended, &["root"]);
-}
-
-fn is_root() -> bool {
-    let text = fs::read_to_string("/proc/self/status").expect("a process has a status");
-    text.lines().any(|line| line.starts_with("Uid:\t0\t"))
-}
-
-#[test]
 fn a_pid_file_is_written_and_removed() {
     let directory = TempDir::new();
     let path = directory.path("pid");

@@ -303,24 +303,6 @@ fn the_table_of_prefixes_is_bounded() {
 }
 
 #[test]
-fn a_dump_lists_the_items_and_ends() {
-    // [1.6.43] the OK before dumps was missing.
-    let server = Server::start();
-    let mut client = server.client();
-    client.ask("set k 0 0 1\r\na\r\n", "STORED\r\n");
-    client.send("lru_crawler metadump all\r\n");
-    let mut lines = Vec::new();
-    while lines.last().is_none_or(|line| line != "END\r\n") {
-        lines.push(client.line());
-    }
-    assert_eq!(lines[0], "OK\r\n", "{lines:?}");
-    assert!(
-        lines.iter().any(|line| line.starts_with("key=k exp=-1 ")),
-        "{lines:?}"
-    );
-}
-
-#[test]
 fn automove_windows_of_any_size() {
     // [1.6.45] a window of 0, or a huge one, brought the server down.
     let server = Server::start();

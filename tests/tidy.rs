@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 8] = [
     &["limits", "sync"],
     &["config", "time"],
     &["protocol", "stats", "events", "auth"],
-    &["store"],
+    &["store", "shared"],
     &["command", "upkeep"],
     &["server", "admin", "process"],
     &["cli", "loadgen"],

@@ -128,7 +128,7 @@ impl Executor<'_> {
         let counted = loop {
             let (store, now) = (self.store, self.now);
             let attempt = store.edit(self.local, key, now, |entry| {
-                let cas = || change.new_cas.unwrap_or_else(|| self.shared.cas(store));
+                let cas = || change.new_cas.unwrap_or_else(|| store.next_cas());
                 change_under_lock(entry, change, &mut made, cas, now)
             });
             match attempt {
@@ -208,7 +208,7 @@ impl Executor<'_> {
         };
         let mut new = Some(new);
         let (store, now) = (self.store, self.now);
-        let cas = change.new_cas.unwrap_or_else(|| self.shared.cas(store));
+        let cas = change.new_cas.unwrap_or_else(|| store.next_cas());
         let created = store.edit(self.local, key, now, |entry| {
             let vacant = entry.item().is_none();
             if let Some(new) = new.take_if(|_| vacant) {

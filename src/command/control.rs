@@ -52,7 +52,7 @@ impl Executor<'_> {
         }
         let at = match Expiry::from_protocol(delay, self.now) {
             Expiry::NEVER | Expiry::OVER => 0,
-            Expiry(second) => second,
+            Expiry(at) => at,
         };
         if at == 0 {
             self.store.flush_all(self.local);
@@ -71,7 +71,7 @@ impl Executor<'_> {
 
     fn shutdown(&mut self, mode: ShutdownMode, noreply: bool, out: &mut Output) -> After {
         if !self.shared.config.shutdown_command {
-            reply(out, noreply, "ERROR: shutdown not enabled");
+            reply(out, noreply, "SERVER_ERROR: shutdown not enabled");
             return After::Continue;
         }
         match mode {

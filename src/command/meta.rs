@@ -134,7 +134,7 @@ impl Executor<'_> {
         let result = loop {
             let (store, now) = (self.store, self.now);
             let got = store.edit(self.local, key, now, |entry| {
-                let cas = || self.shared.cas(store);
+                let cas = || store.next_cas();
                 get_under_lock(meta, entry, &mut vivified, cas, now, out)
             });
             match got {

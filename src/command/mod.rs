@@ -8,16 +8,15 @@ mod meta;
 mod output;
 mod read;
 mod remove;
-mod shared;
 mod stats;
 mod write;
 
 pub use crate::command::output::Output;
-pub use crate::command::shared::{Connections, Runtime, Shared};
 pub use crate::command::write::Pending;
 
 use crate::protocol::encode;
 use crate::protocol::request::Request;
+use crate::shared::Shared;
 use crate::store::{Local, Miss, Store};
 use crate::time::Now;
 

@@ -97,7 +97,7 @@ impl Executor<'_> {
         let flags = &meta.flags;
         let (store, now) = (self.store, self.now);
         let expiry = flags.ttl.map(|ttl| Expiry::from_protocol(ttl, now));
-        let cas_of_stale = || flags.new_cas.unwrap_or_else(|| self.shared.cas(store));
+        let cas_of_stale = || flags.new_cas.unwrap_or_else(|| store.next_cas());
         let deleted = store.edit(self.local, key, now, |entry| {
             let Some(item) = entry.item() else {
                 return Deleted::Done("NF");

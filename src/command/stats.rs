@@ -7,8 +7,9 @@ use crate::command::{Executor, Output};
 use crate::config::{Endpoint, ProtocolMode};
 use crate::protocol::encode::{self, stat};
 use crate::protocol::request::tokens;
+use crate::store::HASH_NAME;
 use crate::sync::Ordering;
-use crate::time::unix_seconds;
+use crate::time::{Expiry, unix_seconds};
 
 impl Executor<'_> {
     /// Sub-commands match by prefix, as memcached's do.
@@ -72,7 +73,7 @@ impl Executor<'_> {
         stat(out, "uptime", self.now.uptime());
         stat(out, "time", unix_seconds());
         stat(out, "version", VERSION);
-        stat(out, "libevent", "none (mio)");
+        stat(out, "libevent", "none");
         stat(out, "pointer_size", usize::BITS);
         let seconds =
             |time: nix::sys::time::TimeVal| format!("{}.{:06}", time.tv_sec(), time.tv_usec());
@@ -249,11 +250,8 @@ impl Executor<'_> {
         stat(out, "inter", "NULL");
         let verbosity = self.shared.runtime.verbosity.load(Ordering::Relaxed);
         stat(out, "verbosity", verbosity);
-        stat(
-            out,
-            "oldest",
-            self.shared.runtime.flush_at.load(Ordering::Relaxed),
-        );
+        let flush_at = Expiry(self.shared.runtime.flush_at.load(Ordering::Relaxed));
+        stat(out, "oldest", flush_at.second());
         stat(out, "evictions", if config.evict { "on" } else { "off" });
         stat(out, "domain_socket", path);
         stat(out, "umask", format!("{mode:o}"));
@@ -294,7 +292,7 @@ impl Executor<'_> {
             ("tail_repair_time", "0"),
             ("flush_enabled", yes_no(config.flush)),
             ("dump_enabled", yes_no(config.dump)),
-            ("hash_algorithm", "ahash"),
+            ("hash_algorithm", HASH_NAME),
             ("lru_maintainer_thread", "yes"),
             ("lru_segmented", "no"),
             ("hot_lru_pct", "20"),

@@ -310,7 +310,7 @@ impl Executor<'_> {
         condition: Condition,
     ) -> Outcome {
         let (store, now) = (self.store, self.now);
-        let next_cas = || condition.new_cas.unwrap_or_else(|| self.shared.cas(store));
+        let next_cas = || condition.new_cas.unwrap_or_else(|| store.next_cas());
         store.edit(self.local, key, now, |entry| {
             let mut stale = None;
             match (condition.verb, entry.item()) {
@@ -423,7 +423,7 @@ impl Executor<'_> {
         };
         let mut joined = Some(joined);
         let (store, now) = (self.store, self.now);
-        let cas = condition.new_cas.unwrap_or_else(|| self.shared.cas(store));
+        let cas = condition.new_cas.unwrap_or_else(|| store.next_cas());
         let linked = store.edit(self.local, key, now, |entry| {
             // The CAS value tells whether it was changed in place.
             let same =

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
-use crate::command::Shared;
+use crate::shared::Shared;
 use crate::config::ProtocolMode;
 use crate::server::listen::Listening;
 use crate::server::stream::Stream;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use crossbeam::channel::Sender;
 
-use crate::command::{After, Executor, Output, Shared};
+use crate::command::{After, Executor, Output};
+use crate::shared::Shared;
 use crate::config::ProtocolMode;
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES, OUTPUT_FLUSH_BYTES};
 use crate::protocol::encode;

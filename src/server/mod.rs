@@ -21,7 +21,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use crate::command::{Output, Shared};
+use crate::command::Output;
+use crate::shared::Shared;
 use crate::config::Config;
 use crate::server::acceptor::{Acceptor, Stopper};
 use crate::server::drive::Context;
@@ -110,6 +111,7 @@ impl Server {
             max_memory: config.max_memory,
             evict: config.evict,
             max_item_size: config.max_item_size,
+            cas: config.cas,
         }));
         let shared = Arc::new(Shared::new(config));
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();

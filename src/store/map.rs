@@ -18,6 +18,9 @@ use crate::store::item::Item;
 use crate::store::memory::Chunk;
 use crate::sync::{AtomicU64, Ordering};
 
+/// The hash function, by its name.
+pub const HASH_NAME: &str = "ahash";
+
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
 

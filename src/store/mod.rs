@@ -24,7 +24,7 @@ use crossbeam::utils::CachePadded;
 pub use crate::store::build::NewItem;
 pub use crate::store::entry::Entry;
 pub use crate::store::item::{Item, ItemSpec, Pieces};
-pub use crate::store::map::Hashed;
+pub use crate::store::map::{HASH_NAME, Hashed};
 
 use crate::stats::{Counters, Snapshot};
 use crate::store::eviction::Policy;
@@ -45,6 +45,8 @@ pub struct Options {
     pub evict: bool,
     /// Largest item in bytes.
     pub max_item_size: usize,
+    /// Give items CAS values.
+    pub cas: bool,
 }
 
 /// See the module's documentation.
@@ -235,8 +237,11 @@ impl Store {
         self.release_chunk(local, pin.0);
     }
 
-    /// A CAS value that was never given before.
+    /// A CAS value that was never given before; 0 where they are off.
     pub fn next_cas(&self) -> u64 {
+        if !self.options.cas {
+            return 0;
+        }
         self.cas.fetch_add(1, Ordering::Relaxed) + 1
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::Shared;
+use crate::shared::Shared;
 use crate::store::{Local, Store};
 
 /// Items a step looks at, at least.

@@ -58,7 +58,9 @@ impl Memcached {
             {
                 return Some(false);
             }
-            Client::try_connect(&server.address).ok().map(|_| true)
+            // Whoever answers on this port must be our child.
+            let mut client = Client::try_connect(&server.address).ok()?;
+            Some(client.stat("pid") == server.child.id().to_string())
         });
         alive.then_some(server)
     }

@@ -1,13 +1,13 @@
 //! What all threads share besides the items: settings, the few of them that
-//! change while the server runs, and the connection counters.
+//! change while the server runs, and the connection counters. Plain data;
+//! commands read and change it, the server counts in it.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::config::Config;
 use crate::stats::Snapshot;
-use crate::store::Store;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::time::{Clock, Now};
+use crate::time::{Clock, Expiry, Now};
 
 /// See the module's documentation.
 pub struct Shared {
@@ -28,7 +28,7 @@ pub struct Shared {
 pub struct Runtime {
     /// Log level.
     pub verbosity: AtomicU32,
-    /// Second in which everything is flushed; 0 for never.
+    /// When everything is flushed, as an expiry time; 0 for never.
     pub flush_at: AtomicU32,
 }
 
@@ -88,16 +88,11 @@ impl Shared {
         connections.disabled_us.store(0, Ordering::Relaxed);
     }
 
-    /// The next CAS value; 0 for all where they are switched off.
-    pub fn cas(&self, store: &Store) -> u64 {
-        if self.config.cas { store.next_cas() } else { 0 }
-    }
-
     /// Whether a delayed flush is due; answers yes once for each.
     pub fn take_due_flush(&self, now: Now) -> bool {
         let at = self.runtime.flush_at.load(Ordering::Relaxed);
         at != 0
-            && at <= now.second()
+            && Expiry(at).is_over(now)
             && self
                 .runtime
                 .flush_at
