@@ -1,3 +1,40 @@
 //! The `rustcached-bench` load generator.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rustcached::loadgen::failure::Failure;
+use rustcached::loadgen::run::{self, RunOptions};
+
+/// Measures servers that speak memcached's protocols
+#[derive(Debug, Parser)]
+#[command(name = "rustcached-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// One load on one server: throughput, latency, CPU time
+    Run(RunOptions),
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("rustcached-bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<String, Failure> {
+    match task {
+        Task::Run(options) => run::run(&options),
+    }
+}
