@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustcached::loadgen::compare::{self, CompareOptions};
 use rustcached::loadgen::failure::Failure;
 use rustcached::loadgen::run::{self, RunOptions};
 
@@ -18,6 +19,8 @@ struct Arguments {
 enum Task {
     /// One load on one server: throughput, latency, CPU time
     Run(RunOptions),
+    /// Starts two servers and runs the standard loads on both, in alternating rounds
+    Compare(CompareOptions),
 }
 
 fn main() -> ExitCode {
@@ -36,5 +39,6 @@ fn main() -> ExitCode {
 fn perform(task: Task) -> Result<String, Failure> {
     match task {
         Task::Run(options) => run::run(&options),
+        Task::Compare(options) => compare::compare(&options),
     }
 }

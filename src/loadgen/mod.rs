@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod client;
+pub mod compare;
 mod connection;
 pub mod content;
 pub mod driver;
@@ -19,4 +20,5 @@ pub mod replies;
 pub mod report;
 pub mod ring;
 pub mod run;
+pub mod versus;
 pub mod wire;

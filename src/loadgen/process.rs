@@ -68,10 +68,10 @@ fn first_number(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// Keeps all threads of this process on one CPU.
-pub fn pin_self(cpu: usize) -> Result<(), Failure> {
+/// Keeps all threads of this process on some CPUs, written as `taskset -c` takes them.
+pub fn pin_self(cpus: &str) -> Result<(), Failure> {
     let pid = std::process::id().to_string();
-    tool("taskset", &["-a", "-c", "-p", &cpu.to_string(), &pid])
+    tool("taskset", &["-a", "-c", "-p", cpus, &pid])
 }
 
 /// Lets this process, and those it starts, have so many files open.
@@ -109,8 +109,8 @@ pub struct Launch {
     pub connections: usize,
     /// Listen on a unix socket rather than on a port.
     pub unix_socket: bool,
-    /// Stay on this CPU.
-    pub cpu: Option<usize>,
+    /// Stay on these CPUs, written as `taskset -c` takes them.
+    pub cpus: Option<String>,
     /// More flags.
     pub extra: Vec<String>,
 }
@@ -124,17 +124,17 @@ impl Launch {
             memory_mib: 1024,
             connections: 4096,
             unix_socket: false,
-            cpu: None,
+            cpus: None,
             extra: Vec::new(),
         }
     }
 
     fn command(&self, address: &Address) -> Command {
-        let mut command = match self.cpu {
+        let mut command = match &self.cpus {
             None => Command::new(&self.binary),
-            Some(cpu) => {
+            Some(cpus) => {
                 let mut command = Command::new("taskset");
-                command.args(["-c", &cpu.to_string()]).arg(&self.binary);
+                command.args(["-c", cpus]).arg(&self.binary);
                 command
             }
         };
