@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use rustcached::loadgen::compare::{self, CompareOptions};
 use rustcached::loadgen::failure::Failure;
+use rustcached::loadgen::replay::{self, ReplayOptions};
+use rustcached::loadgen::replay_compare::{self, ReplayCompareOptions};
 use rustcached::loadgen::run::{self, RunOptions};
 
 /// Measures servers that speak memcached's protocols
@@ -21,6 +23,10 @@ enum Task {
     Run(RunOptions),
     /// Starts two servers and runs the standard loads on both, in alternating rounds
     Compare(CompareOptions),
+    /// Replays recorded request streams on one server: hit ratio, evictions, memory
+    Replay(ReplayOptions),
+    /// Replays traces at several memory limits on two servers and compares hit ratios
+    ReplayCompare(ReplayCompareOptions),
 }
 
 fn main() -> ExitCode {
@@ -40,5 +46,7 @@ fn perform(task: Task) -> Result<String, Failure> {
     match task {
         Task::Run(options) => run::run(&options),
         Task::Compare(options) => compare::compare(&options),
+        Task::Replay(options) => replay::replay(&options),
+        Task::ReplayCompare(options) => replay_compare::replay_compare(&options),
     }
 }
