@@ -1,7 +1,7 @@
 //! `replay`: a recorded request stream on one server, and what it found in the cache.
 //!
-//! One connection, in the trace's order. A batch of requests is pipelined, then the sets for its
-//! misses; a batch ends before a key it already holds, so every key sees its requests in sequence.
+//! One connection, in the trace's order. A batch of requests is pipelined (neighbouring gets as one
+//! line), then the sets for its misses; a batch ends before a key it already holds, so every key sees its requests in sequence.
 //! Values describe themselves and every hit is compared. Hits and misses are the client's count.
 
 use std::collections::HashSet;
@@ -19,6 +19,8 @@ use super::replies::{Answers, Outcome};
 use super::report::{OutputOptions, Table};
 use super::trace::{Operation, Trace};
 use super::wire::{Expected, Kind, push_delete, push_get, push_set};
+
+const LINE_END: &[u8] = b"\r\n";
 
 /// How a trace is replayed.
 #[derive(Clone, Debug, clap::Args)]
@@ -193,8 +195,9 @@ struct Player<'a> {
     request: Vec<u8>,
     expected: Vec<Expected>,
     in_batch: HashSet<u32>,
-    /// Keys whose gets missed, in order.
-    missed: Vec<u32>,
+    /// Keys of the batch's gets, in order, and those that were found.
+    asked: Vec<u32>,
+    hit: HashSet<u32>,
     name: Vec<u8>,
 }
 
@@ -212,14 +215,15 @@ impl<'a> Player<'a> {
             request: Vec::new(),
             expected: Vec::new(),
             in_batch: HashSet::new(),
-            missed: Vec::new(),
+            asked: Vec::new(),
+            hit: HashSet::new(),
             name: Vec::new(),
         }
     }
 
     /// Whether the batch must be played before a request for this key can join it.
     fn is_full_for(&self, key: u32) -> bool {
-        self.expected.len() >= self.pace.batch || self.in_batch.contains(&key)
+        self.in_batch.len() >= self.pace.batch || self.in_batch.contains(&key)
     }
 
     fn push(&mut self, operation: Operation, key: u32) {
@@ -229,15 +233,33 @@ impl<'a> Player<'a> {
             Operation::Get => {
                 self.found.gets += 1;
                 self.found.bytes_wanted += self.trace.size(key) as u64;
-                self.spell(key);
-                push_get(&mut self.request, "get", &self.name);
-                self.expected.push(Expected::one(Kind::Values, key));
+                self.push_get(key);
             }
             Operation::Set => self.push_set(key),
             Operation::Delete => {
                 self.spell(key);
                 push_delete(&mut self.request, &self.name);
                 self.expected.push(Expected::one(Kind::Found, key));
+            }
+        }
+    }
+
+    /// Joins the get before it, if that is the last request so far: one line costs both sides
+    /// less, and the server looks the keys up in the same order.
+    fn push_get(&mut self, key: u32) {
+        self.spell(key);
+        self.asked.push(key);
+        match self.expected.last_mut() {
+            Some(last) if last.kind == Kind::Values => {
+                last.keys += 1;
+                self.request.truncate(self.request.len() - LINE_END.len());
+                self.request.push(b' ');
+                self.request.extend_from_slice(&self.name);
+                self.request.extend_from_slice(LINE_END);
+            }
+            _ => {
+                push_get(&mut self.request, "get", &self.name);
+                self.expected.push(Expected::one(Kind::Values, key));
             }
         }
     }
@@ -265,8 +287,9 @@ impl<'a> Player<'a> {
     fn play(&mut self, client: &mut Client) -> Result<(), Failure> {
         self.exchange(client)?;
         self.in_batch.clear();
-        let missed = std::mem::take(&mut self.missed);
-        for &key in &missed {
+        let hit = std::mem::take(&mut self.hit);
+        let asked = std::mem::take(&mut self.asked);
+        for &key in asked.iter().filter(|key| !hit.contains(key)) {
             self.push_set(key);
         }
         self.exchange(client)
@@ -278,10 +301,7 @@ impl<'a> Player<'a> {
         }
         let request = std::mem::take(&mut self.request);
         let expected = std::mem::take(&mut self.expected);
-        let mut reading = Reading {
-            player: self,
-            expected: &expected,
-        };
+        let mut reading = Reading(self);
         client.exchange(&request, &expected, &mut reading)?;
         (self.request, self.expected) = (request, expected);
         self.request.clear();
@@ -290,37 +310,32 @@ impl<'a> Player<'a> {
     }
 }
 
-struct Reading<'p, 'a, 'e> {
-    player: &'p mut Player<'a>,
-    expected: &'e [Expected],
-}
+struct Reading<'p, 'a>(&'p mut Player<'a>);
 
-impl Answers for Reading<'_, '_, '_> {
-    fn answer(&mut self, index: usize, outcome: Outcome<'_>) {
-        let Expected { kind, key, .. } = self.expected[index];
-        let found = &mut self.player.found;
-        match (kind, outcome) {
-            (Kind::Values, Outcome::Looked { hits: 1, .. }) => {
-                found.hits += 1;
-                found.bytes_found += self.player.trace.size(key) as u64;
-            }
-            (Kind::Values, Outcome::Looked { .. }) => self.player.missed.push(key),
-            (_, Outcome::Refused(line)) => {
-                found.refused += 1;
-                let text = || line.escape_ascii().to_string();
-                found.complaint.get_or_insert_with(text);
-            }
-            _ => {}
+impl Answers for Reading<'_, '_> {
+    fn answer(&mut self, _index: usize, outcome: Outcome<'_>) {
+        if let Outcome::Refused(line) = outcome {
+            self.0.found.refused += 1;
+            let text = || line.escape_ascii().to_string();
+            self.0.found.complaint.get_or_insert_with(text);
         }
     }
 
-    fn value(&mut self, expected: &Expected, name: Option<&[u8]>, value: &[u8]) {
-        let player = &mut *self.player;
-        let named = name.and_then(|name| player.names.number(name));
-        let size = player.trace.size(expected.key);
-        if named != Some(expected.key) || !player.values.matches(expected.key, size, value) {
+    fn value(&mut self, _expected: &Expected, name: Option<&[u8]>, value: &[u8]) {
+        let player = &mut *self.0;
+        let key = name.and_then(|name| player.names.number(name));
+        let key = key.filter(|key| player.in_batch.contains(key));
+        let size = key.map_or(0, |key| player.trace.size(key));
+        if let Some(key) = key
+            && player.hit.insert(key)
+        {
+            player.found.hits += 1;
+            player.found.bytes_found += size as u64;
+        }
+        if !key.is_some_and(|key| player.values.matches(key, size, value)) {
             player.found.wrong_values += 1;
-            let text = || format!("wrong value for key {}", expected.key);
+            let name = name.unwrap_or_default();
+            let text = || format!("wrong value for key {}", name.escape_ascii());
             player.found.complaint.get_or_insert_with(text);
         }
     }
@@ -410,11 +425,25 @@ mod tests {
         assert!(player.is_full_for(0) && player.is_full_for(1) && !player.is_full_for(2));
         player.push(Operation::Delete, 2);
         assert!(player.is_full_for(3));
+        assert_eq!(player.expected.len(), 3);
         let text = String::from_utf8(player.request.clone()).unwrap();
         let (gets, rest) = text.split_at("get tiny:0000\r\n".len());
         assert_eq!(gets, "get tiny:0000\r\n");
         assert!(rest.starts_with("set tiny:0001 0 5 2\r\n"), "{rest}");
         assert!(rest.ends_with("\r\ndelete tiny:0002\r\n"), "{rest}");
+    }
+
+    #[test]
+    fn neighbouring_gets_share_a_line() {
+        let bytes = encode(&[(1, 0, 6), (2, 3, 6), (3, 0, 6)], &[]);
+        let trace = Trace::read(bytes.as_slice()).unwrap();
+        let mut player = Player::new(&trace, &PACE);
+        (0..2).for_each(|key| player.push(Operation::Get, key));
+        player.push(Operation::Delete, 2);
+        player.push(Operation::Get, 1);
+        let lines = "get tiny:0 tiny:1\r\ndelete tiny:2\r\nget tiny:1\r\n";
+        assert_eq!(String::from_utf8_lossy(&player.request), lines);
+        assert_eq!(player.expected[0].keys, 2);
     }
 
     #[test]
