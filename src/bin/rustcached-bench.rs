@@ -4,10 +4,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rustcached::loadgen::compare::{self, CompareOptions};
+use rustcached::loadgen::density::{self, DensityOptions};
 use rustcached::loadgen::failure::Failure;
+use rustcached::loadgen::idle::{self, IdleOptions};
 use rustcached::loadgen::replay::{self, ReplayOptions};
 use rustcached::loadgen::replay_compare::{self, ReplayCompareOptions};
 use rustcached::loadgen::run::{self, RunOptions};
+use rustcached::loadgen::stall::{self, StallOptions};
+use rustcached::loadgen::startup::{self, StartupOptions};
 
 /// Measures servers that speak memcached's protocols
 #[derive(Debug, Parser)]
@@ -27,6 +31,14 @@ enum Task {
     Replay(ReplayOptions),
     /// Replays traces at several memory limits on two servers and compares hit ratios
     ReplayCompare(ReplayCompareOptions),
+    /// Memory of idle connections of two servers
+    Idle(IdleOptions),
+    /// Time from start to first answer of two servers
+    Startup(StartupOptions),
+    /// Longest pauses of two servers while many items are inserted
+    Stall(StallOptions),
+    /// Resident bytes per item of two servers
+    Density(DensityOptions),
 }
 
 fn main() -> ExitCode {
@@ -48,5 +60,9 @@ fn perform(task: Task) -> Result<String, Failure> {
         Task::Compare(options) => compare::compare(&options),
         Task::Replay(options) => replay::replay(&options),
         Task::ReplayCompare(options) => replay_compare::replay_compare(&options),
+        Task::Idle(options) => idle::idle(&options),
+        Task::Startup(options) => startup::startup(&options),
+        Task::Stall(options) => stall::stall(&options),
+        Task::Density(options) => density::density(&options),
     }
 }

@@ -19,6 +19,9 @@ use super::process::{cpu_ns, own_cpu_ns};
 use super::report::{OutputOptions, Summary, Table};
 use super::ring::{Ring, Speller};
 
+/// How long a server may answer nothing before the load is ended.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Options of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunOptions {
@@ -266,12 +269,16 @@ fn watch(
 ) {
     let begun = Instant::now();
     let mut before = shared.operations.load(Ordering::Relaxed);
-    while early.len() < count && begun.elapsed() < limit {
+    let mut last_answer = begun;
+    while early.len() < count && begun.elapsed() < limit && last_answer.elapsed() < PATIENCE {
         let step = Duration::from_secs(1).min(limit - begun.elapsed().min(limit));
         let (step_begun, reports) = (Instant::now(), step.as_millis() >= 500);
         wait(step, count, results, early);
         let now = shared.operations.load(Ordering::Relaxed);
         let speed = (now - before) as f64 / step_begun.elapsed().as_secs_f64();
+        if now != before {
+            last_answer = Instant::now();
+        }
         before = now;
         if reports {
             progress(&format!(
