@@ -1,3 +1,68 @@
 //! The `rustcached-bench` load generator.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rustcached::loadgen::compare::{self, CompareOptions};
+use rustcached::loadgen::density::{self, DensityOptions};
+use rustcached::loadgen::failure::Failure;
+use rustcached::loadgen::idle::{self, IdleOptions};
+use rustcached::loadgen::replay::{self, ReplayOptions};
+use rustcached::loadgen::replay_compare::{self, ReplayCompareOptions};
+use rustcached::loadgen::run::{self, RunOptions};
+use rustcached::loadgen::stall::{self, StallOptions};
+use rustcached::loadgen::startup::{self, StartupOptions};
+
+/// Measures servers that speak memcached's protocols
+#[derive(Debug, Parser)]
+#[command(name = "rustcached-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// One load on one server: throughput, latency, CPU time
+    Run(RunOptions),
+    /// Starts two servers and runs the standard loads on both, in alternating rounds
+    Compare(CompareOptions),
+    /// Replays recorded request streams on one server: hit ratio, evictions, memory
+    Replay(ReplayOptions),
+    /// Replays traces at several memory limits on two servers and compares hit ratios
+    ReplayCompare(ReplayCompareOptions),
+    /// Memory of idle connections of two servers
+    Idle(IdleOptions),
+    /// Time from start to first answer of two servers
+    Startup(StartupOptions),
+    /// Longest pauses of two servers while many items are inserted
+    Stall(StallOptions),
+    /// Resident bytes per item of two servers
+    Density(DensityOptions),
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("rustcached-bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<String, Failure> {
+    match task {
+        Task::Run(options) => run::run(&options),
+        Task::Compare(options) => compare::compare(&options),
+        Task::Replay(options) => replay::replay(&options),
+        Task::ReplayCompare(options) => replay_compare::replay_compare(&options),
+        Task::Idle(options) => idle::idle(&options),
+        Task::Startup(options) => startup::startup(&options),
+        Task::Stall(options) => stall::stall(&options),
+        Task::Density(options) => density::density(&options),
+    }
+}

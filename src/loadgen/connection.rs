@@ -1,0 +1,203 @@
+//! One connection of the driver: what it has sent, what it still must, what has come back.
+//!
+//! Reads into its worker's buffer and owns memory only for a partial answer. Decides nothing: the
+//! worker says when to send, and closes it after an error.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::{Interest, Registry, Token};
+
+use super::address::Stream;
+use super::driver::{Job, Score};
+use super::replies::ReplyReader;
+use super::ring::Ring;
+
+/// What connections send from.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) ring: Arc<Ring>,
+    pub(super) budget: Option<u64>,
+}
+
+impl Sender {
+    /// Whether another batch may leave; takes it from the budget.
+    fn take(&mut self, batch: usize) -> bool {
+        match &mut self.budget {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left = left.saturating_sub(self.ring.batches[batch].operations);
+                true
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Flight {
+    batch: usize,
+    since: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    token: Token,
+    reader: ReplyReader,
+    cursor: usize,
+    flights: VecDeque<Flight>,
+    /// Ranges of the ring the socket has not taken yet.
+    unsent: VecDeque<(usize, usize)>,
+    watches_writing: bool,
+    /// Bytes of an answer that is not all there.
+    kept: Vec<u8>,
+    open: bool,
+}
+
+impl Connection {
+    pub(super) fn open(
+        job: &Job,
+        cursor: usize,
+        registry: &Registry,
+        number: usize,
+    ) -> io::Result<Self> {
+        let mut stream = Stream::connect(&job.address)?;
+        let token = Token(number);
+        registry.register(&mut stream, token, Interest::READABLE)?;
+        Ok(Connection {
+            stream,
+            token,
+            reader: ReplyReader::new(job.verify),
+            cursor,
+            flights: VecDeque::new(),
+            unsent: VecDeque::new(),
+            watches_writing: false,
+            kept: Vec::new(),
+            open: true,
+        })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Nothing is unanswered, or never will be.
+    pub(super) fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Gives the connection up.
+    pub(super) fn close(&mut self) {
+        self.open = false;
+        self.flights.clear();
+    }
+
+    pub(super) fn send_next(&mut self, sender: &mut Sender, since: Instant) -> io::Result<()> {
+        let batch = self.cursor;
+        if !sender.take(batch) {
+            return Ok(());
+        }
+        self.cursor = (batch + 1) % sender.ring.batches.len();
+        self.flights.push_back(Flight { batch, since });
+        let range = &sender.ring.batches[batch];
+        self.unsent.push_back((range.start, range.end));
+        if self.unsent.len() == 1 {
+            self.write(&sender.ring)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the socket takes of what is to be sent.
+    pub(super) fn write(&mut self, ring: &Ring) -> io::Result<()> {
+        while let Some((start, end)) = self.unsent.front_mut() {
+            match self.stream.write(&ring.bytes[*start..*end]) {
+                Ok(written) if *start + written == *end => {
+                    self.unsent.pop_front();
+                }
+                Ok(written) => *start += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks to be told of room in the socket only while something waits for it: a unix socket
+    /// would otherwise tell of every byte the server takes.
+    pub(super) fn watch_writing(&mut self, registry: &Registry) -> io::Result<()> {
+        if self.unsent.is_empty() != self.watches_writing {
+            return Ok(());
+        }
+        self.watches_writing = !self.unsent.is_empty();
+        let mut interest = Interest::READABLE;
+        if self.watches_writing {
+            interest |= Interest::WRITABLE;
+        }
+        registry.reregister(&mut self.stream, self.token, interest)
+    }
+
+    /// Reads until the socket is empty. A read that does not fill the buffer has emptied it.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        sender: &mut Sender,
+        score: &mut Score,
+        closed_loop: bool,
+    ) -> io::Result<()> {
+        loop {
+            let kept = self.kept.len();
+            buffer[..kept].copy_from_slice(&self.kept);
+            let n = match self.stream.read(&mut buffer[kept..]) {
+                Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof)),
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.kept.clear();
+            self.digest(&buffer[..kept + n], sender, score, closed_loop)?;
+            if kept + n < buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn digest(
+        &mut self,
+        data: &[u8],
+        sender: &mut Sender,
+        score: &mut Score,
+        closed_loop: bool,
+    ) -> io::Result<()> {
+        let now = Instant::now();
+        let mut used = 0;
+        while let Some(flight) = self.flights.front() {
+            let expected = sender.ring.expected_of(flight.batch);
+            let fed = self.reader.feed(&data[used..], expected, score);
+            let fed = fed.map_err(|garbled| io::Error::other(garbled.0))?;
+            used += fed.used;
+            let waited = now.saturating_duration_since(flight.since).as_nanos() as u64;
+            score
+                .latency
+                .saturating_record_n(waited.max(1), fed.answered);
+            if !fed.finished {
+                break;
+            }
+            self.flights.pop_front();
+            if closed_loop {
+                self.send_next(sender, now)?;
+            }
+        }
+        let left = &data[used..];
+        if self.flights.is_empty() && !left.is_empty() {
+            let text = left[..left.len().min(80)].escape_ascii();
+            return Err(io::Error::other(format!("unasked for \"{text}\"")));
+        }
+        self.kept.extend_from_slice(left);
+        Ok(())
+    }
+}

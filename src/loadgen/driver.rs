@@ -1,0 +1,365 @@
+//! Sends a ring's batches over many connections and measures the answers.
+//!
+//! One worker per thread, each with its own poll, connections and figures; a phase that all watch
+//! tells them when to measure and when to stop. Closed loop: a connection sends its next batch when
+//! the last is answered. With a rate, batches leave at their times whatever is still unanswered,
+//! and latency counts from the time a batch was due. Verifies and counts, never prints.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use mio::{Events, Poll};
+
+use super::address::Address;
+use super::connection::{Connection, Sender};
+use super::failure::Failure;
+use super::replies::{Answers, Outcome};
+use super::ring::{Ring, Speller};
+use super::wire::Expected;
+
+/// Read buffer of a worker, beyond the longest value.
+const BUFFER: usize = 256 * 1024;
+/// How often a worker looks up from waiting.
+const LOOK_UP: Duration = Duration::from_millis(50);
+/// Latencies are told apart up to one minute, to three digits.
+const LATENCY_MAX_NS: u64 = 60_000_000_000;
+
+/// What workers are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Send, but do not count.
+    Warmup,
+    /// Send and count.
+    Measure,
+    /// Come back.
+    Stop,
+}
+
+/// What the controller and all workers see.
+#[derive(Debug)]
+pub struct Shared {
+    phase: AtomicU8,
+    /// Operations answered, for the progress line.
+    pub operations: AtomicU64,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Shared {
+            phase: AtomicU8::new(Phase::Warmup as u8),
+            operations: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Shared {
+    /// Tells all workers.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Warmup,
+            1 => Phase::Measure,
+            _ => Phase::Stop,
+        }
+    }
+}
+
+/// Counts of answers.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Keys looked up, stored or refused.
+    pub operations: u64,
+    /// Keys found.
+    pub hits: u64,
+    /// Keys not found.
+    pub misses: u64,
+    /// Sets done.
+    pub stored: u64,
+    /// Requests answered by an error or a refusal.
+    pub refused: u64,
+    /// Values that were not the key's.
+    pub wrong_values: u64,
+    /// Connections that were closed or answered nonsense.
+    pub lost_connections: u64,
+    /// The first complaint.
+    pub complaint: Option<String>,
+}
+
+impl Tally {
+    /// Adds another worker's counts.
+    pub fn add(&mut self, other: Tally) {
+        self.operations += other.operations;
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.stored += other.stored;
+        self.refused += other.refused;
+        self.wrong_values += other.wrong_values;
+        self.lost_connections += other.lost_connections;
+        self.complaint = self.complaint.take().or(other.complaint);
+    }
+
+    fn complain(&mut self, text: impl FnOnce() -> String) {
+        self.complaint.get_or_insert_with(text);
+    }
+}
+
+/// What a worker measured.
+#[derive(Debug)]
+pub struct Score {
+    /// Counts.
+    pub tally: Tally,
+    /// Nanoseconds from a request's (intended) sending to its answer.
+    pub latency: Histogram<u64>,
+    speller: Arc<Speller>,
+}
+
+impl Score {
+    fn new(speller: Arc<Speller>) -> Self {
+        Score {
+            tally: Tally::default(),
+            latency: Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3)
+                .expect("the bounds are constants that fit"),
+            speller,
+        }
+    }
+
+    /// Starts anew; connections already lost stay lost.
+    fn reset(&mut self) {
+        self.tally = Tally {
+            lost_connections: self.tally.lost_connections,
+            complaint: self.tally.complaint.take(),
+            ..Tally::default()
+        };
+        self.latency.reset();
+    }
+}
+
+impl Answers for Score {
+    fn answer(&mut self, _index: usize, outcome: Outcome<'_>) {
+        match outcome {
+            Outcome::Looked { hits, misses } => {
+                self.tally.operations += u64::from(hits + misses);
+                self.tally.hits += u64::from(hits);
+                self.tally.misses += u64::from(misses);
+            }
+            Outcome::Stored => {
+                self.tally.operations += 1;
+                self.tally.stored += 1;
+            }
+            Outcome::Refused(line) => {
+                self.tally.operations += 1;
+                self.tally.refused += 1;
+                self.tally.complain(|| line.escape_ascii().to_string());
+            }
+        }
+    }
+
+    fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
+        if !self.speller.value_is_right(expected.key, key, value) {
+            self.tally.wrong_values += 1;
+            self.tally.complain(|| {
+                let key = key.map_or(String::new(), |key| key.escape_ascii().to_string());
+                format!("wrong value for key {} {key}", expected.key)
+            });
+        }
+    }
+}
+
+/// What one worker is to do.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The server.
+    pub address: Address,
+    /// Connections of this worker.
+    pub connections: usize,
+    /// Which batch the first connection begins with.
+    pub first_batch: usize,
+    /// Time between two batches of this worker, none for a closed loop.
+    pub interval: Option<Duration>,
+    /// Operations after which to stop.
+    pub budget: Option<u64>,
+    /// Look at values.
+    pub verify: bool,
+    /// Bytes of the longest value.
+    pub longest_value: usize,
+}
+
+/// A thread's part of a load.
+#[derive(Debug)]
+pub struct Worker {
+    poll: Poll,
+    connections: Vec<Connection>,
+    sender: Sender,
+    score: Score,
+    buffer: Vec<u8>,
+    pace: Option<Pace>,
+    shared: Arc<Shared>,
+    phase: Phase,
+    alive: usize,
+}
+
+impl Worker {
+    /// Connects.
+    pub fn new(
+        job: &Job,
+        ring: Arc<Ring>,
+        speller: Arc<Speller>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, Failure> {
+        let poll = Poll::new().map_err(Failure::io("making a poll"))?;
+        let spread = (ring.batches.len() / job.connections).max(1);
+        let mut connections = Vec::with_capacity(job.connections);
+        for number in 0..job.connections {
+            let cursor = (job.first_batch + number * spread) % ring.batches.len();
+            let failed = Failure::io(format!("connecting to {}", job.address));
+            let connection = Connection::open(job, cursor, poll.registry(), number);
+            connections.push(connection.map_err(failed)?);
+        }
+        Ok(Worker {
+            poll,
+            alive: connections.len(),
+            connections,
+            sender: Sender {
+                ring,
+                budget: job.budget,
+            },
+            score: Score::new(speller),
+            buffer: vec![0; BUFFER + 2 * job.longest_value],
+            pace: job.interval.map(Pace::new),
+            shared,
+            phase: Phase::Warmup,
+        })
+    }
+
+    /// Works until told to stop, out of budget or out of connections.
+    pub fn run(mut self) -> Result<Score, Failure> {
+        let mut events = Events::with_capacity(1024);
+        if let Some(pace) = &mut self.pace {
+            pace.start(Instant::now());
+        } else {
+            self.start_all();
+        }
+        while self.alive > 0 && !self.budget_is_used() {
+            match self.shared.phase() {
+                Phase::Stop => break,
+                Phase::Measure if self.phase == Phase::Warmup => self.begin_measuring(),
+                _ => {}
+            }
+            let wait = self.send_due();
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result.map_err(Failure::io("waiting for answers"))?,
+            }
+            let before = self.score.tally.operations;
+            for event in &events {
+                self.serve(event.token().0, event.is_writable());
+            }
+            let done = self.score.tally.operations - before;
+            self.shared.operations.fetch_add(done, Ordering::Relaxed);
+        }
+        Ok(self.score)
+    }
+
+    fn start_all(&mut self) {
+        let now = Instant::now();
+        for number in 0..self.connections.len() {
+            let result = self.connections[number].send_next(&mut self.sender, now);
+            self.settle(number, result);
+        }
+    }
+
+    fn budget_is_used(&self) -> bool {
+        self.sender.budget == Some(0) && self.connections.iter().all(Connection::is_idle)
+    }
+
+    fn begin_measuring(&mut self) {
+        self.phase = Phase::Measure;
+        self.score.reset();
+    }
+
+    /// Sends what is due and says how long to wait for answers then. Waits of less than the poll's
+    /// millisecond are spun away, since a late batch would look like a slow server.
+    fn send_due(&mut self) -> Duration {
+        if self.pace.is_none() {
+            return LOOK_UP;
+        }
+        let now = Instant::now();
+        while let Some((due, number)) = self.next_due(now) {
+            if self.connections[number].is_open() {
+                let result = self.connections[number].send_next(&mut self.sender, due);
+                self.settle(number, result);
+            }
+        }
+        Duration::ZERO
+    }
+
+    fn next_due(&mut self, now: Instant) -> Option<(Instant, usize)> {
+        let pace = self.pace.as_mut().filter(|pace| pace.next <= now)?;
+        let due = (pace.next, pace.turn);
+        pace.next += pace.interval;
+        pace.turn = (pace.turn + 1) % self.connections.len();
+        Some(due)
+    }
+
+    fn serve(&mut self, number: usize, writable: bool) {
+        let connection = &mut self.connections[number];
+        if !connection.is_open() {
+            return;
+        }
+        let result = match writable {
+            true => connection.write(&self.sender.ring),
+            false => Ok(()),
+        };
+        let closed_loop = self.pace.is_none();
+        let result = result.and_then(|()| {
+            connection.read(
+                &mut self.buffer,
+                &mut self.sender,
+                &mut self.score,
+                closed_loop,
+            )
+        });
+        self.settle(number, result);
+    }
+
+    fn settle(&mut self, number: usize, result: io::Result<()>) {
+        let connection = &mut self.connections[number];
+        let registry = self.poll.registry();
+        if let Err(error) = result.and_then(|()| connection.watch_writing(registry)) {
+            connection.close();
+            self.alive -= 1;
+            self.score.tally.lost_connections += 1;
+            self.score
+                .tally
+                .complain(|| format!("connection lost: {error}"));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    next: Instant,
+    turn: usize,
+}
+
+impl Pace {
+    fn new(interval: Duration) -> Self {
+        Pace {
+            interval,
+            next: Instant::now(),
+            turn: 0,
+        }
+    }
+
+    fn start(&mut self, now: Instant) {
+        self.next = now;
+    }
+}

@@ -1,0 +1,381 @@
+//! What a load is: which requests, over which keys, how fast, for how long.
+//!
+//! Owns the [`Plan`] and the ten standard loads that the project's targets are stated for. Pure
+//! data and checks; the ring turns a plan into bytes, the driver sends them.
+
+use std::time::Duration;
+
+use super::content::{KeyNames, SizeRange};
+use super::failure::Failure;
+use super::wire::Kind;
+
+/// The command that a load consists of (`set`s may be mixed in).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Command {
+    /// Text get.
+    Get,
+    /// Text gets: values with their CAS.
+    Gets,
+    /// Text set.
+    Set,
+    /// Meta get that asks for the value.
+    Mg,
+    /// Meta set.
+    Ms,
+    /// Text incr by 1, of counters.
+    Incr,
+    /// Text delete.
+    Delete,
+    /// Text touch.
+    Touch,
+    /// Binary get.
+    BinaryGet,
+}
+
+impl Command {
+    /// How its answers are read.
+    pub fn kind(self) -> Kind {
+        match self {
+            Command::Get | Command::Gets => Kind::Values,
+            Command::Set => Kind::Stored,
+            Command::Mg => Kind::MetaValue,
+            Command::Ms => Kind::MetaStatus,
+            Command::Incr | Command::Delete | Command::Touch => Kind::Found,
+            Command::BinaryGet => Kind::Binary,
+        }
+    }
+}
+
+/// Which keys are asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Popularity {
+    /// All alike.
+    Uniform,
+    /// Zipf's law with this exponent.
+    Zipf(f64),
+}
+
+/// When a load ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// After this time.
+    After(Duration),
+    /// After this many operations (rounded up to whole batches).
+    Operations(u64),
+}
+
+/// A load, all of it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What reports call it.
+    pub name: String,
+    /// The command.
+    pub command: Command,
+    /// The share of sets among the requests, 0 to 1.
+    pub sets: f64,
+    /// Connections, over all threads.
+    pub connections: usize,
+    /// Threads of the generator.
+    pub threads: usize,
+    /// Requests sent together and answered before the next are sent.
+    pub depth: usize,
+    /// Keys per get.
+    pub multiget: usize,
+    /// How many keys there are.
+    pub keys: u32,
+    /// What keys begin with.
+    pub key_prefix: String,
+    /// Bytes of a key.
+    pub key_length: usize,
+    /// Bytes of a value.
+    pub value_size: SizeRange,
+    /// TTL of what is set, as the protocol counts it.
+    pub ttl: u32,
+    /// Which keys are asked for.
+    pub popularity: Popularity,
+    /// Operations per second over all threads; none: as fast as answers come.
+    pub rate: Option<f64>,
+    /// The end.
+    pub stop: Stop,
+    /// Load before measuring.
+    pub warmup: Duration,
+    /// Decides the order of keys.
+    pub seed: u64,
+    /// Check every value that comes back.
+    pub verify: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan {
+            name: "custom".to_string(),
+            command: Command::Get,
+            sets: 0.0,
+            connections: 50,
+            threads: 1,
+            depth: 1,
+            multiget: 1,
+            keys: 100_000,
+            key_prefix: "key".to_string(),
+            key_length: 20,
+            value_size: SizeRange::fixed(100),
+            ttl: 0,
+            popularity: Popularity::Uniform,
+            rate: None,
+            stop: Stop::After(Duration::from_secs(10)),
+            warmup: Duration::from_millis(500),
+            seed: 1,
+            verify: false,
+        }
+    }
+}
+
+impl Plan {
+    /// One of [`STANDARD`], by name.
+    pub fn standard(name: &str) -> Result<Plan, Failure> {
+        let load = STANDARD.iter().find(|load| load.name == name);
+        let load = load.ok_or_else(|| {
+            let names: Vec<&str> = STANDARD.iter().map(|load| load.name).collect();
+            Failure::Usage(format!("no load {name:?}; there are {}", names.join(", ")))
+        })?;
+        let mut plan = Plan {
+            name: name.to_string(),
+            command: load.command,
+            depth: load.depth,
+            multiget: load.multiget,
+            ..Plan::default()
+        };
+        match name {
+            "get100k" => {
+                plan.value_size = SizeRange::fixed(100 * 1024);
+                plan.keys = 1000;
+                plan.connections = 10;
+            }
+            "zipf" => {
+                plan.popularity = Popularity::Zipf(0.99);
+                plan.sets = 0.1;
+            }
+            _ => {}
+        }
+        Ok(plan)
+    }
+
+    /// Refuses what cannot be done.
+    pub fn check(&self) -> Result<(), Failure> {
+        let positive = [
+            ("connections", self.connections),
+            ("threads", self.threads),
+            ("depth", self.depth),
+            ("multiget", self.multiget),
+            ("keys", self.keys as usize),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return refuse(format!("{name}: at least 1"));
+        }
+        let shortest = KeyNames::new(&self.key_prefix).shortest(self.keys);
+        if self.key_length < shortest || self.key_length > 250 {
+            return refuse(format!("key length: {shortest} to 250 with these keys"));
+        }
+        if self.multiget > 1 && !matches!(self.command, Command::Get | Command::Gets) {
+            return refuse("several keys per request: only with get and gets".to_string());
+        }
+        if self.multiget > 1000 {
+            return refuse("multiget: at most 1000 keys".to_string());
+        }
+        if self.connections < self.threads {
+            return refuse("each thread needs a connection".to_string());
+        }
+        if !(0.0..=1.0).contains(&self.sets) {
+            return refuse("sets: a share from 0 to 1".to_string());
+        }
+        if self.sets > 0.0 && matches!(self.command, Command::BinaryGet | Command::Incr) {
+            return refuse("sets cannot be mixed into binary gets or incr".to_string());
+        }
+        if matches!(self.popularity, Popularity::Zipf(theta) if theta <= 0.0) {
+            return refuse("zipf: above 0".to_string());
+        }
+        if self.rate.is_some_and(|rate| rate <= 0.0) {
+            return refuse("rate: above 0".to_string());
+        }
+        Ok(())
+    }
+
+    /// Whether the command works on counters rather than on the usual values.
+    pub fn counts(&self) -> bool {
+        self.command == Command::Incr
+    }
+}
+
+fn refuse<T>(why: String) -> Result<T, Failure> {
+    Err(Failure::Usage(why))
+}
+
+/// Ratios, ours to the other server's, that a load is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// CPU time per operation: not more than this.
+    pub cpu_hold: f64,
+    /// CPU time per operation: what is aimed at.
+    pub cpu_aim: f64,
+    /// Operations per second: not less than this.
+    pub ops_hold: f64,
+    /// Operations per second: what is aimed at.
+    pub ops_aim: f64,
+}
+
+/// A load with a name and a target.
+#[derive(Clone, Copy, Debug)]
+pub struct Standard {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it is.
+    pub title: &'static str,
+    /// What it is judged by.
+    pub target: Target,
+    command: Command,
+    depth: usize,
+    multiget: usize,
+}
+
+/// The ten standard loads.
+pub const STANDARD: [Standard; 10] = [
+    load(
+        "get1",
+        "get, one at a time",
+        Command::Get,
+        1,
+        1,
+        [0.90, 0.80, 1.08, 1.20],
+    ),
+    load(
+        "set1",
+        "set, one at a time",
+        Command::Set,
+        1,
+        1,
+        [0.88, 0.80, 1.10, 1.20],
+    ),
+    load(
+        "get32",
+        "get, 32 deep",
+        Command::Get,
+        32,
+        1,
+        [0.30, 0.22, 3.3, 4.3],
+    ),
+    load(
+        "set32",
+        "set, 32 deep",
+        Command::Set,
+        32,
+        1,
+        [0.28, 0.18, 3.0, 4.0],
+    ),
+    load(
+        "mget50",
+        "get of 50 keys",
+        Command::Get,
+        1,
+        50,
+        [0.28, 0.20, 3.5, 4.7],
+    ),
+    load(
+        "mg32",
+        "mg, 32 deep",
+        Command::Mg,
+        32,
+        1,
+        [0.32, 0.22, 3.0, 4.3],
+    ),
+    load(
+        "bget32",
+        "binary get, 32 deep",
+        Command::BinaryGet,
+        32,
+        1,
+        [0.32, 0.24, 3.0, 4.0],
+    ),
+    load(
+        "incr32",
+        "incr, 32 deep",
+        Command::Incr,
+        32,
+        1,
+        [0.55, 0.40, 1.7, 2.2],
+    ),
+    load(
+        "get100k",
+        "get of 100 KB",
+        Command::Get,
+        1,
+        1,
+        [0.90, 0.78, 1.10, 1.25],
+    ),
+    load(
+        "zipf",
+        "zipf 0.99, 10 % sets, 4 deep",
+        Command::Get,
+        4,
+        1,
+        [0.75, 0.65, 1.35, 1.50],
+    ),
+];
+
+const fn load(
+    name: &'static str,
+    title: &'static str,
+    command: Command,
+    depth: usize,
+    multiget: usize,
+    [cpu_hold, cpu_aim, ops_hold, ops_aim]: [f64; 4],
+) -> Standard {
+    Standard {
+        name,
+        title,
+        target: Target {
+            cpu_hold,
+            cpu_aim,
+            ops_hold,
+            ops_aim,
+        },
+        command,
+        depth,
+        multiget,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Command, Plan, STANDARD};
+
+    #[test]
+    fn every_standard_load_is_a_plan_that_can_be_run() {
+        for load in STANDARD {
+            let plan = Plan::standard(load.name).unwrap();
+            plan.check().unwrap();
+            assert_eq!((plan.depth, plan.multiget), (load.depth, load.multiget));
+            let target = load.target;
+            assert!(target.cpu_aim < target.cpu_hold && target.ops_aim > target.ops_hold);
+        }
+        assert!(Plan::standard("get33").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        let wrong: [fn(&mut Plan); 7] = [
+            |plan| plan.depth = 0,
+            |plan| plan.key_length = 3,
+            |plan| plan.threads = 51,
+            |plan| plan.sets = 1.5,
+            |plan| (plan.command, plan.multiget) = (Command::Set, 2),
+            |plan| (plan.command, plan.sets) = (Command::BinaryGet, 0.1),
+            |plan| plan.rate = Some(0.0),
+        ];
+        for spoil in wrong {
+            let mut plan = Plan::default();
+            plan.check().unwrap();
+            spoil(&mut plan);
+            assert!(plan.check().is_err(), "{plan:?}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Fills a server with a plan's keys and makes sure that they are there.
+//!
+//! A measurement over keys that were never stored, or evicted again, would measure misses; so each
+//! key is read back and its value compared before any load begins. Called by `run` and `compare`.
+
+use super::address::Address;
+use super::client::Client;
+use super::failure::Failure;
+use super::plan::Plan;
+use super::replies::{Answers, Outcome};
+use super::ring::Speller;
+use super::wire::{Expected, Kind, push_get};
+
+/// Bytes of requests or values per exchange while keys are loaded.
+const LOAD_BATCH: usize = 64 * 1024;
+/// Keys per get while they are checked.
+const CHECK_KEYS: u32 = 50;
+
+/// Sets every key of the plan, then gets each one and checks its value.
+pub fn load_keys(plan: &Plan, address: &Address) -> Result<(), Failure> {
+    let speller = Speller::new(plan);
+    let mut client = Client::connect(address, true)?;
+    let mut check = LoadCheck {
+        speller: &speller,
+        counters: plan.counts(),
+        stored: 0,
+        found: 0,
+        wrong: 0,
+        complaint: None,
+    };
+    let (mut request, mut expected) = (Vec::new(), Vec::new());
+    for key in 0..plan.keys {
+        speller.push_set(&mut request, key);
+        expected.push(Expected::one(Kind::Stored, key));
+        if request.len() >= LOAD_BATCH || key + 1 == plan.keys {
+            client.exchange(&request, &expected, &mut check)?;
+            request.clear();
+            expected.clear();
+        }
+    }
+    let mut names = Vec::new();
+    for first in (0..plan.keys).step_by(CHECK_KEYS as usize) {
+        names.clear();
+        let end = plan.keys.min(first + CHECK_KEYS);
+        for key in first..end {
+            speller.push_key(&mut names, key);
+            names.push(b' ');
+        }
+        names.pop();
+        request.clear();
+        push_get(&mut request, "get", &names);
+        let mut note = Expected::one(Kind::Values, first);
+        note.keys = (end - first) as u16;
+        client.exchange(&request, &[note], &mut check)?;
+    }
+    check.verdict(plan.keys)
+}
+
+struct LoadCheck<'a> {
+    speller: &'a Speller,
+    counters: bool,
+    stored: u32,
+    found: u32,
+    wrong: u32,
+    complaint: Option<String>,
+}
+
+impl LoadCheck<'_> {
+    fn verdict(self, keys: u32) -> Result<(), Failure> {
+        if (self.stored, self.found, self.wrong) == (keys, keys, 0) {
+            return Ok(());
+        }
+        let LoadCheck {
+            stored,
+            found,
+            wrong,
+            ..
+        } = self;
+        let why = self
+            .complaint
+            .map_or(String::new(), |text| format!(" ({text})"));
+        Err(Failure::Server(format!(
+            "of {keys} keys {stored} were stored, {found} found again, {wrong} wrong{why}"
+        )))
+    }
+}
+
+impl Answers for LoadCheck<'_> {
+    fn answer(&mut self, _index: usize, outcome: Outcome<'_>) {
+        match outcome {
+            Outcome::Stored => self.stored += 1,
+            Outcome::Looked { hits, .. } => self.found += hits,
+            Outcome::Refused(line) => {
+                let text = || line.escape_ascii().to_string();
+                self.complaint.get_or_insert_with(text);
+            }
+        }
+    }
+
+    fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
+        let right = self.counters || self.speller.value_is_right(expected.key, key, value);
+        self.wrong += u32::from(!right);
+    }
+}

@@ -1,0 +1,270 @@
+//! Processes seen from outside: CPU time, memory, CPUs, and servers started for a measurement.
+//!
+//! Reads `/proc` and calls `taskset` and `prlimit` (util-linux) rather than the system calls, which
+//! would need unsafe code. A [`ServerProcess`] stops with its owner. Linux only.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::address::Address;
+use super::client::Client;
+use super::failure::Failure;
+
+/// Nanoseconds per tick of `/proc/PID/stat`; Linux fixes the unit at 100 per second.
+const TICK_NS: u64 = 10_000_000;
+const START_PATIENCE: Duration = Duration::from_secs(20);
+const START_STEP: Duration = Duration::from_micros(100);
+
+/// CPU time of a process in nanoseconds, all its threads together.
+pub fn cpu_ns(pid: u32) -> Result<u64, Failure> {
+    let reading = || Failure::io(format!("reading the CPU time of process {pid}"));
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(reading())? {
+        let path = task.map_err(reading())?.path().join("schedstat");
+        match fs::read_to_string(path) {
+            Ok(text) => sum += first_number(&text).unwrap_or(0),
+            Err(_) => return cpu_ns_by_ticks(pid).map_err(reading()),
+        }
+    }
+    Ok(sum)
+}
+
+/// CPU time of this process in nanoseconds, with threads that have ended, to 10 ms.
+pub fn own_cpu_ns() -> Result<u64, Failure> {
+    cpu_ns_by_ticks(std::process::id()).map_err(Failure::io("reading the generator's CPU time"))
+}
+
+fn cpu_ns_by_ticks(pid: u32) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after_name = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let fields = after_name.split_whitespace().skip(11).take(2);
+    Ok(fields
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum::<u64>()
+        * TICK_NS)
+}
+
+/// Resident memory of a process in bytes.
+pub fn resident_bytes(pid: u32) -> Result<u64, Failure> {
+    let exact = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+    let text = exact.or_else(|_| fs::read_to_string(format!("/proc/{pid}/status")));
+    let text = text.map_err(Failure::io(format!("reading the memory of process {pid}")))?;
+    let line = text.lines().find_map(|line| {
+        line.strip_prefix("Rss:")
+            .or_else(|| line.strip_prefix("VmRSS:"))
+    });
+    let kib = line.and_then(first_number);
+    kib.map(|kib| kib * 1024)
+        .ok_or_else(|| Failure::Usage(format!("process {pid} has no resident memory")))
+}
+
+fn first_number(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// Keeps all threads of this process on some CPUs, written as `taskset -c` takes them.
+pub fn pin_self(cpus: &str) -> Result<(), Failure> {
+    let pid = std::process::id().to_string();
+    tool("taskset", &["-a", "-c", "-p", cpus, &pid])
+}
+
+/// Lets this process, and those it starts, have so many files open.
+pub fn raise_file_limit(files: u64) -> Result<(), Failure> {
+    let pid = std::process::id().to_string();
+    tool(
+        "prlimit",
+        &["--pid", &pid, &format!("--nofile={files}:{files}")],
+    )
+}
+
+fn tool(name: &str, arguments: &[&str]) -> Result<(), Failure> {
+    let failed = Failure::io(format!("running {name} (of util-linux)"));
+    let output = Command::new(name)
+        .args(arguments)
+        .output()
+        .map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr).trim().to_string();
+    Err(Failure::Usage(format!("{name}: {why}")))
+}
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The binary: anything that takes memcached's flags.
+    pub binary: PathBuf,
+    /// `-t`.
+    pub threads: usize,
+    /// `-m`, in MiB.
+    pub memory_mib: u64,
+    /// `-c`.
+    pub connections: usize,
+    /// Listen on a unix socket rather than on a port.
+    pub unix_socket: bool,
+    /// Stay on these CPUs, written as `taskset -c` takes them.
+    pub cpus: Option<String>,
+    /// More flags.
+    pub extra: Vec<String>,
+}
+
+impl Launch {
+    /// One worker, 1 GiB, on a port of 127.0.0.1.
+    pub fn new(binary: &Path) -> Self {
+        Launch {
+            binary: binary.to_path_buf(),
+            threads: 1,
+            memory_mib: 1024,
+            connections: 4096,
+            unix_socket: false,
+            cpus: None,
+            extra: Vec::new(),
+        }
+    }
+
+    fn command(&self, address: &Address) -> Command {
+        let mut command = match &self.cpus {
+            None => Command::new(&self.binary),
+            Some(cpus) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", cpus]).arg(&self.binary);
+                command
+            }
+        };
+        match address {
+            Address::Tcp(address) => {
+                command.args(["-l", "127.0.0.1", "-U", "0"]);
+                command.args(["-p", &address.port().to_string()]);
+            }
+            Address::Unix(path) => {
+                command.arg("-s").arg(path);
+            }
+        }
+        command.args(["-t", &self.threads.to_string()]);
+        command.args(["-m", &self.memory_mib.to_string()]);
+        command.args(["-c", &self.connections.to_string()]);
+        if is_root() {
+            command.args(["-u", "root"]);
+        }
+        command.args(&self.extra);
+        command
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// A server that runs as long as this value lives.
+#[derive(Debug)]
+pub struct ServerProcess {
+    child: Child,
+    /// Where it listens.
+    pub address: Address,
+    /// From starting it to its first answer.
+    pub start_time: Duration,
+}
+
+impl ServerProcess {
+    /// Starts a server and waits until it answers.
+    pub fn start(launch: &Launch) -> Result<Self, Failure> {
+        let address = free_address(launch.unix_socket)?;
+        let name = launch.binary.display();
+        let starting = Failure::io(format!("starting {name}"));
+        let begun = Instant::now();
+        let child = launch
+            .command(&address)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let mut server = ServerProcess {
+            child: child.map_err(starting)?,
+            address,
+            start_time: Duration::ZERO,
+        };
+        loop {
+            let answer = Client::connect(&server.address, false)
+                .and_then(|mut client| client.command("version"));
+            if answer.is_ok_and(|line| line.starts_with("VERSION")) {
+                server.start_time = begun.elapsed();
+                return Ok(server);
+            }
+            let ended = server
+                .child
+                .try_wait()
+                .map_err(Failure::io("watching a server"))?;
+            if let Some(status) = ended {
+                return Err(Failure::Server(format!("{name} ended at once: {status}")));
+            }
+            if begun.elapsed() > START_PATIENCE {
+                return Err(Failure::Server(format!("{name} does not answer")));
+            }
+            thread::sleep(START_STEP);
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A connection to it.
+    pub fn client(&self) -> Result<Client, Failure> {
+        Client::connect(&self.address, false)
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Address::Unix(path) = &self.address {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// An address nobody listens on. Another process may take the port before the server does; it then
+/// fails to start, and says so.
+fn free_address(unix_socket: bool) -> Result<Address, Failure> {
+    let finding = || Failure::io("looking for a free port");
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(finding())?;
+    let address = listener.local_addr().map_err(finding())?;
+    if !unix_socket {
+        return Ok(Address::Tcp(address));
+    }
+    let name = format!(
+        "rustcached-bench-{}-{}.sock",
+        std::process::id(),
+        address.port()
+    );
+    Ok(Address::Unix(std::env::temp_dir().join(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cpu_ns, cpu_ns_by_ticks, resident_bytes};
+    use std::time::Instant;
+
+    #[test]
+    fn a_busy_process_is_seen_to_use_cpu_and_memory() {
+        let pid = std::process::id();
+        let before = cpu_ns(pid).unwrap();
+        let begun = Instant::now();
+        let mut sum = 0u64;
+        while begun.elapsed().as_millis() < 60 {
+            sum = std::hint::black_box(sum.wrapping_mul(31) + 1);
+        }
+        assert!(cpu_ns(pid).unwrap() > before);
+        assert!(cpu_ns_by_ticks(pid).unwrap() > 0);
+        assert!(resident_bytes(pid).unwrap() > 100_000);
+    }
+}

@@ -1,0 +1,275 @@
+//! Results, and how they are shown: as text, CSV and JSON.
+//!
+//! Owns the [`Summary`] of one load and the table printer that all subcommands share. Only shapes
+//! figures; never measures.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::driver::Tally;
+use super::failure::Failure;
+
+/// Latencies in microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Latency {
+    /// Half of the requests took at most this long.
+    pub p50: f64,
+    /// Nine in ten.
+    pub p90: f64,
+    /// 99 in 100.
+    pub p99: f64,
+    /// 999 in 1000.
+    pub p999: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+impl Latency {
+    /// From a histogram of nanoseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        Latency {
+            p50: us(0.5),
+            p90: us(0.9),
+            p99: us(0.99),
+            p999: us(0.999),
+            max: histogram.max() as f64 / 1000.0,
+        }
+    }
+}
+
+/// What a load did, measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The load's name.
+    pub load: String,
+    /// The server's address, or the name of its side in a comparison.
+    pub server: String,
+    /// Length of the measured phase.
+    pub seconds: f64,
+    /// Operations (keys looked up, stored or refused).
+    pub operations: u64,
+    /// Operations per second.
+    pub operations_per_second: f64,
+    /// Keys found.
+    pub hits: u64,
+    /// Keys not found.
+    pub misses: u64,
+    /// Sets done.
+    pub stored: u64,
+    /// Requests refused or answered by an error.
+    pub refused: u64,
+    /// Values that were not the key's.
+    pub wrong_values: u64,
+    /// Connections closed or in disorder.
+    pub lost_connections: u64,
+    /// The first complaint.
+    pub complaint: Option<String>,
+    /// From (intended) sending to the answer, in microseconds.
+    pub latency_us: Latency,
+    /// The server's CPU time per operation in nanoseconds, if its process is known.
+    pub server_cpu_ns: Option<f64>,
+    /// CPUs' worth of time the server used, 1 being one core all the time.
+    pub server_busy: Option<f64>,
+    /// The same of the generator.
+    pub generator_busy: f64,
+}
+
+impl Summary {
+    /// From what the workers counted; CPU figures are the caller's to add.
+    pub fn of(load: &str, server: &str, seconds: f64, tally: Tally, ns: &Histogram<u64>) -> Self {
+        Summary {
+            load: load.to_string(),
+            server: server.to_string(),
+            seconds,
+            operations: tally.operations,
+            operations_per_second: tally.operations as f64 / seconds.max(1e-9),
+            hits: tally.hits,
+            misses: tally.misses,
+            stored: tally.stored,
+            refused: tally.refused,
+            wrong_values: tally.wrong_values,
+            lost_connections: tally.lost_connections,
+            complaint: tally.complaint,
+            latency_us: Latency::of(ns),
+            server_cpu_ns: None,
+            server_busy: None,
+            generator_busy: 0.0,
+        }
+    }
+
+    /// Why the figures are not to be trusted, if so.
+    pub fn trouble(&self) -> Option<String> {
+        let text = self
+            .complaint
+            .as_deref()
+            .unwrap_or("no operation was answered");
+        let bad = self.refused + self.wrong_values + self.lost_connections;
+        (bad > 0 || self.operations == 0).then(|| text.to_string())
+    }
+}
+
+/// Rows of text under a head.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Table {
+    /// Column names.
+    pub head: Vec<String>,
+    /// Cells, as many per row as columns.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(head: &[&str]) -> Self {
+        Table {
+            head: head.iter().map(ToString::to_string).collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row.
+    pub fn push(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+    }
+
+    /// Aligned columns, the first to the left, the others to the right.
+    pub fn to_text(&self) -> String {
+        let lines = || std::iter::once(&self.head).chain(&self.rows);
+        let width = |column: usize| {
+            let cells = lines().filter_map(|line| line.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+        let mut text = String::new();
+        for line in lines() {
+            let mut row = String::new();
+            for (column, (cell, &width)) in line.iter().zip(&widths).enumerate() {
+                if column == 0 {
+                    let _ = write!(row, "{cell:<width$}");
+                } else {
+                    let _ = write!(row, "  {cell:>width$}");
+                }
+            }
+            text.push_str(row.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Comma-separated values with a head line.
+    pub fn to_csv(&self) -> String {
+        let mut text = String::new();
+        for line in std::iter::once(&self.head).chain(&self.rows) {
+            let cells: Vec<String> = line.iter().map(|cell| csv_cell(cell)).collect();
+            text.push_str(&cells.join(","));
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn csv_cell(cell: &str) -> String {
+    if cell.contains([',', '"', '\n']) {
+        return format!("\"{}\"", cell.replace('"', "\"\""));
+    }
+    cell.to_string()
+}
+
+/// Where results go besides standard output.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct OutputOptions {
+    /// Write the figures as comma-separated values to FILE
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub csv: Option<PathBuf>,
+    /// Write the figures as JSON to FILE
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+    /// Write the text that is printed to FILE as well
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub text: Option<PathBuf>,
+    /// Show no progress on standard error
+    #[arg(long, help_heading = "Output")]
+    pub quiet: bool,
+}
+
+impl OutputOptions {
+    /// Writes the files that were asked for. Printing is the front end's part.
+    pub fn write<T: Serialize>(&self, text: &str, table: &Table, data: &T) -> Result<(), Failure> {
+        let save = |path: &Option<PathBuf>, content: &dyn Fn() -> String| match path {
+            None => Ok(()),
+            Some(path) => {
+                let writing = Failure::io(format!("writing {}", path.display()));
+                fs::write(path, content()).map_err(writing)
+            }
+        };
+        save(&self.text, &|| text.to_string())?;
+        save(&self.csv, &|| table.to_csv())?;
+        save(&self.json, &|| {
+            serde_json::to_string_pretty(data).expect("figures have string keys only") + "\n"
+        })
+    }
+
+    /// A progress line, unless quiet.
+    pub fn progress(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+}
+
+/// The middle value; 0 of none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => sorted[n / 2],
+        n => (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Latency, Table, median};
+    use hdrhistogram::Histogram;
+
+    #[test]
+    fn tables_line_up_and_csv_is_quoted_where_needed() {
+        let mut table = Table::new(&["load", "n"]);
+        table.push(vec!["get, \"deep\"".into(), "1".into()]);
+        table.push(vec!["set".into(), "1000".into()]);
+        assert_eq!(
+            table.to_text(),
+            "load            n\nget, \"deep\"     1\nset          1000\n"
+        );
+        assert_eq!(
+            table.to_csv(),
+            "load,n\n\"get, \"\"deep\"\"\",1\nset,1000\n"
+        );
+    }
+
+    #[test]
+    fn medians_of_odd_even_and_none() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&[]), 0.0);
+    }
+
+    #[test]
+    fn percentiles_are_in_microseconds() {
+        let mut histogram = Histogram::new(3).unwrap();
+        for us in 1..=1000u64 {
+            histogram.record(us * 1000).unwrap();
+        }
+        let latency = Latency::of(&histogram);
+        assert!((latency.p50 - 500.0).abs() < 1.0, "{latency:?}");
+        assert!(
+            (latency.p999 - 999.0).abs() < 2.0 && latency.max >= 1000.0,
+            "{latency:?}"
+        );
+    }
+}

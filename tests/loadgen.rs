@@ -1,0 +1,242 @@
+//! The load generator against a tiny server in a thread: what it sends must be answerable, what it
+//! counts must be what was answered. Needs no installed server.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustcached::loadgen::address::Address;
+use rustcached::loadgen::content::SizeRange;
+use rustcached::loadgen::plan::{Command, Plan, Stop};
+use rustcached::loadgen::preload::load_keys;
+use rustcached::loadgen::replay::{PaceOptions, replay_on};
+use rustcached::loadgen::report::Summary;
+use rustcached::loadgen::run::measure;
+use rustcached::loadgen::trace::Trace;
+
+type Items = Arc<Mutex<HashMap<String, Vec<u8>>>>;
+
+/// Knows get, set, delete and stats; other lines are an ERROR, bytes that are no text its end.
+struct FakeServer {
+    address: Address,
+    items: Items,
+}
+
+impl FakeServer {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = Address::Tcp(listener.local_addr().expect("a bound address"));
+        let items = Items::default();
+        let shared = items.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let items = shared.clone();
+                thread::spawn(move || serve(stream, &items));
+            }
+        });
+        FakeServer { address, items }
+    }
+}
+
+fn serve(mut stream: TcpStream, items: &Items) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if !reader.fill_buf().ok()?.first()?.is_ascii() {
+            return None;
+        }
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut answer = Vec::new();
+        match words.as_slice() {
+            ["get", keys @ ..] => {
+                let items = items.lock().expect("no panic under the lock");
+                for key in keys {
+                    if let Some(value) = items.get(*key) {
+                        write!(answer, "VALUE {key} 0 {}\r\n", value.len()).ok()?;
+                        answer.extend_from_slice(value);
+                        answer.extend_from_slice(b"\r\n");
+                    }
+                }
+                answer.extend_from_slice(b"END\r\n");
+            }
+            ["set", key, _, _, size] => {
+                let mut value = vec![0; size.parse::<usize>().ok()? + 2];
+                reader.read_exact(&mut value).ok()?;
+                value.truncate(value.len() - 2);
+                items
+                    .lock()
+                    .expect("no panic under the lock")
+                    .insert(key.to_string(), value);
+                answer.extend_from_slice(b"STORED\r\n");
+            }
+            ["delete", key] => {
+                let gone = items
+                    .lock()
+                    .expect("no panic under the lock")
+                    .remove(*key)
+                    .is_some();
+                answer.extend_from_slice(if gone {
+                    b"DELETED\r\n"
+                } else {
+                    b"NOT_FOUND\r\n"
+                });
+            }
+            ["stats"] => answer.extend_from_slice(b"STAT evictions 0\r\nEND\r\n"),
+            _ => answer.extend_from_slice(b"ERROR\r\n"),
+        }
+        stream.write_all(&answer).ok()?;
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        connections: 4,
+        depth: 8,
+        keys: 500,
+        value_size: SizeRange { min: 1, max: 300 },
+        stop: Stop::Operations(4000),
+        warmup: Duration::ZERO,
+        verify: true,
+        ..Plan::default()
+    }
+}
+
+fn run(plan: &Plan, server: &FakeServer) -> Summary {
+    let pid = std::process::id();
+    measure(plan, &server.address, Some(pid), &mut |_| ()).expect("a measurement")
+}
+
+#[test]
+fn loaded_keys_are_all_found_with_their_values() {
+    let server = FakeServer::start();
+    load_keys(&plan(), &server.address).unwrap();
+    assert_eq!(server.items.lock().unwrap().len(), 500);
+    for (verify, multiget, threads) in [(true, 1, 1), (false, 1, 2), (true, 10, 1), (false, 10, 2)]
+    {
+        let plan = Plan {
+            verify,
+            multiget,
+            threads,
+            ..plan()
+        };
+        let summary = run(&plan, &server);
+        assert_eq!(summary.trouble(), None);
+        assert_eq!((summary.hits, summary.misses), (summary.operations, 0));
+        assert!(
+            (4000..4400).contains(&summary.operations),
+            "{}",
+            summary.operations
+        );
+        assert!(summary.latency_us.p50 > 0.0 && summary.latency_us.max < 60e6);
+        assert!(summary.server_cpu_ns.is_some());
+    }
+}
+
+#[test]
+fn misses_sets_and_refusals_are_counted_apart() {
+    let server = FakeServer::start();
+    let summary = run(&plan(), &server);
+    assert_eq!((summary.hits, summary.misses), (0, 4000));
+    let mixed = Plan {
+        sets: 0.5,
+        ..plan()
+    };
+    let summary = run(&mixed, &server);
+    assert_eq!(summary.stored + summary.hits + summary.misses, 4000);
+    assert!((1800..2200).contains(&summary.stored), "{}", summary.stored);
+    assert_eq!(summary.trouble(), None);
+    let unknown = Plan {
+        command: Command::Mg,
+        ..plan()
+    };
+    let summary = run(&unknown, &server);
+    assert_eq!(summary.refused, 4000);
+    assert_eq!(summary.trouble().as_deref(), Some("ERROR"));
+}
+
+#[test]
+fn wrong_values_and_foreign_protocols_are_reported() {
+    let server = FakeServer::start();
+    load_keys(&plan(), &server.address).unwrap();
+    for value in server.items.lock().unwrap().values_mut() {
+        value.fill(b'!');
+    }
+    let summary = run(&plan(), &server);
+    assert_eq!(summary.wrong_values, 4000);
+    let binary = Plan {
+        command: Command::BinaryGet,
+        ..plan()
+    };
+    let summary = run(&binary, &server);
+    assert_eq!((summary.lost_connections, summary.operations), (4, 0));
+    let trouble = summary.trouble().unwrap();
+    assert!(trouble.contains("connection lost"), "{trouble}");
+}
+
+#[test]
+fn a_paced_load_keeps_its_rate() {
+    let server = FakeServer::start();
+    load_keys(&plan(), &server.address).unwrap();
+    let paced = Plan {
+        depth: 1,
+        rate: Some(2000.0),
+        stop: Stop::Operations(400),
+        ..plan()
+    };
+    let summary = run(&paced, &server);
+    assert_eq!(summary.hits, 400);
+    // 400 at 2000 a second take 0.2 s; nothing may make it faster.
+    assert!(summary.seconds >= 0.199, "{}", summary.seconds);
+}
+
+#[test]
+fn a_replay_sets_what_it_misses_and_sees_keys_in_order() {
+    let server = FakeServer::start();
+    let (get, set, delete) = (0u32, 1u32 << 30, 2u32 << 30);
+    let requests = [
+        get,
+        get,
+        get | 1,
+        delete,
+        get,
+        set | 2,
+        get | 2,
+        get | 1,
+        get,
+    ];
+    let mut bytes = b"KVTRACE1".to_vec();
+    let words = [3, requests.len() as u32, 0, 0];
+    words
+        .iter()
+        .for_each(|word| bytes.extend_from_slice(&u32::to_le_bytes(*word)));
+    bytes.extend_from_slice(b"order");
+    bytes.resize(64, 0);
+    for column in [[10u32, 20, 30_000], [0, 0, 5]] {
+        column
+            .iter()
+            .for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    }
+    bytes.extend_from_slice(&[12, 20, 30]);
+    requests
+        .iter()
+        .for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    let trace = Trace::read(bytes.as_slice()).unwrap();
+    let pace = PaceOptions {
+        batch: 32,
+        ttl_scale: 1.0,
+        requests: None,
+    };
+    let found = replay_on(&trace, (&server.address, None), &pace, &mut |_| ()).unwrap();
+    assert_eq!((found.requests, found.gets, found.hits), (9, 7, 4));
+    assert_eq!((found.bytes_found, found.bytes_wanted), (30_040, 30_080));
+    assert_eq!((found.wrong_values, found.refused), (0, 0));
+    assert_eq!(server.items.lock().unwrap().len(), 3);
+}
