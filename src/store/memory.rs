@@ -214,7 +214,9 @@ impl Memory {
             return true;
         }
         self.free_chunks[class].fetch_add(usize::from(header.free), Ordering::Relaxed);
-        guard.link(draining.page, class);
+        // Among the fullest, whatever it is: it is to be filled up again, and
+        // not to be tried again at once.
+        guard.link_in(draining.page, 0);
         false
     }
 
@@ -332,10 +334,15 @@ impl Class {
     }
 
     fn link(&mut self, page: NonNull<Page>, id: usize) {
+        // SAFETY: as in `link_in`.
+        let bin = bin_of(unsafe { page.as_ref() }, id);
+        self.link_in(page, bin);
+    }
+
+    fn link_in(&mut self, page: NonNull<Page>, bin: usize) {
         // SAFETY: the page is of this class, whose lock is held, so that this
         // is the only reference to its header; so are its neighbours.
         let header = unsafe { &mut *page.as_ptr() };
-        let bin = bin_of(header, id);
         header.bin = bin as u8;
         header.prev = null_mut();
         header.next = self.bins[bin];
