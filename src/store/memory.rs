@@ -15,6 +15,7 @@
 //!   out until enough came back.
 
 use std::ptr::{NonNull, null_mut};
+use std::slice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam::utils::CachePadded;
@@ -22,6 +23,7 @@ use crossbeam::utils::CachePadded;
 use crate::store::classes::{CLASSES, PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes, per_page};
 use crate::store::magazine::Magazines;
 use crate::store::pool::Pool;
+use crate::store::refs::RefWord;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// A chunk of page memory, by its first byte.
@@ -102,6 +104,7 @@ impl Memory {
     /// has no free chunk. Its content is arbitrary, its reference word 0.
     pub(crate) fn alloc(&self, magazines: &mut Magazines, class: usize) -> Option<Chunk> {
         if let Some(chunk) = magazines.pop(class) {
+            check_poison(chunk, class);
             return Some(chunk);
         }
         let wanted = 1 + Magazines::capacity(class) / 2;
@@ -117,6 +120,7 @@ impl Memory {
                 debug_assert!(kept, "half the capacity fits an empty magazine");
             }
         }
+        check_poison(first, class);
         Some(first)
     }
 
@@ -242,6 +246,7 @@ impl Memory {
             let chunk = unsafe { page.cast::<u8>().add(offset) };
             // SAFETY: the chunk is ours; its word must be 0 from now on.
             unsafe { chunk.cast::<u32>().write(0) };
+            poison(chunk, id);
             chunk
         } else {
             let chunk = header.free_head;
@@ -268,6 +273,7 @@ impl Memory {
         }
         header.free_head = chunk.as_ptr();
         header.free += 1;
+        debug_assert!(usize::from(header.free) <= per_page(id), "freed twice");
         if header.draining {
             return;
         }
@@ -398,19 +404,52 @@ pub(crate) unsafe fn class_of(chunk: Chunk) -> usize {
     usize::from(unsafe { (&raw const (*page_of(chunk).as_ptr()).class).read() })
 }
 
-/// In debug builds, fills a freed chunk with a pattern that is no valid item,
-/// so that a use after free is seen.
+/// What a free chunk is filled with in debug builds: no valid item.
+const POISON: u8 = 0xDD;
+/// The poison begins behind the reference word and the link.
+const POISON_OFFSET: usize = 2 * NEXT_FREE_OFFSET;
+
+/// In debug builds, fills a free chunk so that reading it is seen to be a use
+/// after free, and makes sure that it is a chunk and free.
 fn poison(chunk: Chunk, class: usize) {
-    if cfg!(debug_assertions) {
-        let start = NEXT_FREE_OFFSET;
-        // SAFETY: the chunk is free and this long.
-        unsafe {
-            chunk
-                .as_ptr()
-                .add(start)
-                .write_bytes(0xDD, chunk_bytes(class) - start)
-        };
+    if !cfg!(debug_assertions) {
+        return;
     }
+    let offset = chunk.as_ptr().addr() - page_of(chunk).as_ptr().addr();
+    let index = offset.checked_sub(PAGE_HEADER_BYTES);
+    assert!(
+        index.is_some_and(|index| index % chunk_bytes(class) == 0),
+        "no chunk of class {class} begins at {offset} of its page"
+    );
+    // SAFETY: the chunk is free and this long.
+    let bytes = unsafe { free_bytes_of_chunk(chunk, class) };
+    bytes.fill(POISON);
+}
+
+/// In debug builds, makes sure that nobody has written to a free chunk.
+fn check_poison(chunk: Chunk, class: usize) {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    // SAFETY: every chunk begins with its reference word.
+    let word = unsafe { chunk.cast::<RefWord>().as_ref() };
+    assert!(word.is_free(), "a chunk was free and held: {word:?}");
+    // SAFETY: the chunk is free and this long.
+    let bytes = unsafe { free_bytes_of_chunk(chunk, class) };
+    assert!(
+        bytes.iter().all(|byte| *byte == POISON),
+        "a free chunk of class {class} was written to"
+    );
+}
+
+/// The bytes of a free chunk that nothing is kept in.
+///
+/// # Safety
+/// The chunk is of this class, free and the caller's.
+unsafe fn free_bytes_of_chunk<'a>(chunk: Chunk, class: usize) -> &'a mut [u8] {
+    let len = chunk_bytes(class) - POISON_OFFSET;
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts_mut(chunk.as_ptr().add(POISON_OFFSET), len) }
 }
 
 #[cfg(test)]

@@ -95,6 +95,11 @@ impl RefWord {
         true
     }
 
+    /// Whether nothing holds the chunk.
+    pub(crate) fn is_free(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether exactly one reference is left. Under the shard's write lock,
     /// where no reference can be added, it is the map's, and the item may be
     /// changed in place.
