@@ -101,7 +101,12 @@ impl Now {
         if expiry.0 == 0 {
             return None;
         }
-        Some(expiry.0.saturating_sub(self.running_eighth()).div_ceil(EIGHTHS))
+        Some(
+            expiry
+                .0
+                .saturating_sub(self.running_eighth())
+                .div_ceil(EIGHTHS),
+        )
     }
 }
 

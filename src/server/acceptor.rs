@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
-use crate::shared::Shared;
 use crate::config::ProtocolMode;
 use crate::server::listen::Listening;
 use crate::server::stream::Stream;
 use crate::server::worker::Handle;
+use crate::shared::Shared;
 use crate::sync::{AtomicBool, Ordering};
 
 const WAKER: Token = Token(usize::MAX);

@@ -7,7 +7,6 @@ use arrayvec::ArrayVec;
 use crossbeam::channel::Sender;
 
 use crate::command::{After, Executor, Output};
-use crate::shared::Shared;
 use crate::config::ProtocolMode;
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES, OUTPUT_FLUSH_BYTES};
 use crate::protocol::encode;
@@ -16,6 +15,7 @@ use crate::server::StopRequest;
 use crate::server::batch::{STEPS_MAX, Step, Steps, Stop, parse_batch};
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::log;
+use crate::shared::Shared;
 use crate::store::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::Now;

@@ -22,12 +22,12 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::command::Output;
-use crate::shared::Shared;
 use crate::config::Config;
 use crate::server::acceptor::{Acceptor, Stopper};
 use crate::server::drive::Context;
 use crate::server::listen::{Listening, bind_all};
 use crate::server::worker::{Handle, Worker};
+use crate::shared::Shared;
 use crate::store::{Options, Store};
 use crate::upkeep::Upkeep;
 

@@ -16,6 +16,8 @@ mod memory;
 mod pool;
 mod reclaim;
 mod refs;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -230,6 +232,12 @@ impl Store {
             }
         }
         Ok(result)
+    }
+
+    /// Gives back the free chunks that a thread keeps in stock, if others ran
+    /// short of memory since it last did; for threads about to wait.
+    pub fn settle(&self, local: &mut Local) {
+        self.memory.heed_recall(&mut local.magazines);
     }
 
     /// Gives a reference back.

@@ -82,7 +82,11 @@ fn storage(random: &mut Random) -> Vec<u8> {
     let line = format!("{verb} {key} {flags} {time} {declared}{noreply}\r\n");
     // A wrong length ends inside this line, and not inside the next command:
     // the two versions differ in how they answer a torn line with a noreply.
-    let cushion = if declared == value.len() { "" } else { "torn torn torn torn torn\r\n" };
+    let cushion = if declared == value.len() {
+        ""
+    } else {
+        "torn torn torn torn torn\r\n"
+    };
     let mut command = block(line, &value);
     command.extend_from_slice(cushion.as_bytes());
     command
