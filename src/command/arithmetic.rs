@@ -54,6 +54,8 @@ struct Replacement {
     flags: u32,
     expiry: Expiry,
     key_binary: bool,
+    /// Bytes to fill up with blanks.
+    value_len: usize,
     old_cas: u64,
 }
 
@@ -177,11 +179,12 @@ impl Executor<'_> {
             key: key.key,
             flags: with.flags,
             expiry: with.expiry,
-            value_len: digits.len(),
+            value_len: digits.len().max(with.value_len),
             key_binary: with.key_binary,
             expiry_room: with.expiry != Expiry::NEVER,
         };
-        let value = [digits, b"\r\n"].into_iter();
+        let blanks = vec![b' '; spec.value_len - digits.len()];
+        let value = [digits, &blanks, b"\r\n"].into_iter();
         self.store
             .new_filled(self.local, key, &spec, self.now, value)
             .ok()
@@ -198,6 +201,7 @@ impl Executor<'_> {
         let exptime = meta.flags.ttl.or(meta.flags.vivify).unwrap_or(0);
         let with = Replacement {
             number: meta.flags.initial,
+            value_len: 0,
             flags: 0,
             expiry: Expiry::from_protocol(exptime, self.now),
             key_binary: meta.base64,
@@ -242,10 +246,15 @@ fn change_under_lock(
     let Some(item) = entry.item() else {
         return Attempt::Ended(Counted::NotFound);
     };
+    // A number does not go on beyond the first piece of a long value.
+    let text = item.value_pieces().next().unwrap_or_default();
+    if text.is_empty() {
+        return Attempt::Ended(Counted::NonNumeric);
+    }
     if change.cas != 0 && change.cas != item.cas() {
         return Attempt::Ended(Counted::Exists);
     }
-    let Some(value) = numeric_value(item) else {
+    let Some(value) = item_value(text) else {
         return Attempt::Ended(Counted::NonNumeric);
     };
     let number = if change.decrement {
@@ -265,10 +274,16 @@ fn change_under_lock(
     if entry.overwrite(digits.format(number).as_bytes()) {
         cas = next_cas();
         entry.set_cas(cas);
-        entry.bump(now);
+        entry.promote();
     } else {
+        // What was longer stays as long, as if it were changed in place.
+        let value_len = match item.contiguous_value() {
+            Some(_) => 0,
+            None => item.value_len(),
+        };
         let wanted = Replacement {
             number,
+            value_len,
             flags: item.flags(),
             expiry: after,
             key_binary: item.is_key_binary(),
@@ -295,12 +310,9 @@ impl Replacement {
             && self.flags == other.flags
             && self.expiry == other.expiry
             && self.key_binary == other.key_binary
+            && self.value_len == other.value_len
             && self.old_cas == other.old_cas
     }
-}
-
-fn numeric_value(item: Item<'_>) -> Option<u64> {
-    item_value(item.contiguous_value()?)
 }
 
 /// Appends the answer of `ma`.

@@ -115,7 +115,12 @@ impl Executor<'_> {
             if item.is_stale() && !item.is_token_sent() {
                 return (Access::Peek, false);
             }
-            write_hit(meta, item, item.expiry(), false, now, out);
+            let hit = Hit {
+                before: item.expiry(),
+                created: false,
+                won: false,
+            };
+            write_hit(meta, item, hit, now, out);
             (access, true)
         })?;
         if answered {
@@ -226,7 +231,12 @@ fn get_under_lock(
     }
     let open = !item.is_token_sent();
     let won = created || open && (item.is_stale() || wins_recache(meta, item, now));
-    write_hit(meta, item, before, won, now, out);
+    let hit = Hit {
+        before,
+        created,
+        won,
+    };
+    write_hit(meta, item, hit, now, out);
     if won {
         entry.mark_token_sent();
     }
@@ -244,18 +254,21 @@ fn wins_recache(meta: &MetaRequest<'_>, item: Item<'_>, now: Now) -> bool {
     })
 }
 
-/// Appends the answer for an item that is there. `before` is what its expiry
-/// time was before this command: a `t` ahead of the flag that changed it
-/// tells the old one.
-#[inline]
-fn write_hit(
-    meta: &MetaRequest<'_>,
-    item: Item<'_>,
+/// What the answer of `mg` says beside what the item says.
+#[derive(Clone, Copy)]
+struct Hit {
+    /// The item's expiry time before this command: a `t` ahead of the flag
+    /// that changed it tells the old one.
     before: Expiry,
+    /// The item was created by this command.
+    created: bool,
+    /// This client is to recache the item.
     won: bool,
-    now: Now,
-    out: &mut Output,
-) {
+}
+
+/// Appends the answer for an item that is there.
+#[inline]
+fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &mut Output) {
     let with_value = meta.flags.value && meta.flags.cas != Some(item.cas());
     if with_value {
         out.bytes.extend_from_slice(b"VA ");
@@ -263,7 +276,7 @@ fn write_hit(
     } else {
         out.bytes.extend_from_slice(b"HD");
     }
-    let mut expiry = before;
+    let mut expiry = hit.before;
     for token in tokens(meta.tokens) {
         let bytes = &mut out.bytes;
         match token[0] {
@@ -278,7 +291,8 @@ fn write_hit(
             b'O' => encode::meta_token(bytes, token),
             b'k' => encode::meta_key(bytes, item.key(), item.is_key_binary()),
             b't' => write_ttl(out, expiry, now),
-            b'T' | b'N' => expiry = item.expiry(),
+            b'T' => expiry = item.expiry(),
+            b'N' if hit.created => expiry = item.expiry(),
             _ => {}
         }
     }
@@ -288,7 +302,7 @@ fn write_hit(
     if item.is_stale() {
         out.bytes.extend_from_slice(b" X");
     }
-    if won {
+    if hit.won {
         out.bytes.extend_from_slice(b" W");
     }
     out.bytes.extend_from_slice(b"\r\n");

@@ -315,14 +315,14 @@ impl Executor<'_> {
             let mut stale = None;
             match (condition.verb, entry.item()) {
                 (StoreVerb::Add, Some(_)) => {
-                    entry.bump(now);
+                    entry.promote();
                     return Outcome::NotStored;
                 }
                 (StoreVerb::Replace, None) => return Outcome::NotStored,
                 (StoreVerb::Cas, None) => return Outcome::NotFound,
                 (StoreVerb::Cas, Some(item)) if item.cas() == condition.cas => {}
                 (StoreVerb::Cas, Some(item)) => {
-                    if !condition.stale_wins || condition.cas > item.cas() {
+                    if !condition.stale_wins || condition.cas == 0 || condition.cas > item.cas() {
                         return Outcome::Exists;
                     }
                     stale = Some((item.expiry(), item.is_token_sent()));

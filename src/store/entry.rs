@@ -129,13 +129,21 @@ impl Entry<'_> {
 
     /// Notes an access to the item.
     pub fn bump(&self, now: Now) {
+        if let Some(item) = self.item() {
+            item.note_access(now.second());
+        }
+        self.promote();
+    }
+
+    /// Makes the item worth keeping as if it were accessed, though nobody
+    /// has fetched it: somebody counted on it or tried to add it.
+    pub fn promote(&self) {
         let Some(bucket) = self.bucket else {
             return;
         };
         let slot = self.shard.slot(bucket).expect("the bucket is full");
-        let item = self.shard.item(bucket);
-        item.note_access(now.second());
-        slot.set_stamp(self.store.policy.on_hit(slot.stamp(), item.bytes()));
+        let bytes = self.shard.item(bucket).bytes();
+        slot.set_stamp(self.store.policy.on_hit(slot.stamp(), bytes));
     }
 
     /// Gives the item another CAS value.
