@@ -172,6 +172,11 @@ impl Store {
         for counters in all.iter() {
             sum.add(counters);
         }
+        // The sets are read one after the other: an item may be seen to go
+        // and not to have come.
+        let present = |count: u64| if count > u64::MAX / 2 { 0 } else { count };
+        sum.items = present(sum.items);
+        sum.item_bytes = present(sum.item_bytes);
         sum
     }
 
@@ -259,7 +264,7 @@ impl Store {
         // Generations have 16 bits in an item: before one comes again, the
         // items of its first time must be gone.
         let oldest = self.flush.oldest.load(Ordering::Relaxed);
-        if generation - oldest >= u64::from(u16::MAX) - 1 {
+        if generation.saturating_sub(oldest) >= u64::from(u16::MAX) - 1 {
             self.sweep_all(local);
         }
     }

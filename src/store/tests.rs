@@ -2,7 +2,7 @@
 
 use crate::store::classes::{PAGE_BYTES, class_for, per_page};
 use crate::store::memory::Stuck;
-use crate::store::{Access, ItemSpec, Local, NoMemory, Options, Pin, Store};
+use crate::store::{Access, ItemSpec, Local, NewItem, NoMemory, Options, Pin, Store};
 use crate::time::{Expiry, Now};
 
 const NOW: Now = Now::from_millis(10_000);
@@ -33,6 +33,12 @@ impl Bench {
     }
 
     fn set(&mut self, key: usize, len: usize) -> Result<(), NoMemory> {
+        let new = self.make(key, len)?;
+        self.link(key, new);
+        Ok(())
+    }
+
+    fn make(&mut self, key: usize, len: usize) -> Result<NewItem, NoMemory> {
         let name = key.to_string();
         let spec = ItemSpec {
             key: name.as_bytes(),
@@ -45,12 +51,15 @@ impl Bench {
         let hashed = self.store.hashed(name.as_bytes());
         let value = value(key, len);
         let pieces = std::iter::once(&value[..]);
-        let new = self
-            .store
-            .new_filled(&mut self.local, &hashed, &spec, NOW, pieces)?;
+        self.store
+            .new_filled(&mut self.local, &hashed, &spec, NOW, pieces)
+    }
+
+    fn link(&mut self, key: usize, new: NewItem) {
+        let name = key.to_string();
+        let hashed = self.store.hashed(name.as_bytes());
         self.store
             .edit(&mut self.local, &hashed, NOW, |entry| entry.put(new, 1));
-        Ok(())
     }
 
     /// The value's length, if the key has one; it is checked.
@@ -279,4 +288,31 @@ fn a_lowered_limit_is_reached() {
     (0..3000).for_each(|key| bench.set(key, 1000).unwrap());
     (0..3000).for_each(|key| bench.delete(key));
     assert!(bench.is_empty());
+}
+
+#[test]
+fn a_flush_takes_what_is_there_and_nothing_else() {
+    let mut bench = Bench::new(60);
+    bench.set(1, 10).unwrap();
+    let new = bench.make(2, 10).unwrap();
+    bench.store.flush_all(&mut bench.local);
+    bench.link(2, new);
+    assert_eq!(bench.get(1), None);
+    assert_eq!(bench.get(2), Some(10), "it was stored after the flush");
+    // Generations come again after so many flushes.
+    for _ in 0..=u16::MAX {
+        bench.store.flush_all(&mut bench.local);
+    }
+    assert_eq!(bench.get(2), None);
+}
+
+#[test]
+fn what_is_counted_as_present_is_never_less_than_nothing() {
+    let bench = Bench::new(60);
+    let other = bench.store.local();
+    // As seen between another thread's adding and our removing.
+    other.counters.items.sub(1);
+    other.counters.item_bytes.sub(100);
+    let sum = bench.store.snapshot();
+    assert_eq!((sum.items, sum.item_bytes), (0, 0));
 }
