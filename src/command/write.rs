@@ -393,7 +393,8 @@ impl Executor<'_> {
         condition: Condition,
     ) -> Joined {
         let (old, more) = (pin.item(), addition.item());
-        if condition.cas != 0 && condition.cas != old.cas() {
+        let old_cas = old.cas();
+        if condition.cas != 0 && condition.cas != old_cas {
             return Joined::Done(Outcome::Exists);
         }
         let spec = ItemSpec {
@@ -425,9 +426,11 @@ impl Executor<'_> {
         let (store, now) = (self.store, self.now);
         let cas = condition.new_cas.unwrap_or_else(|| store.next_cas());
         let linked = store.edit(self.local, key, now, |entry| {
-            // The CAS value tells whether it was changed in place.
-            let same =
-                |item: crate::store::Item<'_>| item.is_same(pin) && item.expiry() == spec.expiry;
+            // The value cannot have been changed in place while it was
+            // pinned, but the rest can.
+            let same = |item: crate::store::Item<'_>| {
+                item.is_same(pin) && item.cas() == old_cas && item.expiry() == spec.expiry
+            };
             let unchanged = entry.item().is_some_and(same);
             match joined.take_if(|_| unchanged) {
                 Some(joined) => {

@@ -89,11 +89,9 @@ impl Store {
             class = class_for_next(spec.chained_bytes());
         }
         let head = self.alloc(local, class)?;
-        let generation = self.generation();
         // SAFETY: the chunk is new and ours; classes for chained items are
         // large enough for any head.
-        let (at, room) =
-            unsafe { write_head(head, chunk_bytes(class), spec, now.second(), generation) };
+        let (at, room) = unsafe { write_head(head, chunk_bytes(class), spec, now.second()) };
         Ok(NewItem {
             head,
             hash: key.hash,

@@ -16,6 +16,10 @@ pub struct Entry<'a> {
     hash: u64,
     bucket: Option<usize>,
     miss: Miss,
+    /// What new items are stamped with. As of the locking: a flush that
+    /// comes while this edit runs must take the copy that it makes of an
+    /// old item with it.
+    generation: u16,
     /// Chunks that the map no longer holds: at most a dead item and the
     /// item that was put in its place and removed again.
     removed: [Option<Chunk>; 3],
@@ -41,6 +45,7 @@ impl Store {
             hash: key.hash,
             bucket,
             miss: Miss::Absent,
+            generation: self.generation(),
             removed: [None; 3],
             grown: 0,
         };
@@ -76,6 +81,7 @@ impl Entry<'_> {
         let counters = &self.local.counters;
         let bytes = new.item().bytes();
         new.item().set_cas(cas);
+        new.item().set_generation(self.generation);
         let chunk = new.chunk();
         // SAFETY: the new item is ours; from here on it is the map's.
         unsafe { word_of(chunk) }.link();

@@ -156,7 +156,6 @@ pub(crate) unsafe fn write_head(
     chunk_bytes: usize,
     spec: &ItemSpec<'_>,
     second: u32,
-    generation: u16,
 ) -> (NonNull<u8>, usize) {
     let data_len = spec.value_len + CRLF_BYTES;
     let mut bits = spec.bits();
@@ -172,7 +171,7 @@ pub(crate) unsafe fn write_head(
         (&raw mut (*header).value_len).write(spec.value_len as u32);
         (&raw mut (*header).cas).write(AtomicU64::new(0));
         (&raw mut (*header).accessed).write(AtomicU32::new(second));
-        (&raw mut (*header).generation).write(AtomicU16::new(generation));
+        (&raw mut (*header).generation).write(AtomicU16::new(0));
         (&raw mut (*header).key_len).write(spec.key.len() as u8);
         (&raw mut (*header).bits).write(AtomicU8::new(bits));
         if bits & CHAINED != 0 {
@@ -342,6 +341,13 @@ impl<'a> Item<'a> {
 
     pub(crate) fn generation(self) -> u16 {
         self.header().generation.load(Ordering::Relaxed)
+    }
+
+    /// Says to which generation the item belongs; for one not yet linked.
+    pub(crate) fn set_generation(self, generation: u16) {
+        self.header()
+            .generation
+            .store(generation, Ordering::Relaxed);
     }
 
     #[inline]

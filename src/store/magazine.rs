@@ -12,6 +12,8 @@ const CAPACITY_BYTES: usize = 4096;
 /// One stock per size class; owned by one thread.
 pub(crate) struct Magazines {
     stocks: Box<[Stock; CLASSES]>,
+    /// Requests to give everything back that were met.
+    pub(crate) recalls_heeded: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -31,6 +33,7 @@ impl Magazines {
         };
         Self {
             stocks: Box::new([empty; CLASSES]),
+            recalls_heeded: 0,
         }
     }
 

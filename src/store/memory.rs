@@ -15,6 +15,7 @@
 //!   out until enough came back.
 
 use std::ptr::{NonNull, null_mut};
+use std::slice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam::utils::CachePadded;
@@ -22,7 +23,8 @@ use crossbeam::utils::CachePadded;
 use crate::store::classes::{CLASSES, PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes, per_page};
 use crate::store::magazine::Magazines;
 use crate::store::pool::Pool;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::store::refs::RefWord;
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 
 /// A chunk of page memory, by its first byte.
 pub(crate) type Chunk = NonNull<u8>;
@@ -45,6 +47,9 @@ pub(crate) struct Page {
     bump: u16,
     bin: u8,
     draining: bool,
+    /// Did not run empty when it was drained, and nothing was freed since:
+    /// allocate from it first, and drain it last.
+    stuck: bool,
     free_head: *mut u8,
     prev: *mut Page,
     next: *mut Page,
@@ -67,7 +72,30 @@ pub(crate) struct Memory {
     /// Free chunks in the pages of each class, for choosing a donor without
     /// taking its lock.
     free_chunks: Box<[AtomicUsize]>,
+    /// How often the chunks in magazines were asked back.
+    recalls: AtomicU32,
     pool: Pool,
+}
+
+/// Classes none of whose pages seem to run empty at the moment: someone
+/// holds a chunk in each.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Stuck(u128);
+
+const _: () = assert!(CLASSES <= u128::BITS as usize);
+
+impl Stuck {
+    pub(crate) fn add(&mut self, class: usize) {
+        self.0 |= 1 << class;
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn has(self, class: usize) -> bool {
+        self.0 & (1 << class) != 0
+    }
 }
 
 /// A page that is being emptied: nothing is allocated from it.
@@ -89,6 +117,7 @@ impl Memory {
         Self {
             classes: (0..CLASSES).map(|_| class()).collect(),
             free_chunks: (0..CLASSES).map(|_| AtomicUsize::new(0)).collect(),
+            recalls: AtomicU32::new(0),
             pool: Pool::new(limit),
         }
     }
@@ -102,8 +131,10 @@ impl Memory {
     /// has no free chunk. Its content is arbitrary, its reference word 0.
     pub(crate) fn alloc(&self, magazines: &mut Magazines, class: usize) -> Option<Chunk> {
         if let Some(chunk) = magazines.pop(class) {
+            check_poison(chunk, class);
             return Some(chunk);
         }
+        self.heed_recall(magazines);
         let wanted = 1 + Magazines::capacity(class) / 2;
         let mut guard = self.lock(class);
         let first = self.take(&mut guard, class)?;
@@ -117,6 +148,7 @@ impl Memory {
                 debug_assert!(kept, "half the capacity fits an empty magazine");
             }
         }
+        check_poison(first, class);
         Some(first)
     }
 
@@ -132,6 +164,7 @@ impl Memory {
         if magazines.push(class, chunk) {
             return;
         }
+        self.heed_recall(magazines);
         let mut guard = self.lock(class);
         self.put(&mut guard, class, chunk);
         for _ in 0..Magazines::capacity(class) / 2 {
@@ -155,21 +188,38 @@ impl Memory {
     /// Empties a worker's magazines into the pages.
     pub(crate) fn flush(&self, magazines: &mut Magazines) {
         for class in magazines.filled() {
-            let mut guard = self.lock(class);
-            while let Some(chunk) = magazines.pop(class) {
-                self.put(&mut guard, class, chunk);
-            }
+            self.flush_class(magazines, class);
+        }
+    }
+
+    /// Empties a worker's stock of one class into the pages.
+    pub(crate) fn flush_class(&self, magazines: &mut Magazines, class: usize) {
+        let mut guard = self.lock(class);
+        while let Some(chunk) = magazines.pop(class) {
+            self.put(&mut guard, class, chunk);
+        }
+    }
+
+    /// Asks all threads to empty their magazines: a single chunk in one of
+    /// them keeps its page from running empty.
+    pub(crate) fn recall(&self) {
+        self.recalls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Empties a worker's magazines if it has been asked to since last time.
+    #[inline]
+    pub(crate) fn heed_recall(&self, magazines: &mut Magazines) {
+        let recalls = self.recalls.load(Ordering::Relaxed);
+        if magazines.recalls_heeded != recalls {
+            magazines.recalls_heeded = recalls;
+            self.flush(magazines);
         }
     }
 
     /// Bytes of free chunks in pages of all classes.
+    #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> usize {
         (0..CLASSES).map(|class| self.free_bytes_of(class)).sum()
-    }
-
-    /// Pages that `class` has.
-    pub(crate) fn pages_of(&self, class: usize) -> usize {
-        self.lock(class).pages
     }
 
     /// Free chunks in the pages of `class`.
@@ -181,13 +231,14 @@ impl Memory {
         self.free_chunks_of(class) * chunk_bytes(class)
     }
 
-    /// Picks the class with the most free bytes and takes its emptiest page
-    /// out of use. With `spare`, only a class that has a page's worth of free
-    /// chunks is picked, so that what lies in the page fits elsewhere.
-    pub(crate) fn drain_emptiest(&self, spare: bool) -> Option<Draining> {
+    /// Picks the class with the most free bytes, but for those that are
+    /// `stuck`, and takes its emptiest page out of use. With `spare`, only a
+    /// class that has a page's worth of free chunks is picked, so that what
+    /// lies in the page fits elsewhere.
+    pub(crate) fn drain_emptiest(&self, spare: bool, stuck: Stuck) -> Option<Draining> {
         let enough = |class| if spare { per_page(class) } else { 1 };
         let class = (0..CLASSES)
-            .filter(|&class| self.free_chunks_of(class) >= enough(class))
+            .filter(|&class| !stuck.has(class) && self.free_chunks_of(class) >= enough(class))
             .max_by_key(|&class| self.free_bytes_of(class))?;
         let mut guard = self.lock(class);
         let page = guard.emptiest()?;
@@ -214,9 +265,8 @@ impl Memory {
             return true;
         }
         self.free_chunks[class].fetch_add(usize::from(header.free), Ordering::Relaxed);
-        // Among the fullest, whatever it is: it is to be filled up again, and
-        // not to be tried again at once.
-        guard.link_in(draining.page, 0);
+        header.stuck = true;
+        guard.link_last(draining.page, class);
         false
     }
 
@@ -244,6 +294,7 @@ impl Memory {
             let chunk = unsafe { page.cast::<u8>().add(offset) };
             // SAFETY: the chunk is ours; its word must be 0 from now on.
             unsafe { chunk.cast::<u32>().write(0) };
+            poison(chunk, id);
             chunk
         } else {
             let chunk = header.free_head;
@@ -270,6 +321,8 @@ impl Memory {
         }
         header.free_head = chunk.as_ptr();
         header.free += 1;
+        header.stuck = false;
+        debug_assert!(usize::from(header.free) <= per_page(id), "freed twice");
         if header.draining {
             return;
         }
@@ -298,6 +351,7 @@ impl Memory {
             bump: 0,
             bin: 0,
             draining: false,
+            stuck: false,
             free_head: null_mut(),
             prev: null_mut(),
             next: null_mut(),
@@ -312,6 +366,11 @@ impl Memory {
 }
 
 impl Draining {
+    /// The size class of the page.
+    pub(crate) fn class(&self) -> usize {
+        self.class
+    }
+
     /// The chunks of the page that were ever handed out.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Chunk> + use<> {
         let (base, size) = (self.page.cast::<u8>(), chunk_bytes(self.class));
@@ -333,40 +392,52 @@ impl Class {
         self.bins.iter().rev().find_map(|&page| NonNull::new(page))
     }
 
+    /// Puts a page first in its group.
     fn link(&mut self, page: NonNull<Page>, id: usize) {
-        // SAFETY: as in `link_in`.
-        let bin = bin_of(unsafe { page.as_ref() }, id);
-        self.link_in(page, bin);
-    }
-
-    fn link_in(&mut self, page: NonNull<Page>, bin: usize) {
         // SAFETY: the page is of this class, whose lock is held, so that this
         // is the only reference to its header; so are its neighbours.
-        let header = unsafe { &mut *page.as_ptr() };
-        header.bin = bin as u8;
-        header.prev = null_mut();
-        header.next = self.bins[bin];
-        if let Some(next) = NonNull::new(header.next) {
-            // SAFETY: as above.
-            unsafe { (*next.as_ptr()).prev = page.as_ptr() };
+        unsafe {
+            let header = page.as_ptr();
+            let bin = bin_of(page.as_ref(), id);
+            (*header).bin = bin as u8;
+            let first = self.bins[bin];
+            if first.is_null() {
+                (*header).prev = header;
+                (*header).next = header;
+            } else {
+                let last = (*first).prev;
+                (*header).prev = last;
+                (*header).next = first;
+                (*last).next = header;
+                (*first).prev = header;
+            }
+            self.bins[bin] = header;
         }
-        self.bins[bin] = page.as_ptr();
+    }
+
+    /// Puts a page last in its group.
+    fn link_last(&mut self, page: NonNull<Page>, id: usize) {
+        self.link(page, id);
+        // SAFETY: as in `link`. The groups are rings: what comes after the
+        // last is the first.
+        let header = unsafe { page.as_ref() };
+        self.bins[usize::from(header.bin)] = header.next;
     }
 
     fn unlink(&mut self, page: NonNull<Page>) {
         // SAFETY: as in `link`.
-        let (bin, prev, next) = unsafe {
-            let header = page.as_ref();
-            (usize::from(header.bin), header.prev, header.next)
-        };
-        match NonNull::new(prev) {
-            // SAFETY: as in `link`.
-            Some(prev) => unsafe { (*prev.as_ptr()).next = next },
-            None => self.bins[bin] = next,
-        }
-        if let Some(next) = NonNull::new(next) {
-            // SAFETY: as in `link`.
-            unsafe { (*next.as_ptr()).prev = prev };
+        unsafe {
+            let header = page.as_ptr();
+            let (bin, prev, next) = (usize::from((*header).bin), (*header).prev, (*header).next);
+            if next == header {
+                self.bins[bin] = null_mut();
+                return;
+            }
+            (*prev).next = next;
+            (*next).prev = prev;
+            if self.bins[bin] == header {
+                self.bins[bin] = next;
+            }
         }
     }
 
@@ -385,6 +456,9 @@ impl Class {
 }
 
 fn bin_of(page: &Page, id: usize) -> usize {
+    if page.stuck {
+        return 0;
+    }
     (usize::from(page.free) * BINS / (per_page(id) + 1)).min(BINS - 1)
 }
 
@@ -405,24 +479,57 @@ pub(crate) unsafe fn class_of(chunk: Chunk) -> usize {
     usize::from(unsafe { (&raw const (*page_of(chunk).as_ptr()).class).read() })
 }
 
-/// In debug builds, fills a freed chunk with a pattern that is no valid item,
-/// so that a use after free is seen.
+/// What a free chunk is filled with in debug builds: no valid item.
+const POISON: u8 = 0xDD;
+/// The poison begins behind the reference word and the link.
+const POISON_OFFSET: usize = 2 * NEXT_FREE_OFFSET;
+
+/// In debug builds, fills a free chunk so that reading it is seen to be a use
+/// after free, and makes sure that it is a chunk and free.
 fn poison(chunk: Chunk, class: usize) {
-    if cfg!(debug_assertions) {
-        let start = NEXT_FREE_OFFSET;
-        // SAFETY: the chunk is free and this long.
-        unsafe {
-            chunk
-                .as_ptr()
-                .add(start)
-                .write_bytes(0xDD, chunk_bytes(class) - start)
-        };
+    if !cfg!(debug_assertions) {
+        return;
     }
+    let offset = chunk.as_ptr().addr() - page_of(chunk).as_ptr().addr();
+    let index = offset.checked_sub(PAGE_HEADER_BYTES);
+    assert!(
+        index.is_some_and(|index| index % chunk_bytes(class) == 0),
+        "no chunk of class {class} begins at {offset} of its page"
+    );
+    // SAFETY: the chunk is free and this long.
+    let bytes = unsafe { free_bytes_of_chunk(chunk, class) };
+    bytes.fill(POISON);
+}
+
+/// In debug builds, makes sure that nobody has written to a free chunk.
+fn check_poison(chunk: Chunk, class: usize) {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    // SAFETY: every chunk begins with its reference word.
+    let word = unsafe { chunk.cast::<RefWord>().as_ref() };
+    assert!(word.is_free(), "a chunk was free and held: {word:?}");
+    // SAFETY: the chunk is free and this long.
+    let bytes = unsafe { free_bytes_of_chunk(chunk, class) };
+    assert!(
+        bytes.iter().all(|byte| *byte == POISON),
+        "a free chunk of class {class} was written to"
+    );
+}
+
+/// The bytes of a free chunk that nothing is kept in.
+///
+/// # Safety
+/// The chunk is of this class, free and the caller's.
+unsafe fn free_bytes_of_chunk<'a>(chunk: Chunk, class: usize) -> &'a mut [u8] {
+    let len = chunk_bytes(class) - POISON_OFFSET;
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts_mut(chunk.as_ptr().add(POISON_OFFSET), len) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Chunk, Memory};
+    use super::{Chunk, Memory, Stuck};
     use crate::store::classes::{PAGE_BYTES, chunk_bytes, class_for, per_page};
     use crate::store::magazine::Magazines;
 
@@ -476,13 +583,15 @@ mod tests {
         let kept = chunks.split_off(chunks.len() / 4);
         free_all(&memory, &mut magazines, chunks);
         assert!(
-            memory.drain_emptiest(true).is_none(),
+            memory.drain_emptiest(true, Stuck::default()).is_none(),
             "less than a page is free"
         );
         let (gone, kept): (Vec<_>, Vec<_>) =
             kept.into_iter().partition(|c| c.as_ptr().addr() % 3 != 0);
         free_all(&memory, &mut magazines, gone);
-        let draining = memory.drain_emptiest(true).expect("a page's worth is free");
+        let draining = memory
+            .drain_emptiest(true, Stuck::default())
+            .expect("a page's worth is free");
         let inside: Vec<_> = draining.chunks().collect();
         let again = fill(&memory, &mut magazines, class);
         assert!(again.iter().all(|chunk| !inside.contains(chunk)));

@@ -17,6 +17,8 @@ mod memory;
 mod pool;
 mod reclaim;
 mod refs;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -175,6 +177,11 @@ impl Store {
         for counters in all.iter() {
             sum.add(counters);
         }
+        // The sets are read one after the other: an item may be seen to go
+        // and not to have come.
+        let present = |count: u64| if count > u64::MAX / 2 { 0 } else { count };
+        sum.items = present(sum.items);
+        sum.item_bytes = present(sum.item_bytes);
         sum
     }
 
@@ -237,6 +244,12 @@ impl Store {
         Ok(result)
     }
 
+    /// Gives back the free chunks that a thread keeps in stock, if others ran
+    /// short of memory since it last did; for threads about to wait.
+    pub fn settle(&self, local: &mut Local) {
+        self.memory.heed_recall(&mut local.magazines);
+    }
+
     /// Gives a reference back.
     pub fn release(&self, local: &mut Local, pin: Pin) {
         self.release_chunk(local, pin.0);
@@ -256,7 +269,7 @@ impl Store {
         // Generations have 16 bits in an item: before one comes again, the
         // items of its first time must be gone.
         let oldest = self.flush.oldest.load(Ordering::Relaxed);
-        if generation - oldest >= u64::from(u16::MAX) - 1 {
+        if generation.saturating_sub(oldest) >= u64::from(u16::MAX) - 1 {
             self.sweep_all(local);
         }
     }

@@ -5,7 +5,7 @@ use crate::store::classes::{CLASSES, PAGE_BYTES, chunk_bytes};
 use crate::store::eviction::LOOK;
 use crate::store::item::{Item, segment_hash, word_of};
 use crate::store::map::WriteShard;
-use crate::store::memory::{Chunk, class_of};
+use crate::store::memory::{Chunk, Stuck, class_of};
 use crate::store::refs::Pinned;
 use crate::store::{Local, Miss, NoMemory, Store};
 use crate::sync::Ordering;
@@ -14,7 +14,7 @@ use crate::time::Now;
 /// Evictions between two looks at how many items there are.
 const SURVEY_EVERY: u32 = 256;
 /// Pages that one allocation may force empty.
-const FORCED_PAGES_MAX: usize = 256;
+const FORCED_PAGES_MAX: usize = 64;
 /// A chunk may be larger than asked for by this part of it, if it lies free.
 const LARGER_BY_PART: usize = 8;
 /// Pages given up at a time after the index grew or the limit was lowered.
@@ -51,8 +51,9 @@ impl Store {
 
     #[cold]
     fn alloc_at_limit(&self, local: &mut Local, class: usize) -> Option<Chunk> {
+        let mut stuck = Stuck::default();
         if !self.options.evict {
-            self.drain(local, true);
+            self.drain(local, true, &mut stuck);
             return self.memory.alloc(&mut local.magazines, class);
         }
         let chunk = self.alloc_larger(local, class);
@@ -63,7 +64,10 @@ impl Store {
         // this class, or some class ends up with a page to spare.
         let mut freed = 0;
         while freed < chunk_bytes(class) + 2 * PAGE_BYTES {
-            freed += self.evict(local)?;
+            let Some(bytes) = self.evict(local) else {
+                break;
+            };
+            freed += bytes;
             let chunk = self.memory.alloc(&mut local.magazines, class);
             if chunk.is_some() {
                 return chunk;
@@ -72,7 +76,7 @@ impl Store {
             if chunk.is_some() {
                 return chunk;
             }
-            if self.drain(local, true) {
+            if self.drain(local, true, &mut stuck) {
                 let chunk = self.memory.alloc(&mut local.magazines, class);
                 if chunk.is_some() {
                     return chunk;
@@ -83,12 +87,14 @@ impl Store {
         // holds an item in the making stays as it is.
         for _ in 0..FORCED_PAGES_MAX {
             self.memory.flush(&mut local.magazines);
-            self.drain(local, false);
+            let emptied = self.drain(local, false, &mut stuck);
             let chunk = self.memory.alloc(&mut local.magazines, class);
             if chunk.is_some() {
                 return chunk;
             }
-            self.evict(local)?;
+            if self.evict(local).is_none() && !emptied && stuck.is_empty() {
+                break;
+            }
         }
         None
     }
@@ -141,7 +147,9 @@ impl Store {
             }
         }
         self.note_search(local, looked, false);
-        let best = best?;
+        let Some(best) = best else {
+            return self.evict_any(local);
+        };
         let shard = self.map.write_at(best.shard);
         let unchanged = shard
             .slot(best.bucket)
@@ -151,6 +159,16 @@ impl Store {
         }
         // Someone else removed or moved it meanwhile.
         Some(0)
+    }
+
+    /// Evicts the first item there is. The hands share the shards out among
+    /// them, so that one alone may miss the few that are not empty.
+    fn evict_any(&self, local: &mut Local) -> Option<usize> {
+        (0..self.map.shard_count()).find_map(|index| {
+            let shard = self.map.write_at(index);
+            let bucket = (0..shard.buckets()).find(|&bucket| shard.slot(bucket).is_some())?;
+            self.evict_at(local, shard, bucket)
+        })
     }
 
     fn turn_to_next_shard(&self, local: &mut Local) {
@@ -213,18 +231,28 @@ impl Store {
     /// Empties the page that costs least and gives it back to the pool. With
     /// `spare`, only where its items fit elsewhere; else those that do not
     /// are evicted. False if no page ran empty.
-    fn drain(&self, local: &mut Local, spare: bool) -> bool {
-        let Some(draining) = self.memory.drain_emptiest(spare) else {
+    pub(super) fn drain(&self, local: &mut Local, spare: bool, stuck: &mut Stuck) -> bool {
+        let Some(draining) = self.memory.drain_emptiest(spare, *stuck) else {
+            *stuck = Stuck::default();
             return false;
         };
+        // Chunks of the page may be in our own magazine: nothing must be
+        // moved there, nor what is freed stay there.
+        let class = draining.class();
+        self.memory.flush_class(&mut local.magazines, class);
         for chunk in draining.chunks() {
             self.vacate(local, chunk, !spare);
         }
-        let emptied = self.memory.finish_draining(&draining);
-        if emptied {
+        self.memory.flush_class(&mut local.magazines, class);
+        if self.memory.finish_draining(&draining) {
             local.counters.pages_moved.add(1);
+            return true;
         }
-        emptied
+        stuck.add(class);
+        if !spare {
+            self.memory.recall();
+        }
+        false
     }
 
     /// Moves what lies in a chunk of a draining page elsewhere in its class.
@@ -373,8 +401,8 @@ impl Store {
                 return true;
             }
             self.memory.flush(&mut local.magazines);
-            let mut freed = 0;
-            while freed < PAGE_BYTES && !self.drain(local, true) {
+            let (mut freed, mut stuck) = (0, Stuck::default());
+            while freed < PAGE_BYTES && !self.drain(local, true, &mut stuck) {
                 match self.evict(local) {
                     Some(bytes) => freed += bytes.max(1),
                     None => return true,
@@ -382,7 +410,7 @@ impl Store {
             }
             if freed >= PAGE_BYTES {
                 self.memory.flush(&mut local.magazines);
-                self.drain(local, false);
+                self.drain(local, false, &mut stuck);
             }
         }
         !pool.over_limit(0)

@@ -95,6 +95,11 @@ impl RefWord {
         true
     }
 
+    /// Whether nothing holds the chunk.
+    pub(crate) fn is_free(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether exactly one reference is left. Under the shard's write lock,
     /// where no reference can be added, it is the map's, and the item may be
     /// changed in place.
@@ -110,6 +115,7 @@ impl RefWord {
     }
 
     /// Whether the map holds this chunk.
+    #[cfg(test)]
     pub(crate) fn is_linked(&self) -> bool {
         self.0.load(Ordering::Relaxed) & LINKED != 0
     }

@@ -1,0 +1,318 @@
+//! Eviction and the moving of items, step by step in one thread.
+
+use crate::store::classes::{PAGE_BYTES, class_for, per_page};
+use crate::store::memory::Stuck;
+use crate::store::{Access, ItemSpec, Local, NewItem, NoMemory, Options, Pin, Store};
+use crate::time::{Expiry, Now};
+
+const NOW: Now = Now::from_millis(10_000);
+
+/// A store and one thread's share of it.
+struct Bench {
+    store: Store,
+    local: Local,
+}
+
+/// A value that another key or length would not have.
+fn value(key: usize, len: usize) -> Vec<u8> {
+    let byte = |index: usize| (index * 7 + (index >> 8) + key * 131 + len) as u8;
+    (0..len).map(byte).chain(*b"\r\n").collect()
+}
+
+impl Bench {
+    fn new(pages: usize) -> Self {
+        let store = Store::new(Options {
+            max_memory: 0,
+            evict: true,
+            max_item_size: 1 << 30,
+            cas: true,
+        });
+        store.set_memory_limit(store.index_bytes() + pages * PAGE_BYTES);
+        let local = store.local();
+        Self { store, local }
+    }
+
+    fn set(&mut self, key: usize, len: usize) -> Result<(), NoMemory> {
+        let new = self.make(key, len)?;
+        self.link(key, new);
+        Ok(())
+    }
+
+    fn make(&mut self, key: usize, len: usize) -> Result<NewItem, NoMemory> {
+        let name = key.to_string();
+        let spec = ItemSpec {
+            key: name.as_bytes(),
+            flags: 0,
+            expiry: Expiry::NEVER,
+            value_len: len,
+            key_binary: false,
+            expiry_room: false,
+        };
+        let hashed = self.store.hashed(name.as_bytes());
+        let value = value(key, len);
+        let pieces = std::iter::once(&value[..]);
+        self.store
+            .new_filled(&mut self.local, &hashed, &spec, NOW, pieces)
+    }
+
+    fn link(&mut self, key: usize, new: NewItem) {
+        let name = key.to_string();
+        let hashed = self.store.hashed(name.as_bytes());
+        self.store
+            .edit(&mut self.local, &hashed, NOW, |entry| entry.put(new, 1));
+    }
+
+    /// The value's length, if the key has one; it is checked.
+    fn get(&mut self, key: usize) -> Option<usize> {
+        let name = key.to_string();
+        let hashed = self.store.hashed(name.as_bytes());
+        let found = self.store.read(&mut self.local, &hashed, NOW, |item| {
+            let bytes: Vec<u8> = item.pieces().flatten().copied().collect();
+            assert!(bytes == value(key, item.value_len()), "{key} is damaged");
+            (Access::Peek, item.value_len())
+        });
+        found.ok()
+    }
+
+    fn pin(&mut self, key: usize) -> Pin {
+        let name = key.to_string();
+        let hashed = self.store.hashed(name.as_bytes());
+        let pinned = self.store.read(&mut self.local, &hashed, NOW, |item| {
+            (Access::Peek, item.pin())
+        });
+        pinned.unwrap().unwrap()
+    }
+
+    fn check_and_release(&mut self, key: usize, pin: Pin) {
+        let bytes: Vec<u8> = pin.item().pieces().flatten().copied().collect();
+        assert!(
+            bytes == value(key, pin.item().value_len()),
+            "{key} is damaged"
+        );
+        self.store.release(&mut self.local, pin);
+    }
+
+    fn delete(&mut self, key: usize) {
+        let name = key.to_string();
+        let hashed = self.store.hashed(name.as_bytes());
+        self.store
+            .edit(&mut self.local, &hashed, NOW, |entry| entry.remove());
+    }
+
+    /// Drains pages while some run empty; says how many did.
+    fn drain_all(&mut self, spare: bool) -> usize {
+        let drain = |_: &usize| {
+            self.store
+                .drain(&mut self.local, spare, &mut Stuck::default())
+        };
+        (0..).take_while(drain).count()
+    }
+
+    fn within_limit(&self) -> bool {
+        self.store.page_bytes() + self.store.index_bytes() <= self.store.memory_limit()
+    }
+
+    /// After everything was deleted, nothing is left.
+    fn is_empty(&mut self) -> bool {
+        self.store.memory.flush(&mut self.local.magazines);
+        let sum = self.store.snapshot();
+        (sum.items, sum.item_bytes, self.store.page_bytes()) == (0, 0, 0)
+    }
+}
+
+/// Stores `count` items of `len`, keeps every fifth, and empties pages; `pin`
+/// is held meanwhile if there is one.
+fn thin_out(len: usize, count: usize, pinned: Option<usize>) -> (Bench, Option<Pin>) {
+    let mut bench = Bench::new(4096);
+    for key in 0..count {
+        bench.set(key, len).unwrap();
+    }
+    let pin = pinned.map(|key| bench.pin(key));
+    (0..count)
+        .filter(|key| key % 5 != 0)
+        .for_each(|key| bench.delete(key));
+    bench.store.memory.flush(&mut bench.local.magazines);
+    (bench, pin)
+}
+
+fn finish(mut bench: Bench, len: usize, count: usize) {
+    for key in (0..count).step_by(5) {
+        assert_eq!(bench.get(key), Some(len), "{key}");
+        bench.delete(key);
+    }
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn small_items_move_so_that_pages_run_empty() {
+    let (mut bench, _) = thin_out(100, 5000, None);
+    let before = bench.store.page_bytes();
+    assert!(bench.drain_all(true) > 10);
+    let after = bench.store.page_bytes();
+    assert!(after < before / 2, "{before} {after}");
+    finish(bench, 100, 5000);
+}
+
+#[test]
+fn heads_and_segments_of_large_items_move() {
+    for len in [40_000, 70_000, 101_000] {
+        let (mut bench, _) = thin_out(len, 200, None);
+        let before = bench.store.page_bytes();
+        assert!(bench.drain_all(true) > 3, "{len}");
+        let after = bench.store.page_bytes();
+        assert!(after < before, "{len}: {before} {after}");
+        assert!(bench.store.snapshot().items_moved > 0);
+        finish(bench, len, 200);
+    }
+}
+
+#[test]
+fn an_item_that_is_being_read_keeps_its_place_for_the_reader() {
+    for (len, count) in [(100, 5000), (40_000, 200), (101_000, 200)] {
+        // One that is kept, and one that is deleted under the reader.
+        for pinned in [0, 5, 6, count - 1] {
+            let (mut bench, pin) = thin_out(len, count, Some(pinned));
+            bench.drain_all(true);
+            bench.check_and_release(pinned, pin.unwrap());
+            bench.drain_all(true);
+            finish(bench, len, count);
+        }
+    }
+}
+
+#[test]
+fn what_fits_nowhere_is_evicted_by_force_and_nothing_is_lost() {
+    for len in [100, 5000, 40_000, 101_000] {
+        let mut bench = Bench::new(256);
+        let count = 4_000_000 / len;
+        (0..count).for_each(|key| bench.set(key, len).unwrap());
+        // A page that is full, or alone in its class, offers no room.
+        (0..count).step_by(7).for_each(|key| bench.delete(key));
+        bench.store.memory.flush(&mut bench.local.magazines);
+        bench.store.set_memory_limit(0);
+        bench.drain_all(false);
+        bench.store.set_memory_limit(1 << 30);
+        let left = (0..count).filter(|key| bench.get(*key).is_some()).count();
+        assert_eq!(left as u64, bench.store.snapshot().items);
+        (0..count).for_each(|key| bench.delete(key));
+        assert!(bench.is_empty(), "{len}");
+    }
+}
+
+#[test]
+fn there_is_memory_for_one_size_after_another() {
+    let mut bench = Bench::new(64);
+    for len in [
+        10, 100_000, 700, 31_000, 33_000, 3000, 1_000_000, 50, 200_000,
+    ] {
+        for key in 0..4 * 64 * PAGE_BYTES / (len + 64) {
+            assert_eq!(bench.set(key, len), Ok(()), "{len} {key}");
+            assert_eq!(bench.get(key), Some(len));
+        }
+        while !bench.store.shrink_to_limit(&mut bench.local) {}
+        assert!(bench.within_limit(), "{len}");
+    }
+}
+
+#[test]
+fn an_item_may_take_all_the_memory_and_no_more() {
+    let mut bench = Bench::new(40);
+    (0..100).for_each(|key| bench.set(key, 12_000).unwrap());
+    assert_eq!(bench.set(1, 36 * PAGE_BYTES), Ok(()));
+    assert_eq!(bench.get(1), Some(36 * PAGE_BYTES));
+    assert_eq!(bench.set(2, 41 * PAGE_BYTES), Err(NoMemory));
+    assert_eq!(bench.set(3, 500), Ok(()));
+    (0..100).for_each(|key| bench.delete(key));
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn free_chunks_of_other_sizes_do_not_stop_a_large_item() {
+    let mut bench = Bench::new(60);
+    // Leaves one chunk each of many sizes in the thread's stock.
+    for len in (0..50).map(|step| step * 8) {
+        bench.set(1, len).unwrap();
+        bench.delete(1);
+    }
+    assert!(bench.store.page_bytes() > 40 * PAGE_BYTES);
+    assert_eq!(bench.set(2, 20 * PAGE_BYTES), Ok(()));
+}
+
+#[test]
+fn free_chunks_that_another_thread_keeps_are_asked_back() {
+    let mut bench = Bench::new(60);
+    for len in (0..50).map(|step| step * 8) {
+        bench.set(1, len).unwrap();
+        bench.delete(1);
+    }
+    let mut other = bench.store.local();
+    std::mem::swap(&mut other, &mut bench.local);
+    assert_eq!(bench.set(2, 20 * PAGE_BYTES), Err(NoMemory));
+    bench.store.settle(&mut other);
+    assert_eq!(bench.set(2, 20 * PAGE_BYTES), Ok(()));
+}
+
+#[test]
+fn one_item_in_use_does_not_hold_up_other_pages() {
+    let mut bench = Bench::new(80);
+    let per_page = per_page(class_for(100).unwrap());
+    let mut pins = Vec::new();
+    // Two of three pages have an item that is being read.
+    for key in 0..50 * per_page {
+        bench.set(key, 70).unwrap();
+        if key % per_page == 5 && key / per_page % 3 != 0 {
+            pins.push((key, bench.pin(key)));
+        }
+    }
+    let free = bench.store.memory_limit() - bench.store.index_bytes() - bench.store.page_bytes();
+    assert_eq!(bench.set(1 << 20, free + 8 * PAGE_BYTES), Ok(()));
+    for (key, pin) in pins {
+        bench.check_and_release(key, pin);
+    }
+}
+
+#[test]
+fn a_lowered_limit_is_reached() {
+    let mut bench = Bench::new(256);
+    (0..3000).for_each(|key| bench.set(key, 10 + key % 50 * 100).unwrap());
+    let pages = |count| bench.store.index_bytes() + count * PAGE_BYTES;
+    let (low, high) = (pages(20), pages(256));
+    bench.store.set_memory_limit(low);
+    while !bench.store.shrink_to_limit(&mut bench.local) {}
+    assert!(bench.within_limit());
+    assert!(
+        bench.store.page_bytes() > 10 * PAGE_BYTES,
+        "not all is evicted"
+    );
+    bench.store.set_memory_limit(high);
+    (0..3000).for_each(|key| bench.set(key, 1000).unwrap());
+    (0..3000).for_each(|key| bench.delete(key));
+    assert!(bench.is_empty());
+}
+
+#[test]
+fn a_flush_takes_what_is_there_and_nothing_else() {
+    let mut bench = Bench::new(60);
+    bench.set(1, 10).unwrap();
+    let new = bench.make(2, 10).unwrap();
+    bench.store.flush_all(&mut bench.local);
+    bench.link(2, new);
+    assert_eq!(bench.get(1), None);
+    assert_eq!(bench.get(2), Some(10), "it was stored after the flush");
+    // Generations come again after so many flushes.
+    for _ in 0..=u16::MAX {
+        bench.store.flush_all(&mut bench.local);
+    }
+    assert_eq!(bench.get(2), None);
+}
+
+#[test]
+fn what_is_counted_as_present_is_never_less_than_nothing() {
+    let bench = Bench::new(60);
+    let other = bench.store.local();
+    // As seen between another thread's adding and our removing.
+    other.counters.items.sub(1);
+    other.counters.item_bytes.sub(100);
+    let sum = bench.store.snapshot();
+    assert_eq!((sum.items, sum.item_bytes), (0, 0));
+}

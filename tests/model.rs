@@ -1,0 +1,505 @@
+//! Random commands against a naive map with the same rules, through the
+//! parser and the executor as the server uses them. With memory for
+//! everything the answers are the model's to the byte; with hardly any, a
+//! miss is always allowed, but nothing else, and the limit holds.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::test_runner::{Config as Proptest, TestRunner};
+
+use rustcached::command::{Executor, Output};
+use rustcached::config::Config;
+use rustcached::protocol::number::item_value;
+use rustcached::protocol::text::{Parsed, parse};
+use rustcached::shared::Shared;
+use rustcached::store::{Local, Options, Store};
+use rustcached::time::Now;
+
+const KEYS: usize = 12;
+const ITEM_MAX: usize = 1 << 20;
+const PAGE_BYTES: usize = 32 * 1024;
+/// Growing a part of the index takes its memory before anything is evicted
+/// for it; the next command finds the limit kept again.
+const SLACK_BYTES: usize = PAGE_BYTES;
+
+/// Storage commands.
+#[derive(Clone, Copy, Debug)]
+enum Verb {
+    Set,
+    Add,
+    Replace,
+    Append,
+    Prepend,
+    /// With the CAS value the key has, or with another.
+    Cas(bool),
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Store {
+        verb: Verb,
+        key: usize,
+        flags: u32,
+        ttl: i32,
+        len: usize,
+        seed: u8,
+    },
+    Number {
+        key: usize,
+        number: u64,
+        width: usize,
+    },
+    Count {
+        key: usize,
+        delta: u64,
+        decrement: bool,
+    },
+    Get(usize),
+    GetAndTouch(usize, i32),
+    Touch(usize, i32),
+    Delete(usize),
+    Invalidate(usize),
+    Flush,
+    Advance(u64),
+    Sweep,
+}
+
+/// What the model has for a key.
+#[derive(Clone, Debug)]
+struct Kept {
+    value: Vec<u8>,
+    flags: u32,
+    cas: u64,
+    /// Milliseconds; it may live up to a second longer.
+    until: Option<u64>,
+}
+
+/// The store under test and the model beside it.
+struct Pair {
+    store: Store,
+    local: Local,
+    shared: Shared,
+    out: Output,
+    now_ms: u64,
+    model: HashMap<usize, Kept>,
+    cas: u64,
+    /// Memory is short: what the model has may be gone.
+    may_miss: bool,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let key = 0..KEYS;
+    let ttl = prop_oneof![6 => Just(0), 2 => 1..100, 1 => Just(-1)];
+    let len = prop_oneof![
+        4 => 0usize..40,
+        3 => 0usize..2000,
+        2 => 0usize..40_000,
+        2 => 0usize..200_000,
+    ];
+    let verb = prop_oneof![
+        5 => Just(Verb::Set),
+        1 => Just(Verb::Add),
+        1 => Just(Verb::Replace),
+        2 => Just(Verb::Append),
+        2 => Just(Verb::Prepend),
+        2 => any::<bool>().prop_map(Verb::Cas),
+    ];
+    let flags = prop_oneof![Just(0), any::<u32>()];
+    let store = (verb, key.clone(), flags, ttl.clone(), len, any::<u8>()).prop_map(
+        |(verb, key, flags, ttl, len, seed)| Act::Store {
+            verb,
+            key,
+            flags,
+            ttl,
+            len,
+            seed,
+        },
+    );
+    let number = (
+        key.clone(),
+        prop_oneof![0u64..2000, any::<u64>()],
+        0usize..22,
+    )
+        .prop_map(|(key, number, width)| Act::Number { key, number, width });
+    let count = (
+        key.clone(),
+        prop_oneof![0u64..2000, any::<u64>()],
+        any::<bool>(),
+    )
+        .prop_map(|(key, delta, decrement)| Act::Count {
+            key,
+            delta,
+            decrement,
+        });
+    let act = prop_oneof![
+        12 => store,
+        2 => number,
+        4 => count,
+        6 => key.clone().prop_map(Act::Get),
+        2 => (key.clone(), ttl.clone()).prop_map(|(key, ttl)| Act::GetAndTouch(key, ttl)),
+        2 => (key.clone(), ttl).prop_map(|(key, ttl)| Act::Touch(key, ttl)),
+        2 => key.clone().prop_map(Act::Delete),
+        1 => key.prop_map(Act::Invalidate),
+        1 => Just(Act::Flush),
+        2 => (1u64..60_000).prop_map(Act::Advance),
+        1 => Just(Act::Sweep),
+    ];
+    proptest::collection::vec(act, 1..120)
+}
+
+fn name(key: usize) -> String {
+    format!("key{key:0width$}", width = key * 20 + 1)
+}
+
+fn bytes(len: usize, seed: u8) -> Vec<u8> {
+    let byte = |index: usize| (index * 3 + (index >> 8)) as u8 ^ seed;
+    (0..len).map(byte).collect()
+}
+
+impl Pair {
+    fn new(max_memory: usize, may_miss: bool) -> Self {
+        let config = Config {
+            max_memory,
+            ..Config::default()
+        };
+        let store = Store::new(Options {
+            max_memory,
+            evict: true,
+            max_item_size: ITEM_MAX,
+            cas: true,
+        });
+        Self {
+            local: store.local(),
+            store,
+            shared: Shared::new(config),
+            out: Output::default(),
+            now_ms: 10_000,
+            model: HashMap::new(),
+            cas: 0,
+            may_miss,
+        }
+    }
+
+    /// Sends a line and the block behind it; returns the whole answer.
+    fn ask(&mut self, line: &str, block: &[u8]) -> Vec<u8> {
+        let line = format!("{line}\r\n");
+        let Parsed::Request(request, used) = parse(line.as_bytes()) else {
+            panic!("not understood: {line}");
+        };
+        assert_eq!(used, line.len());
+        let mut executor = Executor {
+            store: &self.store,
+            local: &mut self.local,
+            shared: &self.shared,
+            now: Now::from_millis(self.now_ms),
+        };
+        let mut block = block.to_vec();
+        block.extend_from_slice(b"\r\n");
+        executor.execute(&request, None, &block, &mut self.out);
+        let answer = self.out.pieces().flatten().copied().collect();
+        self.out.clear(&self.store, &mut self.local);
+        answer
+    }
+
+    /// What the model has that is not over. The second in which a time ends
+    /// is nobody's business: time moves over it in one go.
+    fn kept(&mut self, key: usize) -> Option<&mut Kept> {
+        let now = self.now_ms;
+        if self
+            .model
+            .get(&key)?
+            .until
+            .is_some_and(|until| until <= now)
+        {
+            self.model.remove(&key);
+        }
+        self.model.get_mut(&key)
+    }
+
+    fn until(&self, ttl: i32) -> Option<u64> {
+        match ttl {
+            0 => None,
+            ..0 => Some(self.now_ms),
+            // Kept away from the times at which anything is asked.
+            _ => Some(self.now_ms + ttl as u64 * 1000),
+        }
+    }
+
+    /// Compares an answer with the model's; `miss` is the answer if the key
+    /// was evicted. False if it was, which the model then follows.
+    fn agrees(&mut self, key: usize, answer: &[u8], wanted: &[u8], miss: &[u8]) -> bool {
+        if answer == wanted {
+            return true;
+        }
+        let text =
+            |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
+        assert!(
+            self.may_miss && answer == miss,
+            "key {key}: {} ({}), not {} ({})",
+            text(answer),
+            answer.len(),
+            text(wanted),
+            wanted.len(),
+        );
+        self.model.remove(&key);
+        false
+    }
+
+    fn act(&mut self, act: &Act) {
+        match *act {
+            Act::Store {
+                verb,
+                key,
+                flags,
+                ttl,
+                len,
+                seed,
+            } => self.store(verb, key, flags, ttl, bytes(len, seed)),
+            Act::Number { key, number, width } => {
+                let value = format!("{number:0>width$}").into_bytes();
+                self.store(Verb::Set, key, 0, 0, value);
+            }
+            Act::Count {
+                key,
+                delta,
+                decrement,
+            } => self.count(key, delta, decrement),
+            Act::Get(key) => self.get(key, None),
+            Act::GetAndTouch(key, ttl) => self.get(key, Some(ttl)),
+            Act::Touch(key, ttl) => self.touch(key, ttl),
+            Act::Delete(key) => self.delete(key),
+            Act::Invalidate(key) => self.invalidate(key),
+            Act::Flush => {
+                assert_eq!(self.ask("flush_all", b""), b"OK\r\n");
+                self.model.clear();
+            }
+            Act::Advance(ms) => self.now_ms += ms / 1000 * 1000 + 1000,
+            Act::Sweep => {
+                let now = Now::from_millis(self.now_ms);
+                for shard in 0..self.store.shard_count() {
+                    self.store.sweep_shard(&mut self.local, shard, now);
+                }
+            }
+        }
+        let used = self.store.page_bytes() + self.store.index_bytes();
+        assert!(
+            used <= self.store.memory_limit() + SLACK_BYTES,
+            "{used} in use"
+        );
+    }
+
+    fn store(&mut self, verb: Verb, key: usize, flags: u32, ttl: i32, value: Vec<u8>) {
+        let old = self.kept(key).cloned();
+        let (word, cas) = match verb {
+            Verb::Set => ("set", None),
+            Verb::Add => ("add", None),
+            Verb::Replace => ("replace", None),
+            Verb::Append => ("append", None),
+            Verb::Prepend => ("prepend", None),
+            Verb::Cas(right) => {
+                let right = if right { 0 } else { 1 << 40 };
+                ("cas", Some(old.as_ref().map_or(1, |old| old.cas) + right))
+            }
+        };
+        let cas_word = cas.map_or_else(String::new, |cas| format!(" {cas}"));
+        let line = format!(
+            "{word} {} {flags} {ttl} {}{cas_word}",
+            name(key),
+            value.len()
+        );
+        let answer = self.ask(&line, &value);
+        let (wanted, new) = stored(verb, old.as_ref(), flags, self.until(ttl), value);
+        let miss: &[u8] = match verb {
+            Verb::Cas(_) => b"NOT_FOUND\r\n",
+            Verb::Add => b"STORED\r\n",
+            _ => b"NOT_STORED\r\n",
+        };
+        let agreed = self.agrees(key, &answer, wanted, miss);
+        if let (true, Some(new)) = (agreed, new) {
+            self.model.insert(key, new);
+            self.learn_cas(key);
+        } else if !agreed {
+            // Added where an item was evicted, or not joined to one for lack
+            // of memory: the model has neither, so the store must not.
+            self.ask(&format!("delete {}", name(key)), b"");
+        }
+    }
+
+    /// Takes over the CAS value that the store gave, which must be new.
+    fn learn_cas(&mut self, key: usize) {
+        let answer = self.ask(&format!("mg {} c", name(key)), b"");
+        let text = String::from_utf8(answer).expect("ASCII");
+        let Some(cas) = text.trim_end().strip_prefix("HD c") else {
+            let gone = text == "EN\r\n";
+            let over = self.kept(key).is_none();
+            assert!(gone && (self.may_miss || over), "key {key}: {text}");
+            self.model.remove(&key);
+            return;
+        };
+        let cas = cas.split(' ').next().and_then(|cas| cas.parse().ok());
+        let cas = cas.expect("a number");
+        assert!(cas > self.cas, "{cas} comes after {}", self.cas);
+        self.cas = cas;
+        self.model.get_mut(&key).expect("just stored").cas = cas;
+    }
+
+    fn get(&mut self, key: usize, ttl: Option<i32>) {
+        let until = ttl.map(|ttl| self.until(ttl));
+        let name = name(key);
+        let line = ttl.map_or_else(
+            || format!("gets {name}"),
+            |ttl| format!("gats {ttl} {name}"),
+        );
+        let answer = self.ask(&line, b"");
+        let Some(kept) = self.kept(key) else {
+            assert_eq!(answer, b"END\r\n", "key {key} is gone");
+            return;
+        };
+        let title = format!(
+            "VALUE {name} {} {} {}\r\n",
+            kept.flags,
+            kept.value.len(),
+            kept.cas
+        );
+        kept.until = until.unwrap_or(kept.until);
+        let wanted = [title.as_bytes(), &kept.value, b"\r\nEND\r\n"].concat();
+        self.agrees(key, &answer, &wanted, b"END\r\n");
+    }
+
+    fn touch(&mut self, key: usize, ttl: i32) {
+        let until = self.until(ttl);
+        let answer = self.ask(&format!("touch {} {ttl}", name(key)), b"");
+        match self.kept(key) {
+            Some(kept) => {
+                kept.until = until;
+                self.agrees(key, &answer, b"TOUCHED\r\n", b"NOT_FOUND\r\n");
+            }
+            None => assert_eq!(answer, b"NOT_FOUND\r\n"),
+        }
+    }
+
+    fn delete(&mut self, key: usize) {
+        let answer = self.ask(&format!("delete {}", name(key)), b"");
+        match self.kept(key) {
+            Some(_) => {
+                self.agrees(key, &answer, b"DELETED\r\n", b"NOT_FOUND\r\n");
+                self.model.remove(&key);
+            }
+            None => assert_eq!(answer, b"NOT_FOUND\r\n"),
+        }
+    }
+
+    /// Marks a key stale; the next one to look wins it, if it was not won.
+    fn invalidate(&mut self, key: usize) {
+        let answer = self.ask(&format!("md {} I", name(key)), b"");
+        if self.kept(key).is_none() {
+            assert_eq!(answer, b"NF\r\n");
+        } else if self.agrees(key, &answer, b"HD\r\n", b"NF\r\n") {
+            let answer = self.ask(&format!("mg {}", name(key)), b"");
+            assert_eq!(answer, b"HD X W\r\n", "the first to look wins");
+            self.learn_cas(key);
+        }
+    }
+
+    fn count(&mut self, key: usize, delta: u64, decrement: bool) {
+        let word = if decrement { "decr" } else { "incr" };
+        let answer = self.ask(&format!("{word} {} {delta}", name(key)), b"");
+        let Some(kept) = self.kept(key) else {
+            assert_eq!(answer, b"NOT_FOUND\r\n");
+            return;
+        };
+        // How a number is read is the parser's affair, and tested there.
+        let number = item_value(&kept.value);
+        let Some(number) = number else {
+            let wanted: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
+            self.agrees(key, &answer, wanted, b"NOT_FOUND\r\n");
+            return;
+        };
+        let number = if decrement {
+            number.saturating_sub(delta)
+        } else {
+            number.wrapping_add(delta)
+        };
+        let digits = number.to_string();
+        let width = kept.value.len().max(digits.len());
+        let wanted = format!("{digits}\r\n");
+        if self.agrees(key, &answer, wanted.as_bytes(), b"NOT_FOUND\r\n") {
+            let kept = self.model.get_mut(&key).expect("just looked at");
+            kept.value = format!("{digits:<width$}").into_bytes();
+            self.learn_cas(key);
+        }
+    }
+}
+
+/// What a storage command answers and leaves behind.
+fn stored(
+    verb: Verb,
+    old: Option<&Kept>,
+    flags: u32,
+    until: Option<u64>,
+    value: Vec<u8>,
+) -> (&'static [u8], Option<Kept>) {
+    let fresh = |value| Kept {
+        value,
+        flags,
+        cas: 0,
+        until,
+    };
+    let joined = |old: &Kept, value: Vec<u8>| Kept {
+        value,
+        ..old.clone()
+    };
+    match (verb, old) {
+        (Verb::Set, _) | (Verb::Add, None) | (Verb::Replace | Verb::Cas(true), Some(_)) => {
+            (b"STORED\r\n", Some(fresh(value)))
+        }
+        (Verb::Cas(_), None) => (b"NOT_FOUND\r\n", None),
+        (Verb::Cas(false), Some(_)) => (b"EXISTS\r\n", None),
+        (Verb::Append, Some(old)) if old.value.len() + value.len() < ITEM_MAX - 500 => {
+            let value = [&old.value[..], &value].concat();
+            (b"STORED\r\n", Some(joined(old, value)))
+        }
+        (Verb::Prepend, Some(old)) if old.value.len() + value.len() < ITEM_MAX - 500 => {
+            let value = [&value[..], &old.value].concat();
+            (b"STORED\r\n", Some(joined(old, value)))
+        }
+        _ => (b"NOT_STORED\r\n", None),
+    }
+}
+
+fn check(cases: u32, max_memory: usize, may_miss: bool) {
+    let config = Proptest {
+        failure_persistence: None,
+        ..Proptest::with_cases(cases)
+    };
+    let evictions = Cell::new(0);
+    let run = |acts: Vec<Act>| {
+        let mut pair = Pair::new(max_memory, may_miss);
+        acts.iter().for_each(|act| pair.act(act));
+        for key in 0..KEYS {
+            pair.get(key, None);
+            pair.delete(key);
+        }
+        let sum = pair.store.snapshot();
+        assert_eq!((sum.items, sum.item_bytes), (0, 0));
+        assert!(may_miss || sum.evictions == 0);
+        evictions.set(evictions.get() + sum.evictions);
+        Ok(())
+    };
+    TestRunner::new(config)
+        .run(&acts(), run)
+        .expect("no command surprises");
+    assert_eq!(evictions.get() > 0, may_miss);
+}
+
+#[test]
+fn with_enough_memory_the_answers_are_the_models() {
+    check(600, 64 << 20, false);
+}
+
+#[test]
+fn with_hardly_any_memory_a_miss_is_the_worst() {
+    check(1000, 1 << 20, true);
+}
