@@ -25,6 +25,9 @@ struct State {
     touched: Vec<NonNull<u8>>,
     /// Free pages that hold none.
     untouched: Vec<NonNull<u8>>,
+    /// What was reserved, where it is given back.
+    #[cfg(fuzzing)]
+    extents: Vec<NonNull<u8>>,
 }
 
 // SAFETY: a page in the pool belongs to whoever takes it out under the lock.
@@ -36,6 +39,8 @@ impl Pool {
             state: Mutex::new(State {
                 touched: Vec::new(),
                 untouched: Vec::new(),
+                #[cfg(fuzzing)]
+                extents: Vec::new(),
             }),
             in_use: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
@@ -125,12 +130,27 @@ impl State {
         // SAFETY: the layout has a size. Extents live as long as the process:
         // workers may hold chunks of them until the very end.
         let base = NonNull::new(unsafe { alloc(layout) })?;
-        // SAFETY: the pages lie inside the extent. In reverse, so that they
-        // are handed out in ascending order.
+        #[cfg(fuzzing)]
+        self.extents.push(base);
+        // In reverse, so that they are handed out in ascending order.
         let pages = (0..EXTENT_PAGES).rev();
-        self.untouched
-            .extend(pages.map(|page| unsafe { base.add(page * PAGE_BYTES) }));
+        // SAFETY: the pages lie inside the extent.
+        let pages = pages.map(|page| unsafe { base.add(page * PAGE_BYTES) });
+        self.untouched.extend(pages);
         Some(())
+    }
+}
+
+/// A fuzzer makes stores without end, and lets nothing outlive one.
+#[cfg(fuzzing)]
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let layout = Layout::from_size_align(EXTENT_PAGES * PAGE_BYTES, PAGE_BYTES)
+            .expect("it was good enough to reserve");
+        for base in &self.lock().extents {
+            // SAFETY: reserved with this layout, and given back once.
+            unsafe { std::alloc::dealloc(base.as_ptr(), layout) };
+        }
     }
 }
 
