@@ -14,7 +14,7 @@ use crate::time::Now;
 /// Evictions between two looks at how many items there are.
 const SURVEY_EVERY: u32 = 256;
 /// Pages that one allocation may force empty.
-const FORCED_PAGES_MAX: usize = 64;
+const FORCED_PAGES_MAX: usize = 256;
 /// A chunk may be larger than asked for by this part of it, if it lies free.
 const LARGER_BY_PART: usize = 8;
 /// Pages given up at a time after the index grew or the limit was lowered.
