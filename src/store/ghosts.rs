@@ -77,7 +77,7 @@ impl Ghosts {
     fn bucket(&self, hash: u64) -> [&AtomicU64; WORDS_PER_BUCKET] {
         let buckets = (self.words.len() / WORDS_PER_BUCKET) as u64;
         // The upper half of the product is evenly spread below `buckets`.
-        let bucket = ((hash & u64::from(u32::MAX)) * buckets >> u32::BITS) as usize;
+        let bucket = (((hash & u64::from(u32::MAX)) * buckets) >> u32::BITS) as usize;
         let start = bucket * WORDS_PER_BUCKET;
         [&self.words[start], &self.words[start + 1]]
     }

@@ -1,5 +1,6 @@
 //! Eviction and the moving of items, step by step in one thread.
 
+use crate::config::Eviction;
 use crate::store::classes::{PAGE_BYTES, class_for, per_page};
 use crate::store::memory::Stuck;
 use crate::store::{Access, ItemSpec, Local, NewItem, NoMemory, Options, Pin, Store};
@@ -25,6 +26,7 @@ impl Bench {
             max_memory: 0,
             evict: true,
             max_item_size: 1 << 30,
+            eviction: Eviction::default(),
             cas: true,
         });
         store.set_memory_limit(store.index_bytes() + pages * PAGE_BYTES);
@@ -260,7 +262,7 @@ fn one_item_in_use_does_not_hold_up_other_pages() {
     // Two of three pages have an item that is being read.
     for key in 0..50 * per_page {
         bench.set(key, 70).unwrap();
-        if key % per_page == 5 && key / per_page % 3 != 0 {
+        if key % per_page == 5 && !(key / per_page).is_multiple_of(3) {
             pins.push((key, bench.pin(key)));
         }
     }
