@@ -291,6 +291,22 @@ fn a_lowered_limit_is_reached() {
 }
 
 #[test]
+fn nobody_is_refused_while_a_lowered_limit_is_not_reached_yet() {
+    let mut bench = Bench::new(1024);
+    (0..1000).for_each(|key| bench.set(key, 30_000).unwrap());
+    let low = bench.store.index_bytes() + 20 * PAGE_BYTES;
+    bench.store.set_memory_limit(low);
+    for (key, len) in [(1000, 30_000), (1001, 100_000), (1002, 50)] {
+        assert_eq!(bench.set(key, len), Ok(()));
+        assert!(!bench.within_limit(), "in one go would take too long");
+    }
+    while !bench.store.shrink_to_limit(&mut bench.local) {}
+    assert!(bench.within_limit());
+    assert_eq!(bench.set(1003, 30_000), Ok(()));
+    assert!(bench.within_limit());
+}
+
+#[test]
 fn a_flush_takes_what_is_there_and_nothing_else() {
     let mut bench = Bench::new(60);
     bench.set(1, 10).unwrap();
