@@ -9,6 +9,10 @@ use crate::store::{Access, Entry, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
 use crate::time::{Expiry, Now};
 
 /// The key a meta command means, decoded if it came in base64.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack for one command; a box would be memory per key"
+)]
 pub(super) enum MetaKey<'a> {
     Plain(&'a [u8]),
     Decoded([u8; KEY_MAX_BYTES], usize),

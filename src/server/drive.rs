@@ -84,10 +84,12 @@ impl Context {
 
     /// Whether a new connection's first byte is one we answer.
     pub(super) fn accepts(connection: &Connection, input: &[u8]) -> bool {
-        match (&connection.state, input.first(), connection.protocol) {
-            (State::New, Some(&BINARY_MAGIC), ProtocolMode::Auto) => false,
-            (_, _, ProtocolMode::Binary) => false,
-            _ => true,
+        let is_binary =
+            matches!(connection.state, State::New) && input.first() == Some(&BINARY_MAGIC);
+        match connection.protocol {
+            ProtocolMode::Auto => !is_binary,
+            ProtocolMode::Ascii => true,
+            ProtocolMode::Binary => false,
         }
     }
 

@@ -7,6 +7,7 @@ mod connection;
 mod drive;
 mod listen;
 mod log;
+mod loopback;
 mod stream;
 mod worker;
 
@@ -20,6 +21,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+
+pub use crate::server::loopback::Loopback;
 
 use crate::command::Output;
 use crate::config::Config;

@@ -116,21 +116,40 @@ impl Worker {
             } else {
                 Some(Duration::ZERO)
             };
-            if !self.wait(&mut events, timeout) {
+            if !self.turn(&mut events, timeout) {
                 continue;
             }
-            self.context.now = self.context.shared.clock.now();
-            self.context.flush_if_due();
-            for event in &events {
-                self.note(event);
-            }
-            self.serve_ready();
-            self.admit();
             if idle_check.is_some() {
                 self.close_idle();
             }
         }
         self.finish();
+    }
+
+    /// Waits for events and serves them. False if the wait was interrupted.
+    pub(super) fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) -> bool {
+        if !self.wait(events, timeout) {
+            return false;
+        }
+        self.context.now = self.context.shared.clock.now();
+        self.context.flush_if_due();
+        for event in &*events {
+            self.note(event);
+        }
+        self.serve_ready();
+        self.admit();
+        true
+    }
+
+    /// Whether it has nothing to do before the next event.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ready.is_empty()
+    }
+
+    /// Bytes of input that its connections keep for later.
+    pub(super) fn kept_bytes(&self) -> usize {
+        let kept = self.connections.iter().map(|(_, c)| c.leftover.capacity());
+        kept.sum()
     }
 
     /// False if the wait was interrupted.

@@ -1,8 +1,10 @@
 //! Size classes: which chunk sizes a page can be cut into. Pure arithmetic.
 //!
-//! Steps are 8 bytes up to 512, then every size that divides a page evenly,
-//! so that no page ends in waste. Where the next class is more than a
-//! sixteenth too large, an item is made of several chunks instead.
+//! Few enough that half-used pages of each take little of a small memory and
+//! that tools which know ids 1 to 63 can show them all; fine enough that an
+//! item wastes a few percent. Beyond a kilobyte there are only powers of two
+//! (as many as fill a page): an item that fits none of them well is made of
+//! several chunks, large ones first and a fitting one last.
 
 /// Bytes of a page; pages are aligned to their size.
 pub(crate) const PAGE_BYTES: usize = 32 * 1024;
@@ -11,36 +13,62 @@ pub(crate) const PAGE_HEADER_BYTES: usize = 64;
 /// Bytes of a page that chunks are cut from; also the largest chunk.
 pub(crate) const PAGE_SPACE_BYTES: usize = PAGE_BYTES - PAGE_HEADER_BYTES;
 
-const SMALLEST: usize = 32;
+/// Every chunk's address and size is a multiple of this.
 const STEP: usize = 8;
-const LAST_STEPPED: usize = 512;
-const STEPPED: usize = (LAST_STEPPED - SMALLEST) / STEP + 1;
-/// Chunks per page in the first class beyond the stepped ones.
-const MOST_PER_PAGE: usize = PAGE_SPACE_BYTES / (LAST_STEPPED + STEP);
+const SMALLEST: usize = 32;
+/// Steps of 8 bytes up to here,
+const FINE_TO: usize = 256;
+/// steps of 16 up to here,
+const MEDIUM_TO: usize = 512;
+const FINE: usize = (FINE_TO - SMALLEST) / STEP + 1;
+const MEDIUM: usize = (MEDIUM_TO - FINE_TO) / (2 * STEP);
+/// and beyond, so many chunks to a page.
+const PER_PAGE: [usize; 18] = [
+    60, 57, 54, 51, 48, 46, 43, 41, 39, 37, 35, 33, 31, 16, 8, 4, 2, 1,
+];
+
 /// Number of size classes.
-pub(crate) const CLASSES: usize = STEPPED + MOST_PER_PAGE;
+pub(crate) const CLASSES: usize = FINE + MEDIUM + PER_PAGE.len();
 
 /// Pieces of a large item are not cut smaller than this, except the last.
 const PIECE_MIN: usize = 1024;
 
 const SIZES: [u32; CLASSES] = sizes();
+/// The class for each size, in steps.
+const CLASS_OF_STEPS: [u8; PAGE_SPACE_BYTES / STEP + 1] = classes_of_steps();
 
 const fn sizes() -> [u32; CLASSES] {
     let mut sizes = [0; CLASSES];
     let mut i = 0;
     while i < CLASSES {
-        sizes[i] = if i < STEPPED {
+        sizes[i] = if i < FINE {
             SMALLEST + i * STEP
+        } else if i < FINE + MEDIUM {
+            FINE_TO + (i - FINE + 1) * 2 * STEP
         } else {
-            PAGE_SPACE_BYTES / (MOST_PER_PAGE - (i - STEPPED)) / STEP * STEP
+            PAGE_SPACE_BYTES / PER_PAGE[i - FINE - MEDIUM] / STEP * STEP
         } as u32;
         i += 1;
     }
     sizes
 }
 
+const fn classes_of_steps() -> [u8; PAGE_SPACE_BYTES / STEP + 1] {
+    let mut classes = [0; PAGE_SPACE_BYTES / STEP + 1];
+    let mut class = 0;
+    let mut steps = 0;
+    while steps < classes.len() {
+        if SIZES[class] as usize / STEP < steps {
+            class += 1;
+        }
+        classes[steps] = class as u8;
+        steps += 1;
+    }
+    classes
+}
+
 const _: () = assert!(SIZES[CLASSES - 1] as usize == PAGE_SPACE_BYTES);
-const _: () = assert!(CLASSES <= u8::MAX as usize);
+const _: () = assert!(CLASSES == 63);
 
 /// Bytes of a chunk of `class`.
 pub(crate) const fn chunk_bytes(class: usize) -> usize {
@@ -57,11 +85,7 @@ pub(crate) const fn class_for(bytes: usize) -> Option<usize> {
     if bytes > PAGE_SPACE_BYTES {
         return None;
     }
-    if bytes <= LAST_STEPPED {
-        return Some(bytes.saturating_sub(SMALLEST).div_ceil(STEP));
-    }
-    let rounded = bytes.next_multiple_of(STEP);
-    Some(STEPPED + MOST_PER_PAGE - PAGE_SPACE_BYTES / rounded)
+    Some(CLASS_OF_STEPS[bytes.div_ceil(STEP)] as usize)
 }
 
 /// The class for the next chunk of something that still needs `bytes`: one
@@ -70,8 +94,8 @@ pub(crate) const fn class_for_next(bytes: usize) -> usize {
     let Some(class) = class_for(bytes) else {
         return CLASSES - 1;
     };
-    let waste = chunk_bytes(class).saturating_sub(bytes);
-    if waste <= bytes / 16 || bytes <= LAST_STEPPED || chunk_bytes(class - 1) < PIECE_MIN {
+    let waste = chunk_bytes(class) - bytes;
+    if waste <= bytes / 16 || bytes <= PIECE_MIN || chunk_bytes(class - 1) < PIECE_MIN {
         return class;
     }
     class - 1
@@ -118,7 +142,7 @@ mod tests {
             }
             assert!(taken - bytes <= bytes / 15 + 8, "{bytes} takes {taken}");
             assert!(
-                pieces <= 4 + bytes / PAGE_SPACE_BYTES,
+                pieces <= 7 + bytes / PAGE_SPACE_BYTES,
                 "{bytes} in {pieces}"
             );
         }

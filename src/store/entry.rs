@@ -91,7 +91,7 @@ impl Entry<'_> {
             Some(bucket) => {
                 let slot = self.shard.slot(bucket).expect("the bucket is full");
                 let (old, before) = (slot.chunk(), slot.stamp());
-                let stamp = self.store.policy.on_insert(bytes, Some(before));
+                let stamp = self.store.policy.on_insert(bytes, before.uses());
                 counters
                     .item_bytes
                     .sub(self.shard.item(bucket).bytes() as u64);
@@ -100,7 +100,8 @@ impl Entry<'_> {
             }
             None => {
                 counters.items.add(1);
-                let stamp = self.store.policy.on_insert(bytes, None);
+                let uses = self.store.ghosts.recall(self.hash).unwrap_or(0);
+                let stamp = self.store.policy.on_insert(bytes, uses);
                 let (bucket, grown) = self.shard.insert(self.hash, chunk, stamp);
                 self.bucket = Some(bucket);
                 self.grown += grown;

@@ -60,10 +60,11 @@ impl Policy {
         }
     }
 
-    /// The stamp of an item that comes or is overwritten.
+    /// The stamp of an item that comes, or comes back, or is overwritten,
+    /// with the uses it had before.
     #[inline]
-    pub(crate) fn on_insert(&self, bytes: usize, before: Option<Stamp>) -> Stamp {
-        self.stamp(before.map_or(0, Stamp::uses), bytes)
+    pub(crate) fn on_insert(&self, bytes: usize, uses: u16) -> Stamp {
+        self.stamp(uses, bytes)
     }
 
     /// The stamp of an item that is hit.
@@ -125,7 +126,8 @@ impl Policy {
 }
 
 impl Stamp {
-    fn uses(self) -> u16 {
+    /// How often the item was used.
+    pub(crate) fn uses(self) -> u16 {
         self.0 >> DUE_BITS
     }
 
@@ -168,20 +170,20 @@ mod tests {
         let policy = Policy::new(1.0);
         policy.survey(1000, 1000 * 1024);
         let left = |stamp| policy.left(stamp);
-        let new = policy.on_insert(1024, None);
+        let new = policy.on_insert(1024, 0);
         let used = policy.on_hit(new, 1024);
         assert!(left(used) > left(new) && left(new) > 0);
-        assert!(left(policy.on_insert(128, None)) > left(new));
-        assert!(left(policy.on_insert(8192, None)) < left(new));
+        assert!(left(policy.on_insert(128, 0)) > left(new));
+        assert!(left(policy.on_insert(8192, 0)) < left(new));
         let blind = Policy::new(0.0);
-        assert_eq!(blind.on_insert(64, None), blind.on_insert(1 << 20, None));
+        assert_eq!(blind.on_insert(64, 0), blind.on_insert(1 << 20, 0));
     }
 
     #[test]
     fn items_become_due_as_the_hand_turns() {
         let policy = Policy::new(0.0);
         policy.survey(100, 100 * 100);
-        let stamp = policy.on_insert(100, None);
+        let stamp = policy.on_insert(100, 0);
         let mut looks = 0;
         while policy.left(stamp) > 0 {
             policy.advance(1);
@@ -195,12 +197,12 @@ mod tests {
     #[test]
     fn repeated_hits_end_in_the_same_stamp() {
         let policy = Policy::new(0.5);
-        let mut stamp = policy.on_insert(100, None);
+        let mut stamp = policy.on_insert(100, 0);
         for _ in 0..7 {
             stamp = policy.on_hit(stamp, 100);
         }
         assert_eq!(policy.on_hit(stamp, 100), stamp, "nothing to write");
-        assert_eq!(policy.on_insert(100, Some(stamp)), stamp, "uses are kept");
+        assert_eq!(policy.on_insert(100, stamp.uses()), stamp, "uses are kept");
         let _: Stamp = stamp;
     }
 

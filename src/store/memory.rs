@@ -15,15 +15,14 @@
 //!   out until enough came back.
 
 use std::ptr::{NonNull, null_mut};
-use std::slice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
 use crate::store::classes::{CLASSES, PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes, per_page};
 use crate::store::magazine::Magazines;
+use crate::store::poison::{check_poison, poison};
 use crate::store::pool::Pool;
-use crate::store::refs::RefWord;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 
 /// A chunk of page memory, by its first byte.
@@ -31,7 +30,7 @@ pub(crate) type Chunk = NonNull<u8>;
 
 /// Where a free chunk keeps the pointer to the next one. The reference word
 /// lies before it and stays valid while the chunk is free.
-const NEXT_FREE_OFFSET: usize = 8;
+pub(crate) const NEXT_FREE_OFFSET: usize = 8;
 
 /// Pages of a class are kept by how full they are, in this many groups;
 /// allocation takes from the fullest, so that the emptiest run empty.
@@ -217,13 +216,9 @@ impl Memory {
     }
 
     /// Bytes of free chunks in pages of all classes.
+    #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> usize {
         (0..CLASSES).map(|class| self.free_bytes_of(class)).sum()
-    }
-
-    /// Pages that `class` has.
-    pub(crate) fn pages_of(&self, class: usize) -> usize {
-        self.lock(class).pages
     }
 
     /// Free chunks in the pages of `class`.
@@ -466,7 +461,8 @@ fn bin_of(page: &Page, id: usize) -> usize {
     (usize::from(page.free) * BINS / (per_page(id) + 1)).min(BINS - 1)
 }
 
-fn page_of(chunk: Chunk) -> NonNull<Page> {
+/// The page that a chunk lies in.
+pub(crate) fn page_of(chunk: Chunk) -> NonNull<Page> {
     let address = chunk.as_ptr().addr();
     let base = chunk.as_ptr().map_addr(|_| address & !(PAGE_BYTES - 1));
     NonNull::new(base.cast()).expect("no page lies at address 0")
@@ -481,54 +477,6 @@ pub(crate) unsafe fn class_of(chunk: Chunk) -> usize {
     // SAFETY: the page is valid; its class was written before the chunk was
     // handed out and is not written again while the chunk is held.
     usize::from(unsafe { (&raw const (*page_of(chunk).as_ptr()).class).read() })
-}
-
-/// What a free chunk is filled with in debug builds: no valid item.
-const POISON: u8 = 0xDD;
-/// The poison begins behind the reference word and the link.
-const POISON_OFFSET: usize = 2 * NEXT_FREE_OFFSET;
-
-/// In debug builds, fills a free chunk so that reading it is seen to be a use
-/// after free, and makes sure that it is a chunk and free.
-fn poison(chunk: Chunk, class: usize) {
-    if !cfg!(debug_assertions) {
-        return;
-    }
-    let offset = chunk.as_ptr().addr() - page_of(chunk).as_ptr().addr();
-    let index = offset.checked_sub(PAGE_HEADER_BYTES);
-    assert!(
-        index.is_some_and(|index| index % chunk_bytes(class) == 0),
-        "no chunk of class {class} begins at {offset} of its page"
-    );
-    // SAFETY: the chunk is free and this long.
-    let bytes = unsafe { free_bytes_of_chunk(chunk, class) };
-    bytes.fill(POISON);
-}
-
-/// In debug builds, makes sure that nobody has written to a free chunk.
-fn check_poison(chunk: Chunk, class: usize) {
-    if !cfg!(debug_assertions) {
-        return;
-    }
-    // SAFETY: every chunk begins with its reference word.
-    let word = unsafe { chunk.cast::<RefWord>().as_ref() };
-    assert!(word.is_free(), "a chunk was free and held: {word:?}");
-    // SAFETY: the chunk is free and this long.
-    let bytes = unsafe { free_bytes_of_chunk(chunk, class) };
-    assert!(
-        bytes.iter().all(|byte| *byte == POISON),
-        "a free chunk of class {class} was written to"
-    );
-}
-
-/// The bytes of a free chunk that nothing is kept in.
-///
-/// # Safety
-/// The chunk is of this class, free and the caller's.
-unsafe fn free_bytes_of_chunk<'a>(chunk: Chunk, class: usize) -> &'a mut [u8] {
-    let len = chunk_bytes(class) - POISON_OFFSET;
-    // SAFETY: the caller's promise.
-    unsafe { slice::from_raw_parts_mut(chunk.as_ptr().add(POISON_OFFSET), len) }
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@ mod build;
 mod classes;
 mod entry;
 mod eviction;
+mod ghosts;
 mod item;
 mod magazine;
 mod map;
 mod memory;
+mod poison;
 mod pool;
 mod reclaim;
 mod refs;
@@ -30,6 +32,7 @@ pub use crate::store::map::{HASH_NAME, Hashed};
 
 use crate::stats::{Counters, Snapshot};
 use crate::store::eviction::Policy;
+use crate::store::ghosts::Ghosts;
 use crate::store::item::{CRLF_BYTES, word_of};
 use crate::store::magazine::Magazines;
 use crate::store::map::Map;
@@ -56,6 +59,7 @@ pub struct Store {
     map: Map,
     memory: Memory,
     policy: Policy,
+    ghosts: Ghosts,
     /// The last CAS value given.
     cas: CachePadded<AtomicU64>,
     flush: Flush,
@@ -139,6 +143,7 @@ impl Store {
             map: Map::new(shards_for(options.max_memory)),
             memory: Memory::new(options.max_memory),
             policy: Policy::new(0.5),
+            ghosts: Ghosts::new(options.max_memory),
             cas: CachePadded::new(AtomicU64::new(0)),
             flush: Flush {
                 generation: AtomicU64::new(0),
@@ -148,7 +153,8 @@ impl Store {
             options,
             counters: Mutex::new(Vec::new()),
         };
-        store.memory.pool().add_overhead(store.map.base_bytes());
+        let fixed = store.map.base_bytes() + store.ghosts.bytes();
+        store.memory.pool().add_overhead(fixed);
         store
     }
 

@@ -1,7 +1,7 @@
 //! Getting memory back: evicting what is worth least, moving items so that
 //! pages run empty, and sweeping out what is dead.
 
-use crate::store::classes::{PAGE_BYTES, chunk_bytes};
+use crate::store::classes::{CLASSES, PAGE_BYTES, chunk_bytes};
 use crate::store::eviction::LOOK;
 use crate::store::item::{Item, segment_hash, word_of};
 use crate::store::map::WriteShard;
@@ -14,7 +14,9 @@ use crate::time::Now;
 /// Evictions between two looks at how many items there are.
 const SURVEY_EVERY: u32 = 256;
 /// Pages that one allocation may force empty.
-const FORCED_PAGES_MAX: usize = 64;
+const FORCED_PAGES_MAX: usize = 256;
+/// A chunk may be larger than asked for by this part of it, if it lies free.
+const LARGER_BY_PART: usize = 8;
 /// Pages given up at a time after the index grew or the limit was lowered.
 const SHRINK_PAGES_MAX: usize = 16;
 /// Buckets that a sweep looks at under one lock.
@@ -67,6 +69,10 @@ impl Store {
                 return chunk;
             }
         }
+        let chunk = self.alloc_larger(local, class);
+        if chunk.is_some() {
+            return chunk;
+        }
         // Evicting goes by worth, wherever the memory lies. Either it hits
         // this class, or some class ends up with a page to spare.
         let mut freed = 0;
@@ -79,6 +85,10 @@ impl Store {
             if chunk.is_some() {
                 return chunk;
             }
+            let chunk = self.alloc_larger(local, class);
+            if chunk.is_some() {
+                return chunk;
+            }
             if self.drain(local, true, &mut stuck) {
                 let chunk = self.memory.alloc(&mut local.magazines, class);
                 if chunk.is_some() {
@@ -86,7 +96,8 @@ impl Store {
                 }
             }
         }
-        // What was freed is spread too thin: empty a page by force.
+        // What was freed is spread too thin: empty pages by force. One that
+        // holds an item in the making stays as it is.
         for _ in 0..FORCED_PAGES_MAX {
             self.memory.flush(&mut local.magazines);
             let emptied = self.drain(local, false, &mut stuck);
@@ -99,6 +110,16 @@ impl Store {
             }
         }
         None
+    }
+
+    /// Takes a chunk that is a little larger than need be, where one lies
+    /// free: better part of it idle than all of it.
+    fn alloc_larger(&self, local: &mut Local, class: usize) -> Option<Chunk> {
+        let most = chunk_bytes(class) + chunk_bytes(class) / LARGER_BY_PART;
+        let larger = (class + 1..CLASSES).take_while(|&larger| chunk_bytes(larger) <= most);
+        larger
+            .filter(|&larger| self.memory.free_chunks_of(larger) > 0)
+            .find_map(|larger| self.memory.alloc(&mut local.magazines, larger))
     }
 
     /// Evicts the first item that is due, or the one with least left of those
@@ -172,7 +193,7 @@ impl Store {
     fn note_search(&self, local: &mut Local, looked: usize, found_due: bool) {
         self.policy.advance(looked);
         self.policy.learn(found_due);
-        if local.hand.evictions % SURVEY_EVERY == 0 {
+        if local.hand.evictions.is_multiple_of(SURVEY_EVERY) {
             let sum = self.snapshot();
             self.policy.survey(sum.items, sum.item_bytes);
         }
@@ -191,6 +212,9 @@ impl Store {
         if !item.is_fetched() {
             local.counters.evicted_unfetched.add(1);
         }
+        let hash = self.map.hash(item.key());
+        let uses = shard.slot(bucket).map_or(0, |slot| slot.stamp().uses());
+        self.ghosts.remember(hash, uses);
         self.unlink(local, &mut shard, bucket);
         drop(shard);
         self.release_chunk(local, chunk);

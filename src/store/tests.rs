@@ -238,7 +238,7 @@ fn free_chunks_of_other_sizes_do_not_stop_a_large_item() {
         bench.set(1, len).unwrap();
         bench.delete(1);
     }
-    assert!(bench.store.page_bytes() > 40 * PAGE_BYTES);
+    assert!(bench.store.page_bytes() > 30 * PAGE_BYTES);
     assert_eq!(bench.set(2, 20 * PAGE_BYTES), Ok(()));
 }
 
@@ -264,7 +264,7 @@ fn one_item_in_use_does_not_hold_up_other_pages() {
     // One of three pages has an item that is being read.
     for key in 0..50 * per_page {
         bench.set(key, 70).unwrap();
-        if key % per_page == 5 && key / per_page % 3 == 0 {
+        if key % per_page == 5 && (key / per_page).is_multiple_of(3) {
             pins.push((key, bench.pin(key)));
         }
     }

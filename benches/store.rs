@@ -1,0 +1,152 @@
+//! What the store costs per key, by batch, number of keys and threads:
+//! `cargo bench --bench store`.
+
+use std::hint::black_box;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use rustcached::store::{Access, Hashed, ItemSpec, Local, Options, Store};
+use rustcached::time::{Clock, Expiry, Now};
+
+const VALUE: [u8; 32] = [b'v'; 32];
+const KEY_BYTES: usize = 20;
+/// Keys in the sequence that a thread asks for; more than any cache holds.
+const SEQUENCE: usize = 1 << 20;
+
+/// A full store and keys of it in random order.
+struct Bench {
+    store: Store,
+    keys: Vec<[u8; KEY_BYTES]>,
+    now: Now,
+}
+
+impl Bench {
+    fn new(items: usize) -> Self {
+        let store = Store::new(Options {
+            max_memory: 1 << 30,
+            evict: true,
+            max_item_size: 1 << 20,
+            cas: true,
+        });
+        let now = Clock::start().now();
+        let mut local = store.local();
+        let all: Vec<_> = (0..items).map(key).collect();
+        for key in &all {
+            set(&store, &mut local, &store.hashed(key), now);
+        }
+        let mut random = 1_u64;
+        let keys = (0..SEQUENCE).map(|_| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            all[(random >> 33) as usize % items]
+        });
+        let keys = keys.collect();
+        Self { store, keys, now }
+    }
+
+    /// Runs `operation` on `count` keys, `batch` at a time, prefetched
+    /// together, from place `start` of the sequence on.
+    fn run(&self, start: usize, count: u64, batch: usize, operation: Operation) {
+        let mut local = self.store.local();
+        let mut keys = self.keys.iter().cycle().skip(start % SEQUENCE);
+        let mut done = 0;
+        while done < count {
+            let hashed: Vec<Hashed<'_>> = keys
+                .by_ref()
+                .take(batch)
+                .map(|key| self.store.hashed(key))
+                .collect();
+            if batch > 1 {
+                let hashes: Vec<u64> = hashed.iter().map(|key| key.hash).collect();
+                self.store.prefetch(&hashes);
+            }
+            for key in &hashed {
+                operation(&self.store, &mut local, key, self.now);
+            }
+            done += batch as u64;
+        }
+    }
+}
+
+type Operation = fn(&Store, &mut Local, &Hashed<'_>, Now);
+
+fn key(number: usize) -> [u8; KEY_BYTES] {
+    let text = format!("{number:0KEY_BYTES$}");
+    text.as_bytes()
+        .try_into()
+        .expect("it is padded to the length")
+}
+
+fn get(store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
+    let found = store.read(local, key, now, |item| {
+        (Access::Counted, black_box(item.value_len()))
+    });
+    assert_eq!(found, Ok(VALUE.len()));
+}
+
+fn set(store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
+    let spec = ItemSpec {
+        key: key.key,
+        flags: 0,
+        expiry: Expiry::NEVER,
+        value_len: VALUE.len(),
+        key_binary: false,
+        expiry_room: false,
+    };
+    let pieces = [&VALUE[..], b"\r\n"];
+    let new = store
+        .new_filled(local, key, &spec, now, pieces.into_iter())
+        .expect("there is memory");
+    let cas = store.next_cas();
+    store.edit(local, key, now, |entry| entry.put(new, cas));
+}
+
+fn operations(criterion: &mut Criterion) {
+    for (items, named) in [(1_000, "1k"), (100_000, "100k"), (1_000_000, "1M")] {
+        let bench = Bench::new(items);
+        let mut group = criterion.benchmark_group(format!("store {named} keys"));
+        group
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(200))
+            .measurement_time(Duration::from_millis(800))
+            .throughput(Throughput::Elements(1));
+        for (name, operation) in [("get", get as Operation), ("set", set)] {
+            for batch in [1, 8, 32] {
+                for threads in [1, 2] {
+                    let id = BenchmarkId::new(name, format!("batch {batch}, {threads} threads"));
+                    group.bench_function(id, |bencher| {
+                        bencher
+                            .iter_custom(|count| timed(&bench, count, batch, threads, operation));
+                    });
+                }
+            }
+        }
+        group.finish();
+    }
+}
+
+/// How long it takes `threads` threads to do `count` operations each.
+fn timed(
+    bench: &Bench,
+    count: u64,
+    batch: usize,
+    threads: usize,
+    operation: Operation,
+) -> Duration {
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for number in 0..threads {
+            let start = number * SEQUENCE / threads;
+            scope.spawn(move || bench.run(start, count, batch, operation));
+        }
+    });
+    begun.elapsed()
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    operations(&mut criterion);
+    criterion.final_summary();
+}

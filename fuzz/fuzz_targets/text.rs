@@ -1,0 +1,85 @@
+//! Lines out of anything: no panic, no byte used that is not there, and
+//! nothing in a request that exceeds a limit.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rustcached::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES, META_TOKENS_MAX};
+use rustcached::protocol::meta::MetaRequest;
+use rustcached::protocol::request::{Request, tokens};
+use rustcached::protocol::text::{Parsed, parse};
+
+fuzz_target!(|input: &[u8]| {
+    let mut rest = input;
+    while let Some(used) = look(rest) {
+        rest = &rest[used..];
+    }
+});
+
+/// Checks what stands at the start of the input and returns its length.
+fn look(input: &[u8]) -> Option<usize> {
+    let line_end = memchr::memchr(b'\n', input);
+    match parse(input) {
+        Parsed::Request(request, used) => {
+            assert_eq!(Some(used), line_end.map(|end| end + 1));
+            check(&request);
+            let block = request.block_len().unwrap_or(0);
+            Some((used + block).min(input.len()))
+        }
+        Parsed::Malformed(malformed, used) => {
+            assert_eq!(Some(used), line_end.map(|end| end + 1));
+            let reply = malformed.reply?;
+            let known = ["", "ERROR"].contains(&reply) || reply.starts_with("CLIENT_ERROR ");
+            assert!(known, "{reply}");
+            Some((used + malformed.swallow).min(input.len()))
+        }
+        Parsed::Incomplete => {
+            assert!(line_end.is_none() && input.len() <= LINE_MAX_BYTES);
+            None
+        }
+        Parsed::LongGet { used, .. } => {
+            assert!(line_end.is_none() && input.len() > LINE_MAX_BYTES);
+            assert!(input[..used].starts_with(b"get"));
+            None
+        }
+        Parsed::Endless => {
+            assert!(line_end.is_none() && input.len() > LINE_MAX_BYTES);
+            None
+        }
+    }
+}
+
+fn check(request: &Request<'_>) {
+    match request {
+        Request::Get(line) => {
+            assert!(tokens(line.keys).next().is_some());
+            tokens(line.keys).for_each(check_key);
+        }
+        Request::Store(line) => check_key(line.key),
+        Request::Delete { key, .. }
+        | Request::Arithmetic { key, .. }
+        | Request::Touch { key, .. }
+        | Request::MetaDebug { key, .. } => check_key(key),
+        Request::MetaGet(meta)
+        | Request::MetaSet(meta)
+        | Request::MetaDelete(meta)
+        | Request::MetaArithmetic(meta) => check_meta(meta),
+        _ => {}
+    }
+    if let Some(key) = request.plain_key() {
+        check_key(key);
+    }
+    if let Some(len) = request.block_len() {
+        assert!((2..=0x7FFF_FFFF).contains(&len));
+    }
+}
+
+fn check_meta(meta: &MetaRequest<'_>) {
+    check_key(meta.key);
+    assert!(tokens(meta.tokens).count() < META_TOKENS_MAX);
+}
+
+fn check_key(key: &[u8]) {
+    assert!(!key.is_empty() && key.len() <= KEY_MAX_BYTES);
+    assert!(!key.contains(&b' ') && !key.contains(&b'\n'));
+}

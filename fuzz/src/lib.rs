@@ -1,0 +1,90 @@
+//! What the targets share: cutting a stream into pieces, and telling which
+//! streams mean the same however they are cut.
+
+pub mod reader;
+
+use rustcached::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES};
+use rustcached::protocol::request::{Request, tokens};
+use rustcached::protocol::text::{Parsed, parse};
+
+/// Stands for as many times [`FILLER_BYTES`] as the byte behind it says, so
+/// that a short input makes a large value.
+const FILLER: u8 = 1;
+const FILLER_BYTES: usize = 64;
+/// Filler in one stream; short lines can ask for a value many times.
+const FILLER_MAX_BYTES: usize = 96 * 1024;
+/// Pieces after which the rest of a stream stays whole.
+const PIECES_MAX: usize = 512;
+
+/// The stream that an input stands for.
+pub fn expand(input: &[u8]) -> Vec<u8> {
+    let mut stream = Vec::with_capacity(input.len());
+    let mut filler = 0;
+    let mut bytes = input.iter();
+    while let Some(byte) = bytes.next() {
+        if *byte != FILLER {
+            stream.push(*byte);
+            continue;
+        }
+        let len = FILLER_BYTES * usize::from(*bytes.next().unwrap_or(&0));
+        filler += len;
+        if filler <= FILLER_MAX_BYTES {
+            stream.resize(stream.len() + len, b'x');
+        }
+    }
+    stream
+}
+
+/// Cuts a stream into pieces, by knife 0 into single bytes, by others into
+/// irregular lengths of up to as many bytes.
+pub fn cut(knife: u8, mut stream: &[u8]) -> Vec<&[u8]> {
+    let mut pieces = Vec::new();
+    let mut random = u32::from(knife);
+    while pieces.len() < PIECES_MAX && !stream.is_empty() {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let longest = u32::from(knife).max(1);
+        let len = 1 + (random >> 16) % longest;
+        let (piece, rest) = stream.split_at(stream.len().min(len as usize));
+        pieces.push(piece);
+        stream = rest;
+    }
+    pieces.push(stream);
+    pieces
+}
+
+/// Whether a stream means the same however it is cut. A line beyond the limit
+/// does not: if its end has not come in time, the connection is closed, or a
+/// retrieval is answered before an error in it is seen.
+pub fn is_cut_proof(stream: &[u8]) -> bool {
+    let mut rest = stream;
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        let (line, behind) = rest.split_at(end + 1);
+        if line.len() > LINE_MAX_BYTES && !is_answered_as_it_comes(&line[..end]) {
+            return false;
+        }
+        let skip = match parse(line) {
+            Parsed::Request(Request::Quit | Request::Shutdown { .. }, _) => return true,
+            Parsed::Request(request, _) => request.block_len().unwrap_or(0),
+            Parsed::Malformed(malformed, _) if malformed.reply.is_none() => return true,
+            Parsed::Malformed(malformed, _) => malformed.swallow,
+            other => panic!("a line with its end is {other:?}"),
+        };
+        let Some(next) = behind.get(skip..) else {
+            return true;
+        };
+        rest = next;
+    }
+    rest.len() <= LINE_MAX_BYTES || is_answered_as_it_comes(rest)
+}
+
+/// A retrieval of keys that are all in order.
+fn is_answered_as_it_comes(line: &[u8]) -> bool {
+    let keys = line
+        .strip_prefix(b"get ")
+        .or_else(|| line.strip_prefix(b"gets "));
+    let line_end = |key: &[u8]| usize::from(key.ends_with(b"\r"));
+    keys.is_some_and(|keys| {
+        let is_short = |key: &[u8]| key.len() <= KEY_MAX_BYTES + line_end(key);
+        tokens(keys).all(is_short) && tokens(keys).any(|key| key != b"\r")
+    })
+}

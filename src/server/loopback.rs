@@ -1,0 +1,167 @@
+//! One connection in memory: a worker with neither thread nor listener, and
+//! the other end of its only stream. What is fed goes through the code that
+//! serves real clients; fuzz targets and tests call this, the server never.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, bounded};
+use mio::Events;
+
+use crate::command::Output;
+use crate::config::{Config, ProtocolMode};
+use crate::server::StopRequest;
+use crate::server::drive::Context;
+use crate::server::stream::Stream;
+use crate::server::worker::Worker;
+use crate::shared::Shared;
+use crate::store::{Options, Store};
+use crate::sync::Ordering;
+
+const EVENTS_MAX: usize = 8;
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// See the module's documentation.
+pub struct Loopback {
+    worker: Worker,
+    events: Events,
+    client: UnixStream,
+    store: Arc<Store>,
+    closed: bool,
+    /// Keeps `shutdown` from finding nobody to ask.
+    _stop_requests: Receiver<StopRequest>,
+}
+
+impl Loopback {
+    /// A new store and a connection to it. Listeners and threads of the
+    /// settings mean nothing here.
+    ///
+    /// # Errors
+    /// The system has no more sockets.
+    pub fn new(config: Config) -> io::Result<Self> {
+        let store = Arc::new(Store::new(Options {
+            max_memory: config.max_memory,
+            evict: config.evict,
+            max_item_size: config.max_item_size,
+            cas: config.cas,
+        }));
+        let shared = Arc::new(Shared::new(config));
+        shared.connections.open.fetch_add(1, Ordering::Relaxed);
+        let (stop, stop_requests) = bounded(1);
+        let context = Context {
+            store: Arc::clone(&store),
+            local: store.local(),
+            out: Output::default(),
+            stop,
+            now: shared.clock.now(),
+            shared,
+        };
+        let (worker, handle) = Worker::new(context)?;
+        let (client, served) = UnixStream::pair()?;
+        client.set_nonblocking(true)?;
+        served.set_nonblocking(true)?;
+        let served = mio::net::UnixStream::from_std(served);
+        handle.hand_over(Stream::Unix(served), ProtocolMode::Auto);
+        Ok(Self {
+            worker,
+            events: Events::with_capacity(EVENTS_MAX),
+            client,
+            store,
+            closed: false,
+            _stop_requests: stop_requests,
+        })
+    }
+
+    /// Sends `input` and returns everything that is answered to it. Input
+    /// after the connection is closed is ignored.
+    pub fn feed(&mut self, mut input: &[u8]) -> Vec<u8> {
+        let mut replies = Vec::new();
+        loop {
+            let sent = self.send(input);
+            input = &input[sent..];
+            self.worker.turn(&mut self.events, Some(Duration::ZERO));
+            let quiet = self.events.is_empty() && self.worker.is_idle();
+            let received = self.receive(&mut replies);
+            if self.closed || quiet && sent == 0 && received == 0 && input.is_empty() {
+                return replies;
+            }
+        }
+    }
+
+    /// Whether the server has closed the connection.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Bytes of input that are kept until more arrives.
+    pub fn kept_bytes(&self) -> usize {
+        self.worker.kept_bytes()
+    }
+
+    /// The items.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn send(&mut self, input: &[u8]) -> usize {
+        if input.is_empty() {
+            return 0;
+        }
+        // What fails is tried again, or its cause is seen on reading.
+        self.client.write(input).unwrap_or(0)
+    }
+
+    /// Appends what has arrived; returns how much.
+    fn receive(&mut self, replies: &mut Vec<u8>) -> usize {
+        let before = replies.len();
+        let mut chunk = [0; CHUNK_BYTES];
+        loop {
+            match self.client.read(&mut chunk) {
+                Ok(len) if len > 0 => replies.extend_from_slice(&chunk[..len]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => {
+                    self.closed = true;
+                    break;
+                }
+            }
+        }
+        replies.len() - before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Loopback;
+    use crate::config::Config;
+
+    #[test]
+    fn answers_come_however_the_input_is_cut() {
+        let input = b"set a 0 0 3\r\nabc\r\nget a\r\nquit\r\n";
+        let expected = b"STORED\r\nVALUE a 0 3\r\nabc\r\nEND\r\n";
+        for piece in [1, 7, input.len()] {
+            let mut loopback = Loopback::new(Config::default()).unwrap();
+            let replies: Vec<u8> = input
+                .chunks(piece)
+                .flat_map(|piece| loopback.feed(piece))
+                .collect();
+            assert_eq!(replies, expected, "{piece}");
+            assert!(loopback.is_closed());
+            assert_eq!(loopback.feed(b"get a\r\n"), b"");
+        }
+    }
+
+    #[test]
+    fn more_than_a_socket_holds_goes_both_ways() {
+        let mut loopback = Loopback::new(Config::default()).unwrap();
+        let value = vec![b'v'; 900_000];
+        let mut input = b"set a 0 0 900000\r\n".to_vec();
+        input.extend_from_slice(&value);
+        input.extend_from_slice(b"\r\nget a a a\r\n");
+        let replies = loopback.feed(&input);
+        assert_eq!(replies.len(), 8 + 3 * (18 + 900_002) + 5);
+        assert_eq!(loopback.kept_bytes(), 0);
+    }
+}

@@ -1,0 +1,133 @@
+//! Ghosts: prints of items that were evicted, so that one that comes back
+//! gets its standing back. A lossy table of fixed size: a print that is
+//! overwritten, torn by a race or taken for another costs a little judgement
+//! and nothing else.
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// A ghost for so many bytes of memory limit.
+const BYTES_PER_GHOST: usize = 256;
+const GHOST_BITS: u32 = 16;
+const USES_BITS: u32 = 2;
+const PRINT_BITS: u32 = GHOST_BITS - USES_BITS;
+const GHOSTS_PER_WORD: u32 = u64::BITS / GHOST_BITS;
+const WORDS_PER_BUCKET: usize = 2;
+
+/// Uses that a returning item starts with, by how much it was used before.
+const RETURNED_USES: [u16; 4] = [1, 2, 4, 7];
+
+/// See the module's documentation.
+pub(crate) struct Ghosts {
+    /// Buckets of two words, newest ghost first.
+    words: Box<[AtomicU64]>,
+}
+
+impl Ghosts {
+    /// A table for a store with this memory limit.
+    pub(crate) fn new(max_memory: usize) -> Self {
+        let ghosts = max_memory / BYTES_PER_GHOST;
+        let buckets = ghosts / (WORDS_PER_BUCKET * GHOSTS_PER_WORD as usize);
+        let words = WORDS_PER_BUCKET * buckets.max(1);
+        Self {
+            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Bytes of the table.
+    pub(crate) fn bytes(&self) -> usize {
+        std::mem::size_of_val(&*self.words)
+    }
+
+    /// Notes that an item used so often is evicted.
+    pub(crate) fn remember(&self, hash: u64, uses: u16) {
+        let class = match uses {
+            0 => 0,
+            1 => 1,
+            2..4 => 2,
+            _ => 3,
+        };
+        let ghost = print_of(hash) << USES_BITS | class;
+        let [newer, older] = self.bucket(hash);
+        let (first, second) = (newer.load(Ordering::Relaxed), older.load(Ordering::Relaxed));
+        let pushed_out = first >> (u64::BITS - GHOST_BITS);
+        older.store(second << GHOST_BITS | pushed_out, Ordering::Relaxed);
+        newer.store(first << GHOST_BITS | ghost, Ordering::Relaxed);
+    }
+
+    /// The uses that an item which was evicted before starts with.
+    pub(crate) fn recall(&self, hash: u64) -> Option<u16> {
+        let print = print_of(hash);
+        for word in self.bucket(hash) {
+            let ghosts = word.load(Ordering::Relaxed);
+            if ghosts == 0 {
+                return None;
+            }
+            for place in 0..GHOSTS_PER_WORD {
+                let shift = place * GHOST_BITS;
+                let ghost = ghosts >> shift & ((1 << GHOST_BITS) - 1);
+                if ghost >> USES_BITS == print {
+                    let class = (ghost & ((1 << USES_BITS) - 1)) as usize;
+                    return Some(RETURNED_USES[class]);
+                }
+            }
+        }
+        None
+    }
+
+    fn bucket(&self, hash: u64) -> [&AtomicU64; WORDS_PER_BUCKET] {
+        let buckets = (self.words.len() / WORDS_PER_BUCKET) as u64;
+        // The upper half of the product is evenly spread below `buckets`.
+        let bucket = (((hash & u64::from(u32::MAX)) * buckets) >> u32::BITS) as usize;
+        let start = bucket * WORDS_PER_BUCKET;
+        [&self.words[start], &self.words[start + 1]]
+    }
+}
+
+/// Never 0, which is no ghost.
+fn print_of(hash: u64) -> u64 {
+    (hash >> (u64::BITS - PRINT_BITS)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ghosts;
+
+    /// Well-spread hashes.
+    fn hash(n: u64) -> u64 {
+        n.wrapping_add(1)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(31)
+            ^ n << 50
+    }
+
+    #[test]
+    fn what_was_used_more_returns_with_more() {
+        let ghosts = Ghosts::new(1 << 20);
+        for (n, uses) in [(1, 0), (2, 1), (3, 3), (4, 7)] {
+            ghosts.remember(hash(n), uses);
+        }
+        let returned: Vec<_> = (1..=5).map(|n| ghosts.recall(hash(n))).collect();
+        assert_eq!(returned, [Some(1), Some(2), Some(4), Some(7), None]);
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let ghosts = Ghosts::new(1);
+        for n in 0..9 {
+            ghosts.remember(n << 50, 0);
+        }
+        assert_eq!(ghosts.recall(8 << 50), Some(1));
+        assert_eq!(ghosts.recall(1 << 50), Some(1), "the eighth newest");
+        assert_eq!(ghosts.recall(9 << 50), None);
+    }
+
+    #[test]
+    fn strangers_are_rarely_recognised() {
+        let ghosts = Ghosts::new(1 << 20);
+        for n in 0..4096 {
+            ghosts.remember(hash(n), 1);
+        }
+        let strangers = (10_000..20_000).filter(|n| ghosts.recall(hash(*n)).is_some());
+        assert!(strangers.count() < 30);
+    }
+}
