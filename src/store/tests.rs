@@ -336,3 +336,57 @@ fn what_is_counted_as_present_is_never_less_than_nothing() {
     let sum = bench.store.snapshot();
     assert_eq!((sum.items, sum.item_bytes), (0, 0));
 }
+
+/// Small enough for Miri, which finds data races and wrong references:
+/// `cargo +nightly miri test --lib store::tests::readers_meet_movers` with
+/// `MIRIFLAGS=-Zmiri-permissive-provenance -Zmiri-ignore-leaks`.
+#[test]
+fn readers_meet_movers() {
+    const ROUNDS: usize = if cfg!(miri) { 4 } else { 400 };
+    const COUNT: usize = 24;
+    let mut bench = Bench::new(40);
+    let len = |key: usize| if key % 6 == 0 { 1500 } else { 700 };
+    (0..COUNT).for_each(|key| bench.set(key, len(key)).unwrap());
+    let Bench { store, mut local } = bench;
+    let store = std::sync::Arc::new(store);
+    let reader = {
+        let store = std::sync::Arc::clone(&store);
+        std::thread::spawn(move || {
+            let mut local = store.local();
+            for key in (0..COUNT).cycle().take(ROUNDS * COUNT) {
+                let name = key.to_string();
+                let hashed = store.hashed(name.as_bytes());
+                let pin = store.read(&mut local, &hashed, NOW, |item| {
+                    (Access::Counted, item.pin())
+                });
+                if let Some(pin) = pin.ok().flatten() {
+                    let bytes: Vec<u8> = pin.item().pieces().flatten().copied().collect();
+                    assert!(bytes == value(key, bytes.len() - 2), "{key} is damaged");
+                    store.release(&mut local, pin);
+                }
+            }
+            store.memory.flush(&mut local.magazines);
+        })
+    };
+    for round in 0..ROUNDS {
+        for key in (0..COUNT).filter(|key| (key + round) % 3 != 0) {
+            let name = key.to_string();
+            let hashed = store.hashed(name.as_bytes());
+            let value = value(key, len(key + round));
+            let spec = ItemSpec {
+                key: name.as_bytes(),
+                flags: 0,
+                expiry: Expiry::NEVER,
+                value_len: value.len() - 2,
+                key_binary: false,
+                expiry_room: false,
+            };
+            let pieces = std::iter::once(&value[..]);
+            let new = store.new_filled(&mut local, &hashed, &spec, NOW, pieces);
+            let new = new.expect("there is memory");
+            store.edit(&mut local, &hashed, NOW, |entry| entry.put(new, 1));
+        }
+        store.drain(&mut local, false, &mut Stuck::default());
+    }
+    reader.join().expect("the reader found nothing wrong");
+}
