@@ -30,7 +30,7 @@ pub(crate) type Chunk = NonNull<u8>;
 
 /// Where a free chunk keeps the pointer to the next one. The reference word
 /// lies before it and stays valid while the chunk is free.
-const NEXT_FREE_OFFSET: usize = 8;
+pub(crate) const NEXT_FREE_OFFSET: usize = 8;
 
 /// Pages of a class are kept by how full they are, in this many groups;
 /// allocation takes from the fullest, so that the emptiest run empty.
@@ -40,6 +40,12 @@ const BINS: usize = 4;
 #[repr(C)]
 pub(crate) struct Page {
     class: u16,
+    stock: Stock,
+}
+
+/// What is free in a page. Apart from the class, which others read while a
+/// reference to this exists.
+struct Stock {
     /// Chunks that are free, those beyond `bump` included.
     free: u16,
     /// Chunks before this index have been handed out at least once.
@@ -242,7 +248,7 @@ impl Memory {
         let mut guard = self.lock(class);
         let page = guard.emptiest()?;
         // SAFETY: pages in a class's lists are valid; the lock is held.
-        let header = unsafe { &mut *page.as_ptr() };
+        let header = unsafe { &mut (*page.as_ptr()).stock };
         self.free_chunks[class].fetch_sub(usize::from(header.free), Ordering::Relaxed);
         header.draining = true;
         let used = usize::from(header.bump);
@@ -256,7 +262,7 @@ impl Memory {
         let class = draining.class;
         let mut guard = self.lock(class);
         // SAFETY: a draining page stays with its class until here.
-        let header = unsafe { &mut *draining.page.as_ptr() };
+        let header = unsafe { &mut (*draining.page.as_ptr()).stock };
         header.draining = false;
         if usize::from(header.free) == per_page(class) {
             guard.pages -= 1;
@@ -284,7 +290,7 @@ impl Memory {
             None => self.new_page(class, id)?,
         };
         // SAFETY: pages in a class's lists are valid; the lock is held.
-        let header = unsafe { &mut *page.as_ptr() };
+        let header = unsafe { &mut (*page.as_ptr()).stock };
         let chunk = if header.free_head.is_null() {
             let offset = PAGE_HEADER_BYTES + usize::from(header.bump) * chunk_bytes(id);
             header.bump += 1;
@@ -312,7 +318,7 @@ impl Memory {
         let page = page_of(chunk);
         // SAFETY: the chunk's page is valid and of this class, whose lock is
         // held.
-        let header = unsafe { &mut *page.as_ptr() };
+        let header = unsafe { &mut (*page.as_ptr()).stock };
         // SAFETY: the chunk is free; these bytes are its link.
         unsafe {
             let link = chunk.as_ptr().add(NEXT_FREE_OFFSET).cast::<*mut u8>();
@@ -346,14 +352,16 @@ impl Memory {
         let page = self.pool.take()?.cast::<Page>();
         let header = Page {
             class: id as u16,
-            free: per_page(id) as u16,
-            bump: 0,
-            bin: 0,
-            draining: false,
-            stuck: false,
-            free_head: null_mut(),
-            prev: null_mut(),
-            next: null_mut(),
+            stock: Stock {
+                free: per_page(id) as u16,
+                bump: 0,
+                bin: 0,
+                draining: false,
+                stuck: false,
+                free_head: null_mut(),
+                prev: null_mut(),
+                next: null_mut(),
+            },
         };
         // SAFETY: the pool handed us the whole page.
         unsafe { page.write(header) };
@@ -397,18 +405,18 @@ impl Class {
         // is the only reference to its header; so are its neighbours.
         unsafe {
             let header = page.as_ptr();
-            let bin = bin_of(page.as_ref(), id);
-            (*header).bin = bin as u8;
+            let bin = bin_of(&page.as_ref().stock, id);
+            (*header).stock.bin = bin as u8;
             let first = self.bins[bin];
             if first.is_null() {
-                (*header).prev = header;
-                (*header).next = header;
+                (*header).stock.prev = header;
+                (*header).stock.next = header;
             } else {
-                let last = (*first).prev;
-                (*header).prev = last;
-                (*header).next = first;
-                (*last).next = header;
-                (*first).prev = header;
+                let last = (*first).stock.prev;
+                (*header).stock.prev = last;
+                (*header).stock.next = first;
+                (*last).stock.next = header;
+                (*first).stock.prev = header;
             }
             self.bins[bin] = header;
         }
@@ -419,7 +427,7 @@ impl Class {
         self.link(page, id);
         // SAFETY: as in `link`. The groups are rings: what comes after the
         // last is the first.
-        let header = unsafe { page.as_ref() };
+        let header = unsafe { &page.as_ref().stock };
         self.bins[usize::from(header.bin)] = header.next;
     }
 
@@ -427,13 +435,17 @@ impl Class {
         // SAFETY: as in `link`.
         unsafe {
             let header = page.as_ptr();
-            let (bin, prev, next) = (usize::from((*header).bin), (*header).prev, (*header).next);
+            let (bin, prev, next) = (
+                usize::from((*header).stock.bin),
+                (*header).stock.prev,
+                (*header).stock.next,
+            );
             if next == header {
                 self.bins[bin] = null_mut();
                 return;
             }
-            (*prev).next = next;
-            (*next).prev = prev;
+            (*prev).stock.next = next;
+            (*next).stock.prev = prev;
             if self.bins[bin] == header {
                 self.bins[bin] = next;
             }
@@ -443,7 +455,7 @@ impl Class {
     /// Moves a listed page to the group it now belongs to; a full one to none.
     fn rebin(&mut self, page: NonNull<Page>, id: usize) {
         // SAFETY: as in `link`.
-        let header = unsafe { page.as_ref() };
+        let header = unsafe { &page.as_ref().stock };
         let moved = bin_of(header, id) != usize::from(header.bin);
         if header.free == 0 {
             self.unlink(page);
@@ -454,13 +466,14 @@ impl Class {
     }
 }
 
-fn bin_of(page: &Page, id: usize) -> usize {
+fn bin_of(page: &Stock, id: usize) -> usize {
     if page.stuck {
         return 0;
     }
     (usize::from(page.free) * BINS / (per_page(id) + 1)).min(BINS - 1)
 }
 
+/// The page that a chunk lies in.
 pub(crate) fn page_of(chunk: Chunk) -> NonNull<Page> {
     let address = chunk.as_ptr().addr();
     let base = chunk.as_ptr().map_addr(|_| address & !(PAGE_BYTES - 1));

@@ -1,16 +1,18 @@
-//! Debug builds fill free chunks with a pattern, so that a use after free is
-//! seen, and make sure that it is still there when a chunk is taken again.
+//! Finding memory faults in debug builds: free chunks are filled with a
+//! pattern that is no valid item, and looked at before they are handed out,
+//! so that reading a freed chunk fails and writing to one is found. Does
+//! nothing in release builds; called by [`super::memory`] alone.
 
 use std::slice;
 
 use crate::store::classes::{PAGE_HEADER_BYTES, chunk_bytes};
-use crate::store::memory::{Chunk, page_of};
+use crate::store::memory::{Chunk, NEXT_FREE_OFFSET, page_of};
 use crate::store::refs::RefWord;
 
 /// What a free chunk is filled with in debug builds: no valid item.
 const POISON: u8 = 0xDD;
 /// The poison begins behind the reference word and the link.
-const POISON_OFFSET: usize = 16;
+const POISON_OFFSET: usize = 2 * NEXT_FREE_OFFSET;
 
 /// In debug builds, fills a free chunk so that reading it is seen to be a use
 /// after free, and makes sure that it is a chunk and free.

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::classes::PAGE_BYTES;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Pages asked of the system at once. Only the address space is taken;
 /// memory follows page by page as it is touched.
@@ -18,6 +18,8 @@ pub(crate) struct Pool {
     in_use: AtomicUsize,
     limit: AtomicUsize,
     overhead: AtomicUsize,
+    /// One page may be taken although the limit is exceeded.
+    allowance: AtomicBool,
 }
 
 struct State {
@@ -45,13 +47,14 @@ impl Pool {
             in_use: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
             overhead: AtomicUsize::new(0),
+            allowance: AtomicBool::new(false),
         }
     }
 
     /// Takes a page; `None` at the limit, or if the system has none.
     pub(crate) fn take(&self) -> Option<NonNull<u8>> {
         let mut state = self.lock();
-        if self.over_limit(1) {
+        if self.over_limit(1) && !self.allowance.swap(false, Ordering::Relaxed) {
             return None;
         }
         if state.touched.is_empty() && state.untouched.is_empty() {
@@ -69,6 +72,12 @@ impl Pool {
         self.in_use.fetch_sub(1, Ordering::Relaxed);
         state.touched.push(page);
         self.trim_locked(&mut state);
+    }
+
+    /// Lets one page be taken although the limit is exceeded, because more
+    /// than one was given up for it; or calls that off.
+    pub(crate) fn allow_one(&self, allow: bool) {
+        self.allowance.store(allow, Ordering::Relaxed);
     }
 
     /// Returns the memory of free pages beyond the limit to the system.
@@ -161,6 +170,10 @@ impl Drop for Pool {
 
 /// Gives a page's memory back to the system, keeping its address.
 fn release_memory(page: NonNull<u8>) {
+    if cfg!(miri) {
+        // It knows no such call; and nothing relies on its effect.
+        return;
+    }
     // SAFETY: the page is free and whole system pages, being aligned to and
     // as long as a multiple of them.
     let result = unsafe { libc::madvise(page.as_ptr().cast(), PAGE_BYTES, libc::MADV_DONTNEED) };

@@ -57,6 +57,19 @@ impl Store {
             self.drain(local, true, &mut stuck);
             return self.memory.alloc(&mut local.magazines, class);
         }
+        // After the limit was lowered, it takes a while until it is kept.
+        // Nobody is refused meanwhile: more goes than comes.
+        let pool = self.memory.pool();
+        if pool.over_limit(0) {
+            let before = pool.pages_in_use();
+            self.shrink_to_limit(local);
+            pool.allow_one(pool.pages_in_use() + 1 < before);
+            let chunk = self.memory.alloc(&mut local.magazines, class);
+            pool.allow_one(false);
+            if chunk.is_some() {
+                return chunk;
+            }
+        }
         let chunk = self.alloc_larger(local, class);
         if chunk.is_some() {
             return chunk;
