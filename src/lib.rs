@@ -1,7 +1,75 @@
 //! rustcached: a cache server that speaks memcached's protocols.
 //!
-//! Under `--cfg loom` only what the model checker checks is compiled: its
-//! atomics are larger than real ones, so that no item has its layout.
+//! # Architecture
+//!
+//! ```text
+//!  listeners (TCP v4 and v6, unix sockets)
+//!        │ accept
+//!   ┌────▼─────┐  queue + Waker, to the worker with fewest connections
+//!   │ acceptor │ ──────────────────────────────┐
+//!   └──────────┘                               │
+//!                  ┌──────────────┬────────────▼─┐
+//!                  │ worker 1     │ … worker N   │  OS threads, one poll each
+//!                  └──────┬───────┴──────┬───────┘
+//!          recv → parse ≤ 32 commands → hash → prefetch → execute → send
+//!                  ┌──────▼──────────────▼───────┐
+//!                  │ store: map of 8-byte slots, │
+//!                  │ page memory, CLOCK eviction │
+//!                  └──────────────▲──────────────┘
+//!                                 │ sweeping, keeping the memory limit
+//!                            ┌────┴───┐
+//!                            │ upkeep │
+//!                            └────────┘
+//! ```
+//!
+//! Folders are layers; an import may point only to a lower one
+//! (`tests/tidy.rs`):
+//!
+//! | layer | modules | what they own |
+//! |---|---|---|
+//! | 6 | `main`, `bin` | arguments → settings → server → exit code |
+//! | 5 | [`cli`], [`loadgen`] | the command line; the load generator |
+//! | 4 | [`server`] | sockets and threads |
+//! | 3 | [`command`], [`upkeep`] | what a request means; background work |
+//! | 2 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
+//! | 1 | [`protocol`], [`stats`] | bytes ↔ requests and answers; counters |
+//! | 0 | [`config`], [`limits`], [`time`], [`sync`] | plain settings and numbers |
+//!
+//! # The way of a request
+//!
+//! A worker's poll says which sockets are ready. Up to sixteen of them are
+//! read, each into a buffer of the worker's; the first commands of all of
+//! them are parsed and their keys hashed, and what they will touch in the
+//! map is prefetched, before the first is executed. Answers are copied into
+//! one buffer, large values are sent from the item itself, and each socket
+//! gets one send. A connection owns memory only for half a command or for
+//! output that its client does not take; while it has such output, nothing
+//! more is read from it.
+//!
+//! # The life of an item
+//!
+//! It is made in page memory without a lock, its value received or copied
+//! straight into it, and linked into the map under its shard's write lock. A
+//! reader copies from it under the read lock, or takes a reference and sends
+//! it later. Whoever gives back the last reference frees its chunks. The page
+//! mover takes references like any reader, by address rather than by key,
+//! and replaces the slot under the write lock.
+//!
+//! When memory is at its limit, a set walks the CLOCK hand over slots until
+//! it meets an item whose date has passed, or settles for the worst of
+//! sixteen. Victims are chosen without regard to where they lie; if no chunk
+//! of the right size comes free, a page of the class with most free chunks is
+//! emptied by moving what is left in it, and changes its class.
+//!
+//! # What must stay absent
+//!
+//! - `protocol` has no sockets, no clock, no counters, no allocation per key,
+//!   no unsafe code.
+//! - `store` has no wire words; `command` has no file descriptor; `server`
+//!   has no cache policy.
+//! - No global mutable settings. No two shards locked at once. Nothing is
+//!   sent, logged, allocated or freed under a shard's lock.
+//! - No sleep in a test, no fixed port, no order of tests.
 
 #[cfg(not(loom))]
 pub mod cli;

@@ -128,6 +128,12 @@ impl Policy {
         self.mean.store(mean, Ordering::Relaxed);
     }
 
+    /// Roughly the mean size of an item.
+    #[inline]
+    pub(crate) fn mean_bytes(&self) -> usize {
+        1 << (self.mean.load(Ordering::Relaxed) / 2).min(usize::BITS - 1)
+    }
+
     fn stamp(&self, uses: u16, bytes: usize) -> Stamp {
         let uses = uses.min(self.uses_max);
         let mean = self.mean.load(Ordering::Relaxed) as i32;

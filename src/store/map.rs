@@ -16,10 +16,12 @@ use hashbrown::raw::RawTable;
 use crate::store::eviction::Stamp;
 use crate::store::item::Item;
 use crate::store::memory::Chunk;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// The hash function, by its name.
 pub const HASH_NAME: &str = "ahash";
+
+const CACHE_LINE_BYTES: usize = 64;
 
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
@@ -114,19 +116,40 @@ fn pack(chunk: Chunk, stamp: Stamp) -> u64 {
 /// See the module's documentation.
 pub(crate) struct Map {
     inner: DashMap<Slot, (), RandomState>,
+    hints: Box<[Hint]>,
+}
+
+/// Where a shard's table lies, for prefetching from it without its lock. It
+/// may have moved since: a prefetch of the wrong place does no harm.
+struct Hint {
+    control: AtomicPtr<u8>,
+    mask: AtomicUsize,
+}
+
+impl Hint {
+    fn follow(&self, table: &Table) {
+        let control = table.data_end().as_ptr().cast();
+        self.control.store(control, Ordering::Relaxed);
+        self.mask.store(table.buckets() - 1, Ordering::Relaxed);
+    }
 }
 
 impl Map {
     /// A map of `shards` parts, a power of two.
     pub(crate) fn new(shards: usize) -> Self {
+        let hint = || Hint {
+            control: AtomicPtr::new(std::ptr::null_mut()),
+            mask: AtomicUsize::new(0),
+        };
         Self {
             inner: DashMap::with_hasher_and_shard_amount(RandomState::new(), shards),
+            hints: (0..shards).map(|_| hint()).collect(),
         }
     }
 
     /// Bytes that the locks and empty tables take.
     pub(crate) fn base_bytes(&self) -> usize {
-        std::mem::size_of_val(self.inner.shards())
+        std::mem::size_of_val(self.inner.shards()) + std::mem::size_of_val(&*self.hints)
     }
 
     pub(crate) fn shard_count(&self) -> usize {
@@ -155,21 +178,24 @@ impl Map {
     /// Asks for the control bytes and the slot where `hash` is looked for.
     #[inline]
     pub(crate) fn prefetch_slot(&self, hash: u64) {
-        let table = self.shard_of(hash).read();
-        let end = table.data_end().as_ptr();
-        let first = hash as usize & (table.buckets() - 1);
-        prefetch(end.cast::<u8>().wrapping_add(first));
-        prefetch(end.wrapping_sub(first + 1).cast());
+        let hint = &self.hints[self.inner.determine_shard(hash as usize)];
+        let control = hint.control.load(Ordering::Relaxed);
+        let first = hash as usize & hint.mask.load(Ordering::Relaxed);
+        prefetch(control.wrapping_add(first));
+        prefetch(control.wrapping_sub((first + 1) * size_of::<Slot>()));
     }
 
-    /// Asks for the items that `hash` may belong to.
+    /// Asks for the first `lines` lines of the items that `hash` may belong to.
     #[inline]
-    pub(crate) fn prefetch_item(&self, hash: u64) {
+    pub(crate) fn prefetch_item(&self, hash: u64, lines: usize) {
         let table = self.shard_of(hash).read();
         // SAFETY: the iterator does not outlive the guard.
         for bucket in unsafe { table.iter_hash(hash) } {
             // SAFETY: the bucket is full and the guard keeps it so.
-            prefetch(unsafe { bucket.as_ref() }.0.chunk().as_ptr());
+            let item = unsafe { bucket.as_ref() }.0.chunk().as_ptr();
+            for line in 0..lines {
+                prefetch(item.wrapping_add(line * CACHE_LINE_BYTES));
+            }
         }
     }
 
@@ -182,17 +208,16 @@ impl Map {
     /// Locks the shard of `hash` for writing.
     #[inline]
     pub(crate) fn write(&self, hash: u64) -> WriteShard<'_> {
-        WriteShard {
-            table: self.shard_of(hash).write(),
-            map: self,
-        }
+        self.write_at(self.inner.determine_shard(hash as usize))
     }
 
     /// Locks shard number `index` for writing.
+    #[inline]
     pub(crate) fn write_at(&self, index: usize) -> WriteShard<'_> {
         WriteShard {
             table: self.inner.shards()[index].write(),
             map: self,
+            index,
         }
     }
 }
@@ -220,6 +245,7 @@ impl ReadShard<'_> {
 pub(crate) struct WriteShard<'a> {
     table: RwLockWriteGuard<'a, Table>,
     map: &'a Map,
+    index: usize,
 }
 
 impl WriteShard<'_> {
@@ -281,7 +307,11 @@ impl WriteShard<'_> {
         });
         // SAFETY: the bucket was just filled in this table.
         let index = unsafe { self.table.bucket_index(&bucket) };
-        (index, table_bytes(&self.table) - before)
+        let grown = table_bytes(&self.table) - before;
+        if grown > 0 {
+            map.hints[self.index].follow(&self.table);
+        }
+        (index, grown)
     }
 
     /// Points the slot in full bucket `index` to another item.
@@ -303,6 +333,7 @@ impl WriteShard<'_> {
                 map.hash(unsafe { Item::at(entry.0.chunk()) }.key())
             });
         }
+        map.hints[self.index].follow(&self.table);
         before - table_bytes(&self.table)
     }
 

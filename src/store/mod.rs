@@ -41,6 +41,7 @@ use crate::store::magazine::Magazines;
 use crate::store::map::Map;
 use crate::store::memory::{Chunk, Memory};
 use crate::store::reclaim::Hand;
+pub use crate::store::reclaim::Swept;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::time::Now;
 
@@ -58,6 +59,9 @@ pub struct Options {
     /// Give items CAS values.
     pub cas: bool,
 }
+
+/// Cache lines of an item that are prefetched at most.
+const LINES_MAX: usize = 4;
 
 /// See the module's documentation.
 pub struct Store {
@@ -209,8 +213,9 @@ impl Store {
         for hash in hashes {
             self.map.prefetch_slot(*hash);
         }
+        let lines = self.policy.mean_bytes().div_ceil(64).clamp(1, LINES_MAX);
         for hash in hashes {
-            self.map.prefetch_item(*hash);
+            self.map.prefetch_item(*hash, lines);
         }
     }
 
@@ -254,6 +259,13 @@ impl Store {
     /// short of memory since it last did; for threads about to wait.
     pub fn settle(&self, local: &mut Local) {
         self.memory.heed_recall(&mut local.magazines);
+    }
+
+    /// Takes note of how many items there are and how large they are, for
+    /// judging them and for prefetching. Now and then is enough.
+    pub fn survey(&self) {
+        let sum = self.snapshot();
+        self.policy.survey(sum.items, sum.item_bytes);
     }
 
     /// Gives a reference back.

@@ -10,7 +10,7 @@ use crate::store::memory::{Chunk, Stuck, class_of};
 use crate::store::refs::Pinned;
 use crate::store::{Local, Miss, NoMemory, Store};
 use crate::sync::Ordering;
-use crate::time::Now;
+use crate::time::{Expiry, Now};
 
 /// Evictions between two looks at how many items there are.
 const SURVEY_EVERY: u32 = 256;
@@ -30,6 +30,15 @@ pub(crate) struct Hand {
     shard: usize,
     bucket: usize,
     evictions: u32,
+}
+
+/// What a sweep has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Items looked at.
+    pub looked: usize,
+    /// Of these, items that end some time, or have ended.
+    pub mortal: usize,
 }
 
 /// An item the hand has seen.
@@ -195,8 +204,7 @@ impl Store {
         self.policy.advance(looked);
         self.policy.learn(found_due);
         if local.hand.evictions.is_multiple_of(SURVEY_EVERY) {
-            let sum = self.snapshot();
-            self.policy.survey(sum.items, sum.item_bytes);
+            self.survey();
         }
         local.hand.evictions = local.hand.evictions.wrapping_add(1);
     }
@@ -431,9 +439,8 @@ impl Store {
     }
 
     /// Removes the dead items of one shard, a few buckets under each lock.
-    /// Returns how many items it looked at.
-    pub fn sweep_shard(&self, local: &mut Local, index: usize, now: Now) -> usize {
-        let mut looked = 0;
+    pub fn sweep_shard(&self, local: &mut Local, index: usize, now: Now) -> Swept {
+        let mut swept = Swept::default();
         let mut start = 0;
         loop {
             let mut dead = Vec::new();
@@ -443,14 +450,15 @@ impl Store {
                 let shrunk = shard.shrink();
                 drop(shard);
                 self.memory.pool().sub_overhead(shrunk);
-                return looked;
+                return swept;
             }
             for bucket in start..buckets.min(start + SWEEP_BUCKETS) {
                 if shard.slot(bucket).is_none() {
                     continue;
                 }
-                looked += 1;
+                swept.looked += 1;
                 let item = shard.item(bucket);
+                swept.mortal += usize::from(item.expiry() != Expiry::NEVER);
                 if let Some(miss) = self.dead(item, now) {
                     self.count_reclaimed(local, item, miss);
                     dead.push(item.chunk());

@@ -12,6 +12,8 @@ use crate::store::{Local, Store};
 const SWEEP_ITEMS: usize = 5_000;
 /// Pause between two steps.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Pause where there is nothing to sweep out: no item ends some time.
+const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
 /// The state of the background work.
 pub struct Upkeep {
@@ -22,6 +24,8 @@ pub struct Upkeep {
     shard: usize,
     /// What is flushed once this sweep has been through all shards.
     generation: u64,
+    /// Something that ends was seen in this sweep, or in the one before.
+    mortals: [bool; 2],
 }
 
 impl Upkeep {
@@ -33,6 +37,7 @@ impl Upkeep {
             store,
             shared,
             shard: 0,
+            mortals: [true; 2],
         }
     }
 
@@ -43,19 +48,33 @@ impl Upkeep {
             self.store.flush_all(&mut self.local);
         }
         let within_limit = self.store.shrink_to_limit(&mut self.local);
+        self.store.survey();
         let mut looked = 0;
         for _ in 0..self.store.shard_count() {
-            looked += self.store.sweep_shard(&mut self.local, self.shard, now);
+            let swept = self.store.sweep_shard(&mut self.local, self.shard, now);
+            looked += swept.looked;
+            self.mortals[0] |= swept.mortal > 0;
             self.shard += 1;
             if self.shard == self.store.shard_count() {
-                self.shard = 0;
-                self.store.swept(self.generation);
-                self.generation = self.store.sweep_begins();
+                self.begin_sweep();
             }
             if looked >= SWEEP_ITEMS {
                 break;
             }
         }
-        if within_limit { PAUSE } else { Duration::ZERO }
+        if !within_limit {
+            Duration::ZERO
+        } else if self.mortals.contains(&true) || self.store.sweep_begins() != self.generation {
+            PAUSE
+        } else {
+            IDLE_PAUSE
+        }
+    }
+
+    fn begin_sweep(&mut self) {
+        self.shard = 0;
+        self.store.swept(self.generation);
+        self.generation = self.store.sweep_begins();
+        self.mortals = [false, self.mortals[0]];
     }
 }
