@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use rustcached::config::Eviction;
 use rustcached::store::{Access, Hashed, ItemSpec, Local, Options, Store};
 use rustcached::time::{Clock, Expiry, Now};
 
@@ -27,6 +28,7 @@ impl Bench {
             max_memory: 1 << 30,
             evict: true,
             max_item_size: 1 << 20,
+            eviction: Eviction::default(),
             cas: true,
         });
         let now = Clock::start().now();

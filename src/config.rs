@@ -48,6 +48,18 @@ pub struct Listener {
     pub optional: bool,
 }
 
+/// How the item is chosen that goes when memory is short (`-o eviction`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Eviction {
+    /// One bit an item: used since the hand last passed, or not.
+    Clock,
+    /// By recency and frequency of use, whatever the size.
+    Blind,
+    /// By recency and frequency of use, small items before large ones.
+    #[default]
+    Size,
+}
+
 /// Everything the server (as opposed to the process) needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -70,6 +82,8 @@ pub struct Config {
     pub max_item_size: usize,
     /// Evict when full; false answers errors instead (`-M`).
     pub evict: bool,
+    /// What is evicted (`-o eviction`).
+    pub eviction: Eviction,
     /// Give items CAS values (off with `-C`).
     pub cas: bool,
     /// Delimiter of key prefixes for `stats detail` (`-D`).
@@ -111,6 +125,7 @@ impl Default for Config {
             max_memory: 64 * 1024 * 1024,
             max_item_size: 1024 * 1024,
             evict: true,
+            eviction: Eviction::default(),
             cas: true,
             prefix_delimiter: b':',
             detail: false,

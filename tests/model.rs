@@ -11,6 +11,7 @@ use proptest::test_runner::{Config as Proptest, TestRunner};
 
 use rustcached::command::{Executor, Output};
 use rustcached::config::Config;
+use rustcached::config::Eviction;
 use rustcached::protocol::number::item_value;
 use rustcached::protocol::text::{Parsed, parse};
 use rustcached::shared::Shared;
@@ -168,6 +169,7 @@ impl Pair {
             max_memory,
             evict: true,
             max_item_size: ITEM_MAX,
+            eviction: Eviction::default(),
             cas: true,
         });
         Self {
@@ -427,7 +429,8 @@ impl Pair {
         let wanted = format!("{digits}\r\n");
         if self.agrees(key, &answer, wanted.as_bytes(), b"NOT_FOUND\r\n") {
             let kept = self.model.get_mut(&key).expect("just looked at");
-            kept.value = format!("{digits:<width$}").into_bytes();
+            kept.value = digits.into_bytes();
+            kept.value.resize(width, b' ');
             self.learn_cas(key);
         }
     }

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use random::Random;
+use rustcached::config::Eviction;
 use rustcached::store::{Access, Item, ItemSpec, Local, NewItem, Options, Pin, Store};
 use rustcached::time::{Expiry, Now};
 
@@ -318,6 +319,7 @@ fn no_value_is_ever_torn_foreign_or_freed() {
             max_memory: LIMIT,
             evict: true,
             max_item_size: 1 << 20,
+            eviction: Eviction::default(),
             cas: true,
         }),
         refused: AtomicU64::new(0),

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::endpoint;
 use super::error::{CliError, Missing};
 use super::typed::Typed;
-use crate::config::{Config, Endpoint, Listener, Process, ProtocolMode};
+use crate::cli::words::EVICTION_KINDS;
+use crate::config::{Config, Endpoint, Eviction, Listener, Process, ProtocolMode};
 use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX};
 
 /// The TCP port when none is given.
@@ -62,8 +63,9 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         requests_per_event: above_zero(typed.requests_per_event, "Number of requests per event")?
             .unwrap_or(default.requests_per_event),
         max_memory,
-        max_item_size: max_item_size(typed, &default, max_memory)?,
+        max_item_size: max_item_size(typed, &default)?,
         evict: !typed.no_evictions,
+        eviction: eviction(typed),
         cas: !typed.no_cas,
         prefix_delimiter: delimiter(typed, &default)?,
         detail: typed.delimiter.is_some(),
@@ -172,6 +174,13 @@ fn threads(typed: &Typed, default: &Config) -> Result<usize, CliError> {
     Ok(threads)
 }
 
+fn eviction(typed: &Typed) -> Eviction {
+    let index = typed.eviction.and_then(|index| usize::try_from(index).ok());
+    index
+        .and_then(|index| EVICTION_KINDS.get(index).copied())
+        .unwrap_or_default()
+}
+
 fn max_memory(typed: &Typed, default: &Config) -> Result<usize, CliError> {
     let Some(mib) = typed.memory_mib else {
         return Ok(default.max_memory);
@@ -179,20 +188,19 @@ fn max_memory(typed: &Typed, default: &Config) -> Result<usize, CliError> {
     usize::try_from(mib)
         .ok()
         .and_then(|mib| mib.checked_mul(1 << 20))
-        .filter(|bytes| isize::try_from(*bytes).is_ok())
+        .filter(|bytes| *bytes > 0 && isize::try_from(*bytes).is_ok())
         .ok_or_else(|| CliError::Limit(format!("Memory limit of {mib} megabytes is out of range")))
 }
 
-/// The checks stand in memcached's order, so that the same one strikes.
-fn max_item_size(typed: &Typed, default: &Config, max_memory: usize) -> Result<usize, CliError> {
+/// Unlike memcached, this server lets a single item take any part of the
+/// memory: a value that does not fit is refused when it comes.
+fn max_item_size(typed: &Typed, default: &Config) -> Result<usize, CliError> {
     let bytes = match typed.item_size {
         Some(bytes) => usize::try_from(bytes).unwrap_or(0),
         None => default.max_item_size,
     };
     let wrong = if bytes < ITEM_SIZE_MIN_BYTES {
         "Item max size cannot be less than 1024 bytes."
-    } else if bytes > max_memory / 2 {
-        "Cannot set item size limit higher than 1/2 of memory max."
     } else if bytes > ITEM_SIZE_MAX_BYTES {
         "Cannot set item size limit higher than a gigabyte."
     } else {

@@ -5,6 +5,7 @@
 use super::error::{CliError, Missing};
 use super::number;
 use super::typed::Typed;
+use crate::config::Eviction;
 
 /// One word.
 pub(super) struct Word {
@@ -14,6 +15,11 @@ pub(super) struct Word {
     /// A line of the help text; empty for words that it only enumerates.
     help: &'static str,
 }
+
+/// The values of `eviction`, in the order of [`EVICTION_KINDS`].
+const EVICTIONS: [&str; 3] = ["clock", "blind", "size"];
+/// What they mean.
+pub(super) const EVICTION_KINDS: [Eviction; 3] = [Eviction::Clock, Eviction::Blind, Eviction::Size];
 
 /// The value a word takes. Whatever follows a word that takes none is passed
 /// over, as memcached does.
@@ -81,6 +87,7 @@ pub(super) fn help() -> String {
     for word in WORDS.iter().filter(|word| !word.help.is_empty()) {
         let name = match word.rule {
             Rule::Nothing => word.name.to_owned(),
+            Rule::Choice(_) => format!("{}=<word>", word.name),
             _ => format!("{}=<num>", word.name),
         };
         text.push_str(&format!("  {name:<24} {}\n", word.help));
@@ -115,7 +122,8 @@ fn find(name: &str) -> Result<(Rule, Effect), CliError> {
         .ok_or_else(|| CliError::UnknownWord(name.to_owned()))
 }
 
-/// Checks a value and reads its number, zero where there is none.
+/// Checks a value and reads its number (of a choice, which it is), zero where
+/// there is none.
 fn check(name: &str, rule: Rule, value: Option<&str>) -> Result<i64, CliError> {
     let missing = || CliError::BadValue(format!("Missing {name} argument"));
     match rule {
@@ -147,8 +155,8 @@ fn fraction(name: &str, text: &str, max: f64) -> Result<i64, CliError> {
 }
 
 fn choice(name: &str, text: &str, choices: &[&str]) -> Result<i64, CliError> {
-    if choices.contains(&text) {
-        return Ok(0);
+    if let Some(index) = choices.iter().position(|choice| *choice == text) {
+        return Ok(index as i64);
     }
     let wanted = format!("{name} must be one of {}", choices.join(", "));
     Err(CliError::BadValue(wanted))
@@ -223,6 +231,13 @@ pub(super) const WORDS: &[Word] = &[
         rule: Rule::Number(12, 32),
         effect: Effect::Set(|typed, power| typed.hashpower = Some(power)),
         help: "power of two of the index size at the start, 12 to 32 (default: 16)",
+    },
+    Word {
+        name: "eviction",
+        rule: Rule::Choice(&EVICTIONS),
+        effect: Effect::Set(|typed, index| typed.eviction = Some(index)),
+        help: "what goes when memory is short: clock, blind (by recency and frequency)\n\
+               \x20                          or size (the same, small before large; default)",
     },
     Word {
         name: "no_modern",

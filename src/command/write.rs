@@ -1,12 +1,14 @@
 //! Storage: `set`, `add`, `replace`, `append`, `prepend`, `cas` and `ms`.
 //! The item is made before the lock is taken and linked under it.
 
+use std::cell::Cell;
+
 use crate::command::meta::MetaKey;
 use crate::command::{Executor, Output, reply};
 use crate::protocol::encode;
 use crate::protocol::meta::{MetaFlags, MetaRequest};
 use crate::protocol::request::{Request, StoreLine, StoreVerb, tokens};
-use crate::store::{Access, Hashed, ItemSpec, Local, Miss, NewItem, NoMemory, Pin, Store};
+use crate::store::{Access, Hashed, Item, ItemSpec, Local, Miss, NewItem, NoMemory, Pin, Store};
 use crate::time::Expiry;
 
 const BAD_CHUNK: &str = "CLIENT_ERROR bad data chunk";
@@ -347,6 +349,12 @@ impl Executor<'_> {
     /// made without a lock, from a pinned old one, and linked only if that is
     /// still there; whoever came between has made progress.
     fn join(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
+        if condition.verb == StoreVerb::Append
+            && let Some(outcome) = self.append_in_place(&new, condition)
+        {
+            self.store.discard(self.local, new);
+            return outcome;
+        }
         let mut addition = Some(new);
         let outcome = loop {
             let pinned = self
@@ -383,6 +391,20 @@ impl Executor<'_> {
             self.store.discard(self.local, addition);
         }
         outcome
+    }
+
+    fn append_in_place(&mut self, new: &NewItem, condition: Condition) -> Option<Outcome> {
+        let (store, more) = (self.store, new.item().value_len());
+        let joined_len = Cell::new(0);
+        let accepts = |item: Item<'_>| {
+            joined_len.set(item.value_len() + more);
+            let fits = store.is_size_ok(item.key().len(), item.flags(), joined_len.get());
+            fits && (condition.cas == 0 || condition.cas == item.cas()) && !item.is_stale()
+        };
+        let next_cas = || condition.new_cas.unwrap_or_else(|| store.next_cas());
+        let cas = store.append_in_place(self.local, new, self.now, accepts, next_cas)?;
+        let value_len = joined_len.get();
+        Some(Outcome::Stored { cas, value_len })
     }
 
     fn join_once(

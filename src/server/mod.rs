@@ -114,6 +114,7 @@ impl Server {
             max_memory: config.max_memory,
             evict: config.evict,
             max_item_size: config.max_item_size,
+            eviction: config.eviction,
             cas: config.cas,
         }));
         let shared = Arc::new(Shared::new(config));

@@ -3,14 +3,17 @@
 
 use std::ptr::NonNull;
 
-use crate::store::classes::{chunk_bytes, class_for_next};
-use crate::store::item::{
-    CRLF_BYTES, Item, ItemSpec, SEGMENT_HEADER_BYTES, write_head, write_segment,
-};
+use crate::store::chain::{SEGMENT_HEADER_BYTES, write_segment};
+use crate::store::classes::{PAGE_SPACE_BYTES, chunk_bytes, class_for_next};
+use crate::store::entry::Extended;
+use crate::store::item::{CRLF_BYTES, Item, ItemSpec, write_head};
 use crate::store::map::Hashed;
 use crate::store::memory::Chunk;
 use crate::store::{Local, NoMemory, Store};
 use crate::time::Now;
+
+/// A chunk to append into is at least this part of the item.
+const SPARE_PART: usize = 16;
 
 /// An item that is not in the map yet. It must end in [`Store::edit`] or in
 /// [`Store::discard`]; dropping it would lose its memory.
@@ -172,6 +175,62 @@ impl Store {
             new.advance(len.min(new.room));
         }
         Ok(received)
+    }
+
+    /// Appends the value of `addition` to the key's in place, without copying
+    /// what is there: for large values that nobody is reading. `accepts` is
+    /// asked about the item under the lock, and `new_cas` for its new CAS
+    /// value, which is returned. `None` if it cannot be done in place.
+    pub fn append_in_place(
+        &self,
+        local: &mut Local,
+        addition: &NewItem,
+        now: Now,
+        accepts: impl Fn(Item<'_>) -> bool,
+        new_cas: impl Fn() -> u64,
+    ) -> Option<u64> {
+        let mut spare = Vec::new();
+        let key = Hashed {
+            key: addition.item().key(),
+            hash: addition.hash,
+        };
+        let appended = loop {
+            let extended = self.edit(local, &key, now, |entry| {
+                let item = entry.item()?;
+                if !accepts(item) {
+                    return None;
+                }
+                let size = item.bytes();
+                let extended = entry.extend(addition.item(), &mut spare);
+                let cas = (extended == Extended::Done).then(&new_cas);
+                if let Some(cas) = cas {
+                    entry.set_cas(cas);
+                    entry.promote();
+                }
+                Some((extended, size, cas))
+            });
+            match extended {
+                Some((Extended::Wanting(bytes), size, _)) => {
+                    // Some more than needed, so that many small additions do
+                    // not make a long chain.
+                    let ahead = size / SPARE_PART;
+                    let wanted = bytes
+                        .max(ahead)
+                        .min(PAGE_SPACE_BYTES - SEGMENT_HEADER_BYTES);
+                    match self.alloc(local, class_for_next(wanted + SEGMENT_HEADER_BYTES)) {
+                        Ok(chunk) => spare.insert(0, chunk),
+                        Err(NoMemory) => break None,
+                    }
+                }
+                Some((_, _, cas)) => break cas,
+                None => break None,
+            }
+        };
+        for chunk in spare {
+            // SAFETY: allocated above and not used.
+            unsafe { self.memory.free(&mut local.magazines, chunk) };
+        }
+        appended
     }
 
     /// Gives up on an item in the making.

@@ -1,11 +1,28 @@
 //! Changing what a key has, under its shard's write lock.
 
 use crate::store::build::NewItem;
+use crate::store::chain::SEGMENT_HEADER_BYTES;
+use crate::store::classes::chunk_bytes;
 use crate::store::item::{Item, STALE, TOKEN_SENT, word_of};
 use crate::store::map::{Hashed, WriteShard};
-use crate::store::memory::Chunk;
+use crate::store::memory::{Chunk, class_of};
 use crate::store::{Local, Miss, Store};
 use crate::time::{Expiry, Now};
+
+/// How [`Entry::extend`] ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extended {
+    Done,
+    /// It must be replaced instead.
+    Impossible,
+    /// It takes more spare chunks, with room for so many bytes.
+    Wanting(usize),
+}
+
+fn segment_capacity(chunk: Chunk) -> usize {
+    // SAFETY: the chunk is the caller's, so its page does not change hands.
+    chunk_bytes(unsafe { class_of(chunk) }) - SEGMENT_HEADER_BYTES
+}
 
 /// A key's place in its locked shard. What is replaced or removed through it
 /// is freed after the lock is gone.
@@ -119,6 +136,31 @@ impl Entry<'_> {
         copy.item().take_state(item);
         self.put(copy, cas);
         self.local.counters.total_items.sub(1);
+    }
+
+    /// Appends to the value in place, if that is large and nobody is reading
+    /// it. `spare` is chunks to go on in, taken from as need be.
+    pub(crate) fn extend(&self, more: Item<'_>, spare: &mut Vec<Chunk>) -> Extended {
+        let Some(item) = self.item().filter(|item| item.word().is_sole()) else {
+            return Extended::Impossible;
+        };
+        let Some((_, room)) = item.last_segment() else {
+            return Extended::Impossible;
+        };
+        let wanted = more.value_len().saturating_sub(room);
+        let brought: usize = spare.iter().map(|chunk| segment_capacity(*chunk)).sum();
+        if brought < wanted {
+            return Extended::Wanting(wanted - brought);
+        }
+        let before = item.bytes();
+        // SAFETY: the write lock is held, the map's is the only reference,
+        // the item has segments, and the spare chunks are enough.
+        if !unsafe { item.extend(more.value_pieces(), self.hash, || spare.pop()) } {
+            return Extended::Impossible;
+        }
+        let grown = item.bytes() - before;
+        self.local.counters.item_bytes.add(grown as u64);
+        Extended::Done
     }
 
     /// Removes the item, if there is one.

@@ -8,6 +8,7 @@
 //! weighing by size is what greedy-dual caches do (Cao and Irani, "Cost-Aware
 //! WWW Proxy Caching Algorithms", 1997).
 
+use crate::config::Eviction;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Items one search looks at.
@@ -24,6 +25,10 @@ const TURNS: f64 = 8.0;
 /// Worth of an item not used since it came; one used n times is worth 1 + n.
 const WORTH_UNUSED: f64 = 0.5;
 
+/// How much size counts: half a power keeps the byte hit ratio up while most
+/// of what the full power wins in hits is won.
+const SIZE_POWER: f64 = 0.5;
+
 /// Size weights in half doublings, from 1/16 to 8.
 const HALF_DOUBLINGS: std::ops::RangeInclusive<i32> = -8..=6;
 const WEIGHTS: usize = 15;
@@ -39,6 +44,8 @@ pub(crate) struct Stamp(pub(crate) u16);
 
 /// The policy's state: the hand's clock.
 pub(crate) struct Policy {
+    kind: Eviction,
+    uses_max: u16,
     clock: AtomicU64,
     /// Ticks that one look advances the clock by, in fixed point.
     step: AtomicU64,
@@ -49,14 +56,21 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// A policy in which size counts to the power of `alpha` (0: not).
-    pub(crate) fn new(alpha: f64) -> Self {
+    /// A policy of this kind.
+    pub(crate) fn new(kind: Eviction) -> Self {
+        let (lives, uses_max) = match kind {
+            Eviction::Clock => (clock_lives(), 1),
+            Eviction::Blind => (lives(0.0), USES_MAX),
+            Eviction::Size => (lives(SIZE_POWER), USES_MAX),
+        };
         Self {
+            kind,
+            uses_max,
             clock: AtomicU64::new(0),
             step: AtomicU64::new(0),
             speed: AtomicU32::new(1f32.to_bits()),
             mean: AtomicU32::new(half_log(128)),
-            lives: lives(alpha),
+            lives,
         }
     }
 
@@ -70,7 +84,7 @@ impl Policy {
     /// The stamp of an item that is hit.
     #[inline]
     pub(crate) fn on_hit(&self, stamp: Stamp, bytes: usize) -> Stamp {
-        self.stamp((stamp.uses() + 1).min(USES_MAX), bytes)
+        self.stamp(stamp.uses() + 1, bytes)
     }
 
     /// Ticks left of an item; not positive if it is due.
@@ -91,6 +105,9 @@ impl Policy {
     /// Learns how a search ended, and steers the clock so that about one in
     /// five finds an item that is due.
     pub(crate) fn learn(&self, found_due: bool) {
+        if self.kind == Eviction::Clock {
+            return;
+        }
         let speed = f32::from_bits(self.speed.load(Ordering::Relaxed));
         let factor = if found_due {
             1.0 - 4.0 / 512.0
@@ -112,6 +129,7 @@ impl Policy {
     }
 
     fn stamp(&self, uses: u16, bytes: usize) -> Stamp {
+        let uses = uses.min(self.uses_max);
         let mean = self.mean.load(Ordering::Relaxed) as i32;
         let weight =
             (mean - half_log(bytes) as i32).clamp(*HALF_DOUBLINGS.start(), *HALF_DOUBLINGS.end());
@@ -136,6 +154,14 @@ impl Stamp {
     }
 }
 
+/// Lives under plain CLOCK: a used item is passed over once.
+fn clock_lives() -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
+    let mut lives = Box::new([[1 + TICKS_PER_TURN as u16; WEIGHTS]; USES_MAX as usize + 1]);
+    lives[0] = [1; WEIGHTS];
+    lives
+}
+
+/// Lives where size counts to the power of `alpha`.
 fn lives(alpha: f64) -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
     let mut lives = Box::new([[0; WEIGHTS]; USES_MAX as usize + 1]);
     for (uses, row) in lives.iter_mut().enumerate() {
@@ -164,10 +190,11 @@ fn half_log(bytes: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::{Policy, Stamp, half_log};
+    use crate::config::Eviction;
 
     #[test]
     fn used_and_small_items_live_longer() {
-        let policy = Policy::new(1.0);
+        let policy = Policy::new(Eviction::Size);
         policy.survey(1000, 1000 * 1024);
         let left = |stamp| policy.left(stamp);
         let new = policy.on_insert(1024, 0);
@@ -175,13 +202,13 @@ mod tests {
         assert!(left(used) > left(new) && left(new) > 0);
         assert!(left(policy.on_insert(128, 0)) > left(new));
         assert!(left(policy.on_insert(8192, 0)) < left(new));
-        let blind = Policy::new(0.0);
+        let blind = Policy::new(Eviction::Blind);
         assert_eq!(blind.on_insert(64, 0), blind.on_insert(1 << 20, 0));
     }
 
     #[test]
     fn items_become_due_as_the_hand_turns() {
-        let policy = Policy::new(0.0);
+        let policy = Policy::new(Eviction::Blind);
         policy.survey(100, 100 * 100);
         let stamp = policy.on_insert(100, 0);
         let mut looks = 0;
@@ -196,7 +223,7 @@ mod tests {
 
     #[test]
     fn repeated_hits_end_in_the_same_stamp() {
-        let policy = Policy::new(0.5);
+        let policy = Policy::new(Eviction::Size);
         let mut stamp = policy.on_insert(100, 0);
         for _ in 0..7 {
             stamp = policy.on_hit(stamp, 100);

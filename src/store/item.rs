@@ -20,8 +20,8 @@ use std::marker::PhantomData;
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 
-use crate::store::classes::chunk_bytes;
-use crate::store::memory::{Chunk, class_of};
+use crate::store::chain::Pieces;
+use crate::store::memory::Chunk;
 use crate::store::refs::RefWord;
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use crate::time::Expiry;
@@ -38,17 +38,15 @@ const HAS_EXPIRY: u8 = 1 << 4;
 const HAS_FLAGS: u8 = 1 << 5;
 const CHAINED: u8 = 1 << 6;
 
-const HEADER_BYTES: usize = 24;
+pub(super) const HEADER_BYTES: usize = 24;
 const CHAIN_BYTES: usize = 16;
-/// Bytes before the data of a segment.
-pub(crate) const SEGMENT_HEADER_BYTES: usize = 24;
 /// The value's line end is stored with it, ready to be sent.
 pub(crate) const CRLF_BYTES: usize = 2;
 
 #[repr(C)]
-struct Header {
+pub(super) struct Header {
     word: RefWord,
-    value_len: u32,
+    pub(super) value_len: u32,
     cas: AtomicU64,
     accessed: AtomicU32,
     generation: AtomicU16,
@@ -67,17 +65,6 @@ struct Chain {
 }
 
 const _: () = assert!(size_of::<Chain>() == CHAIN_BYTES);
-
-#[repr(C)]
-struct Segment {
-    word: RefWord,
-    len: u32,
-    /// Hash of the item's key, so that a page mover finds the item.
-    hash: u64,
-    next: *mut u8,
-}
-
-const _: () = assert!(size_of::<Segment>() == SEGMENT_HEADER_BYTES);
 
 /// What an item is made from, apart from its value.
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +128,7 @@ const fn data_offset(bits: u8, key_len: usize) -> usize {
 /// A view of an item that is linked and locked, or pinned.
 #[derive(Clone, Copy)]
 pub struct Item<'a> {
-    chunk: Chunk,
+    pub(super) chunk: Chunk,
     held: PhantomData<&'a ()>,
 }
 
@@ -198,42 +185,6 @@ pub(crate) unsafe fn write_head(
     }
 }
 
-/// Writes the head of a segment into `chunk`, chains it behind `previous`,
-/// and returns where its data begins.
-///
-/// # Safety
-/// `chunk` is a free chunk private to the caller and at least `len` bytes
-/// longer than a segment's head; `previous` is the last chunk of an item that
-/// is still private to the caller, or changed under its shard's write lock.
-pub(crate) unsafe fn write_segment(
-    chunk: Chunk,
-    len: usize,
-    hash: u64,
-    previous: Chunk,
-    previous_is_head: bool,
-) -> NonNull<u8> {
-    // SAFETY: the chunk is ours; the link lies inside the previous chunk.
-    unsafe {
-        let segment = chunk.cast::<Segment>().as_ptr();
-        (&raw mut (*segment).len).write(len as u32);
-        (&raw mut (*segment).hash).write(hash);
-        (&raw mut (*segment).next).write(null_mut());
-        (*segment).word.become_segment();
-        next_link(previous, previous_is_head).write(chunk.as_ptr());
-        chunk.add(SEGMENT_HEADER_BYTES)
-    }
-}
-
-/// Where a chunk keeps the address of the next one.
-///
-/// # Safety
-/// `chunk` is the head of a chained item, or a segment.
-unsafe fn next_link(chunk: Chunk, is_head: bool) -> NonNull<*mut u8> {
-    let offset = if is_head { HEADER_BYTES } else { 16 };
-    // SAFETY: both heads are longer than that.
-    unsafe { chunk.add(offset).cast() }
-}
-
 /// The reference word at the start of any chunk.
 ///
 /// # Safety
@@ -242,15 +193,6 @@ pub(crate) unsafe fn word_of<'a>(chunk: Chunk) -> &'a RefWord {
     // SAFETY: every chunk starts with its word, which is only ever accessed
     // atomically; pages are never unmapped.
     unsafe { chunk.cast::<RefWord>().as_ref() }
-}
-
-/// The hash of the item a pinned segment belongs to.
-///
-/// # Safety
-/// `chunk` is a segment that the caller has pinned.
-pub(crate) unsafe fn segment_hash(chunk: Chunk) -> u64 {
-    // SAFETY: written before the segment could be pinned, not changed since.
-    unsafe { (&raw const (*chunk.cast::<Segment>().as_ptr()).hash).read() }
 }
 
 impl<'a> Item<'a> {
@@ -350,6 +292,10 @@ impl<'a> Item<'a> {
             .store(generation, Ordering::Relaxed);
     }
 
+    pub(super) fn is_chained(self) -> bool {
+        self.bits() & CHAINED != 0
+    }
+
     #[inline]
     fn bits(self) -> u8 {
         self.header().bits.load(Ordering::Relaxed)
@@ -437,11 +383,7 @@ impl<'a> Item<'a> {
         };
         // SAFETY: the data lies inside the chunk.
         let first = unsafe { self.chunk.add(offset) };
-        Pieces {
-            piece: Some((first, here)),
-            next,
-            held: PhantomData,
-        }
+        Pieces::new(first, here, next)
     }
 
     /// The value without its line end, in pieces.
@@ -471,105 +413,5 @@ impl<'a> Item<'a> {
             // SAFETY: inside the value; nobody else reads it now.
             unsafe { self.chunk.add(offset + index).write(byte) };
         }
-    }
-
-    /// The item's segments, first to last.
-    pub(crate) fn segments(self) -> impl Iterator<Item = Chunk> {
-        let mut next = if self.bits() & CHAINED == 0 {
-            null_mut()
-        } else {
-            // SAFETY: a chained item's head.
-            unsafe { next_link(self.chunk, true).read() }
-        };
-        std::iter::from_fn(move || {
-            let segment = NonNull::new(next)?;
-            // SAFETY: a segment of a held item.
-            next = unsafe { next_link(segment, false).read() };
-            Some(segment)
-        })
-    }
-
-    /// Puts a copy of segment `old` in `new` into its place in the chain.
-    /// False if `old` is no segment of this item.
-    ///
-    /// # Safety
-    /// The shard's write lock is held, the map's reference to the item is the
-    /// only one, and `new` is a free chunk of `old`'s class.
-    pub(crate) unsafe fn replace_segment(self, old: Chunk, new: Chunk) -> bool {
-        let mut previous = self.chunk;
-        for segment in self.segments() {
-            if segment != old {
-                previous = segment;
-                continue;
-            }
-            // SAFETY: both are chunks of this class; nobody reads the item.
-            unsafe {
-                let bytes = chunk_bytes(class_of(old)) - size_of::<RefWord>();
-                let (from, to) = (old.add(size_of::<RefWord>()), new.add(size_of::<RefWord>()));
-                to.copy_from_nonoverlapping(from, bytes);
-                word_of(new).become_segment();
-                next_link(previous, previous == self.chunk).write(new.as_ptr());
-            }
-            return true;
-        }
-        false
-    }
-
-    /// Copies a whole one-chunk head into `new`, except its reference word.
-    ///
-    /// # Safety
-    /// The shard's write lock is held and `new` is a free chunk of the same
-    /// class. Segments are then shared: the caller makes sure that only one
-    /// of the two heads survives and that nobody else reads the old one.
-    pub(crate) unsafe fn copy_head_to(self, new: Chunk) {
-        // SAFETY: both chunks are that long.
-        unsafe {
-            let bytes = chunk_bytes(class_of(self.chunk)) - size_of::<RefWord>();
-            let from = self.chunk.add(size_of::<RefWord>());
-            let to = new.add(size_of::<RefWord>());
-            to.copy_from_nonoverlapping(from, bytes);
-            word_of(new).become_item();
-        }
-    }
-
-    /// Detaches the segments from the head, so that freeing it leaves them.
-    ///
-    /// # Safety
-    /// As in [`Item::copy_head_to`], after it.
-    pub(crate) unsafe fn detach_segments(self) {
-        if self.bits() & CHAINED != 0 {
-            // SAFETY: a chained item's head, changed under the write lock.
-            unsafe { next_link(self.chunk, true).write(null_mut()) };
-        }
-    }
-}
-
-/// Iterator over the pieces of a value; see [`Item::pieces`].
-#[derive(Clone)]
-pub struct Pieces<'a> {
-    piece: Option<(NonNull<u8>, usize)>,
-    next: *mut u8,
-    held: PhantomData<&'a ()>,
-}
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (start, len) = match self.piece.take() {
-            Some(piece) => piece,
-            None => {
-                let segment = NonNull::new(self.next)?.cast::<Segment>();
-                // SAFETY: a segment of an item held for 'a.
-                unsafe {
-                    self.next = (&raw const (*segment.as_ptr()).next).read();
-                    let len = (&raw const (*segment.as_ptr()).len).read();
-                    (segment.cast::<u8>().add(SEGMENT_HEADER_BYTES), len as usize)
-                }
-            }
-        };
-        // SAFETY: data of an item held for 'a, which does not change.
-        Some(unsafe { slice::from_raw_parts(start.as_ptr(), len) })
     }
 }

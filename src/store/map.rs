@@ -27,6 +27,9 @@ const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
 /// Bytes a bucket of the table takes: the slot and its control byte.
 const BUCKET_BYTES: usize = 9;
 
+/// A table of which less than this part is full is made smaller.
+const SPARSE_PART: usize = 8;
+
 type Table = RawTable<(Slot, SharedValue<()>)>;
 
 /// A key and its hash.
@@ -286,6 +289,21 @@ impl WriteShard<'_> {
         self.slot(index)
             .expect("the bucket is full")
             .set(chunk, stamp);
+    }
+
+    /// Makes the table smaller if few of its buckets are full. Returns by how
+    /// many bytes it shrank.
+    pub(crate) fn shrink(&mut self) -> usize {
+        let before = table_bytes(&self.table);
+        let map = self.map;
+        if self.table.len() < self.table.buckets() / SPARSE_PART {
+            let wanted = self.table.len() * 2;
+            self.table.shrink_to(wanted, |entry| {
+                // SAFETY: items in the table are linked; the lock is held.
+                map.hash(unsafe { Item::at(entry.0.chunk()) }.key())
+            });
+        }
+        before - table_bytes(&self.table)
     }
 
     /// Empties full bucket `index`.

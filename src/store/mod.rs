@@ -6,6 +6,7 @@
 //! once, and nothing is allocated, freed, logged or sent under a lock.
 
 mod build;
+mod chain;
 mod classes;
 mod entry;
 mod eviction;
@@ -26,10 +27,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam::utils::CachePadded;
 
 pub use crate::store::build::NewItem;
+pub use crate::store::chain::Pieces;
 pub use crate::store::entry::Entry;
-pub use crate::store::item::{Item, ItemSpec, Pieces};
+pub use crate::store::item::{Item, ItemSpec};
 pub use crate::store::map::{HASH_NAME, Hashed};
 
+use crate::config::Eviction;
 use crate::stats::{Counters, Snapshot};
 use crate::store::eviction::Policy;
 use crate::store::ghosts::Ghosts;
@@ -50,6 +53,8 @@ pub struct Options {
     pub evict: bool,
     /// Largest item in bytes.
     pub max_item_size: usize,
+    /// What is evicted.
+    pub eviction: Eviction,
     /// Give items CAS values.
     pub cas: bool,
 }
@@ -142,7 +147,7 @@ impl Store {
         let store = Self {
             map: Map::new(shards_for(options.max_memory)),
             memory: Memory::new(options.max_memory),
-            policy: Policy::new(0.5),
+            policy: Policy::new(options.eviction),
             ghosts: Ghosts::new(options.max_memory),
             cas: CachePadded::new(AtomicU64::new(0)),
             flush: Flush {

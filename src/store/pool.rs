@@ -101,6 +101,11 @@ impl Pool {
         self.overhead.fetch_add(more, Ordering::Relaxed);
     }
 
+    /// Takes `less` bytes of overhead off again.
+    pub(crate) fn sub_overhead(&self, less: usize) {
+        self.overhead.fetch_sub(less, Ordering::Relaxed);
+    }
+
     /// Bytes outside the pages that count against the limit.
     pub(crate) fn overhead(&self) -> usize {
         self.overhead.load(Ordering::Relaxed)

@@ -1,9 +1,10 @@
 //! Getting memory back: evicting what is worth least, moving items so that
 //! pages run empty, and sweeping out what is dead.
 
+use crate::store::chain::segment_hash;
 use crate::store::classes::{CLASSES, PAGE_BYTES, chunk_bytes};
 use crate::store::eviction::LOOK;
-use crate::store::item::{Item, segment_hash, word_of};
+use crate::store::item::{Item, word_of};
 use crate::store::map::WriteShard;
 use crate::store::memory::{Chunk, Stuck, class_of};
 use crate::store::refs::Pinned;
@@ -439,6 +440,9 @@ impl Store {
             let mut shard = self.map.write_at(index);
             let buckets = shard.buckets();
             if start >= buckets {
+                let shrunk = shard.shrink();
+                drop(shard);
+                self.memory.pool().sub_overhead(shrunk);
                 return looked;
             }
             for bucket in start..buckets.min(start + SWEEP_BUCKETS) {

@@ -1,5 +1,6 @@
 //! Eviction and the moving of items, step by step in one thread.
 
+use crate::config::Eviction;
 use crate::store::classes::{PAGE_BYTES, class_for, per_page};
 use crate::store::memory::Stuck;
 use crate::store::{Access, ItemSpec, Local, NewItem, NoMemory, Options, Pin, Store};
@@ -25,6 +26,7 @@ impl Bench {
             max_memory: 0,
             evict: true,
             max_item_size: 1 << 30,
+            eviction: Eviction::default(),
             cas: true,
         });
         store.set_memory_limit(store.index_bytes() + pages * PAGE_BYTES);

@@ -6,6 +6,7 @@ use super::{config, error, invoke, same};
 use crate::cli::error::{CliError, Missing};
 use crate::cli::flags::FLAGS;
 use crate::cli::words::{self, FAMILIES, WORDS};
+use crate::config::Eviction;
 
 /// Each flag of memcached: letter, long name, a value it takes (none for
 /// switches), and whether it stands for something this server lacks.
@@ -121,6 +122,23 @@ fn every_flag_of_memcached_parses_in_every_spelling() {
     }
 }
 
+/// Words that memcached has not.
+const OUR_WORDS: [&str; 1] = ["eviction=size"];
+
+#[test]
+fn every_kind_of_eviction_can_be_chosen() {
+    let kinds = [
+        ("clock", Eviction::Clock),
+        ("blind", Eviction::Blind),
+        ("size", Eviction::Size),
+    ];
+    for (word, kind) in kinds {
+        assert_eq!(config(&["-o", &format!("eviction={word}")]).eviction, kind);
+    }
+    assert_eq!(config(&[]).eviction, Eviction::Size);
+    assert_eq!(error(&["-o", "eviction=lru"]).exit_code(), 1);
+}
+
 #[test]
 fn the_tables_agree_with_memcached_s() {
     let theirs: BTreeSet<char> = MEMCACHED_FLAGS.iter().map(|flag| flag.0).collect();
@@ -129,6 +147,7 @@ fn the_tables_agree_with_memcached_s() {
     let named: BTreeSet<&str> = MEMCACHED_WORDS
         .split_whitespace()
         .chain(MISSING_WORDS.iter().map(|word| word.0))
+        .chain(OUR_WORDS)
         .map(|word| word.split('=').next().unwrap_or(word))
         .collect();
     for word in WORDS {

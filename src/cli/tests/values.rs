@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{config, settings, wildcards};
 use crate::cli::{Invocation, parse};
-use crate::config::{Config, Listener, Process, ProtocolMode};
+use crate::config::{Config, Eviction, Listener, Process, ProtocolMode};
 
 #[test]
 fn defaults_are_memcached_s() {
@@ -73,6 +73,7 @@ fn flags_do_what_they_say() {
         max_memory: 100 << 20,
         max_item_size: 4 << 20,
         evict: false,
+        eviction: Eviction::Size,
         cas: false,
         prefix_delimiter: b'/',
         detail: true,

@@ -1,0 +1,246 @@
+//! Large items: the segments behind an item's head, and how they are chained,
+//! moved and added to. See `item.rs` for the layout of the head and for who
+//! may touch what.
+
+use std::marker::PhantomData;
+use std::ptr::{NonNull, null_mut};
+use std::slice;
+
+use crate::store::classes::chunk_bytes;
+use crate::store::item::{CRLF_BYTES, HEADER_BYTES, Header, Item, word_of};
+use crate::store::memory::{Chunk, class_of};
+use crate::store::refs::RefWord;
+
+/// Bytes before the data of a segment.
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 24;
+
+#[repr(C)]
+struct Segment {
+    word: RefWord,
+    len: u32,
+    /// Hash of the item's key, so that a page mover finds the item.
+    hash: u64,
+    next: *mut u8,
+}
+
+const _: () = assert!(size_of::<Segment>() == SEGMENT_HEADER_BYTES);
+
+/// Writes the head of a segment into `chunk`, chains it behind `previous`,
+/// and returns where its data begins.
+///
+/// # Safety
+/// `chunk` is a free chunk private to the caller and at least `len` bytes
+/// longer than a segment's head; `previous` is the last chunk of an item that
+/// is still private to the caller, or changed under its shard's write lock.
+pub(crate) unsafe fn write_segment(
+    chunk: Chunk,
+    len: usize,
+    hash: u64,
+    previous: Chunk,
+    previous_is_head: bool,
+) -> NonNull<u8> {
+    // SAFETY: the chunk is ours; the link lies inside the previous chunk.
+    unsafe {
+        let segment = chunk.cast::<Segment>().as_ptr();
+        (&raw mut (*segment).len).write(len as u32);
+        (&raw mut (*segment).hash).write(hash);
+        (&raw mut (*segment).next).write(null_mut());
+        (*segment).word.become_segment();
+        next_link(previous, previous_is_head).write(chunk.as_ptr());
+        chunk.add(SEGMENT_HEADER_BYTES)
+    }
+}
+
+/// Where a chunk keeps the address of the next one.
+///
+/// # Safety
+/// `chunk` is the head of a chained item, or a segment.
+unsafe fn next_link(chunk: Chunk, is_head: bool) -> NonNull<*mut u8> {
+    let offset = if is_head { HEADER_BYTES } else { 16 };
+    // SAFETY: both heads are longer than that.
+    unsafe { chunk.add(offset).cast() }
+}
+
+/// The hash of the item a pinned segment belongs to.
+///
+/// # Safety
+/// `chunk` is a segment that the caller has pinned.
+pub(crate) unsafe fn segment_hash(chunk: Chunk) -> u64 {
+    // SAFETY: written before the segment could be pinned, not changed since.
+    unsafe { (&raw const (*chunk.cast::<Segment>().as_ptr()).hash).read() }
+}
+
+impl<'a> Item<'a> {
+    /// The item's segments, first to last.
+    pub(crate) fn segments(self) -> impl Iterator<Item = Chunk> {
+        let mut next = if !self.is_chained() {
+            null_mut()
+        } else {
+            // SAFETY: a chained item's head.
+            unsafe { next_link(self.chunk, true).read() }
+        };
+        std::iter::from_fn(move || {
+            let segment = NonNull::new(next)?;
+            // SAFETY: a segment of a held item.
+            next = unsafe { next_link(segment, false).read() };
+            Some(segment)
+        })
+    }
+
+    /// The last chunk of a chained item's data and how many more bytes fit
+    /// into it; `None` if the item lies in one chunk.
+    pub(crate) fn last_segment(self) -> Option<(Chunk, usize)> {
+        let last = self.segments().last()?;
+        // SAFETY: a segment of a held item; its page does not change hands.
+        unsafe {
+            let len = (&raw const (*last.cast::<Segment>().as_ptr()).len).read() as usize;
+            let capacity = chunk_bytes(class_of(last)) - SEGMENT_HEADER_BYTES;
+            Some((last, capacity - len))
+        }
+    }
+
+    /// Appends `more` and a line end to the value in place of its line end,
+    /// into the last segment and then into `spare` chunks, as many as need
+    /// be. False if the line end does not lie in the last segment alone.
+    ///
+    /// # Safety
+    /// The shard's write lock is held, the map's reference is the only one,
+    /// the item is chained, `hash` is its key's, and `spare` yields free
+    /// chunks with room for all that the last segment does not hold.
+    pub(crate) unsafe fn extend<'m>(
+        self,
+        more: impl Iterator<Item = &'m [u8]>,
+        hash: u64,
+        mut spare: impl FnMut() -> Option<Chunk>,
+    ) -> bool {
+        let Some((mut last, mut room)) = self.last_segment() else {
+            return false;
+        };
+        // SAFETY: as promised by the caller, nobody else reads or writes any
+        // of the chunks; all lengths stay within the chunks' sizes.
+        unsafe {
+            let len_of = |chunk: Chunk| &raw mut (*chunk.cast::<Segment>().as_ptr()).len;
+            if (len_of(last).read() as usize) < CRLF_BYTES {
+                return false;
+            }
+            *len_of(last) -= CRLF_BYTES as u32;
+            room += CRLF_BYTES;
+            let mut added = 0;
+            for mut bytes in more.chain(std::iter::once(&b"\r\n"[..])) {
+                added += bytes.len();
+                while !bytes.is_empty() {
+                    if room == 0 {
+                        let chunk = spare().expect("the caller brings room enough");
+                        room = chunk_bytes(class_of(chunk)) - SEGMENT_HEADER_BYTES;
+                        write_segment(chunk, 0, hash, last, false);
+                        last = chunk;
+                    }
+                    let len = bytes.len().min(room);
+                    let end = last.add(SEGMENT_HEADER_BYTES + len_of(last).read() as usize);
+                    end.copy_from_nonoverlapping(NonNull::from(bytes).cast(), len);
+                    *len_of(last) += len as u32;
+                    room -= len;
+                    bytes = &bytes[len..];
+                }
+            }
+            let value_len = &raw mut (*self.chunk.cast::<Header>().as_ptr()).value_len;
+            *value_len += (added - CRLF_BYTES) as u32;
+        }
+        true
+    }
+
+    /// Puts a copy of segment `old` in `new` into its place in the chain.
+    /// False if `old` is no segment of this item.
+    ///
+    /// # Safety
+    /// The shard's write lock is held, the map's reference to the item is the
+    /// only one, and `new` is a free chunk of `old`'s class.
+    pub(crate) unsafe fn replace_segment(self, old: Chunk, new: Chunk) -> bool {
+        let mut previous = self.chunk;
+        for segment in self.segments() {
+            if segment != old {
+                previous = segment;
+                continue;
+            }
+            // SAFETY: both are chunks of this class; nobody reads the item.
+            unsafe {
+                let bytes = chunk_bytes(class_of(old)) - size_of::<RefWord>();
+                let (from, to) = (old.add(size_of::<RefWord>()), new.add(size_of::<RefWord>()));
+                to.copy_from_nonoverlapping(from, bytes);
+                word_of(new).become_segment();
+                next_link(previous, previous == self.chunk).write(new.as_ptr());
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Copies a whole one-chunk head into `new`, except its reference word.
+    ///
+    /// # Safety
+    /// The shard's write lock is held and `new` is a free chunk of the same
+    /// class. Segments are then shared: the caller makes sure that only one
+    /// of the two heads survives and that nobody else reads the old one.
+    pub(crate) unsafe fn copy_head_to(self, new: Chunk) {
+        // SAFETY: both chunks are that long.
+        unsafe {
+            let bytes = chunk_bytes(class_of(self.chunk)) - size_of::<RefWord>();
+            let from = self.chunk.add(size_of::<RefWord>());
+            let to = new.add(size_of::<RefWord>());
+            to.copy_from_nonoverlapping(from, bytes);
+            word_of(new).become_item();
+        }
+    }
+
+    /// Detaches the segments from the head, so that freeing it leaves them.
+    ///
+    /// # Safety
+    /// As in [`Item::copy_head_to`], after it.
+    pub(crate) unsafe fn detach_segments(self) {
+        if self.is_chained() {
+            // SAFETY: a chained item's head, changed under the write lock.
+            unsafe { next_link(self.chunk, true).write(null_mut()) };
+        }
+    }
+}
+
+/// Iterator over the pieces of a value; see [`Item::pieces`].
+#[derive(Clone)]
+pub struct Pieces<'a> {
+    piece: Option<(NonNull<u8>, usize)>,
+    next: *mut u8,
+    held: PhantomData<&'a ()>,
+}
+
+impl Pieces<'_> {
+    /// Pieces that begin with `len` bytes at `first` and go on in `next`.
+    pub(super) fn new(first: NonNull<u8>, len: usize, next: *mut u8) -> Self {
+        Self {
+            piece: Some((first, len)),
+            next,
+            held: PhantomData,
+        }
+    }
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (start, len) = match self.piece.take() {
+            Some(piece) => piece,
+            None => {
+                let segment = NonNull::new(self.next)?.cast::<Segment>();
+                // SAFETY: a segment of an item held for 'a.
+                unsafe {
+                    self.next = (&raw const (*segment.as_ptr()).next).read();
+                    let len = (&raw const (*segment.as_ptr()).len).read();
+                    (segment.cast::<u8>().add(SEGMENT_HEADER_BYTES), len as usize)
+                }
+            }
+        };
+        // SAFETY: data of an item held for 'a, which does not change.
+        Some(unsafe { slice::from_raw_parts(start.as_ptr(), len) })
+    }
+}
