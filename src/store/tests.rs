@@ -347,7 +347,7 @@ fn readers_meet_movers() {
     const ROUNDS: usize = if cfg!(miri) { 4 } else { 400 };
     const COUNT: usize = 24;
     let mut bench = Bench::new(40);
-    let len = |key: usize| if key % 6 == 0 { 1500 } else { 700 };
+    let len = |key: usize| if key.is_multiple_of(6) { 1500 } else { 700 };
     (0..COUNT).for_each(|key| bench.set(key, len(key)).unwrap());
     let Bench { store, mut local } = bench;
     let store = std::sync::Arc::new(store);
