@@ -63,6 +63,11 @@ impl Context {
         (executor, &mut self.out)
     }
 
+    /// Gives back what memory this worker keeps in stock, if others are short.
+    pub(super) fn settle_memory(&mut self) {
+        self.store.settle(&mut self.local);
+    }
+
     /// Carries out a delayed flush whose time has come.
     pub(super) fn flush_if_due(&mut self) {
         self.executor().0.flush_if_due();

@@ -128,6 +128,9 @@ impl Worker {
 
     /// Waits for events and serves them. False if the wait was interrupted.
     pub(super) fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) -> bool {
+        if self.is_idle() {
+            self.context.settle_memory();
+        }
         if !self.wait(events, timeout) {
             return false;
         }

@@ -10,6 +10,7 @@ use crate::store::classes::chunk_bytes;
 use crate::store::item::{CRLF_BYTES, HEADER_BYTES, Header, Item, word_of};
 use crate::store::memory::{Chunk, class_of};
 use crate::store::refs::RefWord;
+use crate::sync::Ordering;
 
 /// Bytes before the data of a segment.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 24;
@@ -143,8 +144,9 @@ impl<'a> Item<'a> {
                     bytes = &bytes[len..];
                 }
             }
-            let value_len = &raw mut (*self.chunk.cast::<Header>().as_ptr()).value_len;
-            *value_len += (added - CRLF_BYTES) as u32;
+            let value_len = &self.chunk.cast::<Header>().as_ref().value_len;
+            let longer = self.value_len() + added - CRLF_BYTES;
+            value_len.store(longer as u32, Ordering::Relaxed);
         }
         true
     }

@@ -46,7 +46,9 @@ pub(crate) const CRLF_BYTES: usize = 2;
 #[repr(C)]
 pub(super) struct Header {
     word: RefWord,
-    pub(super) value_len: u32,
+    /// An atomic, since a page mover may have the header in view while the
+    /// value is appended to.
+    pub(super) value_len: AtomicU32,
     cas: AtomicU64,
     accessed: AtomicU32,
     generation: AtomicU16,
@@ -155,7 +157,7 @@ pub(crate) unsafe fn write_head(
     // writes, but for its reference word, which is written atomically.
     unsafe {
         let header = chunk.cast::<Header>().as_ptr();
-        (&raw mut (*header).value_len).write(spec.value_len as u32);
+        (&raw mut (*header).value_len).write(AtomicU32::new(spec.value_len as u32));
         (&raw mut (*header).cas).write(AtomicU64::new(0));
         (&raw mut (*header).accessed).write(AtomicU32::new(second));
         (&raw mut (*header).generation).write(AtomicU16::new(0));
@@ -238,7 +240,7 @@ impl<'a> Item<'a> {
     /// Bytes of the value, without its line end.
     #[inline]
     pub fn value_len(self) -> usize {
-        self.header().value_len as usize
+        self.header().value_len.load(Ordering::Relaxed) as usize
     }
 
     /// The CAS value.
