@@ -23,7 +23,7 @@ const TICKS_PER_TURN: f64 = 2.0;
 /// Turns that an item of mean size lives per unit of worth.
 const TURNS: f64 = 8.0;
 /// Worth of an item not used since it came; one used n times is worth 1 + n.
-const WORTH_UNUSED: f64 = 0.5;
+const WORTH_UNUSED: f64 = 0.75;
 
 /// How much size counts: half a power keeps the byte hit ratio up while most
 /// of what the full power wins in hits is won.

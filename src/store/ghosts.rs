@@ -3,15 +3,16 @@
 //! overwritten, torn by a race or taken for another costs a little judgement
 //! and nothing else.
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// A ghost for so many bytes of memory limit.
-const BYTES_PER_GHOST: usize = 256;
+const BYTES_PER_GHOST: usize = 512;
 const GHOST_BITS: u32 = 16;
 const USES_BITS: u32 = 2;
 const PRINT_BITS: u32 = GHOST_BITS - USES_BITS;
 const GHOSTS_PER_WORD: u32 = u64::BITS / GHOST_BITS;
 const WORDS_PER_BUCKET: usize = 2;
+const GHOSTS_PER_BUCKET: usize = WORDS_PER_BUCKET * GHOSTS_PER_WORD as usize;
 
 /// Uses that a returning item starts with, by how much it was used before.
 const RETURNED_USES: [u16; 4] = [1, 2, 4, 7];
@@ -20,17 +21,30 @@ const RETURNED_USES: [u16; 4] = [1, 2, 4, 7];
 pub(crate) struct Ghosts {
     /// Buckets of two words, newest ghost first.
     words: Box<[AtomicU64]>,
+    /// Ghosts of a bucket that count: as many ghosts in all as there are
+    /// items. An older one says little about what is worth keeping now.
+    depth: AtomicUsize,
 }
 
 impl Ghosts {
     /// A table for a store with this memory limit.
     pub(crate) fn new(max_memory: usize) -> Self {
         let ghosts = max_memory / BYTES_PER_GHOST;
-        let buckets = ghosts / (WORDS_PER_BUCKET * GHOSTS_PER_WORD as usize);
+        let buckets = ghosts / GHOSTS_PER_BUCKET;
         let words = WORDS_PER_BUCKET * buckets.max(1);
         Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            depth: AtomicUsize::new(GHOSTS_PER_BUCKET),
         }
+    }
+
+    /// Takes note of how many items there are.
+    pub(crate) fn survey(&self, items: u64) {
+        let buckets = self.words.len() / WORDS_PER_BUCKET;
+        let depth = (items as usize)
+            .div_ceil(buckets)
+            .clamp(1, GHOSTS_PER_BUCKET);
+        self.depth.store(depth, Ordering::Relaxed);
     }
 
     /// Bytes of the table.
@@ -57,18 +71,17 @@ impl Ghosts {
     /// The uses that an item which was evicted before starts with.
     pub(crate) fn recall(&self, hash: u64) -> Option<u16> {
         let print = print_of(hash);
-        for word in self.bucket(hash) {
-            let ghosts = word.load(Ordering::Relaxed);
-            if ghosts == 0 {
+        let words = self.bucket(hash);
+        for place in 0..self.depth.load(Ordering::Relaxed) as u32 {
+            let word = words[(place / GHOSTS_PER_WORD) as usize].load(Ordering::Relaxed);
+            let shift = place % GHOSTS_PER_WORD * GHOST_BITS;
+            let ghost = word >> shift & ((1 << GHOST_BITS) - 1);
+            if ghost == 0 {
                 return None;
             }
-            for place in 0..GHOSTS_PER_WORD {
-                let shift = place * GHOST_BITS;
-                let ghost = ghosts >> shift & ((1 << GHOST_BITS) - 1);
-                if ghost >> USES_BITS == print {
-                    let class = (ghost & ((1 << USES_BITS) - 1)) as usize;
-                    return Some(RETURNED_USES[class]);
-                }
+            if ghost >> USES_BITS == print {
+                let class = (ghost & ((1 << USES_BITS) - 1)) as usize;
+                return Some(RETURNED_USES[class]);
             }
         }
         None

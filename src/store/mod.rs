@@ -266,6 +266,7 @@ impl Store {
     pub fn survey(&self) {
         let sum = self.snapshot();
         self.policy.survey(sum.items, sum.item_bytes);
+        self.ghosts.survey(sum.items);
     }
 
     /// Gives a reference back.
