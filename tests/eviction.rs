@@ -246,15 +246,15 @@ fn a_scan_does_not_flush_the_working_set() {
     pair.requests(10 * capacity(), &mut cold);
     let after = pair.requests(capacity() / 2, &mut hot);
     let lost = before.ours() - during.ours();
-    assert!(lost < 0.10, "during the scan: {before:?} {during:?}");
+    assert!(lost < 0.08, "during the scan: {before:?} {during:?}");
     assert!(
-        during.ours() > during.lru() + 0.08,
+        during.ours() > during.lru() + 0.12,
         "an LRU suffers more: {during:?}"
     );
     // Nobody asked for the working set meanwhile, which lasted ten memories.
-    assert!(after.ours() > 0.52, "after the scan: {after:?}");
+    assert!(after.ours() > 0.60, "after the scan: {after:?}");
     assert!(
-        after.ours() > after.lru() + 0.03,
+        after.ours() > after.lru() + 0.09,
         "after the scan: {after:?}"
     );
 }
@@ -271,7 +271,7 @@ fn a_loop_larger_than_memory_is_kept_in_part() {
     pair.requests(10 * length as usize, &mut turn);
     let hits = pair.requests(5 * length as usize, &mut turn);
     assert_eq!(hits.lru, 0, "each key is gone when it comes again");
-    assert!(hits.ours() > 0.06, "{hits:?}");
+    assert!(hits.ours() > 0.08, "{hits:?}");
 }
 
 #[test]
@@ -292,8 +292,8 @@ fn keys_that_come_once_cost_little() {
         pair.request(hot(), VALUE, &mut among);
     }
     let lost = alone.ours() - among.ours();
-    assert!(lost < 0.13, "{alone:?} {among:?}");
-    assert!(among.ours() > among.lru() + 0.06, "{among:?}");
+    assert!(lost < 0.12, "{alone:?} {among:?}");
+    assert!(among.ours() > among.lru() + 0.10, "{among:?}");
 }
 
 #[test]
@@ -311,9 +311,9 @@ fn a_new_working_set_replaces_the_old_one_soon() {
         (1..=WINDOWS_MAX).find(|_| window(pair, draw) > share)
     };
     let first = recovers(&mut pair, 0.75, &mut new);
-    assert!(first.is_some_and(|windows| windows <= 8), "{first:?}");
+    assert!(first.is_some_and(|windows| windows <= 6), "{first:?}");
     let later = recovers(&mut pair, 0.9, &mut new);
-    assert!(later.is_some_and(|windows| windows <= 24), "{later:?}");
+    assert!(later.is_some_and(|windows| windows <= 15), "{later:?}");
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn small_items_are_kept_rather_than_large_ones() {
     };
     let small = kept(&mut pair.cache, 0..3);
     let large = kept(&mut pair.cache, 6..9);
-    assert!(hits.ours() > hits.lru() + 0.25, "{hits:?}");
+    assert!(hits.ours() > hits.lru() + 0.29, "{hits:?}");
     assert!(small > 0.8 && large < 0.4, "kept: {small} {large}");
 }
 
@@ -387,7 +387,7 @@ fn expired_items_make_room_for_other_sizes_too() {
         }
         let evicted = cache.evictions() - before;
         assert!(
-            evicted * 8 < dead,
+            evicted * 12 < dead,
             "{dead} had expired, {evicted} went for values of {size}"
         );
     }

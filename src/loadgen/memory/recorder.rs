@@ -143,8 +143,9 @@ impl Recorder {
         self.phase = "start".to_string();
     }
 
-    /// Names what follows within the scenario.
+    /// Names what follows within the scenario; no commas, so that rows can be read back simply.
     pub fn begin_phase(&mut self, name: &str) {
+        debug_assert!(!name.contains(','));
         self.phase = name.to_string();
     }
 

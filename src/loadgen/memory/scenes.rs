@@ -167,7 +167,7 @@ fn sizes(stage: &mut Stage) -> Result<(), Failure> {
     stage.fill(3.0, large)?;
     stage.phase("small again")?;
     stage.fill(1.5, small)?;
-    stage.phase("mixed, overwritten")?;
+    stage.phase("mixed and overwritten")?;
     let (low, high) = (MIXED_SIZES.0.ln(), MIXED_SIZES.1.ln());
     // Twice as many keys as fit, by the mean of such sizes.
     let keys = (2.0 * stage.limit as f64 * (high - low) / MIXED_SIZES.1) as u32 + 1;
@@ -192,7 +192,7 @@ fn delete(stage: &mut Stage) -> Result<(), Failure> {
         let ended = stage.player.delete(key)?;
         stage.tick(ended)?;
     }
-    stage.phase("refilled, larger")?;
+    stage.phase("refilled larger")?;
     stage.fill(1.5, (3000, 5000))
 }
 
