@@ -7,6 +7,8 @@ use rustcached::loadgen::compare::{self, CompareOptions};
 use rustcached::loadgen::density::{self, DensityOptions};
 use rustcached::loadgen::failure::Failure;
 use rustcached::loadgen::idle::{self, IdleOptions};
+use rustcached::loadgen::keep::{self, KeepOptions};
+use rustcached::loadgen::memory::{self, MemoryOptions, MemoryPlotOptions};
 use rustcached::loadgen::replay::{self, ReplayOptions};
 use rustcached::loadgen::replay_compare::{self, ReplayCompareOptions};
 use rustcached::loadgen::run::{self, RunOptions};
@@ -39,6 +41,12 @@ enum Task {
     Stall(StallOptions),
     /// Resident bytes per item of two servers
     Density(DensityOptions),
+    /// Resident memory of two servers under loads that tempt them to exceed their limit
+    Memory(MemoryOptions),
+    /// Draws again what `memory` has recorded
+    MemoryPlot(MemoryPlotOptions),
+    /// Items of several sizes that two servers keep in the same memory
+    Keep(KeepOptions),
 }
 
 fn main() -> ExitCode {
@@ -64,5 +72,8 @@ fn perform(task: Task) -> Result<String, Failure> {
         Task::Startup(options) => startup::startup(&options),
         Task::Stall(options) => stall::stall(&options),
         Task::Density(options) => density::density(&options),
+        Task::Memory(options) => memory::memory(&options),
+        Task::MemoryPlot(options) => memory::memory_plot(&options),
+        Task::Keep(options) => keep::keep(&options),
     }
 }

@@ -1,0 +1,394 @@
+//! What the store keeps when it cannot keep everything, on synthetic request
+//! streams through its public interface, beside a plain LRU of the same size.
+//! Requests are seeded; only the hash seed differs between runs, which the
+//! bounds allow for. Every miss is followed by a set, as clients do.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rustcached::loadgen::random::{Random, Zipf};
+use rustcached::store::{Access, ItemSpec, Local, Options, Store};
+use rustcached::time::{Expiry, Now};
+
+const LIMIT: usize = 8 << 20;
+/// Bytes of all values whose size does not matter.
+const VALUE: usize = 200;
+/// Roughly what an item needs besides its value, for the LRU.
+const OVERHEAD: usize = 48;
+const VALUE_MAX: usize = 64 * 1024;
+/// Windows of half a memory's requests after which patience ends.
+const WINDOWS_MAX: usize = 60;
+
+struct Cache {
+    store: Store,
+    local: Local,
+    now: Now,
+    bytes: Vec<u8>,
+}
+
+impl Cache {
+    fn new() -> Self {
+        let store = Store::new(Options {
+            max_memory: LIMIT,
+            evict: true,
+            max_item_size: 1 << 20,
+            cas: true,
+        });
+        Self {
+            local: store.local(),
+            store,
+            now: Now::from_millis(10_000),
+            bytes: vec![b'x'; VALUE_MAX],
+        }
+    }
+
+    /// Gets a key; whether it is there.
+    fn get(&mut self, key: u64) -> bool {
+        let name = name(key);
+        let hashed = self.store.hashed(&name);
+        let found = self.store.read(&mut self.local, &hashed, self.now, |item| {
+            assert_eq!(item.key(), name);
+            (Access::Counted, ())
+        });
+        found.is_ok()
+    }
+
+    /// Whether a key is there, without a trace.
+    fn has(&mut self, key: u64) -> bool {
+        let name = name(key);
+        let hashed = self.store.hashed(&name);
+        let found = self
+            .store
+            .read(&mut self.local, &hashed, self.now, |_| (Access::Peek, ()));
+        found.is_ok()
+    }
+
+    fn set(&mut self, key: u64, size: usize, expiry: Expiry) {
+        let name = name(key);
+        let hashed = self.store.hashed(&name);
+        let spec = ItemSpec {
+            key: &name,
+            flags: 0,
+            expiry,
+            value_len: size,
+            key_binary: false,
+            expiry_room: false,
+        };
+        let pieces = [&self.bytes[..size], b"\r\n"];
+        let new = self.store.new_filled(
+            &mut self.local,
+            &hashed,
+            &spec,
+            self.now,
+            pieces.into_iter(),
+        );
+        let new = new.expect("there is always something to evict");
+        let cas = self.store.next_cas();
+        self.store
+            .edit(&mut self.local, &hashed, self.now, |entry| {
+                entry.put(new, cas)
+            });
+    }
+
+    fn evictions(&self) -> u64 {
+        self.store.snapshot().evictions
+    }
+
+    fn sweep(&mut self) {
+        for shard in 0..self.store.shard_count() {
+            self.store.sweep_shard(&mut self.local, shard, self.now);
+        }
+    }
+}
+
+fn name(key: u64) -> [u8; 16] {
+    let mut name = [b'0'; 16];
+    let mut rest = key;
+    for digit in name.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    name
+}
+
+/// The least recently used goes first; sizes are bytes.
+struct Lru {
+    limit: usize,
+    used: usize,
+    time: u64,
+    items: HashMap<u64, (u64, usize)>,
+    order: BTreeMap<u64, u64>,
+}
+
+impl Lru {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            used: 0,
+            time: 0,
+            items: HashMap::new(),
+            order: BTreeMap::new(),
+        }
+    }
+
+    /// Gets a key and sets it if it is missing; whether it was there.
+    fn request(&mut self, key: u64, size: usize) -> bool {
+        self.time += 1;
+        let bytes = size + OVERHEAD;
+        let before = self.items.insert(key, (self.time, bytes));
+        self.order.insert(self.time, key);
+        if let Some((time, _)) = before {
+            self.order.remove(&time);
+            return true;
+        }
+        self.used += bytes;
+        while self.used > self.limit {
+            let (_, oldest) = self.order.pop_first().expect("something is used");
+            let (_, bytes) = self.items.remove(&oldest).expect("both know it");
+            self.used -= bytes;
+        }
+        false
+    }
+}
+
+/// The store and an LRU that get the same requests.
+struct Pair {
+    cache: Cache,
+    lru: Lru,
+}
+
+/// Hit ratios of both over some requests.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hits {
+    requests: u32,
+    ours: u32,
+    lru: u32,
+}
+
+impl Hits {
+    fn ours(self) -> f64 {
+        f64::from(self.ours) / f64::from(self.requests)
+    }
+
+    fn lru(self) -> f64 {
+        f64::from(self.lru) / f64::from(self.requests)
+    }
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self {
+            cache: Cache::new(),
+            lru: Lru::new(capacity() * (VALUE + OVERHEAD)),
+        }
+    }
+
+    fn request(&mut self, key: u64, size: usize, hits: &mut Hits) {
+        let ours = self.cache.get(key);
+        if !ours {
+            self.cache.set(key, size, Expiry::NEVER);
+        }
+        hits.requests += 1;
+        hits.ours += u32::from(ours);
+        hits.lru += u32::from(self.lru.request(key, size));
+    }
+
+    /// So many requests for keys that `draw` gives, all of one size.
+    fn requests(&mut self, count: usize, mut draw: impl FnMut() -> u64) -> Hits {
+        let mut hits = Hits::default();
+        for _ in 0..count {
+            self.request(draw(), VALUE, &mut hits);
+        }
+        hits
+    }
+}
+
+/// How many items of the usual size a store keeps: what an LRU is given too.
+fn capacity() -> usize {
+    static CAPACITY: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *CAPACITY.get_or_init(|| {
+        let mut cache = Cache::new();
+        let mut key = 0;
+        while key < (2 * LIMIT / VALUE) as u64 {
+            cache.set(key, VALUE, Expiry::NEVER);
+            key += 1;
+        }
+        cache.store.snapshot().items as usize
+    })
+}
+
+/// Keys that occur once, away from all others.
+fn once() -> impl FnMut() -> u64 {
+    let mut key = 1 << 40;
+    move || {
+        key += 1;
+        key
+    }
+}
+
+fn zipf(seed: u64, keys: usize, theta: f64) -> impl FnMut() -> u64 {
+    let (law, mut random) = (Zipf::new(keys as u64, theta), Random::new(seed));
+    move || law.draw(&mut random)
+}
+
+#[test]
+fn a_scan_does_not_flush_the_working_set() {
+    let mut pair = Pair::new();
+    let mut hot = zipf(1, 2 * capacity(), 0.9);
+    let mut cold = once();
+    pair.requests(20 * capacity(), &mut hot);
+    let before = pair.requests(5 * capacity(), &mut hot);
+    let mut during = Hits::default();
+    let mut scanned = Hits::default();
+    for _ in 0..10 * capacity() {
+        pair.request(cold(), VALUE, &mut scanned);
+        pair.request(hot(), VALUE, &mut during);
+    }
+    pair.requests(10 * capacity(), &mut cold);
+    let after = pair.requests(capacity() / 2, &mut hot);
+    let lost = before.ours() - during.ours();
+    assert!(lost < 0.08, "during the scan: {before:?} {during:?}");
+    assert!(
+        during.ours() > during.lru() + 0.12,
+        "an LRU suffers more: {during:?}"
+    );
+    // Nobody asked for the working set meanwhile, which lasted ten memories.
+    assert!(after.ours() > 0.60, "after the scan: {after:?}");
+    assert!(
+        after.ours() > after.lru() + 0.09,
+        "after the scan: {after:?}"
+    );
+}
+
+#[test]
+fn a_loop_larger_than_memory_is_kept_in_part() {
+    let mut pair = Pair::new();
+    let length = (capacity() + capacity() / 5) as u64;
+    let mut key = 0;
+    let mut turn = || {
+        key = (key + 1) % length;
+        key
+    };
+    pair.requests(10 * length as usize, &mut turn);
+    let hits = pair.requests(5 * length as usize, &mut turn);
+    assert_eq!(hits.lru, 0, "each key is gone when it comes again");
+    assert!(hits.ours() > 0.08, "{hits:?}");
+}
+
+#[test]
+fn keys_that_come_once_cost_little() {
+    let mut plain = Pair::new();
+    let mut hot = zipf(2, 2 * capacity(), 0.9);
+    plain.requests(20 * capacity(), &mut hot);
+    let alone = plain.requests(5 * capacity(), &mut hot);
+    let mut pair = Pair::new();
+    let mut hot = zipf(2, 2 * capacity(), 0.9);
+    let mut cold = once();
+    let mut among = Hits::default();
+    for round in 0..25 * capacity() {
+        if round == 20 * capacity() {
+            among = Hits::default();
+        }
+        pair.request(cold(), VALUE, &mut Hits::default());
+        pair.request(hot(), VALUE, &mut among);
+    }
+    let lost = alone.ours() - among.ours();
+    assert!(lost < 0.12, "{alone:?} {among:?}");
+    assert!(among.ours() > among.lru() + 0.10, "{among:?}");
+}
+
+#[test]
+fn a_new_working_set_replaces_the_old_one_soon() {
+    let mut pair = Pair::new();
+    let mut old = zipf(3, 2 * capacity(), 0.9);
+    pair.requests(20 * capacity(), &mut old);
+    let steady = pair.requests(5 * capacity(), &mut old);
+    let mut new = zipf(4, 2 * capacity(), 0.9);
+    let window = |pair: &mut Pair, draw: &mut dyn FnMut() -> u64| {
+        let hits = pair.requests(capacity() / 2, || (1 << 30) + draw());
+        hits.ours() / steady.ours()
+    };
+    let recovers = |pair: &mut Pair, share: f64, draw: &mut dyn FnMut() -> u64| {
+        (1..=WINDOWS_MAX).find(|_| window(pair, draw) > share)
+    };
+    let first = recovers(&mut pair, 0.75, &mut new);
+    assert!(first.is_some_and(|windows| windows <= 6), "{first:?}");
+    let later = recovers(&mut pair, 0.9, &mut new);
+    assert!(later.is_some_and(|windows| windows <= 15), "{later:?}");
+}
+
+#[test]
+fn small_items_are_kept_rather_than_large_ones() {
+    let mut pair = Pair::new();
+    let mut random = Random::new(5);
+    // Sizes from 64 bytes to 16 KiB, each doubling as frequent; the mean is
+    // about 3 KB, so that about a quarter fits.
+    let size_of = |key: u64| 64usize << (key % 9);
+    let mean: usize = (0..9).map(size_of).sum::<usize>() / 9;
+    let keys = (4 * LIMIT / mean) as u64;
+    let mut hits = Hits::default();
+    for round in 0..40 * keys {
+        if round == 30 * keys {
+            hits = Hits::default();
+        }
+        let key = random.below(keys);
+        pair.request(key, size_of(key), &mut hits);
+    }
+    let kept = |cache: &mut Cache, sizes: std::ops::Range<u64>| {
+        let keys: Vec<u64> = (0..keys).filter(|key| sizes.contains(&(key % 9))).collect();
+        let found = keys.iter().filter(|&&key| cache.has(key)).count();
+        found as f64 / keys.len() as f64
+    };
+    let small = kept(&mut pair.cache, 0..3);
+    let large = kept(&mut pair.cache, 6..9);
+    assert!(hits.ours() > hits.lru() + 0.29, "{hits:?}");
+    assert!(small > 0.8 && large < 0.4, "kept: {small} {large}");
+}
+
+/// A full store of which every other item has just been swept out as expired.
+/// Returns it and how many those were.
+fn half_expired() -> (Cache, u64) {
+    let mut cache = Cache::new();
+    let mortal = Expiry::from_protocol(10, cache.now);
+    let mut key = 0;
+    while cache.evictions() == 0 {
+        let expiry = if key % 2 == 0 { mortal } else { Expiry::NEVER };
+        cache.set(key, VALUE, expiry);
+        key += 1;
+    }
+    let live = (0..key).filter(|key| key % 2 == 1);
+    let live = live.filter(|&key| cache.has(key)).count();
+    cache.now = Now::from_millis(cache.now.millis() + 20_000);
+    cache.sweep();
+    let snapshot = cache.store.snapshot();
+    assert_eq!(snapshot.items, live as u64, "the others are swept out");
+    (cache, snapshot.reclaimed)
+}
+
+#[test]
+fn expired_items_make_room_before_live_ones_go() {
+    let (mut cache, dead) = half_expired();
+    let before = cache.evictions();
+    let mut added = 0;
+    while cache.evictions() == before {
+        cache.set((1 << 40) + added, VALUE, Expiry::NEVER);
+        added += 1;
+    }
+    assert!(added * 10 > dead * 9, "{dead} had expired, {added} came");
+}
+
+#[test]
+fn expired_items_make_room_for_other_sizes_too() {
+    for size in [40, 4 * VALUE, 40 * VALUE] {
+        let (mut cache, dead) = half_expired();
+        let before = cache.evictions();
+        let room = dead as usize * (VALUE + OVERHEAD) * 4 / 5;
+        for key in 0..room / (size + OVERHEAD) {
+            cache.set((1 << 40) + key as u64, size, Expiry::NEVER);
+        }
+        let evicted = cache.evictions() - before;
+        assert!(
+            evicted * 12 < dead,
+            "{dead} had expired, {evicted} went for values of {size}"
+        );
+    }
+}
