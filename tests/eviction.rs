@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use rustcached::config::Eviction;
 use rustcached::loadgen::random::{Random, Zipf};
 use rustcached::store::{Access, ItemSpec, Local, Options, Store};
 use rustcached::time::{Expiry, Now};
@@ -31,6 +32,7 @@ impl Cache {
             max_memory: LIMIT,
             evict: true,
             max_item_size: 1 << 20,
+            eviction: Eviction::default(),
             cas: true,
         });
         Self {

@@ -79,9 +79,16 @@ impl Store {
                 return chunk;
             }
         }
+        // What lies idle elsewhere comes before what is live.
         let chunk = self.alloc_larger(local, class);
         if chunk.is_some() {
             return chunk;
+        }
+        if self.drain(local, true, &mut stuck) {
+            let chunk = self.memory.alloc(&mut local.magazines, class);
+            if chunk.is_some() {
+                return chunk;
+            }
         }
         // Evicting goes by worth, wherever the memory lies. Either it hits
         // this class, or some class ends up with a page to spare.
