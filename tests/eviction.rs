@@ -245,7 +245,7 @@ fn a_scan_does_not_flush_the_working_set() {
         pair.request(cold(), VALUE, &mut scanned);
         pair.request(hot(), VALUE, &mut during);
     }
-    pair.requests(10 * capacity(), &mut cold);
+    pair.requests(2 * capacity(), &mut cold);
     let after = pair.requests(capacity() / 2, &mut hot);
     let lost = before.ours() - during.ours();
     assert!(lost < 0.08, "during the scan: {before:?} {during:?}");
@@ -253,7 +253,7 @@ fn a_scan_does_not_flush_the_working_set() {
         during.ours() > during.lru() + 0.12,
         "an LRU suffers more: {during:?}"
     );
-    // Nobody asked for the working set meanwhile, which lasted ten memories.
+    // Nobody asked for the working set meanwhile, which lasted two memories.
     assert!(after.ours() > 0.60, "after the scan: {after:?}");
     assert!(
         after.ours() > after.lru() + 0.09,

@@ -127,11 +127,13 @@ impl Executor<'_> {
     /// Counts, replacing the item where it cannot be changed in place.
     fn change(&mut self, key: &Hashed<'_>, change: Change) -> Counted {
         let mut made: Option<(NewItem, Replacement)> = None;
+        // What it was before the first attempt, which may have changed it.
+        let mut before = None;
         let counted = loop {
             let (store, now) = (self.store, self.now);
             let attempt = store.edit(self.local, key, now, |entry| {
                 let cas = || change.new_cas.unwrap_or_else(|| store.next_cas());
-                change_under_lock(entry, change, &mut made, cas, now)
+                change_under_lock(entry, change, &mut made, &mut before, cas, now)
             });
             match attempt {
                 Attempt::Ended(counted) => break counted,
@@ -240,6 +242,7 @@ fn change_under_lock(
     entry: &mut Entry<'_>,
     change: Change,
     made: &mut Option<(NewItem, Replacement)>,
+    before: &mut Option<Expiry>,
     next_cas: impl Fn() -> u64,
     now: Now,
 ) -> Attempt {
@@ -262,7 +265,7 @@ fn change_under_lock(
     } else {
         value.wrapping_add(change.delta)
     };
-    let before = item.expiry();
+    let before = *before.get_or_insert(item.expiry());
     if let Some(ttl) = change.ttl
         && !entry.set_expiry(Expiry::from_protocol(ttl, now))
     {

@@ -32,6 +32,10 @@ const BUCKET_BYTES: usize = 9;
 /// A table of which less than this part is full is made smaller.
 const SPARSE_PART: usize = 8;
 
+/// A table is rebuilt rather than grown if at least this part of it is marks
+/// of removed entries.
+const MARKED_PART: usize = 16;
+
 type Table = RawTable<(Slot, SharedValue<()>)>;
 
 /// A key and its hash.
@@ -298,6 +302,7 @@ impl WriteShard<'_> {
     /// Adds a slot for a key that is not there. Returns its bucket, and by
     /// how many bytes the table grew.
     pub(crate) fn insert(&mut self, hash: u64, chunk: Chunk, stamp: Stamp) -> (usize, usize) {
+        self.clean();
         let before = table_bytes(&self.table);
         let map = self.map;
         let entry = (Slot::new(chunk, stamp), SharedValue::new(()));
@@ -312,6 +317,28 @@ impl WriteShard<'_> {
             map.hints[self.index].follow(&self.table);
         }
         (index, grown)
+    }
+
+    /// Rebuilds the table at its size if it is about to grow for no other
+    /// reason than the marks that removed entries left behind: under constant
+    /// eviction it would otherwise end up twice as large as it need be.
+    fn clean(&mut self) {
+        let (len, buckets) = (self.table.len(), self.table.buckets());
+        let fitting = buckets / 8 * 7;
+        let marked = len <= fitting - fitting / MARKED_PART;
+        if buckets < 16 || self.table.capacity() > len || !marked {
+            return;
+        }
+        let map = self.map;
+        let mut fresh = Table::with_capacity(fitting);
+        for entry in self.table.drain() {
+            // SAFETY: items in the table are linked; the lock is held.
+            let hash = map.hash(unsafe { Item::at(entry.0.chunk()) }.key());
+            fresh.insert(hash, entry, |_| hash);
+        }
+        debug_assert_eq!(fresh.buckets(), buckets);
+        *self.table = fresh;
+        map.hints[self.index].follow(&self.table);
     }
 
     /// Points the slot in full bucket `index` to another item.

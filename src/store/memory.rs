@@ -222,7 +222,6 @@ impl Memory {
     }
 
     /// Bytes of free chunks in pages of all classes.
-    #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> usize {
         (0..CLASSES).map(|class| self.free_bytes_of(class)).sum()
     }

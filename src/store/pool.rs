@@ -8,6 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::store::classes::PAGE_BYTES;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
+/// Free pages that keep their memory.
+const IDLE_PAGES: usize = 32;
+
 /// Pages asked of the system at once. Only the address space is taken;
 /// memory follows page by page as it is touched.
 const EXTENT_PAGES: usize = 128;
@@ -83,6 +86,18 @@ impl Pool {
     /// Returns the memory of free pages beyond the limit to the system.
     pub(crate) fn trim(&self) {
         self.trim_locked(&mut self.lock());
+    }
+
+    /// Returns the memory of up to `most` free pages to the system, but for a
+    /// few that the next takers will want.
+    pub(crate) fn release_idle(&self, most: usize) {
+        let mut state = self.lock();
+        for _ in 0..most.min(state.touched.len().saturating_sub(IDLE_PAGES)) {
+            if let Some(page) = state.touched.pop() {
+                release_memory(page);
+                state.untouched.push(page);
+            }
+        }
     }
 
     /// The limit in bytes.

@@ -20,6 +20,12 @@ const FORCED_PAGES_MAX: usize = 256;
 const LARGER_BY_PART: usize = 8;
 /// Pages given up at a time after the index grew or the limit was lowered.
 const SHRINK_PAGES_MAX: usize = 16;
+/// Pages emptied in one step of making memory compact.
+const COMPACT_PAGES_MAX: usize = 128;
+/// Free chunks may take this part of the memory in use,
+const SLACK_PART: usize = 24;
+/// and so many bytes besides, before it is made compact.
+const SLACK_BYTES: usize = 2 << 20;
 /// Buckets that a sweep looks at under one lock.
 const SWEEP_BUCKETS: usize = 256;
 
@@ -80,15 +86,9 @@ impl Store {
             }
         }
         // What lies idle elsewhere comes before what is live.
-        let chunk = self.alloc_larger(local, class);
+        let chunk = self.alloc_idle(local, class, &mut stuck);
         if chunk.is_some() {
             return chunk;
-        }
-        if self.drain(local, true, &mut stuck) {
-            let chunk = self.memory.alloc(&mut local.magazines, class);
-            if chunk.is_some() {
-                return chunk;
-            }
         }
         // Evicting goes by worth, wherever the memory lies. Either it hits
         // this class, or some class ends up with a page to spare.
@@ -98,19 +98,9 @@ impl Store {
                 break;
             };
             freed += bytes;
-            let chunk = self.memory.alloc(&mut local.magazines, class);
+            let chunk = self.alloc_idle(local, class, &mut stuck);
             if chunk.is_some() {
                 return chunk;
-            }
-            let chunk = self.alloc_larger(local, class);
-            if chunk.is_some() {
-                return chunk;
-            }
-            if self.drain(local, true, &mut stuck) {
-                let chunk = self.memory.alloc(&mut local.magazines, class);
-                if chunk.is_some() {
-                    return chunk;
-                }
             }
         }
         // What was freed is spread too thin: empty pages by force. One that
@@ -127,6 +117,20 @@ impl Store {
             }
         }
         None
+    }
+
+    /// Takes a chunk that lies idle: of the class, of one that is a little
+    /// larger, or of a page that another class can spare.
+    fn alloc_idle(&self, local: &mut Local, class: usize, stuck: &mut Stuck) -> Option<Chunk> {
+        let chunk = self.memory.alloc(&mut local.magazines, class);
+        if chunk.is_some() {
+            return chunk;
+        }
+        let chunk = self.alloc_larger(local, class);
+        if chunk.is_some() || !self.drain(local, true, stuck) {
+            return chunk;
+        }
+        self.memory.alloc(&mut local.magazines, class)
     }
 
     /// Takes a chunk that is a little larger than need be, where one lies
@@ -443,6 +447,25 @@ impl Store {
             }
         }
         !pool.over_limit(0)
+    }
+
+    /// Empties some pages if much of the memory in use is free chunks, as when
+    /// the sizes of items have changed, and gives them back to the system.
+    /// True if there was something to do.
+    pub fn compact(&self, local: &mut Local) -> bool {
+        let pool = self.memory.pool();
+        let mut stuck = Stuck::default();
+        let mut emptied = 0;
+        while emptied < COMPACT_PAGES_MAX {
+            let used = pool.pages_in_use() * PAGE_BYTES;
+            let slack = self.memory.free_bytes();
+            if slack <= used / SLACK_PART + SLACK_BYTES || !self.drain(local, true, &mut stuck) {
+                break;
+            }
+            emptied += 1;
+        }
+        pool.release_idle(COMPACT_PAGES_MAX);
+        emptied > 0
     }
 
     /// Removes the dead items of one shard, a few buckets under each lock.

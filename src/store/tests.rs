@@ -392,3 +392,22 @@ fn readers_meet_movers() {
     }
     reader.join().expect("the reader found nothing wrong");
 }
+
+#[test]
+fn the_index_does_not_grow_under_eviction_alone() {
+    let mut bench = Bench::new(160);
+    let mut count = 0;
+    while bench.store.snapshot().evictions == 0 {
+        bench.set(count, 20).unwrap();
+        count += 1;
+    }
+    let full = bench.store.index_bytes();
+    for key in count..8 * count {
+        bench.set(key, 20).unwrap();
+    }
+    assert!(
+        bench.store.index_bytes() <= full + full / 4,
+        "{full} {}",
+        bench.store.index_bytes()
+    );
+}

@@ -12,6 +12,8 @@ use crate::store::{Local, Store};
 const SWEEP_ITEMS: usize = 5_000;
 /// Pause between two steps.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Pause while memory is being made compact.
+const COMPACT_PAUSE: Duration = Duration::from_millis(10);
 /// Pause where there is nothing to sweep out: no item ends some time.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -49,6 +51,7 @@ impl Upkeep {
         }
         let within_limit = self.store.shrink_to_limit(&mut self.local);
         self.store.survey();
+        let compacted = self.store.compact(&mut self.local);
         let mut looked = 0;
         for _ in 0..self.store.shard_count() {
             let swept = self.store.sweep_shard(&mut self.local, self.shard, now);
@@ -64,6 +67,8 @@ impl Upkeep {
         }
         if !within_limit {
             Duration::ZERO
+        } else if compacted {
+            COMPACT_PAUSE
         } else if self.mortals.contains(&true) || self.store.sweep_begins() != self.generation {
             PAUSE
         } else {
