@@ -29,8 +29,9 @@ const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
 /// Bytes a bucket of the table takes: the slot and its control byte.
 const BUCKET_BYTES: usize = 9;
 
-/// A table of which less than this part is full is made smaller.
-const SPARSE_PART: usize = 8;
+/// A table of which fewer eighths are full is made smaller: it grew when its
+/// shard had more than its share for a while, or when there was more memory.
+const SPARSE_EIGHTHS: usize = 3;
 
 /// A table is rebuilt rather than grown if at least this part of it is marks
 /// of removed entries.
@@ -353,8 +354,8 @@ impl WriteShard<'_> {
     pub(crate) fn shrink(&mut self) -> usize {
         let before = table_bytes(&self.table);
         let map = self.map;
-        if self.table.len() < self.table.buckets() / SPARSE_PART {
-            let wanted = self.table.len() * 2;
+        if self.table.len() < self.table.buckets() / 8 * SPARSE_EIGHTHS {
+            let wanted = self.table.len() + self.table.len() / 8;
             self.table.shrink_to(wanted, |entry| {
                 // SAFETY: items in the table are linked; the lock is held.
                 map.hash(unsafe { Item::at(entry.0.chunk()) }.key())
