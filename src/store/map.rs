@@ -29,13 +29,9 @@ const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
 /// Bytes a bucket of the table takes: the slot and its control byte.
 const BUCKET_BYTES: usize = 9;
 
-/// A table of which fewer eighths are full is made smaller: it grew when its
-/// shard had more than its share for a while, or when there was more memory.
-const SPARSE_EIGHTHS: usize = 3;
-
 /// A table is rebuilt rather than grown if at least this part of it is marks
 /// of removed entries.
-const MARKED_PART: usize = 16;
+const MARKED_PART: usize = 32;
 
 type Table = RawTable<(Slot, SharedValue<()>)>;
 
@@ -354,8 +350,10 @@ impl WriteShard<'_> {
     pub(crate) fn shrink(&mut self) -> usize {
         let before = table_bytes(&self.table);
         let map = self.map;
-        if self.table.len() < self.table.buckets() / 8 * SPARSE_EIGHTHS {
-            let wanted = self.table.len() + self.table.len() / 8;
+        // It grew when its shard had more than its share for a while, or when
+        // there was more memory.
+        let wanted = self.table.len() + self.table.len() / 8;
+        if wanted <= self.table.buckets() / 16 * 7 {
             self.table.shrink_to(wanted, |entry| {
                 // SAFETY: items in the table are linked; the lock is held.
                 map.hash(unsafe { Item::at(entry.0.chunk()) }.key())
