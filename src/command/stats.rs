@@ -7,6 +7,7 @@ use crate::command::{Executor, Output};
 use crate::config::{Endpoint, ProtocolMode};
 use crate::protocol::encode::{self, stat};
 use crate::protocol::request::tokens;
+use crate::stats::Snapshot;
 use crate::store::HASH_NAME;
 use crate::sync::Ordering;
 use crate::time::{Expiry, unix_seconds};
@@ -59,12 +60,13 @@ impl Executor<'_> {
 
     fn general(&mut self, out: &mut Output) {
         let out = &mut out.bytes;
+        let sum = self.shared.since_reset(&self.store.snapshot());
         self.process_stats(out);
         self.connection_stats(out);
-        self.command_stats(out);
-        self.network_stats(out);
-        self.memory_stats(out);
-        self.item_stats(out);
+        self.command_stats(&sum, out);
+        self.network_stats(&sum, out);
+        self.memory_stats(&sum, out);
+        self.item_stats(&sum, out);
         encode::line(out, "END");
     }
 
@@ -108,8 +110,7 @@ impl Executor<'_> {
         stat(out, "reserved_fds", 5 * self.shared.config.threads);
     }
 
-    fn command_stats(&self, out: &mut Vec<u8>) {
-        let sum = self.shared.since_reset(&self.store.snapshot());
+    fn command_stats(&self, sum: &Snapshot, out: &mut Vec<u8>) {
         for (name, value) in [
             ("cmd_get", sum.cmd_get),
             ("cmd_set", sum.cmd_set),
@@ -145,9 +146,8 @@ impl Executor<'_> {
         stat(out, "bytes_written", sum.bytes_written);
     }
 
-    fn network_stats(&self, out: &mut Vec<u8>) {
+    fn network_stats(&self, sum: &Snapshot, out: &mut Vec<u8>) {
         let connections = &self.shared.connections;
-        let sum = self.shared.since_reset(&self.store.snapshot());
         let accepting = connections.accepting.load(Ordering::Relaxed);
         let disabled = connections.listen_disabled.load(Ordering::Relaxed);
         stat(out, "limit_maxbytes", self.store.memory_limit());
@@ -159,8 +159,7 @@ impl Executor<'_> {
         stat(out, "conn_yields", sum.conn_yields);
     }
 
-    fn memory_stats(&self, out: &mut Vec<u8>) {
-        let sum = self.shared.since_reset(&self.store.snapshot());
+    fn memory_stats(&self, sum: &Snapshot, out: &mut Vec<u8>) {
         let buckets = self.store.index_bytes() / 8;
         stat(out, "hash_power_level", buckets.max(1).ilog2());
         stat(out, "hash_bytes", self.store.index_bytes());
@@ -197,8 +196,7 @@ impl Executor<'_> {
         );
     }
 
-    fn item_stats(&self, out: &mut Vec<u8>) {
-        let sum = self.shared.since_reset(&self.store.snapshot());
+    fn item_stats(&self, sum: &Snapshot, out: &mut Vec<u8>) {
         stat(out, "bytes", sum.item_bytes);
         stat(out, "curr_items", sum.items);
         stat(out, "total_items", sum.total_items);

@@ -83,9 +83,8 @@ pub fn density(options: &DensityOptions) -> Result<String, Failure> {
                     found.push(density);
                 }
                 Err(failure) => {
-                    let mut row = vec![shape.clone(), format!("{}: {failure}", side.name())];
-                    row.resize(table.head.len(), "-".to_string());
-                    table.push(row);
+                    let what = format!("{}: {failure}", side.name());
+                    table.push_failed(vec![shape.clone(), what]);
                 }
             }
         }

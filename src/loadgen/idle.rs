@@ -67,9 +67,7 @@ pub fn idle(options: &IdleOptions) -> Result<String, Failure> {
                 found.push(idle);
             }
             Err(failure) => {
-                let mut row = vec![format!("{}: {failure}", side.name())];
-                row.resize(table.head.len(), "-".to_string());
-                table.push(row);
+                table.push_failed(vec![format!("{}: {failure}", side.name())]);
             }
         }
     }

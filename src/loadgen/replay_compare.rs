@@ -147,8 +147,7 @@ fn table(points: &[Point]) -> Table {
     for point in points {
         let mut row = vec![point.trace.clone(), point.memory_mib.to_string()];
         let (Some(theirs), Some(ours)) = (&point.theirs, &point.ours) else {
-            row.resize(table.head.len(), "-".to_string());
-            table.push(row);
+            table.push_failed(row);
             continue;
         };
         let gain = gain(theirs, ours);

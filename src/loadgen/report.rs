@@ -131,6 +131,12 @@ impl Table {
         }
     }
 
+    /// Adds a row that has its first columns but no figures.
+    pub fn push_failed(&mut self, mut row: Vec<String>) {
+        row.resize(self.head.len(), "-".to_string());
+        self.push(row);
+    }
+
     /// Adds a row.
     pub fn push(&mut self, row: Vec<String>) {
         self.rows.push(row);

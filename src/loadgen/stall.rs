@@ -83,9 +83,7 @@ pub fn stall(options: &StallOptions) -> Result<String, Failure> {
                 found.push(stall);
             }
             Err(failure) => {
-                let mut row = vec![format!("{}: {failure}", side.name())];
-                row.resize(table.head.len(), "-".to_string());
-                table.push(row);
+                table.push_failed(vec![format!("{}: {failure}", side.name())]);
             }
         }
     }
