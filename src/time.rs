@@ -95,6 +95,16 @@ impl Now {
         (self.ms / 1000).saturating_sub(START_SECONDS) as u32
     }
 
+    /// Eighths of a second left until `expiry`; `u32::MAX` for an item that
+    /// never expires.
+    #[inline]
+    pub const fn remaining(self, expiry: Expiry) -> u32 {
+        if expiry.0 == 0 {
+            return u32::MAX;
+        }
+        expiry.0.saturating_sub(self.passed_eighth())
+    }
+
     /// Seconds left until `expiry`, as a client is told them; `None` for an
     /// item that never expires.
     pub const fn left(self, expiry: Expiry) -> Option<u32> {

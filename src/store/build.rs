@@ -91,6 +91,7 @@ impl Store {
         if chunk_bytes(class) < spec.bytes() {
             class = class_for_next(spec.chained_bytes());
         }
+        local.now = now;
         let head = self.alloc(local, class)?;
         // SAFETY: the chunk is new and ours; classes for chained items are
         // large enough for any head.

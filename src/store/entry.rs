@@ -33,6 +33,7 @@ pub struct Entry<'a> {
     hash: u64,
     bucket: Option<usize>,
     miss: Miss,
+    now: Now,
     /// What new items are stamped with. As of the locking: a flush that
     /// comes while this edit runs must take the copy that it makes of an
     /// old item with it.
@@ -62,11 +63,12 @@ impl Store {
             hash: key.hash,
             bucket,
             miss: Miss::Absent,
+            now,
             generation: self.generation(),
             removed: [None; 3],
             grown: 0,
         };
-        entry.remove_dead(now);
+        entry.remove_dead();
         let result = f(&mut entry);
         let (removed, grown) = (entry.removed, entry.grown);
         drop(entry);
@@ -97,6 +99,7 @@ impl Entry<'_> {
         debug_assert!(new.missing() == 0 && new.hash() == self.hash);
         let counters = &self.local.counters;
         let bytes = new.item().bytes();
+        let remaining = self.now.remaining(new.item().expiry());
         new.item().set_cas(cas);
         new.item().set_generation(self.generation);
         let chunk = new.chunk();
@@ -108,7 +111,7 @@ impl Entry<'_> {
             Some(bucket) => {
                 let slot = self.shard.slot(bucket).expect("the bucket is full");
                 let (old, before) = (slot.chunk(), slot.stamp());
-                let stamp = self.store.policy.on_insert(bytes, before.uses());
+                let stamp = self.store.policy.on_insert(bytes, before.uses(), remaining);
                 counters
                     .item_bytes
                     .sub(self.shard.item(bucket).bytes() as u64);
@@ -118,7 +121,7 @@ impl Entry<'_> {
             None => {
                 counters.items.add(1);
                 let uses = self.store.ghosts.recall(self.hash).unwrap_or(0);
-                let stamp = self.store.policy.on_insert(bytes, uses);
+                let stamp = self.store.policy.on_insert(bytes, uses, remaining);
                 let (bucket, grown) = self.shard.insert(self.hash, chunk, stamp);
                 self.bucket = Some(bucket);
                 self.grown += grown;
@@ -191,8 +194,10 @@ impl Entry<'_> {
             return;
         };
         let slot = self.shard.slot(bucket).expect("the bucket is full");
-        let bytes = self.shard.item(bucket).bytes();
-        slot.set_stamp(self.store.policy.on_hit(slot.stamp(), bytes));
+        let item = self.shard.item(bucket);
+        let remaining = self.now.remaining(item.expiry());
+        let policy = &self.store.policy;
+        slot.set_stamp(policy.on_hit(slot.stamp(), item.bytes(), remaining));
     }
 
     /// Gives the item another CAS value.
@@ -250,11 +255,11 @@ impl Entry<'_> {
         true
     }
 
-    fn remove_dead(&mut self, now: Now) {
+    fn remove_dead(&mut self) {
         let Some(item) = self.item() else {
             return;
         };
-        if let Some(miss) = self.store.dead(item, now) {
+        if let Some(miss) = self.store.dead(item, self.now) {
             self.store.count_reclaimed(self.local, item, miss);
             self.remove();
             self.miss = miss;

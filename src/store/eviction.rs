@@ -35,6 +35,12 @@ const WEIGHTS: usize = 15;
 
 /// Fixed point of the hand's clock.
 const FRACTION_BITS: u32 = 32;
+/// Fixed point of the clock's pace.
+const PACE_BITS: u32 = 16;
+/// How often the pace is measured.
+const PACE_EVERY_MS: u64 = 1000;
+/// Measurements over which the pace is smoothed.
+const PACE_MEMORY: f64 = 8.0;
 /// Bounds of the clock's speed, in ticks per turn over the normal.
 const SPEED_RANGE: (f32, f32) = (1.0 / 256.0, 64.0);
 
@@ -52,6 +58,10 @@ pub(crate) struct Policy {
     speed: AtomicU32,
     /// Twice the binary logarithm of the mean item size.
     mean: AtomicU32,
+    /// Ticks in an eighth of a second, in fixed point; 0 while unknown.
+    pace: AtomicU32,
+    /// Clock and milliseconds when the pace was last measured.
+    paced: [AtomicU64; 2],
     lives: Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]>,
 }
 
@@ -70,21 +80,24 @@ impl Policy {
             step: AtomicU64::new(0),
             speed: AtomicU32::new(1f32.to_bits()),
             mean: AtomicU32::new(half_log(128)),
+            pace: AtomicU32::new(0),
+            paced: [AtomicU64::new(0), AtomicU64::new(0)],
             lives,
         }
     }
 
     /// The stamp of an item that comes, or comes back, or is overwritten,
-    /// with the uses it had before.
+    /// with the uses it had before, and that ends after `remaining` eighths
+    /// of a second.
     #[inline]
-    pub(crate) fn on_insert(&self, bytes: usize, uses: u16) -> Stamp {
-        self.stamp(uses, bytes)
+    pub(crate) fn on_insert(&self, bytes: usize, uses: u16, remaining: u32) -> Stamp {
+        self.stamp(uses, bytes, remaining)
     }
 
     /// The stamp of an item that is hit.
     #[inline]
-    pub(crate) fn on_hit(&self, stamp: Stamp, bytes: usize) -> Stamp {
-        self.stamp(stamp.uses() + 1, bytes)
+    pub(crate) fn on_hit(&self, stamp: Stamp, bytes: usize, remaining: u32) -> Stamp {
+        self.stamp(stamp.uses() + 1, bytes, remaining)
     }
 
     /// Ticks left of an item; not positive if it is due.
@@ -134,14 +147,51 @@ impl Policy {
         1 << (self.mean.load(Ordering::Relaxed) / 2).min(usize::BITS - 1)
     }
 
-    fn stamp(&self, uses: u16, bytes: usize) -> Stamp {
+    /// Measures how fast the clock goes. Called by one thread.
+    pub(crate) fn pace(&self, now_ms: u64) {
+        let clock = self.clock.load(Ordering::Relaxed);
+        let [clock_before, ms_before] = &self.paced;
+        let elapsed = now_ms.saturating_sub(ms_before.load(Ordering::Relaxed));
+        if elapsed < PACE_EVERY_MS {
+            return;
+        }
+        let advanced = clock - clock_before.swap(clock, Ordering::Relaxed);
+        ms_before.store(now_ms, Ordering::Relaxed);
+        let ticks = advanced as f64 / (1u64 << FRACTION_BITS) as f64;
+        let measured = ticks * 125.0 / elapsed as f64 * f64::from(1u32 << PACE_BITS);
+        let before = f64::from(self.pace.load(Ordering::Relaxed));
+        let smooth = if before == 0.0 {
+            measured
+        } else {
+            before + (measured - before) / PACE_MEMORY
+        };
+        self.pace.store(smooth as u32, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn stamp(&self, uses: u16, bytes: usize, remaining: u32) -> Stamp {
         let uses = uses.min(self.uses_max);
         let mean = self.mean.load(Ordering::Relaxed) as i32;
         let weight =
             (mean - half_log(bytes) as i32).clamp(*HALF_DOUBLINGS.start(), *HALF_DOUBLINGS.end());
         let index = (weight - HALF_DOUBLINGS.start()) as usize;
-        let life = self.lives[usize::from(uses)][index];
+        let mut life = self.lives[usize::from(uses)][index];
+        if remaining != u32::MAX {
+            life = life.min(self.ticks_in(remaining));
+        }
         Stamp(uses << DUE_BITS | self.tick().wrapping_add(life) & DUE)
+    }
+
+    /// The ticks after which an item that ends is worth nothing. At least
+    /// one, and no bound while the pace is unknown.
+    fn ticks_in(&self, eighths: u32) -> u16 {
+        match self.pace.load(Ordering::Relaxed) {
+            0 => u16::MAX,
+            pace => {
+                let ticks = (u64::from(eighths) * u64::from(pace)) >> PACE_BITS;
+                ticks.clamp(1, u64::from(u16::MAX)) as u16
+            }
+        }
     }
 
     fn tick(&self) -> u16 {
@@ -203,20 +253,23 @@ mod tests {
         let policy = Policy::new(Eviction::Size);
         policy.survey(1000, 1000 * 1024);
         let left = |stamp| policy.left(stamp);
-        let new = policy.on_insert(1024, 0);
-        let used = policy.on_hit(new, 1024);
+        let new = policy.on_insert(1024, 0, u32::MAX);
+        let used = policy.on_hit(new, 1024, u32::MAX);
         assert!(left(used) > left(new) && left(new) > 0);
-        assert!(left(policy.on_insert(128, 0)) > left(new));
-        assert!(left(policy.on_insert(8192, 0)) < left(new));
+        assert!(left(policy.on_insert(128, 0, u32::MAX)) > left(new));
+        assert!(left(policy.on_insert(8192, 0, u32::MAX)) < left(new));
         let blind = Policy::new(Eviction::Blind);
-        assert_eq!(blind.on_insert(64, 0), blind.on_insert(1 << 20, 0));
+        assert_eq!(
+            blind.on_insert(64, 0, u32::MAX),
+            blind.on_insert(1 << 20, 0, u32::MAX)
+        );
     }
 
     #[test]
     fn items_become_due_as_the_hand_turns() {
         let policy = Policy::new(Eviction::Blind);
         policy.survey(100, 100 * 100);
-        let stamp = policy.on_insert(100, 0);
+        let stamp = policy.on_insert(100, 0, u32::MAX);
         let mut looks = 0;
         while policy.left(stamp) > 0 {
             policy.advance(1);
@@ -230,13 +283,40 @@ mod tests {
     #[test]
     fn repeated_hits_end_in_the_same_stamp() {
         let policy = Policy::new(Eviction::Size);
-        let mut stamp = policy.on_insert(100, 0);
+        let mut stamp = policy.on_insert(100, 0, u32::MAX);
         for _ in 0..7 {
-            stamp = policy.on_hit(stamp, 100);
+            stamp = policy.on_hit(stamp, 100, u32::MAX);
         }
-        assert_eq!(policy.on_hit(stamp, 100), stamp, "nothing to write");
-        assert_eq!(policy.on_insert(100, stamp.uses()), stamp, "uses are kept");
+        assert_eq!(
+            policy.on_hit(stamp, 100, u32::MAX),
+            stamp,
+            "nothing to write"
+        );
+        assert_eq!(
+            policy.on_insert(100, stamp.uses(), u32::MAX),
+            stamp,
+            "uses are kept"
+        );
         let _: Stamp = stamp;
+    }
+
+    #[test]
+    fn what_ends_soon_is_due_when_it_ends() {
+        let policy = Policy::new(Eviction::Blind);
+        policy.survey(100, 100 * 100);
+        let forever = policy.on_insert(100, 0, u32::MAX);
+        assert_eq!(policy.on_insert(100, 0, 8), forever, "no pace known yet");
+        // A hundred looks are a turn of two ticks; one turn a second.
+        for second in 1..=30 {
+            policy.advance(100);
+            policy.pace(1000 * second);
+        }
+        let left = |seconds: u32| policy.left(policy.on_insert(100, 0, seconds * 8));
+        assert!((1..=2).contains(&left(1)), "{}", left(1));
+        assert!((3..=4).contains(&left(2)), "{}", left(2));
+        assert_eq!(left(0), 1);
+        let forever = policy.left(policy.on_insert(100, 0, u32::MAX));
+        assert_eq!(left(1000), forever);
     }
 
     #[test]

@@ -40,9 +40,9 @@ use crate::store::item::{CRLF_BYTES, word_of};
 use crate::store::magazine::Magazines;
 use crate::store::map::Map;
 use crate::store::memory::{Chunk, Memory};
-use crate::store::reclaim::Hand;
 pub use crate::store::reclaim::Swept;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::store::reclaim::{Hand, Visit};
+use crate::sync::{AtomicU64, Ordering};
 use crate::time::Now;
 
 /// What an operator chooses about the store.
@@ -72,8 +72,7 @@ pub struct Store {
     /// The last CAS value given.
     cas: CachePadded<AtomicU64>,
     flush: Flush,
-    /// The next shard a hand goes to.
-    next_shard: AtomicUsize,
+    hand: Hand,
     options: Options,
     counters: Mutex<Vec<Arc<Counters>>>,
 }
@@ -88,7 +87,11 @@ struct Flush {
 /// What one thread needs to work on the store.
 pub struct Local {
     magazines: Magazines,
-    hand: Hand,
+    visit: Visit,
+    /// Searches for something to evict so far.
+    searches: u32,
+    /// The time as of the last call that was told it.
+    now: Now,
     /// The thread's counters.
     pub counters: Arc<Counters>,
 }
@@ -148,8 +151,10 @@ impl Item<'_> {
 impl Store {
     /// An empty store.
     pub fn new(options: Options) -> Self {
+        let shards = shards_for(options.max_memory);
         let store = Self {
-            map: Map::new(shards_for(options.max_memory)),
+            map: Map::new(shards),
+            hand: Hand::new(shards),
             memory: Memory::new(options.max_memory),
             policy: Policy::new(options.eviction),
             ghosts: Ghosts::new(options.max_memory),
@@ -158,11 +163,10 @@ impl Store {
                 generation: AtomicU64::new(0),
                 oldest: AtomicU64::new(0),
             },
-            next_shard: AtomicUsize::new(0),
             options,
             counters: Mutex::new(Vec::new()),
         };
-        let fixed = store.map.base_bytes() + store.ghosts.bytes();
+        let fixed = store.map.base_bytes() + store.ghosts.bytes() + store.hand.bytes();
         store.memory.pool().add_overhead(fixed);
         store
     }
@@ -175,7 +179,9 @@ impl Store {
         all.push(Arc::clone(&counters));
         Local {
             magazines: Magazines::new(),
-            hand: Hand::default(),
+            visit: Visit::default(),
+            searches: 0,
+            now: Now::from_millis(0),
             counters,
         }
     }
@@ -247,7 +253,8 @@ impl Store {
         if access == Access::Counted {
             item.note_access(now.second());
             let stamp = slot.stamp();
-            let bumped = self.policy.on_hit(stamp, item.bytes());
+            let remaining = now.remaining(item.expiry());
+            let bumped = self.policy.on_hit(stamp, item.bytes(), remaining);
             if bumped != stamp {
                 slot.set_stamp(bumped);
             }
@@ -267,6 +274,13 @@ impl Store {
         let sum = self.snapshot();
         self.policy.survey(sum.items, sum.item_bytes);
         self.ghosts.survey(sum.items);
+        self.hand.survey(sum.items);
+    }
+
+    /// Measures the pace of the eviction clock against time, for judging
+    /// items that end. To be called about once a second, by one thread.
+    pub fn pace(&self, now: Now) {
+        self.policy.pace(now.millis());
     }
 
     /// Gives a reference back.

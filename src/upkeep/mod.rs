@@ -51,6 +51,7 @@ impl Upkeep {
         }
         let within_limit = self.store.shrink_to_limit(&mut self.local);
         self.store.survey();
+        self.store.pace(now);
         let compacted = self.store.compact(&mut self.local);
         let mut looked = 0;
         for _ in 0..self.store.shard_count() {
