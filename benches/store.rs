@@ -147,8 +147,65 @@ fn timed(
     begun.elapsed()
 }
 
+/// What a set of a new key costs while there is memory, and where another
+/// item must go for it; the difference is what eviction costs. Fresh stores
+/// are filled outside the measurement.
+fn eviction(criterion: &mut Criterion) {
+    const SMALL: usize = 64 << 20;
+    const KEYS: usize = 200_000;
+    let mut group = criterion.benchmark_group("store new keys");
+    group.sample_size(10).throughput(Throughput::Elements(1));
+    for (name, max_memory, before) in [
+        ("with room", 4 * SMALL, 0),
+        ("at the limit", SMALL, 1_500_000),
+    ] {
+        let mut number = before;
+        let mut full = filled(max_memory, before);
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                let mut elapsed = Duration::ZERO;
+                for done in (0..count as usize).step_by(KEYS) {
+                    if before == 0 {
+                        full = filled(max_memory, 0);
+                    }
+                    let end = number + (count as usize - done).min(KEYS);
+                    let (store, local, now) = &mut full;
+                    let begun = Instant::now();
+                    for number in number..end {
+                        set(store, local, &store.hashed(&key(number)), *now);
+                    }
+                    elapsed += begun.elapsed();
+                    number = end;
+                }
+                elapsed
+            });
+        });
+        let evicted = full.0.snapshot().evictions;
+        assert_eq!(evicted > 0, before > 0, "{evicted} evictions");
+    }
+    group.finish();
+}
+
+/// A store into which so many keys were put.
+fn filled(max_memory: usize, keys: usize) -> (Store, Local, Now) {
+    let store = Store::new(Options {
+        max_memory,
+        evict: true,
+        max_item_size: 1 << 20,
+        eviction: Eviction::default(),
+        cas: true,
+    });
+    let now = Clock::start().now();
+    let mut local = store.local();
+    for key in (0..keys).map(key) {
+        set(&store, &mut local, &store.hashed(&key), now);
+    }
+    (store, local, now)
+}
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     operations(&mut criterion);
+    eviction(&mut criterion);
     criterion.final_summary();
 }

@@ -33,6 +33,12 @@ const BUCKET_BYTES: usize = 9;
 /// of removed entries.
 const MARKED_PART: usize = 32;
 
+/// Entries whose items are on their way into the cache while a table is
+/// rebuilt, which reads every key,
+const REBUILD_AHEAD: usize = 16;
+/// and lines of each.
+const REBUILD_LINES: usize = 2;
+
 type Table = RawTable<(Slot, SharedValue<()>)>;
 
 /// A key and its hash.
@@ -72,6 +78,12 @@ impl std::hash::Hash for Slot {
 }
 
 impl Slot {
+    /// Asks for the start of the item.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch_item(self, 1);
+    }
+
     fn new(chunk: Chunk, stamp: Stamp) -> Self {
         Self {
             bits: AtomicU64::new(pack(chunk, stamp)),
@@ -193,10 +205,7 @@ impl Map {
         // SAFETY: the iterator does not outlive the guard.
         for bucket in unsafe { table.iter_hash(hash) } {
             // SAFETY: the bucket is full and the guard keeps it so.
-            let item = unsafe { bucket.as_ref() }.0.chunk().as_ptr();
-            for line in 0..lines {
-                prefetch(item.wrapping_add(line * CACHE_LINE_BYTES));
-            }
+            prefetch_item(unsafe { &bucket.as_ref().0 }, lines);
         }
     }
 
@@ -299,43 +308,54 @@ impl WriteShard<'_> {
     /// Adds a slot for a key that is not there. Returns its bucket, and by
     /// how many bytes the table grew.
     pub(crate) fn insert(&mut self, hash: u64, chunk: Chunk, stamp: Stamp) -> (usize, usize) {
-        self.clean();
         let before = table_bytes(&self.table);
-        let map = self.map;
+        if self.table.capacity() == self.table.len() {
+            self.make_room();
+        }
         let entry = (Slot::new(chunk, stamp), SharedValue::new(()));
-        let bucket = self.table.insert(hash, entry, |entry| {
-            // SAFETY: items in the table are linked; the lock is held.
-            map.hash(unsafe { Item::at(entry.0.chunk()) }.key())
-        });
+        let rehash = |_: &(Slot, _)| unreachable!("there is room");
+        let bucket = self.table.insert(hash, entry, rehash);
         // SAFETY: the bucket was just filled in this table.
         let index = unsafe { self.table.bucket_index(&bucket) };
-        let grown = table_bytes(&self.table) - before;
-        if grown > 0 {
-            map.hints[self.index].follow(&self.table);
-        }
-        (index, grown)
+        (index, table_bytes(&self.table) - before)
     }
 
-    /// Rebuilds the table at its size if it is about to grow for no other
-    /// reason than the marks that removed entries left behind: under constant
-    /// eviction it would otherwise end up twice as large as it need be.
-    fn clean(&mut self) {
-        let (len, buckets) = (self.table.len(), self.table.buckets());
-        let fitting = buckets / 8 * 7;
-        let marked = len <= fitting - fitting / MARKED_PART;
-        if buckets < 16 || self.table.capacity() > len || !marked {
-            return;
+    /// Doubles the table; or rebuilds it at its size, if it is full of the
+    /// marks that removed entries left behind: under constant eviction it
+    /// would otherwise end up twice as large as it need be.
+    fn make_room(&mut self) {
+        let fitting = capacity_of(self.table.buckets());
+        let marked = fitting - self.table.len().min(fitting);
+        if marked > 0 && marked >= fitting / MARKED_PART {
+            self.rebuild(fitting);
+        } else {
+            self.rebuild(fitting + 1);
         }
-        let map = self.map;
-        let mut fresh = Table::with_capacity(fitting);
-        for entry in self.table.drain() {
+    }
+
+    /// Moves everything to a new table for at least `capacity` entries.
+    fn rebuild(&mut self, capacity: usize) {
+        let mut fresh = Table::with_capacity(capacity);
+        // SAFETY: the iterators do not outlive the table.
+        let (mut ahead, all) = unsafe { (self.table.iter(), self.table.iter()) };
+        for bucket in ahead.by_ref().take(REBUILD_AHEAD) {
+            // SAFETY: the bucket is full.
+            prefetch_item(unsafe { &bucket.as_ref().0 }, REBUILD_LINES);
+        }
+        for bucket in all {
+            if let Some(bucket) = ahead.next() {
+                // SAFETY: the bucket is full.
+                prefetch_item(unsafe { &bucket.as_ref().0 }, REBUILD_LINES);
+            }
+            // SAFETY: the bucket is full.
+            let slot = unsafe { &bucket.as_ref().0 };
             // SAFETY: items in the table are linked; the lock is held.
-            let hash = map.hash(unsafe { Item::at(entry.0.chunk()) }.key());
-            fresh.insert(hash, entry, |_| hash);
+            let hash = self.map.hash(unsafe { Item::at(slot.chunk()) }.key());
+            let entry = (Slot::new(slot.chunk(), slot.stamp()), SharedValue::new(()));
+            fresh.insert(hash, entry, |_| unreachable!("there is room"));
         }
-        debug_assert_eq!(fresh.buckets(), buckets);
         *self.table = fresh;
-        map.hints[self.index].follow(&self.table);
+        self.map.hints[self.index].follow(&self.table);
     }
 
     /// Points the slot in full bucket `index` to another item.
@@ -349,17 +369,12 @@ impl WriteShard<'_> {
     /// many bytes it shrank.
     pub(crate) fn shrink(&mut self) -> usize {
         let before = table_bytes(&self.table);
-        let map = self.map;
         // It grew when its shard had more than its share for a while, or when
         // there was more memory.
         let wanted = self.table.len() + self.table.len() / 8;
-        if wanted <= self.table.buckets() / 16 * 7 {
-            self.table.shrink_to(wanted, |entry| {
-                // SAFETY: items in the table are linked; the lock is held.
-                map.hash(unsafe { Item::at(entry.0.chunk()) }.key())
-            });
+        if self.table.buckets() > 1 && wanted <= capacity_of(self.table.buckets() / 2) {
+            self.rebuild(wanted);
         }
-        map.hints[self.index].follow(&self.table);
         before - table_bytes(&self.table)
     }
 
@@ -371,6 +386,24 @@ impl WriteShard<'_> {
             let bucket = self.table.bucket(index);
             self.table.erase(bucket);
         }
+    }
+}
+
+/// Entries that fit into so many buckets (hashbrown's rule).
+fn capacity_of(buckets: usize) -> usize {
+    match buckets {
+        1 => 0,
+        2..8 => buckets - 1,
+        _ => buckets / 8 * 7,
+    }
+}
+
+/// Asks for the first `lines` lines of a slot's item.
+#[inline]
+fn prefetch_item(slot: &Slot, lines: usize) {
+    let item = slot.chunk().as_ptr();
+    for line in 0..lines {
+        prefetch(item.wrapping_add(line * CACHE_LINE_BYTES));
     }
 }
 

@@ -1,0 +1,207 @@
+//! The CLOCK hand: walks the map's shards looking for the item to evict, as
+//! the policy judges them. Called where memory is short; bounded work per
+//! eviction, and one shard locked at a time.
+
+use crossbeam::utils::CachePadded;
+
+use crate::store::eviction::LOOK;
+use crate::store::map::WriteShard;
+use crate::store::memory::Chunk;
+use crate::store::{Local, Store};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
+
+/// Items that the hand passes over in one visit to a shard, or up to twice
+/// as many.
+const VISIT_ITEMS: usize = 16;
+/// Evictions between two looks at how many items there are.
+const SURVEY_EVERY: u32 = 256;
+
+/// The CLOCK hand, which all threads move together. It passes over an equal
+/// part of each shard in turn: if it went through one to its end before the
+/// next, those waiting would overflow their tables.
+pub(crate) struct Hand {
+    /// The shard that is next.
+    next: CachePadded<AtomicUsize>,
+    /// In each shard, the bucket that is next; changed under its write lock.
+    positions: Box<[AtomicU32]>,
+    /// Binary logarithm of the visits to a shard that make a full turn.
+    visits: AtomicU32,
+}
+
+/// A thread's visit to a shard, on behalf of the hand.
+#[derive(Default)]
+pub(crate) struct Visit {
+    shard: usize,
+    /// Buckets still to be looked at; none before the first look.
+    left: Option<usize>,
+}
+
+impl Hand {
+    /// A hand over so many shards.
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            next: CachePadded::new(AtomicUsize::new(0)),
+            positions: (0..shards).map(|_| AtomicU32::new(0)).collect(),
+            visits: AtomicU32::new(0),
+        }
+    }
+
+    /// Bytes of the positions.
+    pub(crate) fn bytes(&self) -> usize {
+        std::mem::size_of_val(&*self.positions)
+    }
+
+    /// Takes note of how many items there are.
+    pub(crate) fn survey(&self, items: u64) {
+        let visits = items as usize / self.positions.len() / VISIT_ITEMS;
+        let visits = visits.max(1).ilog2();
+        self.visits.store(visits, Ordering::Relaxed);
+    }
+
+    fn next_visit(&self) -> Visit {
+        Visit {
+            shard: self.next.fetch_add(1, Ordering::Relaxed) % self.positions.len(),
+            left: None,
+        }
+    }
+}
+
+/// An item the hand has seen.
+struct Candidate {
+    shard: usize,
+    bucket: usize,
+    chunk: Chunk,
+    left: i16,
+}
+
+impl Store {
+    /// Evicts the first item that is due, or the one with least left of those
+    /// the hand looks at. Returns its bytes; `None` if there is none.
+    pub(super) fn evict(&self, local: &mut Local) -> Option<usize> {
+        let mut best: Option<Candidate> = None;
+        let mut looked = 0;
+        for _ in 0..=self.map.shard_count() {
+            let shard = self.map.write_at(local.visit.shard);
+            if let Some(bucket) = self.look(&mut local.visit, &shard, &mut looked, &mut best) {
+                self.note_search(local, looked, true);
+                return self.evict_at(local, shard, bucket);
+            }
+            if looked >= LOOK {
+                self.note_search(local, looked, false);
+                let here = best.as_ref().filter(|best| best.shard == local.visit.shard);
+                if let Some(best) = here {
+                    return self.evict_at(local, shard, best.bucket);
+                }
+                drop(shard);
+                return self.evict_candidate(local, best);
+            }
+            drop(shard);
+            local.visit = self.hand.next_visit();
+        }
+        self.note_search(local, looked, false);
+        self.evict_candidate(local, best)
+    }
+
+    /// Evicts what a search came up with; anything, if that is nothing.
+    fn evict_candidate(&self, local: &mut Local, best: Option<Candidate>) -> Option<usize> {
+        let Some(best) = best else {
+            return self.evict_any(local);
+        };
+        let shard = self.map.write_at(best.shard);
+        let unchanged = shard
+            .slot(best.bucket)
+            .is_some_and(|slot| slot.chunk() == best.chunk);
+        if unchanged {
+            return self.evict_at(local, shard, best.bucket);
+        }
+        // Someone else removed or moved it meanwhile.
+        Some(0)
+    }
+
+    /// Moves the hand on until its visit is over. Returns the first bucket
+    /// whose item is due, and keeps in `best` the one that has least left.
+    fn look(
+        &self,
+        visit: &mut Visit,
+        shard: &WriteShard<'_>,
+        looked: &mut usize,
+        best: &mut Option<Candidate>,
+    ) -> Option<usize> {
+        let buckets = shard.buckets();
+        let position = &self.hand.positions[visit.shard];
+        let mut next = position.load(Ordering::Relaxed) as usize;
+        let part = || (buckets >> self.hand.visits.load(Ordering::Relaxed)).max(1);
+        let mut left = visit.left.unwrap_or_else(part).min(buckets);
+        let mut due = None;
+        while left > 0 && *looked < LOOK && due.is_none() {
+            left -= 1;
+            // The table may have shrunk since.
+            let bucket = if next < buckets { next } else { 0 };
+            next = bucket + 1;
+            let Some(slot) = shard.slot(bucket) else {
+                continue;
+            };
+            *looked += 1;
+            let ticks = self.policy.left(slot.stamp());
+            if ticks <= 0 {
+                slot.prefetch();
+                due = Some(bucket);
+            } else if best.as_ref().is_none_or(|best| ticks < best.left) {
+                slot.prefetch();
+                *best = Some(Candidate {
+                    shard: visit.shard,
+                    bucket,
+                    chunk: slot.chunk(),
+                    left: ticks,
+                });
+            }
+        }
+        position.store(next as u32, Ordering::Relaxed);
+        visit.left = Some(left);
+        due
+    }
+
+    /// Evicts the first item there is. Threads share the hand's turns, so
+    /// that one alone may miss the few shards that are not empty.
+    fn evict_any(&self, local: &mut Local) -> Option<usize> {
+        (0..self.map.shard_count()).find_map(|index| {
+            let shard = self.map.write_at(index);
+            let bucket = (0..shard.buckets()).find(|&bucket| shard.slot(bucket).is_some())?;
+            self.evict_at(local, shard, bucket)
+        })
+    }
+
+    fn note_search(&self, local: &mut Local, looked: usize, found_due: bool) {
+        self.policy.advance(looked);
+        self.policy.learn(found_due);
+        if local.searches.is_multiple_of(SURVEY_EVERY) {
+            self.survey();
+        }
+        local.searches = local.searches.wrapping_add(1);
+    }
+
+    fn evict_at(
+        &self,
+        local: &mut Local,
+        mut shard: WriteShard<'_>,
+        bucket: usize,
+    ) -> Option<usize> {
+        let item = shard.item(bucket);
+        let (chunk, bytes) = (item.chunk(), item.bytes());
+        if let Some(miss) = self.dead(item, local.now) {
+            self.count_reclaimed(local, item, miss);
+        } else {
+            local.counters.evictions.add(1);
+            if !item.is_fetched() {
+                local.counters.evicted_unfetched.add(1);
+            }
+            let hash = self.map.hash(item.key());
+            let uses = shard.slot(bucket).map_or(0, |slot| slot.stamp().uses());
+            self.ghosts.remember(hash, uses);
+        }
+        self.unlink(local, &mut shard, bucket);
+        drop(shard);
+        self.release_chunk(local, chunk);
+        Some(bytes)
+    }
+}
