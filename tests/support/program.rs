@@ -50,6 +50,17 @@ impl Program {
         Self { child, directory }
     }
 
+    /// As [`Program::start`], with these variables in its environment.
+    pub(crate) fn start_with_env(options: &[&str], variables: &[(&str, &str)]) -> (Self, Address) {
+        let program = Self::spawn_command(
+            Command::new(env!("CARGO_BIN_EXE_rustcached"))
+                .args(on_free_port(options))
+                .envs(variables.iter().copied()),
+        );
+        let address = program.address();
+        (program, address)
+    }
+
     /// Starts it on a free port of the loopback, waits for the port file.
     pub(crate) fn start(options: &[&str]) -> (Self, Address) {
         let program = Self::spawn(&on_free_port(options));
