@@ -105,6 +105,15 @@ fn a_gibibyte_is_stored_appended_to_and_fetched_within_the_limit() {
     assert!(resident <= LIMIT_MIB * 11 / 10 + 24, "{resident} MiB");
 }
 
+/// Lets others end also where a failed assertion ends this thread.
+struct SetWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for SetWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn readers_see_one_whole_version_while_a_large_value_is_overwritten() {
     const BYTES: usize = 8 * MIB;
@@ -129,10 +138,10 @@ fn readers_see_one_whole_version_while_a_large_value_is_overwritten() {
                 }
             });
         }
+        let _ends_readers = SetWhenDropped(&over);
         for version in 1..VERSIONS {
             store(&mut writer, version);
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert_eq!(writer.fetch("k", 0..VERSIONS, BYTES), VERSIONS - 1);
 }
