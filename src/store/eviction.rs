@@ -141,12 +141,6 @@ impl Policy {
         self.mean.store(mean, Ordering::Relaxed);
     }
 
-    /// Roughly the mean size of an item.
-    #[inline]
-    pub(crate) fn mean_bytes(&self) -> usize {
-        1 << (self.mean.load(Ordering::Relaxed) / 2).min(usize::BITS - 1)
-    }
-
     /// Measures how fast the clock goes. Called by one thread.
     pub(crate) fn pace(&self, now_ms: u64) {
         let clock = self.clock.load(Ordering::Relaxed);

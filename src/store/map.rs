@@ -21,7 +21,10 @@ use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 /// The hash function, by its name.
 pub const HASH_NAME: &str = "ahash";
 
-const CACHE_LINE_BYTES: usize = 64;
+/// Bytes of a cache line.
+pub(crate) const CACHE_LINE_BYTES: usize = 64;
+/// Lines of an item that are prefetched at most.
+const LINES_MAX: usize = 4;
 
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
@@ -36,8 +39,8 @@ const MARKED_PART: usize = 32;
 /// Entries whose items are on their way into the cache while a table is
 /// rebuilt, which reads every key,
 const REBUILD_AHEAD: usize = 16;
-/// and lines of each.
-const REBUILD_LINES: usize = 2;
+/// and bytes of each.
+const REBUILD_BYTES: usize = CACHE_LINE_BYTES;
 
 type Table = RawTable<(Slot, SharedValue<()>)>;
 
@@ -198,14 +201,14 @@ impl Map {
         prefetch(control.wrapping_sub((first + 1) * size_of::<Slot>()));
     }
 
-    /// Asks for the first `lines` lines of the items that `hash` may belong to.
+    /// Asks for the first `bytes` bytes of the items that `hash` may belong to.
     #[inline]
-    pub(crate) fn prefetch_item(&self, hash: u64, lines: usize) {
+    pub(crate) fn prefetch_item(&self, hash: u64, bytes: usize) {
         let table = self.shard_of(hash).read();
         // SAFETY: the iterator does not outlive the guard.
         for bucket in unsafe { table.iter_hash(hash) } {
             // SAFETY: the bucket is full and the guard keeps it so.
-            prefetch_item(unsafe { &bucket.as_ref().0 }, lines);
+            prefetch_item(unsafe { &bucket.as_ref().0 }, bytes);
         }
     }
 
@@ -340,12 +343,12 @@ impl WriteShard<'_> {
         let (mut ahead, all) = unsafe { (self.table.iter(), self.table.iter()) };
         for bucket in ahead.by_ref().take(REBUILD_AHEAD) {
             // SAFETY: the bucket is full.
-            prefetch_item(unsafe { &bucket.as_ref().0 }, REBUILD_LINES);
+            prefetch_item(unsafe { &bucket.as_ref().0 }, REBUILD_BYTES);
         }
         for bucket in all {
             if let Some(bucket) = ahead.next() {
                 // SAFETY: the bucket is full.
-                prefetch_item(unsafe { &bucket.as_ref().0 }, REBUILD_LINES);
+                prefetch_item(unsafe { &bucket.as_ref().0 }, REBUILD_BYTES);
             }
             // SAFETY: the bucket is full.
             let slot = unsafe { &bucket.as_ref().0 };
@@ -398,11 +401,13 @@ fn capacity_of(buckets: usize) -> usize {
     }
 }
 
-/// Asks for the first `lines` lines of a slot's item.
+/// Asks for the first `bytes` bytes of a slot's item, up to a few lines: the
+/// processor follows a longer one by itself.
 #[inline]
-fn prefetch_item(slot: &Slot, lines: usize) {
+fn prefetch_item(slot: &Slot, bytes: usize) {
     let item = slot.chunk().as_ptr();
-    for line in 0..lines {
+    let lines = (item.addr() % CACHE_LINE_BYTES + bytes).div_ceil(CACHE_LINE_BYTES);
+    for line in 0..lines.clamp(1, LINES_MAX) {
         prefetch(item.wrapping_add(line * CACHE_LINE_BYTES));
     }
 }

@@ -40,10 +40,10 @@ use crate::store::ghosts::Ghosts;
 use crate::store::hand::{Hand, Visit};
 use crate::store::item::{CRLF_BYTES, word_of};
 use crate::store::magazine::Magazines;
-use crate::store::map::Map;
+use crate::store::map::{CACHE_LINE_BYTES, Map};
 use crate::store::memory::{Chunk, Memory};
 pub use crate::store::reclaim::Swept;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::time::Now;
 
 /// What an operator chooses about the store.
@@ -61,9 +61,6 @@ pub struct Options {
     pub cas: bool,
 }
 
-/// Cache lines of an item that are prefetched at most.
-const LINES_MAX: usize = 4;
-
 /// See the module's documentation.
 pub struct Store {
     map: Map,
@@ -74,6 +71,8 @@ pub struct Store {
     cas: CachePadded<AtomicU64>,
     flush: Flush,
     hand: Hand,
+    /// Of an item, as of the last survey.
+    mean_bytes: AtomicUsize,
     options: Options,
     counters: Mutex<Vec<Arc<Counters>>>,
 }
@@ -164,6 +163,7 @@ impl Store {
                 generation: AtomicU64::new(0),
                 oldest: AtomicU64::new(0),
             },
+            mean_bytes: AtomicUsize::new(CACHE_LINE_BYTES),
             options,
             counters: Mutex::new(Vec::new()),
         };
@@ -220,9 +220,9 @@ impl Store {
         for hash in hashes {
             self.map.prefetch_slot(*hash);
         }
-        let lines = self.policy.mean_bytes().div_ceil(64).clamp(1, LINES_MAX);
+        let bytes = self.mean_bytes.load(Ordering::Relaxed);
         for hash in hashes {
-            self.map.prefetch_item(*hash, lines);
+            self.map.prefetch_item(*hash, bytes);
         }
     }
 
@@ -274,6 +274,8 @@ impl Store {
     pub fn survey(&self) {
         let sum = self.snapshot();
         self.policy.survey(sum.items, sum.item_bytes);
+        let mean = sum.item_bytes.checked_div(sum.items).unwrap_or(0) as usize;
+        self.mean_bytes.store(mean, Ordering::Relaxed);
         self.ghosts.survey(sum.items);
         self.hand.survey(sum.items);
     }

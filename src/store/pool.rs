@@ -1,5 +1,9 @@
 //! The pages themselves: reserved from the system in extents, handed out
 //! under the memory limit, and returned to the system when the limit says so.
+//!
+//! Extents ask for huge pages, which spare look-ups and copies of values many
+//! misses of the address translation, until the first of their pages is
+//! returned: the system would otherwise put back what was returned.
 
 use std::alloc::{Layout, alloc};
 use std::ptr::NonNull;
@@ -12,8 +16,11 @@ use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 const IDLE_PAGES: usize = 32;
 
 /// Pages asked of the system at once. Only the address space is taken;
-/// memory follows page by page as it is touched.
-const EXTENT_PAGES: usize = 128;
+/// memory follows as it is touched.
+const EXTENT_PAGES: usize = if cfg!(miri) { 64 } else { 512 };
+const EXTENT_BYTES: usize = EXTENT_PAGES * PAGE_BYTES;
+/// Bytes of a huge page, to which extents are aligned.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// The pages and the limit over them.
 pub(crate) struct Pool {
@@ -30,9 +37,14 @@ struct State {
     touched: Vec<NonNull<u8>>,
     /// Free pages that hold none.
     untouched: Vec<NonNull<u8>>,
-    /// What was reserved, where it is given back.
-    #[cfg(fuzzing)]
-    extents: Vec<NonNull<u8>>,
+    /// What was reserved, in ascending order.
+    extents: Vec<Extent>,
+}
+
+struct Extent {
+    base: NonNull<u8>,
+    /// The system was asked for huge pages.
+    huge: bool,
 }
 
 // SAFETY: a page in the pool belongs to whoever takes it out under the lock.
@@ -44,7 +56,6 @@ impl Pool {
             state: Mutex::new(State {
                 touched: Vec::new(),
                 untouched: Vec::new(),
-                #[cfg(fuzzing)]
                 extents: Vec::new(),
             }),
             in_use: AtomicUsize::new(0),
@@ -93,10 +104,7 @@ impl Pool {
     pub(crate) fn release_idle(&self, most: usize) {
         let mut state = self.lock();
         for _ in 0..most.min(state.touched.len().saturating_sub(IDLE_PAGES)) {
-            if let Some(page) = state.touched.pop() {
-                release_memory(page);
-                state.untouched.push(page);
-            }
+            state.release_one();
         }
     }
 
@@ -138,10 +146,7 @@ impl Pool {
 
     fn trim_locked(&self, state: &mut State) {
         while !state.touched.is_empty() && self.over_limit(state.touched.len()) {
-            if let Some(page) = state.touched.pop() {
-                release_memory(page);
-                state.untouched.push(page);
-            }
+            state.release_one();
         }
     }
 
@@ -154,13 +159,13 @@ impl Pool {
 impl State {
     /// Adds an extent of untouched pages; `None` if the system refuses.
     fn reserve_extent(&mut self) -> Option<()> {
-        let bytes = EXTENT_PAGES * PAGE_BYTES;
-        let layout = Layout::from_size_align(bytes, PAGE_BYTES).ok()?;
+        let layout = Layout::from_size_align(EXTENT_BYTES, HUGE_PAGE_BYTES).ok()?;
         // SAFETY: the layout has a size. Extents live as long as the process:
         // workers may hold chunks of them until the very end.
         let base = NonNull::new(unsafe { alloc(layout) })?;
-        #[cfg(fuzzing)]
-        self.extents.push(base);
+        let place = self.extents.partition_point(|extent| extent.base < base);
+        self.extents.insert(place, Extent { base, huge: true });
+        advise(base, EXTENT_BYTES, libc::MADV_HUGEPAGE);
         // In reverse, so that they are handed out in ascending order.
         let pages = (0..EXTENT_PAGES).rev();
         // SAFETY: the pages lie inside the extent.
@@ -168,31 +173,49 @@ impl State {
         self.untouched.extend(pages);
         Some(())
     }
+
+    /// Gives the memory of a free page back to the system, keeping its
+    /// address.
+    fn release_one(&mut self) {
+        let Some(page) = self.touched.pop() else {
+            return;
+        };
+        let behind = self.extents.partition_point(|extent| extent.base <= page);
+        if let Some(extent) = behind.checked_sub(1).map(|index| &mut self.extents[index])
+            && extent.huge
+        {
+            advise(extent.base, EXTENT_BYTES, libc::MADV_NOHUGEPAGE);
+            extent.huge = false;
+        }
+        let released = advise(page, PAGE_BYTES, libc::MADV_DONTNEED);
+        debug_assert!(released, "it is our own mapping");
+        self.untouched.push(page);
+    }
 }
 
 /// A fuzzer makes stores without end, and lets nothing outlive one.
 #[cfg(fuzzing)]
 impl Drop for Pool {
     fn drop(&mut self) {
-        let layout = Layout::from_size_align(EXTENT_PAGES * PAGE_BYTES, PAGE_BYTES)
+        let layout = Layout::from_size_align(EXTENT_BYTES, HUGE_PAGE_BYTES)
             .expect("it was good enough to reserve");
-        for base in &self.lock().extents {
+        for extent in &self.lock().extents {
             // SAFETY: reserved with this layout, and given back once.
-            unsafe { std::alloc::dealloc(base.as_ptr(), layout) };
+            unsafe { std::alloc::dealloc(extent.base.as_ptr(), layout) };
         }
     }
 }
 
-/// Gives a page's memory back to the system, keeping its address.
-fn release_memory(page: NonNull<u8>) {
+/// Tells the system what to do with the memory of free pages. False if it
+/// refuses, as where it is built without huge pages.
+fn advise(base: NonNull<u8>, bytes: usize, advice: libc::c_int) -> bool {
     if cfg!(miri) {
         // It knows no such call; and nothing relies on its effect.
-        return;
+        return true;
     }
-    // SAFETY: the page is free and whole system pages, being aligned to and
-    // as long as a multiple of them.
-    let result = unsafe { libc::madvise(page.as_ptr().cast(), PAGE_BYTES, libc::MADV_DONTNEED) };
-    debug_assert_eq!(result, 0, "madvise on our own mapping");
+    // SAFETY: the range is ours, consists of whole system pages, and nobody
+    // relies on what lies in it where it is to be forgotten.
+    unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) == 0 }
 }
 
 #[cfg(test)]
