@@ -22,6 +22,64 @@ pub enum ProtocolMode {
     Binary,
 }
 
+/// What a TLS listener asks of its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ClientCertificates {
+    /// No certificate.
+    #[default]
+    Ignore,
+    /// A certificate, which must be good; none will do.
+    Request,
+    /// A good certificate.
+    Require,
+}
+
+/// How a private key is written down (`-o ssl_keyformat`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum KeyFormat {
+    /// Base64 between markers.
+    #[default]
+    Pem,
+    /// Bare bytes.
+    Der,
+}
+
+/// Oldest version of TLS that is spoken (`-o ssl_min_version`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TlsVersion {
+    /// 1.2.
+    #[default]
+    V12,
+    /// 1.3.
+    V13,
+}
+
+/// Settings of TLS (`-Z`, `-o ssl_*`), which all TLS listeners share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// PEM file of the server's certificate and those up to its issuer.
+    pub chain: PathBuf,
+    /// File of the private key; `None` if it is in the chain's.
+    pub key: Option<PathBuf>,
+    /// How the key is written.
+    pub key_format: KeyFormat,
+    /// PEM file of the authorities that vouch for clients.
+    pub ca: Option<PathBuf>,
+    /// `ssl_verify_mode` as typed, 0 to 3.
+    pub verify_mode: u8,
+    /// Oldest version spoken.
+    pub min_version: TlsVersion,
+    /// Let clients resume sessions.
+    pub session_cache: bool,
+    /// Most encrypted output of a connection that waits for its socket, in
+    /// bytes.
+    pub write_buffer: usize,
+    /// `ssl_ciphers` as typed; only reported.
+    pub ciphers: Option<String>,
+    /// `ssl_kernel_tls` was asked for; only reported.
+    pub kernel: bool,
+}
+
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -43,6 +101,8 @@ pub struct Listener {
     pub endpoint: Endpoint,
     /// What it speaks.
     pub protocol: ProtocolMode,
+    /// TLS, and what it asks of clients; `None` speaks in the clear.
+    pub tls: Option<ClientCertificates>,
     /// An optional listener is passed over when the system lacks its address
     /// family (the IPv6 wildcard beside the IPv4 one).
     pub optional: bool,
@@ -65,6 +125,8 @@ pub enum Eviction {
 pub struct Config {
     /// Listening sockets; at least one.
     pub listeners: Vec<Listener>,
+    /// TLS, for the listeners that speak it.
+    pub tls: Option<TlsSettings>,
     /// Worker threads (`-t`).
     pub threads: usize,
     /// Most simultaneous client connections (`-c`).
@@ -117,6 +179,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listeners: Vec::new(),
+            tls: None,
             threads: 4,
             max_connections: 1024,
             maxconns_fast: true,

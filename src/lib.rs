@@ -32,7 +32,7 @@
 //! | 4 | [`server`] | sockets and threads |
 //! | 3 | [`command`], [`upkeep`] | what a request means; background work |
 //! | 2 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
-//! | 1 | [`protocol`], [`stats`] | bytes ↔ requests and answers; counters |
+//! | 1 | [`protocol`], [`stats`], [`tls`] | bytes ↔ requests and answers; counters; certificates |
 //! | 0 | [`config`], [`limits`], [`time`], [`sync`] | plain settings and numbers |
 //!
 //! # The way of a request
@@ -95,6 +95,8 @@ pub mod store;
 pub mod sync;
 #[cfg(not(loom))]
 pub mod time;
+#[cfg(not(loom))]
+pub mod tls;
 #[cfg(not(loom))]
 pub mod upkeep;
 

@@ -11,7 +11,7 @@ use crossbeam::channel::Sender;
 use process::{PidFile, ProcessError};
 use rustcached::cli::{self, Invocation};
 use rustcached::config::{Config, Process};
-use rustcached::server::{Server, StopRequest};
+use rustcached::server::{Reloader, Server, StopRequest};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -53,27 +53,35 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     };
     let server = match Server::start(config) {
         Ok(server) => server,
-        Err(error) => return Ok(fail(&error, EX_OSERR)),
+        Err(error) => return Ok(fail(&error, error.exit_code())),
     };
-    watch(signals, server.stopper());
+    watch(signals, server.stopper(), server.reloader());
     println!("{}", greeting(&server));
     server.wait_for_stop_request();
     server.stop();
     Ok(ExitCode::SUCCESS)
 }
 
-/// Turns signals into requests to stop. HUP is taken, so that it never
-/// kills; there is nothing to reload yet.
-fn watch(mut signals: Signals, stopper: Sender<StopRequest>) {
+/// Turns signals into requests to stop; HUP, which never kills, reads again
+/// what can be replaced.
+fn watch(mut signals: Signals, stopper: Sender<StopRequest>, reloader: Reloader) {
     thread::spawn(move || {
         for signal in signals.forever() {
-            if signal != SIGHUP {
-                let graceful = signal == SIGUSR1;
-                // A full channel means that stopping is under way.
-                let _ = stopper.try_send(StopRequest { graceful });
+            if signal == SIGHUP {
+                reload(&reloader);
+                continue;
             }
+            let graceful = signal == SIGUSR1;
+            // A full channel means that stopping is under way.
+            let _ = stopper.try_send(StopRequest { graceful });
         }
     });
+}
+
+fn reload(reloader: &Reloader) {
+    for error in reloader.reload() {
+        eprintln!("nothing changed: {error}");
+    }
 }
 
 /// Says where the server listens.

@@ -2,12 +2,13 @@
 //! change while the server runs, and the connection counters. Plain data;
 //! commands read and change it, the server counts in it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Config;
 use crate::stats::Snapshot;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
+use crate::tls::Tls;
 
 /// See the module's documentation.
 pub struct Shared {
@@ -19,6 +20,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Connections, counted where they are accepted.
     pub connections: Connections,
+    /// Certificates, if any listener speaks TLS.
+    pub tls: Option<Arc<Tls>>,
     /// What the counters were when they were last reset.
     base: Mutex<Snapshot>,
 }
@@ -61,9 +64,16 @@ impl Shared {
             },
             clock: Clock::start(),
             connections: Connections::default(),
+            tls: None,
             base: Mutex::new(Snapshot::default()),
             config,
         }
+    }
+
+    /// The same with certificates.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Counters as an operator sees them: since the last reset, except for
@@ -86,6 +96,9 @@ impl Shared {
         connections.rejected.store(0, Ordering::Relaxed);
         connections.listen_disabled.store(0, Ordering::Relaxed);
         connections.disabled_us.store(0, Ordering::Relaxed);
+        if let Some(tls) = &self.tls {
+            tls.reset();
+        }
     }
 
     /// Whether a delayed flush is due; answers yes once for each.

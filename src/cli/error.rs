@@ -111,8 +111,6 @@ pub enum Missing {
     Sasl,
     /// Authentication of text clients (`-Y`).
     PasswordFile,
-    /// TLS (`-Z`, `-o ssl_*`, `-l btls:`).
-    Tls,
     /// A cache that outlives the process (`-e`).
     WarmRestart,
     /// Values on flash (`-o ext_path`).
@@ -130,7 +128,6 @@ impl fmt::Display for Missing {
             Self::Binary => "binary protocol",
             Self::Sasl => "SASL authentication",
             Self::PasswordFile => "password file support",
-            Self::Tls => "TLS support",
             Self::WarmRestart => "warm restart",
             Self::Flash => "flash storage",
             Self::Proxy => "proxy",

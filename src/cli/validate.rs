@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use super::endpoint;
+use super::endpoint::{self, Defaults};
 use super::error::{CliError, Missing};
 use super::typed::Typed;
 use crate::cli::words::EVICTION_KINDS;
-use crate::config::{Config, Endpoint, Eviction, Listener, Process, ProtocolMode};
+use crate::config::{Config, Eviction, Listener, Process, ProtocolMode};
 use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX};
 
 /// The TCP port when none is given.
@@ -24,8 +24,10 @@ const THREADS_WARN: usize = 64;
 ///
 /// The first fault found.
 pub(super) fn settings(typed: Typed) -> Result<(Config, Process), CliError> {
+    let tls = typed.tls.settings()?;
     let listeners = listeners(&typed)?;
-    let (config, notices) = config(&typed, listeners)?;
+    let (mut config, notices) = config(&typed, listeners)?;
+    config.tls = tls;
     let process = Process {
         daemonize: typed.daemonize,
         user: typed.user.filter(|user| !user.is_empty()),
@@ -55,6 +57,7 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
     let max_memory = max_memory(typed, &default)?;
     let config = Config {
         listeners,
+        tls: None,
         threads,
         max_connections: above_zero(typed.connections, "Maximum connections")?
             .unwrap_or(default.max_connections),
@@ -87,7 +90,7 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
 }
 
 fn notices(typed: &Typed, threads: usize) -> Result<Vec<String>, CliError> {
-    let mut notices = Vec::new();
+    let mut notices = typed.tls.notices();
     if threads > THREADS_WARN {
         notices.push(format!(
             "{threads} worker threads: more than there are processors seldom help"
@@ -112,22 +115,22 @@ fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
             missing: Missing::Udp,
         });
     }
-    let protocol = protocol(typed)?;
+    let tcp_port = tcp_port(typed)?;
+    let defaults = Defaults {
+        port: tcp_port,
+        protocol: protocol(typed)?,
+        tls: typed.tls.on.then(|| typed.tls.ask()),
+        can_verify: typed.tls.ca.is_some(),
+        mode: typed.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
+    };
     let mut listeners = Vec::new();
-    for listener in tcp_listeners(typed, protocol)? {
+    for listener in asked_listeners(typed, defaults)? {
         if !listeners.contains(&listener) {
             listeners.push(listener);
         }
     }
     if let Some(path) = &typed.unix_socket {
-        listeners.push(Listener {
-            endpoint: Endpoint::Unix {
-                path: path.clone(),
-                mode: typed.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
-            },
-            protocol,
-            optional: false,
-        });
+        listeners.push(endpoint::unix(path.clone(), defaults));
     }
     if listeners.is_empty() {
         return Err(CliError::NothingListens);
@@ -135,20 +138,27 @@ fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
     Ok(listeners)
 }
 
-fn tcp_listeners(typed: &Typed, protocol: ProtocolMode) -> Result<Vec<Listener>, CliError> {
+/// The port of TCP listeners that do not say; `None` if TCP is off.
+fn tcp_port(typed: &Typed) -> Result<Option<u16>, CliError> {
     let asked_for = typed.port.is_some() || !typed.listen.is_empty();
     if typed.port == Some(0) || (typed.unix_socket.is_some() && !asked_for) {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let port = typed.port.map_or(Ok(DEFAULT_PORT), port_number)?;
-    if typed.listen.is_empty() {
-        return Ok(endpoint::wildcard(port, protocol));
+    typed.port.map_or(Ok(DEFAULT_PORT), port_number).map(Some)
+}
+
+/// The listeners of `-l`, or the ones that stand for none.
+fn asked_listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
+    match defaults.port {
+        Some(port) if typed.listen.is_empty() => Ok(endpoint::wildcard(port, defaults)),
+        _ => {
+            let mut listeners = Vec::new();
+            for list in &typed.listen {
+                listeners.extend(endpoint::parse(list, defaults)?);
+            }
+            Ok(listeners)
+        }
     }
-    let mut listeners = Vec::new();
-    for list in &typed.listen {
-        listeners.extend(endpoint::parse(list, port, protocol)?);
-    }
-    Ok(listeners)
 }
 
 fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {

@@ -90,7 +90,7 @@ impl Connection {
 
     /// Whether output waits for the socket.
     pub(super) fn is_blocked(&self) -> bool {
-        self.unsent.is_some()
+        self.unsent.is_some() || self.stream.has_unsent()
     }
 
     /// Sends a batch's answers, keeping what the socket does not take.
@@ -113,7 +113,7 @@ impl Connection {
     /// Sends on what the socket did not take before.
     pub(super) fn flush(&mut self, store: &Store, local: &mut Local) -> Sent {
         let Some(unsent) = &mut self.unsent else {
-            return Sent::All;
+            return flush_stream(&mut self.stream);
         };
         let Unsent { output, sent } = unsent.as_mut();
         let result = write_from(&mut self.stream, output, sent, &local.counters);
@@ -164,7 +164,16 @@ fn write_from(stream: &mut Stream, output: &Output, sent: &mut usize, counters: 
             Err(_) => return Sent::Lost,
         }
     }
-    Sent::All
+    flush_stream(stream)
+}
+
+#[inline]
+fn flush_stream(stream: &mut Stream) -> Sent {
+    match stream.flush() {
+        Ok(()) => Sent::All,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Blocked,
+        Err(_) => Sent::Lost,
+    }
 }
 
 fn write_pieces(stream: &mut Stream, output: &Output, sent: usize) -> io::Result<usize> {

@@ -12,7 +12,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{Config, Endpoint, ProtocolMode};
+use crate::config::{ClientCertificates, Config, Endpoint, ProtocolMode};
 use crate::server::StartError;
 use crate::server::stream::Stream;
 
@@ -20,6 +20,7 @@ use crate::server::stream::Stream;
 pub(super) struct Listening {
     socket: Bound,
     pub(super) protocol: ProtocolMode,
+    pub(super) tls: Option<ClientCertificates>,
 }
 
 enum Bound {
@@ -98,6 +99,7 @@ pub(super) fn bind_all(config: &Config) -> Result<Vec<Listening>, StartError> {
         bound.push(Listening {
             socket,
             protocol: listener.protocol,
+            tls: listener.tls,
         });
     }
     Ok(bound)

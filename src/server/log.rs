@@ -1,11 +1,20 @@
-//! What `-vv` tells on standard error. Keys come from clients: they are
+//! What `-v` and `-vv` tell on standard error. Keys come from clients: they are
 //! escaped and cut, so that neither terminals nor log files are at risk.
 
 use crate::protocol::request::Request;
 use crate::server::batch::Step;
+use crate::shared::Shared;
+use crate::sync::Ordering;
 
 /// Bytes of a client's input that one line shows.
 const SHOWN_MAX: usize = 256;
+
+/// Logs, at `-v`, how a connection came to a bad end.
+pub(super) fn failure(shared: &Shared, peer: &str, failure: &str) {
+    if shared.runtime.verbosity.load(Ordering::Relaxed) > 0 {
+        eprintln!("{peer}: {failure}");
+    }
+}
 
 /// Logs a command.
 pub(super) fn step(step: &Step<'_>) {

@@ -9,6 +9,7 @@ mod listen;
 mod log;
 mod loopback;
 mod stream;
+mod tls_stream;
 mod worker;
 
 use std::fmt;
@@ -32,7 +33,12 @@ use crate::server::listen::{Listening, bind_all};
 use crate::server::worker::{Handle, Worker};
 use crate::shared::Shared;
 use crate::store::{Options, Store};
+use crate::tls::{Tls, TlsError};
 use crate::upkeep::Upkeep;
+
+/// `EX_USAGE` and `EX_OSERR` of sysexits.
+const EX_USAGE: u8 = 64;
+const EX_OSERR: u8 = 71;
 
 /// Why the server could not start; for the operator.
 #[derive(Debug)]
@@ -44,6 +50,8 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+    /// Certificates or their key are no good.
+    Tls(TlsError),
     /// A thread or its poll could not be had.
     Thread(io::Error),
     /// The file that was to receive the ports could not be written.
@@ -56,6 +64,7 @@ impl fmt::Display for StartError {
             Self::Listen { endpoint, error } => {
                 write!(f, "failed to listen on {endpoint}: {error}")
             }
+            Self::Tls(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "failed to start a thread: {error}"),
             Self::PortFile(path, error) => {
                 write!(
@@ -71,6 +80,15 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl StartError {
+    /// The code to exit with: memcached's for the same fault.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Tls(_) => EX_USAGE,
+            Self::Listen { .. } | Self::Thread(_) | Self::PortFile(..) => EX_OSERR,
+        }
+    }
+
     fn tcp(address: SocketAddr, error: io::Error) -> Self {
         let endpoint = format!("TCP port {} ({address})", address.port());
         Self::Listen { endpoint, error }
@@ -87,6 +105,21 @@ impl StartError {
 pub struct StopRequest {
     /// Without hurry.
     pub graceful: bool,
+}
+
+/// Reads again what a running server can replace.
+pub struct Reloader {
+    shared: Arc<Shared>,
+}
+
+impl Reloader {
+    /// Reads certificates again. What is no good changes nothing, and is
+    /// told.
+    pub fn reload(&self) -> Vec<String> {
+        let tls = self.shared.tls.as_ref().map(|tls| tls.reload());
+        let errors = [tls.and_then(Result::err).map(|error| error.to_string())];
+        errors.into_iter().flatten().collect()
+    }
 }
 
 /// A running server; stops when dropped.
@@ -109,6 +142,8 @@ impl Server {
     /// # Errors
     /// What keeps the server from running as configured.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let tls = config.tls.as_ref().map(Tls::load);
+        let tls = tls.transpose().map_err(StartError::Tls)?.map(Arc::new);
         let listeners = bind_all(&config)?;
         let store = Arc::new(Store::new(Options {
             max_memory: config.max_memory,
@@ -117,7 +152,7 @@ impl Server {
             eviction: config.eviction,
             cas: config.cas,
         }));
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(config).with_tls(tls));
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
         let unix_paths = listeners.iter().filter_map(Listening::unix_path);
         let unix_paths: Vec<_> = unix_paths.map(Path::to_path_buf).collect();
@@ -181,6 +216,13 @@ impl Server {
     /// Lets others ask for the server to stop.
     pub fn stopper(&self) -> Sender<StopRequest> {
         self.stop_sender.clone()
+    }
+
+    /// Lets others have files read again.
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Waits until someone asks for the server to stop.

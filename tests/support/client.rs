@@ -5,7 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::DEADLINE;
 
@@ -14,11 +17,13 @@ use super::DEADLINE;
 pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    Tls(SocketAddr, Arc<ClientConfig>),
 }
 
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 /// One connection.
@@ -35,12 +40,13 @@ impl Client {
 
     pub(crate) fn try_connect(address: &Address) -> std::io::Result<Self> {
         let stream = match address {
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(DEADLINE))?;
-                stream.set_write_timeout(Some(DEADLINE))?;
-                Stream::Tcp(stream)
+            Address::Tcp(address) => Stream::Tcp(connect_tcp(address)?),
+            Address::Tls(address, config) => {
+                let name = "localhost".try_into().expect("a name");
+                let session = ClientConnection::new(Arc::clone(config), name);
+                let session = session.map_err(std::io::Error::other)?;
+                let stream = connect_tcp(address)?;
+                Stream::Tls(Box::new(StreamOwned::new(session, stream)))
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
@@ -64,6 +70,10 @@ impl Client {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes.as_ref()),
             Stream::Unix(stream) => stream.write_all(bytes.as_ref()),
+            Stream::Tls(stream) => {
+                stream.write_all(bytes.as_ref())?;
+                stream.flush()
+            }
         }
     }
 
@@ -76,9 +86,13 @@ impl Client {
 
     /// Ends the sending direction, as a client that half closes does.
     pub(crate) fn finish_sending(&mut self) {
-        let result = match &self.stream {
+        let result = match &mut self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()
+            }
         };
         result.expect("a connected socket can be half closed");
     }
@@ -198,7 +212,7 @@ impl Client {
                 let result = stream.peek(&mut byte);
                 (result, stream.set_read_timeout(Some(DEADLINE)))
             }
-            Stream::Unix(_) => panic!("a unix stream cannot be peeked at"),
+            Stream::Unix(_) | Stream::Tls(_) => panic!("only TCP can be peeked at"),
         };
         restored.expect("a timeout can be set");
         result.is_ok()
@@ -210,6 +224,7 @@ impl Client {
         let result = match &mut self.stream {
             Stream::Tcp(stream) => stream.read(&mut chunk),
             Stream::Unix(stream) => stream.read(&mut chunk),
+            Stream::Tls(stream) => stream.read(&mut chunk),
         };
         match result {
             Ok(count) => {
@@ -220,6 +235,14 @@ impl Client {
             Err(error) => panic!("read: {error}; so far {}", show(&self.pending)),
         }
     }
+}
+
+fn connect_tcp(address: &SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    Ok(stream)
 }
 
 /// Where the `MN` line begins that ends an answer, if it has arrived.

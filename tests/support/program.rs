@@ -87,6 +87,13 @@ impl Program {
         })
     }
 
+    /// All TCP ports in its port file, once that is there.
+    pub(crate) fn ports(&self) -> Option<Vec<u16>> {
+        let text = std::fs::read_to_string(self.directory.path("ports")).ok()?;
+        let port = |line: &str| line.rsplit_once(": ")?.1.parse().ok();
+        text.lines().map(port).collect()
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
