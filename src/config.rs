@@ -127,6 +127,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// TLS, for the listeners that speak it.
     pub tls: Option<TlsSettings>,
+    /// File with the passwords of text clients (`-Y`).
+    pub auth_file: Option<PathBuf>,
     /// Worker threads (`-t`).
     pub threads: usize,
     /// Most simultaneous client connections (`-c`).
@@ -180,6 +182,7 @@ impl Default for Config {
         Self {
             listeners: Vec::new(),
             tls: None,
+            auth_file: None,
             threads: 4,
             max_connections: 1024,
             maxconns_fast: true,

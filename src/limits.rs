@@ -51,6 +51,10 @@ pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 /// Highest level that `verbosity` sets.
 pub const VERBOSITY_MAX: u32 = 2;
 
+/// Longest value of the `set` that logs a text client in: name and password
+/// and a blank, with room to spare.
+pub const LOGIN_BLOCK_MAX_BYTES: usize = 1024;
+
 /// Most entries of a password file for text clients (`-Y`), as in memcached.
 pub const AUTH_FILE_ENTRIES_MAX: usize = 8;
 
@@ -62,6 +66,8 @@ pub const SASL_FILE_ENTRIES_MAX: usize = 4096;
 pub const PASSWORD_LINE_MAX_BYTES: usize = 255;
 
 const _: () = assert!(LINE_MAX_BYTES < READ_BUFFER_BYTES);
+const _: () = assert!(PASSWORD_LINE_MAX_BYTES <= LOGIN_BLOCK_MAX_BYTES);
+const _: () = assert!(LINE_MAX_BYTES + LOGIN_BLOCK_MAX_BYTES < READ_BUFFER_BYTES / 2);
 const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);
 const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
 const _: () = assert!(ITEM_SIZE_MAX_BYTES < u32::MAX as usize);

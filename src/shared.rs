@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::auth::Passwords;
 use crate::config::Config;
 use crate::stats::Snapshot;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -22,6 +23,8 @@ pub struct Shared {
     pub connections: Connections,
     /// Certificates, if any listener speaks TLS.
     pub tls: Option<Arc<Tls>>,
+    /// Who may speak text, if not everybody.
+    pub passwords: Option<Passwords>,
     /// What the counters were when they were last reset.
     base: Mutex<Snapshot>,
 }
@@ -65,15 +68,10 @@ impl Shared {
             clock: Clock::start(),
             connections: Connections::default(),
             tls: None,
+            passwords: None,
             base: Mutex::new(Snapshot::default()),
             config,
         }
-    }
-
-    /// The same with certificates.
-    #[must_use]
-    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
-        Self { tls, ..self }
     }
 
     /// Counters as an operator sees them: since the last reset, except for

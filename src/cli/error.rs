@@ -109,8 +109,6 @@ pub enum Missing {
     Binary,
     /// SASL (`-S`).
     Sasl,
-    /// Authentication of text clients (`-Y`).
-    PasswordFile,
     /// A cache that outlives the process (`-e`).
     WarmRestart,
     /// Values on flash (`-o ext_path`).
@@ -127,7 +125,6 @@ impl fmt::Display for Missing {
             Self::Udp => "UDP support (only port 0, off)",
             Self::Binary => "binary protocol",
             Self::Sasl => "SASL authentication",
-            Self::PasswordFile => "password file support",
             Self::WarmRestart => "warm restart",
             Self::Flash => "flash storage",
             Self::Proxy => "proxy",

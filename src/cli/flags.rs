@@ -284,8 +284,9 @@ pub(super) const FLAGS: &[Flag] = &[
         'Y',
         "auth-file",
         "file",
-        "",
-        Effect::Unavailable(Missing::PasswordFile),
+        "Let text clients speak only after a password: lines of user:password, read again on \
+         SIGHUP; the only protocol is then text",
+        Effect::Path(|typed, path| typed.auth_file = Some(path)),
     ),
     Flag::new(
         'Z',

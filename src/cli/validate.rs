@@ -28,6 +28,7 @@ pub(super) fn settings(typed: Typed) -> Result<(Config, Process), CliError> {
     let listeners = listeners(&typed)?;
     let (mut config, notices) = config(&typed, listeners)?;
     config.tls = tls;
+    config.auth_file = typed.auth_file;
     let process = Process {
         daemonize: typed.daemonize,
         user: typed.user.filter(|user| !user.is_empty()),
@@ -58,6 +59,7 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
     let config = Config {
         listeners,
         tls: None,
+        auth_file: None,
         threads,
         max_connections: above_zero(typed.connections, "Maximum connections")?
             .unwrap_or(default.max_connections),
@@ -109,7 +111,12 @@ fn notices(typed: &Typed, threads: usize) -> Result<Vec<String>, CliError> {
 
 /// The listeners: TCP unless it is off, then the unix socket.
 fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
-    if typed.udp_port.is_some_and(|port| port != 0) {
+    let udp = typed.udp_port.is_some_and(|port| port != 0);
+    if udp && typed.auth_file.is_some() {
+        let text = "Cannot use UDP with ascii authentication enabled (-U 0 to disable)";
+        return Err(CliError::Limit(text.to_owned()));
+    }
+    if udp {
         return Err(CliError::Unavailable {
             option: "-U (--udp-port)".to_owned(),
             missing: Missing::Udp,
@@ -135,7 +142,23 @@ fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
     if listeners.is_empty() {
         return Err(CliError::NothingListens);
     }
+    if typed.auth_file.is_some() {
+        lock(&mut listeners)?;
+    }
     Ok(listeners)
+}
+
+/// Leaves listeners only the protocol that knows the password file.
+fn lock(listeners: &mut [Listener]) -> Result<(), CliError> {
+    for listener in listeners {
+        if listener.protocol == ProtocolMode::Binary {
+            let text = "You cannot allow the BINARY protocol while using ascii authentication \
+                        tokens.";
+            return Err(CliError::Limit(text.to_owned()));
+        }
+        listener.protocol = ProtocolMode::Ascii;
+    }
+    Ok(())
 }
 
 /// The port of TCP listeners that do not say; `None` if TCP is off.

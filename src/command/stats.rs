@@ -135,8 +135,8 @@ impl Executor<'_> {
             ("touch_misses", sum.touch_misses),
             ("store_too_large", sum.store_too_large),
             ("store_no_memory", sum.store_no_memory),
-            ("auth_cmds", 0),
-            ("auth_errors", 0),
+            ("auth_cmds", sum.auth_cmds),
+            ("auth_errors", sum.auth_errors),
         ] {
             stat(out, name, value);
         }
@@ -286,7 +286,9 @@ impl Executor<'_> {
         let protocol = if ascii { "ascii" } else { "auto-negotiate" };
         stat(out, "binding_protocol", protocol);
         stat(out, "auth_enabled_sasl", "no");
-        stat(out, "auth_enabled_ascii", "no");
+        let passwords = config.auth_file.as_ref();
+        let passwords = passwords.map_or_else(|| "no".into(), |path| path.to_string_lossy());
+        stat(out, "auth_enabled_ascii", passwords);
     }
 
     fn memory_settings(&self, out: &mut Vec<u8>) {

@@ -4,6 +4,7 @@
 //! "more bytes", or a malformed line with the error that memcached gives.
 
 pub mod encode;
+pub mod login;
 pub mod meta;
 pub mod number;
 pub mod request;

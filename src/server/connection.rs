@@ -18,6 +18,8 @@ const SLICES_MAX: usize = 64;
 pub(super) enum State {
     /// Nothing sent yet; the first byte tells the protocol.
     New,
+    /// Waiting for a password, which everything else needs.
+    Locked,
     /// Waiting for a command.
     Command,
     /// Receiving a value into its item.

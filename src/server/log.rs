@@ -16,6 +16,14 @@ pub(super) fn failure(shared: &Shared, peer: &str, failure: &str) {
     }
 }
 
+/// Logs, at `-vv`, that somebody tried to log in; not who, nor with what.
+pub(super) fn login(shared: &Shared, admitted: bool) {
+    if shared.runtime.verbosity.load(Ordering::Relaxed) > 1 {
+        let outcome = if admitted { "accepted" } else { "refused" };
+        eprintln!("< login {outcome}");
+    }
+}
+
 /// Logs a command.
 pub(super) fn step(step: &Step<'_>) {
     match step {

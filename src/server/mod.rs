@@ -7,6 +7,7 @@ mod connection;
 mod drive;
 mod listen;
 mod log;
+mod login;
 mod loopback;
 mod stream;
 mod tls_stream;
@@ -25,6 +26,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 pub use crate::server::loopback::Loopback;
 
+use crate::auth::{Form, LoadError, Passwords};
 use crate::command::Output;
 use crate::config::Config;
 use crate::server::acceptor::{Acceptor, Stopper};
@@ -36,6 +38,8 @@ use crate::store::{Options, Store};
 use crate::tls::{Tls, TlsError};
 use crate::upkeep::Upkeep;
 
+/// Exit code of a plain failure.
+const EXIT_FAILURE: u8 = 1;
 /// `EX_USAGE` and `EX_OSERR` of sysexits.
 const EX_USAGE: u8 = 64;
 const EX_OSERR: u8 = 71;
@@ -52,6 +56,8 @@ pub enum StartError {
     },
     /// Certificates or their key are no good.
     Tls(TlsError),
+    /// The password file is no good.
+    Passwords(LoadError),
     /// A thread or its poll could not be had.
     Thread(io::Error),
     /// The file that was to receive the ports could not be written.
@@ -65,6 +71,7 @@ impl fmt::Display for StartError {
                 write!(f, "failed to listen on {endpoint}: {error}")
             }
             Self::Tls(error) => error.fmt(f),
+            Self::Passwords(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "failed to start a thread: {error}"),
             Self::PortFile(path, error) => {
                 write!(
@@ -84,6 +91,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Passwords(_) => EXIT_FAILURE,
             Self::Tls(_) => EX_USAGE,
             Self::Listen { .. } | Self::Thread(_) | Self::PortFile(..) => EX_OSERR,
         }
@@ -113,12 +121,44 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Reads certificates again. What is no good changes nothing, and is
+    /// Reads certificates and passwords again. What is no good changes nothing, and is
     /// told.
     pub fn reload(&self) -> Vec<String> {
         let tls = self.shared.tls.as_ref().map(|tls| tls.reload());
-        let errors = [tls.and_then(Result::err).map(|error| error.to_string())];
+        let passwords = self.shared.passwords.as_ref();
+        let passwords = passwords.map(|passwords| passwords.reload());
+        let errors = [
+            tls.and_then(Result::err).map(|error| error.to_string()),
+            passwords
+                .and_then(Result::err)
+                .map(|error| error.to_string()),
+        ];
         errors.into_iter().flatten().collect()
+    }
+}
+
+/// What is read from files that others must not see.
+struct Secrets {
+    tls: Option<Tls>,
+    passwords: Option<Passwords>,
+}
+
+impl Secrets {
+    fn load(config: &Config) -> Result<Self, StartError> {
+        let tls = config.tls.as_ref().map(Tls::load);
+        let path = config.auth_file.as_deref();
+        let passwords = path.map(|path| Passwords::load(path, Form::AuthFile));
+        Ok(Self {
+            tls: tls.transpose().map_err(StartError::Tls)?,
+            passwords: passwords.transpose().map_err(StartError::Passwords)?,
+        })
+    }
+
+    fn shared_with(self, config: Config) -> Shared {
+        let mut shared = Shared::new(config);
+        shared.tls = self.tls.map(Arc::new);
+        shared.passwords = self.passwords;
+        shared
     }
 }
 
@@ -142,8 +182,7 @@ impl Server {
     /// # Errors
     /// What keeps the server from running as configured.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let tls = config.tls.as_ref().map(Tls::load);
-        let tls = tls.transpose().map_err(StartError::Tls)?.map(Arc::new);
+        let secrets = Secrets::load(&config)?;
         let listeners = bind_all(&config)?;
         let store = Arc::new(Store::new(Options {
             max_memory: config.max_memory,
@@ -152,7 +191,7 @@ impl Server {
             eviction: config.eviction,
             cas: config.cas,
         }));
-        let shared = Arc::new(Shared::new(config).with_tls(tls));
+        let shared = Arc::new(secrets.shared_with(config));
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
         let unix_paths = listeners.iter().filter_map(Listening::unix_path);
         let unix_paths: Vec<_> = unix_paths.map(Path::to_path_buf).collect();

@@ -205,6 +205,9 @@ impl Worker {
             let token = entry.key();
             let connection = entry.insert(Connection::new(stream, protocol, second));
             connection.stream.set_nodelay();
+            if self.context.shared.passwords.is_some() {
+                connection.state = State::Locked;
+            }
             if let Some(since) = connection.stream.handshaking_since() {
                 self.handshakes.push_back((since, token));
             }

@@ -46,7 +46,7 @@ const MEMCACHED_FLAGS: &[(char, &str, Option<&str>, bool)] = &[
     ('V', "version", None, false),
     ('W', "disable-watch", None, false),
     ('X', "disable-dumping", None, false),
-    ('Y', "auth-file", Some("/etc/users"), true),
+    ('Y', "auth-file", Some("/etc/users"), false),
     ('Z', "enable-ssl", None, false),
 ];
 

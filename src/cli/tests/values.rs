@@ -66,6 +66,7 @@ fn flags_do_what_they_say() {
     let expected = Config {
         listeners: listeners.collect(),
         tls: None,
+        auth_file: None,
         threads: 2,
         max_connections: 2000,
         maxconns_fast: false,
