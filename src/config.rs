@@ -108,6 +108,17 @@ pub struct Listener {
     pub optional: bool,
 }
 
+/// How sockets are used that the service manager hands over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandedOver {
+    /// What they speak.
+    pub protocol: ProtocolMode,
+    /// TLS, where they are TCP, and what it asks of clients.
+    pub tls: Option<ClientCertificates>,
+    /// They take the place of the other listeners, which nobody asked for.
+    pub alone: bool,
+}
+
 /// How the item is chosen that goes when memory is short (`-o eviction`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Eviction {
@@ -125,6 +136,8 @@ pub enum Eviction {
 pub struct Config {
     /// Listening sockets; at least one.
     pub listeners: Vec<Listener>,
+    /// What becomes of sockets that are handed over.
+    pub handed_over: HandedOver,
     /// TLS, for the listeners that speak it.
     pub tls: Option<TlsSettings>,
     /// File with the passwords of text clients (`-Y`).
@@ -181,6 +194,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listeners: Vec::new(),
+            handed_over: HandedOver::default(),
             tls: None,
             auth_file: None,
             threads: 4,
@@ -222,6 +236,8 @@ pub struct Process {
     pub lock_memory: bool,
     /// Raise the core file limit (`-r`).
     pub core_dumps: bool,
+    /// Forbid the process what it does not need (`-o drop_privileges`).
+    pub drop_privileges: bool,
     /// Options that were accepted and mean nothing here; told at `-v`.
     pub notices: Vec<String>,
 }

@@ -115,8 +115,6 @@ pub enum Missing {
     Flash,
     /// The proxy (`-o proxy_*`, `-l proto[proxy]:`).
     Proxy,
-    /// A system call filter (`-o drop_privileges`).
-    DropPrivileges,
 }
 
 impl fmt::Display for Missing {
@@ -128,7 +126,6 @@ impl fmt::Display for Missing {
             Self::WarmRestart => "warm restart",
             Self::Flash => "flash storage",
             Self::Proxy => "proxy",
-            Self::DropPrivileges => "system call filter",
         })
     }
 }

@@ -65,6 +65,7 @@ pub(super) struct Typed {
     pub(super) eviction: Option<i64>,
     pub(super) idle_timeout_seconds: Option<i64>,
     pub(super) tls: TypedTls,
+    pub(super) drop_privileges: bool,
     pub(super) auth_file: Option<PathBuf>,
     /// Lines about what was accepted and does nothing.
     pub(super) notices: Vec<String>,

@@ -8,7 +8,7 @@ use super::endpoint::{self, Defaults};
 use super::error::{CliError, Missing};
 use super::typed::Typed;
 use crate::cli::words::EVICTION_KINDS;
-use crate::config::{Config, Eviction, Listener, Process, ProtocolMode};
+use crate::config::{Config, Eviction, HandedOver, Listener, Process, ProtocolMode};
 use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX};
 
 /// The TCP port when none is given.
@@ -25,9 +25,15 @@ const THREADS_WARN: usize = 64;
 /// The first fault found.
 pub(super) fn settings(typed: Typed) -> Result<(Config, Process), CliError> {
     let tls = typed.tls.settings()?;
-    let listeners = listeners(&typed)?;
+    let defaults = defaults(&typed)?;
+    let listeners = listeners(&typed, defaults)?;
     let (mut config, notices) = config(&typed, listeners)?;
     config.tls = tls;
+    config.handed_over = HandedOver {
+        protocol: defaults.protocol,
+        tls: defaults.tls,
+        alone: typed.port.is_none() && typed.listen.is_empty() && typed.unix_socket.is_none(),
+    };
     config.auth_file = typed.auth_file;
     let process = Process {
         daemonize: typed.daemonize,
@@ -35,6 +41,7 @@ pub(super) fn settings(typed: Typed) -> Result<(Config, Process), CliError> {
         pid_file: typed.pid_file,
         lock_memory: typed.lock_memory,
         core_dumps: typed.core_dumps,
+        drop_privileges: typed.drop_privileges,
         notices: [typed.notices, notices].concat(),
     };
     Ok((config, process))
@@ -60,6 +67,7 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         listeners,
         tls: None,
         auth_file: None,
+        handed_over: HandedOver::default(),
         threads,
         max_connections: above_zero(typed.connections, "Maximum connections")?
             .unwrap_or(default.max_connections),
@@ -109,8 +117,24 @@ fn notices(typed: &Typed, threads: usize) -> Result<Vec<String>, CliError> {
     Ok(notices)
 }
 
+/// What applies to listeners that do not say.
+fn defaults(typed: &Typed) -> Result<Defaults, CliError> {
+    let protocol = match (protocol(typed)?, &typed.auth_file) {
+        // The only one that knows the password file.
+        (ProtocolMode::Auto, Some(_)) => ProtocolMode::Ascii,
+        (protocol, _) => protocol,
+    };
+    Ok(Defaults {
+        port: tcp_port(typed)?,
+        protocol,
+        tls: typed.tls.on.then(|| typed.tls.ask()),
+        can_verify: typed.tls.ca.is_some(),
+        mode: typed.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
+    })
+}
+
 /// The listeners: TCP unless it is off, then the unix socket.
-fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
+fn listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
     let udp = typed.udp_port.is_some_and(|port| port != 0);
     if udp && typed.auth_file.is_some() {
         let text = "Cannot use UDP with ascii authentication enabled (-U 0 to disable)";
@@ -122,14 +146,6 @@ fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
             missing: Missing::Udp,
         });
     }
-    let tcp_port = tcp_port(typed)?;
-    let defaults = Defaults {
-        port: tcp_port,
-        protocol: protocol(typed)?,
-        tls: typed.tls.on.then(|| typed.tls.ask()),
-        can_verify: typed.tls.ca.is_some(),
-        mode: typed.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
-    };
     let mut listeners = Vec::new();
     for listener in asked_listeners(typed, defaults)? {
         if !listeners.contains(&listener) {

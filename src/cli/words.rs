@@ -312,10 +312,15 @@ pub(super) const WORDS: &[Word] = &[
     Word {
         name: "no_drop_privileges",
         rule: Rule::Nothing,
-        effect: Effect::Granted,
-        help: "install no system call filter (there is none)",
+        effect: Effect::Set(|typed, _| typed.drop_privileges = false),
+        help: "install no system call filter (default)",
     },
-    unavailable("drop_privileges", Missing::DropPrivileges),
+    Word {
+        name: "drop_privileges",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.drop_privileges = true),
+        help: "install a filter that permits only the system calls it needs",
+    },
     unavailable("ext_path", Missing::Flash),
     granted("modern"),
     granted("relaxed_privileges"),

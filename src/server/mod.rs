@@ -5,6 +5,7 @@ mod acceptor;
 mod batch;
 mod connection;
 mod drive;
+mod inherited;
 mod listen;
 mod log;
 mod login;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+pub use crate::server::inherited::Inherited;
 pub use crate::server::loopback::Loopback;
 
 use crate::auth::{Form, LoadError, Passwords};
@@ -31,7 +33,7 @@ use crate::command::Output;
 use crate::config::Config;
 use crate::server::acceptor::{Acceptor, Stopper};
 use crate::server::drive::Context;
-use crate::server::listen::{Listening, bind_all};
+use crate::server::listen::{Listening, bind_all, take_over};
 use crate::server::worker::{Handle, Worker};
 use crate::shared::Shared;
 use crate::store::{Options, Store};
@@ -58,6 +60,8 @@ pub enum StartError {
     Tls(TlsError),
     /// The password file is no good.
     Passwords(LoadError),
+    /// A socket that was handed over is of no use.
+    Inherited(io::Error),
     /// A thread or its poll could not be had.
     Thread(io::Error),
     /// The file that was to receive the ports could not be written.
@@ -72,6 +76,7 @@ impl fmt::Display for StartError {
             }
             Self::Tls(error) => error.fmt(f),
             Self::Passwords(error) => error.fmt(f),
+            Self::Inherited(error) => write!(f, "failed to take over a socket: {error}"),
             Self::Thread(error) => write!(f, "failed to start a thread: {error}"),
             Self::PortFile(path, error) => {
                 write!(
@@ -93,7 +98,9 @@ impl StartError {
         match self {
             Self::Passwords(_) => EXIT_FAILURE,
             Self::Tls(_) => EX_USAGE,
-            Self::Listen { .. } | Self::Thread(_) | Self::PortFile(..) => EX_OSERR,
+            Self::Listen { .. } | Self::Inherited(_) | Self::Thread(_) | Self::PortFile(..) => {
+                EX_OSERR
+            }
         }
     }
 
@@ -182,8 +189,20 @@ impl Server {
     /// # Errors
     /// What keeps the server from running as configured.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Inherited::default())
+    }
+
+    /// The same, with sockets that were handed over.
+    ///
+    /// # Errors
+    /// As for [`Server::start`].
+    pub fn start_with(mut config: Config, inherited: Inherited) -> Result<Self, StartError> {
+        if config.handed_over.alone && !inherited.is_empty() {
+            config.listeners.clear();
+        }
         let secrets = Secrets::load(&config)?;
-        let listeners = bind_all(&config)?;
+        let mut listeners = take_over(&config, inherited).map_err(StartError::Inherited)?;
+        listeners.extend(bind_all(&config)?);
         let store = Arc::new(Store::new(Options {
             max_memory: config.max_memory,
             evict: config.evict,
@@ -193,8 +212,7 @@ impl Server {
         }));
         let shared = Arc::new(secrets.shared_with(config));
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
-        let unix_paths = listeners.iter().filter_map(Listening::unix_path);
-        let unix_paths: Vec<_> = unix_paths.map(Path::to_path_buf).collect();
+        let unix_paths: Vec<_> = listeners.iter().filter_map(Listening::unix_path).collect();
         write_port_file(shared.config.port_file.as_deref(), &tcp_addrs)?;
         let (stop_sender, stop_requests) = bounded(1);
         let mut threads = Vec::new();

@@ -66,14 +66,13 @@ const MEMCACHED_WORDS: &str = "maxconns_fast no_maxconns_fast hashpower=16 no_ha
     ext_compact_under=4 ext_drop_under=4 ext_max_frag=0.8 ext_max_sleep=1000000 \
     ext_drop_unread ssl_chain_cert=/c ssl_key=/k ssl_verify_mode=1 ssl_keyformat=1 \
     ssl_ciphers=x ssl_ca_cert=/c ssl_wbuf_size=16 ssl_session_cache ssl_kernel_tls \
-    ssl_min_version=2";
+    ssl_min_version=2 drop_privileges";
 
 /// The words that ask for what this server lacks.
 const MISSING_WORDS: &[(&str, Missing)] = &[
     ("ext_path=/d/x:1G", Missing::Flash),
     ("proxy_config=/p.lua", Missing::Proxy),
     ("proxy_arg=1", Missing::Proxy),
-    ("drop_privileges", Missing::DropPrivileges),
 ];
 
 #[test]
