@@ -3,7 +3,7 @@
 //! # Architecture
 //!
 //! ```text
-//!  listeners (TCP v4 and v6, unix sockets)
+//!  listeners (TCP v4 and v6, TLS, unix sockets, handed over ones)
 //!        │ accept
 //!   ┌────▼─────┐  queue + Waker, to the worker with fewest connections
 //!   │ acceptor │ ──────────────────────────────┐
@@ -45,6 +45,11 @@
 //! gets one send. A connection owns memory only for half a command or for
 //! output that its client does not take; while it has such output, nothing
 //! more is read from it.
+//!
+//! TLS lies below all this, in the stream: the handshake happens inside the
+//! first reads, and decrypted bytes go where those of a plain socket would.
+//! Where a password is needed, a connection is in a state of its own, in which
+//! no command is parsed.
 //!
 //! # The life of an item
 //!

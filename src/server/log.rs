@@ -8,17 +8,19 @@ use crate::sync::Ordering;
 
 /// Bytes of a client's input that one line shows.
 const SHOWN_MAX: usize = 256;
+/// Level from which on commands are told.
+const COMMANDS: u32 = 2;
 
-/// Logs, at `-v`, how a connection came to a bad end.
-pub(super) fn failure(shared: &Shared, peer: &str, failure: &str) {
-    if shared.runtime.verbosity.load(Ordering::Relaxed) > 0 {
-        eprintln!("{peer}: {failure}");
+/// Logs something that operators may want to change, from `-v` on.
+pub(super) fn notice(shared: &Shared, text: &str) {
+    if level(shared) >= 1 {
+        eprintln!("{text}");
     }
 }
 
 /// Logs, at `-vv`, that somebody tried to log in; not who, nor with what.
 pub(super) fn login(shared: &Shared, admitted: bool) {
-    if shared.runtime.verbosity.load(Ordering::Relaxed) > 1 {
+    if level(shared) >= COMMANDS {
         let outcome = if admitted { "accepted" } else { "refused" };
         eprintln!("< login {outcome}");
     }
@@ -32,6 +34,10 @@ pub(super) fn step(step: &Step<'_>) {
             eprintln!("< malformed: {}", malformed.reply.unwrap_or("not a client"));
         }
     }
+}
+
+fn level(shared: &Shared) -> u32 {
+    shared.runtime.verbosity.load(Ordering::Relaxed)
 }
 
 fn describe(request: &Request<'_>) -> String {

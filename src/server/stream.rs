@@ -1,6 +1,7 @@
 //! The byte streams a connection may be: TCP, TLS over it, or a unix socket.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -78,15 +79,13 @@ impl Stream {
         }
     }
 
-    /// The other end's address, where it has one.
-    pub(super) fn peer(&self) -> String {
-        let socket = match self {
-            Self::Tcp(stream) => stream,
-            Self::Tls(stream) => &stream.socket,
-            Self::Unix(_) => return "unix".to_owned(),
-        };
-        let address = socket.peer_addr();
-        address.map_or_else(|_| "gone".to_owned(), |address| address.to_string())
+    /// The other end; `None` for a unix socket.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Tls(stream) => stream.socket.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
     }
 
     /// Answers go out at once, however small: they are already batched.

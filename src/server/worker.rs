@@ -392,7 +392,9 @@ impl Worker {
         if let Some(mut connection) = self.connections.try_remove(token) {
             let context = &mut self.context;
             if let Some(failure) = connection.stream.close() {
-                log::failure(&context.shared, &connection.stream.peer(), &failure);
+                let peer = connection.stream.peer();
+                let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
+                log::notice(&context.shared, &format!("{peer}{failure}"));
             }
             connection.dispose(&context.store, &mut context.local);
             context
