@@ -105,8 +105,8 @@ impl Tls {
     /// A session for a new connection.
     ///
     /// # Errors
-    /// There are no authorities to check clients' certificates with, which
-    /// [`Tls::can_ask`] tells beforehand.
+    /// There are no authorities to check clients' certificates with; the
+    /// command line has seen to it that there are.
     pub fn session(&self, ask: ClientCertificates) -> Result<ServerConnection, rustls::Error> {
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
         let config = match (ask, &loaded.request) {
