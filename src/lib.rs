@@ -32,7 +32,7 @@
 //! | 4 | [`server`] | sockets and threads |
 //! | 3 | [`command`], [`upkeep`] | what a request means; background work |
 //! | 2 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
-//! | 1 | [`protocol`], [`stats`] | bytes ↔ requests and answers; counters |
+//! | 1 | [`protocol`], [`stats`], [`events`] | bytes ↔ requests and answers; counters; what watchers are told |
 //! | 0 | [`config`], [`limits`], [`time`], [`sync`] | plain settings and numbers |
 //!
 //! # The way of a request
@@ -77,6 +77,8 @@ pub mod cli;
 pub mod command;
 #[cfg(not(loom))]
 pub mod config;
+#[cfg(not(loom))]
+pub mod events;
 #[cfg(not(loom))]
 pub mod limits;
 #[cfg(not(loom))]

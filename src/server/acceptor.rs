@@ -9,6 +9,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::config::ProtocolMode;
 use crate::server::listen::Listening;
+use crate::server::log;
 use crate::server::stream::Stream;
 use crate::server::worker::Handle;
 use crate::shared::Shared;
@@ -166,6 +167,7 @@ impl Acceptor {
             .connections
             .rejected
             .fetch_add(1, Ordering::Relaxed);
+        log::notice(&self.shared, "refused a connection: too many are open");
         // A client that does not take it is hung up on all the same.
         let _ = stream.write(TOO_MANY);
     }
@@ -178,6 +180,10 @@ impl Acceptor {
         let connections = &self.shared.connections;
         connections.listen_disabled.fetch_add(1, Ordering::Relaxed);
         connections.accepting.store(false, Ordering::Relaxed);
+        log::notice(
+            &self.shared,
+            "stopped accepting: no connection can be taken",
+        );
     }
 
     fn resume(&mut self) {

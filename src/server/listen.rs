@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{Config, Endpoint, ProtocolMode};
 use crate::server::StartError;
-use crate::server::stream::Stream;
+use crate::server::stream::{Stream, tcp_name, unix_name};
 
 /// A bound socket and what is spoken on it.
 pub(super) struct Listening {
@@ -59,6 +60,17 @@ impl Listening {
         match &self.socket {
             Bound::Tcp(_) => None,
             Bound::Unix(_, file) => Some(&file.0),
+        }
+    }
+
+    /// Its descriptor and its address, as operators are told of them.
+    pub(super) fn about(&self) -> (i32, String) {
+        match &self.socket {
+            Bound::Tcp(listener) => {
+                let name = listener.local_addr().map(tcp_name);
+                (listener.as_raw_fd(), name.unwrap_or_default())
+            }
+            Bound::Unix(listener, file) => (listener.as_raw_fd(), unix_name(Some(&file.0))),
         }
     }
 

@@ -1,20 +1,57 @@
-//! What `-vv` tells on standard error. Keys come from clients: they are
-//! escaped and cut, so that neither terminals nor log files are at risk.
+//! What `-v` (errors and refusals), `-vv` (commands and connections) and
+//! `-vvv` tell on standard error. Keys come from clients: they are escaped
+//! and cut, so that neither terminals nor log files are at risk.
+
+use std::net::SocketAddr;
 
 use crate::protocol::request::Request;
 use crate::server::batch::Step;
+use crate::shared::Shared;
+use crate::sync::Ordering;
 
 /// Bytes of a client's input that one line shows.
 const SHOWN_MAX: usize = 256;
 
+/// Levels from which on something is told.
+const COMMANDS: u32 = 2;
+
 /// Logs a command.
-pub(super) fn step(step: &Step<'_>) {
+pub(super) fn step(connection: i32, step: &Step<'_>) {
     match step {
-        Step::Execute { request, .. } => eprintln!("< {}", describe(request)),
+        Step::Execute { request, .. } => eprintln!("<{connection} {}", describe(request)),
         Step::Refuse(malformed) => {
-            eprintln!("< malformed: {}", malformed.reply.unwrap_or("not a client"));
+            let answer = malformed.reply.unwrap_or("not a client");
+            eprintln!("<{connection} malformed: {answer}");
         }
     }
+}
+
+/// Logs a new connection.
+pub(super) fn opened(shared: &Shared, connection: i32, peer: Option<SocketAddr>) {
+    if level(shared) >= COMMANDS {
+        match peer {
+            Some(peer) => eprintln!("<{connection} new client connection from {peer}"),
+            None => eprintln!("<{connection} new client connection from a unix socket"),
+        }
+    }
+}
+
+/// Logs the end of a connection.
+pub(super) fn closed(shared: &Shared, connection: i32, reason: &str) {
+    if level(shared) >= COMMANDS {
+        eprintln!("<{connection} connection closed ({reason})");
+    }
+}
+
+/// Logs something that operators may want to change, from `-v` on.
+pub(super) fn notice(shared: &Shared, text: &str) {
+    if level(shared) >= 1 {
+        eprintln!("{text}");
+    }
+}
+
+fn level(shared: &Shared) -> u32 {
+    shared.runtime.verbosity.load(Ordering::Relaxed)
 }
 
 fn describe(request: &Request<'_>) -> String {
@@ -36,7 +73,7 @@ fn describe(request: &Request<'_>) -> String {
         Request::Get(line) => line.keys,
         other => other.plain_key().unwrap_or_default(),
     };
-    format!("{name} {}", shown(key))
+    format!("{name} {}", shown(key.trim_ascii()))
 }
 
 fn shown(bytes: &[u8]) -> String {

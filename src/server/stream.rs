@@ -1,6 +1,9 @@
 //! The byte streams a connection may be: TCP or a unix socket.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -42,6 +45,48 @@ impl Stream {
             let _ = stream.set_nodelay(true);
         }
     }
+}
+
+impl Stream {
+    /// The descriptor, by which operators know the connection.
+    pub(super) fn fd(&self) -> i32 {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+
+    /// The other end; `None` for a unix socket.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// This end, as operators are told of it.
+    pub(super) fn local_name(&self) -> String {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().map_or_else(|_| String::new(), tcp_name),
+            Self::Unix(stream) => match stream.local_addr() {
+                Ok(address) => unix_name(address.as_pathname()),
+                Err(_) => unix_name(None),
+            },
+        }
+    }
+}
+
+/// A TCP address as operators are told of it.
+pub(super) fn tcp_name(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(_) => format!("tcp:{address}"),
+        SocketAddr::V6(_) => format!("tcp6:{address}"),
+    }
+}
+
+/// A unix socket's path, the same way.
+pub(super) fn unix_name(path: Option<&Path>) -> String {
+    format!("unix:{}", path.unwrap_or(Path::new("<AF 1>")).display())
 }
 
 impl Source for Stream {
