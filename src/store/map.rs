@@ -148,12 +148,9 @@ struct Hint {
 impl Hint {
     fn follow(&self, table: &Table) {
         let control = table.data_end().as_ptr().cast();
-        let mask = table.buckets() - 1;
-        let same_place = self.control.swap(control, Ordering::Relaxed) == control;
-        if !same_place || self.mask.load(Ordering::Relaxed) != mask {
-            self.rebuilt.fetch_add(1, Ordering::Relaxed);
-        }
-        self.mask.store(mask, Ordering::Relaxed);
+        self.control.store(control, Ordering::Relaxed);
+        self.mask.store(table.buckets() - 1, Ordering::Relaxed);
+        self.rebuilt.fetch_add(1, Ordering::Relaxed);
     }
 }
 
