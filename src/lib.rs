@@ -46,6 +46,16 @@
 //! output that its client does not take; while it has such output, nothing
 //! more is read from it.
 //!
+//! # Looking inside
+//!
+//! Counters, in all and by size class, are each thread's own and summed when
+//! asked. What takes a walk through the items (key dumps, sizes) is a state of
+//! the connection: its worker takes a step of a few dozen items under one
+//! short read lock, sends, and serves others before the next. Events for
+//! watchers go into a bounded ring of the thread where they happen; the log
+//! thread, whose the watchers' connections are, drains the rings. While nobody
+//! watches, that costs a load of a set of kinds per batch.
+//!
 //! # The life of an item
 //!
 //! It is made in page memory without a lock, its value received or copied

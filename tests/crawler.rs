@@ -88,6 +88,14 @@ fn mgdump_is_a_list_of_commands() {
 }
 
 #[test]
+fn older_tools_may_ask_for_dumps_without_ok() {
+    let server = Server::with(|config| config.bare_dumps = true);
+    let mut client = server.client();
+    client.answer("set key 0 0 1\r\n1\r\n");
+    client.ask("lru_crawler mgdump all\r\n", "mg key\r\nEN\r\n");
+}
+
+#[test]
 fn dumps_of_classes_and_of_prefixes() {
     let server = Server::start();
     let mut client = server.client();

@@ -91,7 +91,7 @@ impl Executor<'_> {
             prefix: Box::default(),
             origin: unix_seconds().saturating_sub(u64::from(self.now.second())),
             progress: self.now.second(),
-            started: false,
+            started: self.shared.config.bare_dumps,
             _running: None,
         }
     }
