@@ -171,6 +171,8 @@ pub struct Config {
     pub flush: bool,
     /// Permit dumps of keys (off with `-X`).
     pub dump: bool,
+    /// Begin key dumps without `OK`, for older tools (`-o bare_dumps`).
+    pub bare_dumps: bool,
     /// Permit `watch` (off with `-W`).
     pub watch: bool,
     /// Permit the `shutdown` command (`-A`).
@@ -211,6 +213,7 @@ impl Default for Config {
             detail: false,
             flush: true,
             dump: true,
+            bare_dumps: false,
             watch: true,
             shutdown_command: false,
             idle_timeout: None,

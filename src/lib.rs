@@ -32,7 +32,7 @@
 //! | 4 | [`server`] | sockets and threads |
 //! | 3 | [`command`], [`upkeep`] | what a request means; background work |
 //! | 2 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
-//! | 1 | [`protocol`], [`stats`], [`auth`], [`tls`] | bytes ↔ requests and answers; counters; who may speak |
+//! | 1 | [`protocol`], [`stats`], [`auth`], [`tls`], [`events`] | bytes ↔ requests and answers; counters; who may speak; what watchers are told |
 //! | 0 | [`config`], [`limits`], [`time`], [`sync`] | plain settings and numbers |
 //!
 //! # The way of a request
@@ -50,6 +50,16 @@
 //! first reads, and decrypted bytes go where those of a plain socket would.
 //! Where a password is needed, a connection is in a state of its own, in which
 //! no command is parsed.
+//!
+//! # Looking inside
+//!
+//! Counters, in all and by size class, are each thread's own and summed when
+//! asked. What takes a walk through the items (key dumps, sizes) is a state of
+//! the connection: its worker takes a step of a few dozen items under one
+//! short read lock, sends, and serves others before the next. Events for
+//! watchers go into a bounded ring of the thread where they happen; the log
+//! thread, whose the watchers' connections are, drains the rings. While nobody
+//! watches, that costs a load of a set of kinds per batch.
 //!
 //! # The life of an item
 //!
@@ -84,6 +94,8 @@ pub mod cli;
 pub mod command;
 #[cfg(not(loom))]
 pub mod config;
+#[cfg(not(loom))]
+pub mod events;
 #[cfg(not(loom))]
 pub mod limits;
 #[cfg(not(loom))]

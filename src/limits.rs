@@ -33,6 +33,31 @@ pub const SEND_BY_REFERENCE_BYTES: usize = 16 * 1024;
 /// Output in bytes after which a batch is sent before the next command runs.
 pub const OUTPUT_FLUSH_BYTES: usize = 256 * 1024;
 
+/// Size classes of items; tools know ids 1 to 63.
+pub const CLASSES_MAX: usize = 63;
+
+/// Bytes that `stats cachedump` answers at most.
+pub const CACHEDUMP_MAX_BYTES: usize = 2 * 1024 * 1024;
+
+/// Longest `lru_crawler sleep`, in microseconds.
+pub const CRAWLER_SLEEP_MAX_US: u32 = 1_000_000;
+
+/// Seconds for which a client that asked for a dump may take nothing of it.
+pub const DUMP_STALL_MAX_SECONDS: u32 = 30 * 60;
+
+/// Bytes of lines that wait for a watcher to take them.
+pub const WATCHER_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Watchers at a time (memcached's `WATCHER_LIMIT`).
+pub const WATCHERS_MAX: usize = 20;
+
+/// Events that wait for the log thread in each worker's ring.
+pub const RING_EVENTS: usize = 4096;
+
+/// Most key prefixes that `stats detail` counts for (memcached's
+/// `MAX_PREFIX_COUNT`).
+pub const PREFIXES_MAX: usize = 1 << 16;
+
 /// Smallest and largest permitted `-I`, in bytes.
 pub const ITEM_SIZE_MIN_BYTES: usize = 1024;
 /// See [`ITEM_SIZE_MIN_BYTES`].

@@ -2,14 +2,18 @@
 //! change while the server runs, and the connection counters. Plain data;
 //! commands read and change it, the server counts in it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::Passwords;
 use crate::config::Config;
-use crate::stats::Snapshot;
+use crate::limits::CLASSES_MAX;
+use crate::stats::{ClassSnapshot, ConnTable, Prefixes, Snapshot};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
 use crate::tls::Tls;
+
+/// Descriptors there may be beside those of connections.
+const SPARE_DESCRIPTORS: usize = 4096;
 
 /// See the module's documentation.
 pub struct Shared {
@@ -26,7 +30,16 @@ pub struct Shared {
     /// Who may speak text, if not everybody.
     pub passwords: Option<Passwords>,
     /// What the counters were when they were last reset.
-    base: Mutex<Snapshot>,
+    base: Mutex<Base>,
+    /// The connections one by one.
+    pub table: ConnTable,
+    /// Counts by key prefix.
+    pub prefixes: Prefixes,
+}
+
+struct Base {
+    sum: Snapshot,
+    classes: [ClassSnapshot; CLASSES_MAX],
 }
 
 /// Settings that change while the server runs.
@@ -36,6 +49,82 @@ pub struct Runtime {
     pub verbosity: AtomicU32,
     /// When everything is flushed, as an expiry time; 0 for never.
     pub flush_at: AtomicU32,
+    /// What operators tune, seldom.
+    pub knobs: Mutex<Knobs>,
+    /// A sweep that an operator asked for.
+    pub crawl: Crawl,
+}
+
+/// What `lru`, `slabs` and `lru_crawler` change. Some of it has a meaning for
+/// memcached's queues only, and is kept to be told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Knobs {
+    /// Dead items are swept out in the background, and dumps are permitted.
+    pub crawler: bool,
+    /// Pause of a sweep that was asked for, in microseconds.
+    pub crawler_sleep_us: u32,
+    /// Items of a class that such a sweep looks at; 0 for all.
+    pub crawler_items: u32,
+    /// `slabs automove`.
+    pub automove: u32,
+    /// `slabs automove ratio`.
+    pub automove_ratio: f64,
+    /// `slabs automove window`.
+    pub automove_window: u32,
+    /// `lru tune`: part of the hot and of the warm queue, in percent.
+    pub queue_percents: [u32; 2],
+    /// `lru tune`: ages of these queues, relative to the cold one.
+    pub queue_factors: [f64; 2],
+    /// `lru mode segmented`.
+    pub segmented: bool,
+    /// `lru temp_ttl` is on.
+    pub temporary: bool,
+    /// `lru temp_ttl`.
+    pub temporary_ttl: u32,
+}
+
+impl Default for Knobs {
+    /// memcached's defaults, but for what would not be true.
+    fn default() -> Self {
+        Self {
+            crawler: true,
+            crawler_sleep_us: 100,
+            crawler_items: 0,
+            automove: 1,
+            automove_ratio: 0.8,
+            automove_window: 30,
+            queue_percents: [20, 40],
+            queue_factors: [0.2, 2.0],
+            segmented: false,
+            temporary: false,
+            temporary_ttl: 61,
+        }
+    }
+}
+
+/// A sweep that `lru_crawler crawl` asks for and upkeep makes.
+#[derive(Debug, Default)]
+pub struct Crawl {
+    /// Classes wanted, class 1 in the lowest bit; 0 for no sweep.
+    pub wanted: AtomicU64,
+    /// Sweeps that were asked for, and dumps.
+    pub starts: AtomicU64,
+    /// Dumps under way, each of which holds a reference.
+    pub dumps: Arc<()>,
+}
+
+impl Crawl {
+    /// Whether somebody walks through the items because somebody asked.
+    pub fn is_running(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) != 0 || Arc::strong_count(&self.dumps) > 1
+    }
+}
+
+impl Runtime {
+    /// What operators tuned.
+    pub fn knobs(&self) -> MutexGuard<'_, Knobs> {
+        self.knobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Connection counters; written by the acceptor, and by workers on closing.
@@ -64,12 +153,19 @@ impl Shared {
             runtime: Runtime {
                 verbosity: AtomicU32::new(config.verbosity),
                 flush_at: AtomicU32::new(0),
+                knobs: Mutex::new(Knobs::default()),
+                crawl: Crawl::default(),
             },
             clock: Clock::start(),
             connections: Connections::default(),
             tls: None,
             passwords: None,
-            base: Mutex::new(Snapshot::default()),
+            base: Mutex::new(Base {
+                sum: Snapshot::default(),
+                classes: [ClassSnapshot::default(); CLASSES_MAX],
+            }),
+            table: ConnTable::new(config.max_connections + SPARE_DESCRIPTORS),
+            prefixes: Prefixes::new(config.prefix_delimiter),
             config,
         }
     }
@@ -82,13 +178,26 @@ impl Shared {
             items: total.items,
             item_bytes: total.item_bytes,
             connections: total.connections,
-            ..total.since(&base)
+            ..total.since(&base.sum)
         }
     }
 
+    /// The same for the counters by size class.
+    pub fn classes_since_reset(
+        &self,
+        mut totals: [ClassSnapshot; CLASSES_MAX],
+    ) -> [ClassSnapshot; CLASSES_MAX] {
+        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        for (total, base) in totals.iter_mut().zip(&base.classes) {
+            *total = total.since(base);
+        }
+        totals
+    }
+
     /// `stats reset`.
-    pub fn reset(&self, total: Snapshot) {
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = total;
+    pub fn reset(&self, sum: Snapshot, classes: [ClassSnapshot; CLASSES_MAX]) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Base { sum, classes };
+        self.prefixes.clear();
         let connections = &self.connections;
         connections.total.store(0, Ordering::Relaxed);
         connections.rejected.store(0, Ordering::Relaxed);

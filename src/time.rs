@@ -24,7 +24,7 @@ pub struct Clock {
 }
 
 /// One reading of the clock; taken once per wake-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Now {
     ms: u64,
 }
@@ -165,9 +165,18 @@ impl Expiry {
 
 /// Seconds since 1970 by the system's clock.
 pub fn unix_seconds() -> u64 {
+    unix_time().as_secs()
+}
+
+/// Microseconds since 1970 by the system's clock.
+pub fn unix_micros() -> u64 {
+    unix_time().as_micros() as u64
+}
+
+fn unix_time() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -363,7 +363,7 @@ fn half_expired() -> (Cache, u64) {
     cache.sweep();
     let snapshot = cache.store.snapshot();
     assert_eq!(snapshot.items, live as u64, "the others are swept out");
-    (cache, snapshot.reclaimed)
+    (cache, snapshot.crawler_reclaimed)
 }
 
 #[test]

@@ -12,6 +12,7 @@ use proptest::test_runner::{Config as Proptest, TestRunner};
 use rustcached::command::{Executor, Output};
 use rustcached::config::Config;
 use rustcached::config::Eviction;
+use rustcached::events::Kinds;
 use rustcached::protocol::number::item_value;
 use rustcached::protocol::text::{Parsed, parse};
 use rustcached::shared::Shared;
@@ -196,6 +197,8 @@ impl Pair {
             local: &mut self.local,
             shared: &self.shared,
             now: Now::from_millis(self.now_ms),
+            connection: -1,
+            watched: Kinds::NONE,
         };
         let mut block = block.to_vec();
         block.extend_from_slice(b"\r\n");

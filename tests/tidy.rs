@@ -37,7 +37,16 @@ const RESERVED: [Reserved; 9] = [
     },
     Reserved {
         word: "std::net",
-        places: &["server/", "admin/", "loadgen/", "config.rs", "cli/", "bin/"],
+        places: &[
+            "server/",
+            "admin/",
+            "loadgen/",
+            "config.rs",
+            "cli/",
+            "bin/",
+            "events/",
+            "stats/conns.rs",
+        ],
         why: "sockets belong to the server",
     },
     Reserved {

@@ -61,6 +61,8 @@ pub(super) struct Typed {
     pub(super) napi_ids: Option<i64>,
     pub(super) maxconns_fast: Option<bool>,
     pub(super) hashpower: Option<i64>,
+    /// Key dumps begin without OK.
+    pub(super) bare_dumps: bool,
     /// Which of the kinds of eviction.
     pub(super) eviction: Option<i64>,
     pub(super) idle_timeout_seconds: Option<i64>,

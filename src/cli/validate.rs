@@ -79,6 +79,7 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         max_item_size: max_item_size(typed, &default)?,
         evict: !typed.no_evictions,
         eviction: eviction(typed),
+        bare_dumps: typed.bare_dumps,
         cas: !typed.no_cas,
         prefix_delimiter: delimiter(typed, &default)?,
         detail: typed.delimiter.is_some(),

@@ -230,6 +230,12 @@ pub(super) const WORDS: &[Word] = &[
         help: "close connections idle for this many seconds; 0, the default, is never",
     },
     Word {
+        name: "bare_dumps",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.bare_dumps = true),
+        help: "begin key dumps without the line OK, as before memcached 1.6.43",
+    },
+    Word {
         name: "hashpower",
         rule: Rule::Number(12, 32),
         effect: Effect::Set(|typed, power| typed.hashpower = Some(power)),

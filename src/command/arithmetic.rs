@@ -21,6 +21,8 @@ struct Change {
     new_cas: Option<u64>,
     /// New expiry time.
     ttl: Option<i32>,
+    /// A miss creates the number, and is not counted as one.
+    vivify: bool,
 }
 
 /// How counting ended.
@@ -31,6 +33,8 @@ enum Counted {
         cas: u64,
         before: Expiry,
         after: Expiry,
+        /// Size class of the number that was there.
+        class: u8,
     },
     NotFound,
     NonNumeric,
@@ -75,6 +79,7 @@ impl Executor<'_> {
             cas: 0,
             new_cas: None,
             ttl: None,
+            vivify: false,
         };
         match self.change(&key, change) {
             Counted::Done { number, .. } if !noreply => {
@@ -98,6 +103,7 @@ impl Executor<'_> {
             cas: flags.cas.unwrap_or(0),
             new_cas: flags.new_cas,
             ttl: flags.ttl,
+            vivify: flags.vivify.is_some(),
         };
         let counted = match self.change(&key, change) {
             Counted::NotFound if flags.vivify.is_some() => self.create_number(meta, &key, change),
@@ -109,6 +115,7 @@ impl Executor<'_> {
                 cas,
                 before,
                 after,
+                ..
             } => {
                 if !flags.quiet {
                     write_number(meta, key.key, number, cas, (before, after), self.now, out);
@@ -168,8 +175,16 @@ impl Executor<'_> {
             (&counters.incr_hits, &counters.incr_misses)
         };
         match counted {
-            Counted::Done { .. } => hits.add(1),
-            Counted::NotFound => misses.add(1),
+            Counted::Done { class, .. } => {
+                hits.add(1);
+                let class = self.local.classes.of(*class);
+                if change.decrement {
+                    class.decr_hits.add(1);
+                } else {
+                    class.incr_hits.add(1);
+                }
+            }
+            Counted::NotFound if !change.vivify => misses.add(1),
             _ => {}
         }
     }
@@ -232,6 +247,7 @@ impl Executor<'_> {
                 cas,
                 before,
                 after,
+                class: 0,
             };
         }
         self.change(key, change)
@@ -265,6 +281,7 @@ fn change_under_lock(
     } else {
         value.wrapping_add(change.delta)
     };
+    let class = item.class();
     let before = *before.get_or_insert(item.expiry());
     if let Some(ttl) = change.ttl
         && !entry.set_expiry(Expiry::from_protocol(ttl, now))
@@ -304,6 +321,7 @@ fn change_under_lock(
         cas,
         before,
         after,
+        class,
     })
 }
 

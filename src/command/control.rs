@@ -1,9 +1,11 @@
 //! Commands for operators: flushing, verbosity, limits, stopping.
 
+use crate::command::operate::Operated;
+use crate::command::stat_sink::StatSink;
 use crate::command::{After, Executor, Output, reply};
 use crate::limits::{MEMLIMIT_MIN_MIB, VERBOSITY_MAX};
 use crate::protocol::encode;
-use crate::protocol::request::{ControlVerb, Request, ShutdownMode, tokens};
+use crate::protocol::request::{Request, ShutdownMode};
 use crate::sync::Ordering;
 use crate::time::Expiry;
 
@@ -39,14 +41,19 @@ impl Executor<'_> {
                 let error = outcome.err();
                 reply(out, *noreply, error.as_deref().unwrap_or("OK"));
             }
-            Request::Stats { arguments } => self.stats(arguments, out),
+            Request::Stats { arguments } => {
+                if let Some(operated) = self.walking_stats(arguments) {
+                    return say(operated, false, out);
+                }
+                self.stats(arguments, &mut StatSink::text(&mut out.bytes));
+            }
             Request::Control {
                 verb,
                 arguments,
                 noreply,
             } => {
-                let answer = self.unsupported(*verb, arguments);
-                reply(out, *noreply, answer);
+                let operated = self.operate(*verb, arguments, out.is_empty());
+                return say(operated, *noreply, out);
             }
             _ => debug_assert!(false, "executed before it comes here"),
         }
@@ -107,19 +114,12 @@ impl Executor<'_> {
             }
         }
     }
+}
 
-    /// Commands that have no effect here yet, answered so that a script that
-    /// sends them can tell.
-    fn unsupported(&self, verb: ControlVerb, arguments: &[u8]) -> &'static str {
-        let bare = tokens(arguments).next().is_none();
-        match verb {
-            ControlVerb::Watch if !self.shared.config.watch => {
-                "CLIENT_ERROR watch commands not allowed"
-            }
-            ControlVerb::Watch => "WATCHER_FAILED failed to add log watcher",
-            ControlVerb::LruCrawler if !bare => "CLIENT_ERROR lru crawler disabled",
-            ControlVerb::Slabs if !bare => "CLIENT_ERROR slab reassignment disabled",
-            ControlVerb::Lru | ControlVerb::LruCrawler | ControlVerb::Slabs => "ERROR",
-        }
+fn say(operated: Operated, noreply: bool, out: &mut Output) -> After {
+    match operated {
+        Operated::Said(line) => reply(out, noreply, line),
+        Operated::Detour(detour) => return After::Detour(detour),
     }
+    After::Continue
 }

@@ -1,6 +1,7 @@
 //! `mg` and `me`, and what the meta commands' answers have in common.
 
 use crate::command::{Executor, Output};
+use crate::events::Figures;
 use crate::limits::KEY_MAX_BYTES;
 use crate::protocol::encode;
 use crate::protocol::meta::{MetaRequest, decode_key, encode_key};
@@ -62,7 +63,7 @@ pub(super) fn write_ttl(out: &mut Output, expiry: Expiry, now: Now) {
 
 /// How `mg` ended under the write lock.
 enum Got {
-    Hit,
+    Hit(Figures),
     Missed(Miss),
     /// `N` was given and there is no item yet.
     Wanted,
@@ -89,9 +90,9 @@ impl Executor<'_> {
             self.get_reading(meta, &key, out)
         };
         if flags.ttl.is_some() {
-            self.count_touch(found.is_ok());
+            self.count_touch(key.key, found);
         } else {
-            self.count_get(found);
+            self.count_get(key.key, found);
         }
         if found.is_err() && !flags.quiet {
             out.bytes.extend_from_slice(b"EN");
@@ -108,7 +109,7 @@ impl Executor<'_> {
         meta: &MetaRequest<'_>,
         key: &Hashed<'_>,
         out: &mut Output,
-    ) -> Result<(), Miss> {
+    ) -> Result<Figures, Miss> {
         let now = self.now;
         let access = if meta.flags.no_bump {
             Access::Peek
@@ -117,7 +118,7 @@ impl Executor<'_> {
         };
         let answered = self.store.read(self.local, key, now, |item| {
             if item.is_stale() && !item.is_token_sent() {
-                return (Access::Peek, false);
+                return (Access::Peek, None);
             }
             let hit = Hit {
                 before: item.expiry(),
@@ -125,10 +126,10 @@ impl Executor<'_> {
                 won: false,
             };
             write_hit(meta, item, hit, now, out);
-            (access, true)
+            (access, Some(item.figures()))
         })?;
-        if answered {
-            return Ok(());
+        if let Some(figures) = answered {
+            return Ok(figures);
         }
         self.get_changing(meta, key, out)
     }
@@ -138,7 +139,7 @@ impl Executor<'_> {
         meta: &MetaRequest<'_>,
         key: &Hashed<'_>,
         out: &mut Output,
-    ) -> Result<(), Miss> {
+    ) -> Result<Figures, Miss> {
         let mut vivified = None;
         let result = loop {
             let (store, now) = (self.store, self.now);
@@ -147,7 +148,7 @@ impl Executor<'_> {
                 get_under_lock(meta, entry, &mut vivified, cas, now, out)
             });
             match got {
-                Got::Hit => break Ok(()),
+                Got::Hit(figures) => break Ok(figures),
                 Got::Missed(miss) => break Err(miss),
                 Got::Wanted => match self.vivify(meta, key) {
                     Some(new) => vivified = Some(new),
@@ -189,9 +190,9 @@ impl Executor<'_> {
             return encode::line(&mut out.bytes, "CLIENT_ERROR bad command line format");
         }
         let key = self.store.hashed(decoded.bytes());
-        let (now, store) = (self.now, self.store);
-        let found = store.read(self.local, &key, now, |item| {
-            write_debug(item, now, store.class_of(item), out);
+        let now = self.now;
+        let found = self.store.read(self.local, &key, now, |item| {
+            write_debug(item, now, out);
             (Access::Peek, ())
         });
         if found.is_err() {
@@ -247,7 +248,7 @@ fn get_under_lock(
     if !flags.no_bump {
         entry.bump(now);
     }
-    Got::Hit
+    Got::Hit(item.figures())
 }
 
 /// Whether less is left of the item than `R` asks for.
@@ -315,7 +316,7 @@ fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &m
     }
 }
 
-fn write_debug(item: Item<'_>, now: Now, class: usize, out: &mut Output) {
+fn write_debug(item: Item<'_>, now: Now, out: &mut Output) {
     use std::io::Write as _;
     out.bytes.extend_from_slice(b"ME ");
     if item.is_key_binary() {
@@ -326,7 +327,7 @@ fn write_debug(item: Item<'_>, now: Now, class: usize, out: &mut Output) {
     let exp = now.left(item.expiry()).map_or(-1, i64::from);
     let age = now.second().saturating_sub(item.accessed());
     let fetched = if item.is_fetched() { "yes" } else { "no" };
-    let (cas, size) = (item.cas(), item.bytes());
+    let (cas, class, size) = (item.cas(), item.class(), item.bytes());
     // Writing to a Vec cannot fail.
     let _ = write!(
         out.bytes,

@@ -4,16 +4,22 @@
 
 mod arithmetic;
 mod control;
+mod dump;
 mod meta;
+mod observe;
+mod operate;
 mod output;
 mod read;
 mod remove;
+mod stat_sink;
 mod stats;
 mod write;
 
+pub use crate::command::dump::Dump;
 pub use crate::command::output::Output;
 pub use crate::command::write::Pending;
 
+use crate::events::{Figures, Filter, Kinds};
 use crate::protocol::encode;
 use crate::protocol::request::Request;
 use crate::shared::Shared;
@@ -21,7 +27,7 @@ use crate::store::{Local, Miss, Store};
 use crate::time::Now;
 
 /// What becomes of the connection after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum After {
     /// The next request.
     Continue,
@@ -32,6 +38,19 @@ pub enum After {
         /// Without hurry.
         graceful: bool,
     },
+    /// The answer comes by another way; nothing behind the request may be
+    /// executed before.
+    Detour(Detour),
+}
+
+/// An answer that is not written at once.
+#[derive(Debug)]
+pub enum Detour {
+    /// Step by step, as the client takes it.
+    Dump(Box<Dump>),
+    /// As long as the client stays: whatever passes the filter. A watcher's
+    /// place has been taken for it.
+    Watch(Filter),
 }
 
 /// One thread's means to execute requests.
@@ -44,6 +63,10 @@ pub struct Executor<'a> {
     pub shared: &'a Shared,
     /// The time.
     pub now: Now,
+    /// Descriptor of the connection the requests come from.
+    pub connection: i32,
+    /// What somebody wants to be told of, as of the beginning of the batch.
+    pub watched: Kinds,
 }
 
 impl Executor<'_> {
@@ -85,26 +108,43 @@ impl Executor<'_> {
         After::Continue
     }
 
-    fn count_get(&self, found: Result<(), Miss>) {
+    /// Counts a key that was asked for.
+    #[inline]
+    fn count_get(&self, key: &[u8], found: Result<Figures, Miss>) {
         let counters = &self.local.counters;
         counters.cmd_get.add(1);
-        if let Err(miss) = found {
-            counters.get_misses.add(1);
-            match miss {
-                Miss::Absent => {}
-                Miss::Expired => counters.get_expired.add(1),
-                Miss::Flushed => counters.get_flushed.add(1),
-            }
+        match found {
+            Ok(item) => self.local.classes.of(item.class).get_hits.add(1),
+            Err(miss) => self.count_get_miss(miss),
+        }
+        if !self.watched.is_empty() {
+            self.tell_fetched(key, found);
         }
     }
 
-    fn count_touch(&self, hit: bool) {
+    fn count_get_miss(&self, miss: Miss) {
+        let counters = &self.local.counters;
+        counters.get_misses.add(1);
+        match miss {
+            Miss::Absent => {}
+            Miss::Expired => counters.get_expired.add(1),
+            Miss::Flushed => counters.get_flushed.add(1),
+        }
+    }
+
+    /// Counts a key that was touched.
+    fn count_touch(&self, key: &[u8], found: Result<Figures, Miss>) {
         let counters = &self.local.counters;
         counters.cmd_touch.add(1);
-        if hit {
-            counters.touch_hits.add(1);
-        } else {
-            counters.touch_misses.add(1);
+        match found {
+            Ok(item) => {
+                counters.touch_hits.add(1);
+                self.local.classes.of(item.class).touch_hits.add(1);
+            }
+            Err(_) => counters.touch_misses.add(1),
+        }
+        if !self.watched.is_empty() {
+            self.tell_fetched(key, found);
         }
     }
 }

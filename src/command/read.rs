@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::command::{Executor, Output, reply};
+use crate::events::Figures;
 use crate::limits::BATCH_MAX;
 use crate::protocol::encode;
 use crate::protocol::request::{GetLine, tokens};
@@ -10,8 +11,8 @@ use crate::store::{Access, Hashed, Item, ItemSpec, Miss, Pin};
 use crate::time::Expiry;
 
 /// How touching an item ended.
-enum Touched<R> {
-    Done(R),
+enum Touched {
+    Done(Figures),
     Missed(Miss),
     /// The item has no room for an expiry time.
     NoRoom(Option<Pin>),
@@ -60,30 +61,35 @@ impl Executor<'_> {
     fn get_one(&mut self, key: &Hashed<'_>, cas: bool, out: &mut Output) {
         let found = self.store.read(self.local, key, self.now, |item| {
             write_value(item, cas, out);
-            (Access::Counted, ())
+            (Access::Counted, item.figures())
         });
-        self.count_get(found);
+        self.count_get(key.key, found);
     }
 
     fn get_and_touch(&mut self, key: &Hashed<'_>, exptime: i32, cas: bool, out: &mut Output) {
-        let hit = self.touch_item(key, exptime, |item| write_value(item, cas, out));
-        self.count_touch(hit.is_ok());
+        let found = self.touch_item(key, exptime, |item| write_value(item, cas, out));
+        self.count_touch(key.key, found);
     }
 
     pub(super) fn touch(&mut self, key: &[u8], exptime: i32, noreply: bool, out: &mut Output) {
         let key = self.store.hashed(key);
-        let hit = self.touch_item(&key, exptime, |_| ()).is_ok();
-        self.count_touch(hit);
-        reply(out, noreply, if hit { "TOUCHED" } else { "NOT_FOUND" });
+        let found = self.touch_item(&key, exptime, |_| ());
+        self.count_touch(key.key, found);
+        let answer = if found.is_ok() {
+            "TOUCHED"
+        } else {
+            "NOT_FOUND"
+        };
+        reply(out, noreply, answer);
     }
 
     /// Gives an item a new expiry time and shows it to `f`.
-    fn touch_item<R>(
+    fn touch_item(
         &mut self,
         key: &Hashed<'_>,
         exptime: i32,
-        mut f: impl FnMut(Item<'_>) -> R,
-    ) -> Result<R, Miss> {
+        mut f: impl FnMut(Item<'_>),
+    ) -> Result<Figures, Miss> {
         let expiry = Expiry::from_protocol(exptime, self.now);
         loop {
             let now = self.now;
@@ -95,10 +101,11 @@ impl Executor<'_> {
                     return Touched::NoRoom(item.pin());
                 }
                 entry.bump(now);
-                Touched::Done(f(item))
+                f(item);
+                Touched::Done(item.figures())
             });
             match touched {
-                Touched::Done(result) => return Ok(result),
+                Touched::Done(figures) => return Ok(figures),
                 Touched::Missed(miss) => return Err(miss),
                 Touched::NoRoom(pin) => {
                     if !self.make_expiry_room(key, pin) {

@@ -2,14 +2,15 @@
 
 use crate::command::meta::{MetaKey, write_key_and_opaque};
 use crate::command::{Executor, Output, reply};
+use crate::events::Figures;
 use crate::protocol::encode;
 use crate::protocol::meta::MetaRequest;
-use crate::store::{Hashed, ItemSpec, NewItem, Pin};
+use crate::store::{Hashed, Item, ItemSpec, NewItem, Pin};
 use crate::time::Expiry;
 
 /// How `md` ended under the lock.
 enum Deleted {
-    Done(&'static str),
+    Done(&'static str, Option<Figures>),
     /// The item has no room for an expiry time.
     NoRoom(Option<Pin>),
 }
@@ -17,21 +18,31 @@ enum Deleted {
 impl Executor<'_> {
     pub(super) fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Output) {
         let key = self.store.hashed(key);
-        let hit = self.store.edit(self.local, &key, self.now, |entry| {
-            let hit = entry.item().is_some();
+        let old = self.store.edit(self.local, &key, self.now, |entry| {
+            let old = entry.item().map(Item::figures);
             entry.remove();
-            hit
+            old
         });
-        self.count_delete(hit);
-        reply(out, noreply, if hit { "DELETED" } else { "NOT_FOUND" });
+        self.count_delete(key.key, "delete", old);
+        let answer = if old.is_some() {
+            "DELETED"
+        } else {
+            "NOT_FOUND"
+        };
+        reply(out, noreply, answer);
     }
 
-    fn count_delete(&self, hit: bool) {
+    fn count_delete(&self, key: &[u8], command: &'static str, old: Option<Figures>) {
         let counters = &self.local.counters;
-        if hit {
-            counters.delete_hits.add(1);
-        } else {
-            counters.delete_misses.add(1);
+        match old {
+            Some(old) => {
+                counters.delete_hits.add(1);
+                self.local.classes.of(old.class).delete_hits.add(1);
+            }
+            None => counters.delete_misses.add(1),
+        }
+        if !self.watched.is_empty() {
+            self.tell_deleted(key, command, old);
         }
     }
 
@@ -43,7 +54,7 @@ impl Executor<'_> {
         };
         let status = loop {
             match self.delete_once(meta, &key, &mut tombstone) {
-                Deleted::Done(status) => break status,
+                Deleted::Done(status, _) => break status,
                 Deleted::NoRoom(pin) => {
                     if !self.make_expiry_room(&key, pin) {
                         break "NF";
@@ -100,17 +111,18 @@ impl Executor<'_> {
         let cas_of_stale = || flags.new_cas.unwrap_or_else(|| store.next_cas());
         let deleted = store.edit(self.local, key, now, |entry| {
             let Some(item) = entry.item() else {
-                return Deleted::Done("NF");
+                return Deleted::Done("NF", None);
             };
             if flags.cas.is_some_and(|cas| cas != item.cas()) {
-                return Deleted::Done("EX");
+                return Deleted::Done("EX", None);
             }
+            let old = Some(item.figures());
             let old_cas = item.cas();
             if let Some(tombstone) = tombstone.take() {
                 entry.put(tombstone, flags.new_cas.unwrap_or(old_cas));
             } else if !flags.invalidate {
                 entry.remove();
-                return Deleted::Done("HD");
+                return Deleted::Done("HD", old);
             }
             if flags.invalidate {
                 if let Some(expiry) = expiry
@@ -121,11 +133,11 @@ impl Executor<'_> {
                 entry.mark_stale();
                 entry.set_cas(cas_of_stale());
             }
-            Deleted::Done("HD")
+            Deleted::Done("HD", old)
         });
         match deleted {
-            Deleted::Done("HD") if flags.invalidate => {}
-            Deleted::Done(status) => self.count_delete(status == "HD"),
+            Deleted::Done("HD", _) if flags.invalidate => {}
+            Deleted::Done(_, old) => self.count_delete(key.key, "md", old),
             Deleted::NoRoom(_) => {}
         }
         deleted

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use crate::command::meta::MetaKey;
+use crate::command::observe::Storing;
 use crate::command::{Executor, Output, reply};
 use crate::protocol::encode;
 use crate::protocol::meta::{MetaFlags, MetaRequest};
@@ -37,21 +38,21 @@ struct OwnedMeta {
 
 /// When and how a value is stored.
 #[derive(Clone, Copy)]
-struct Condition {
-    verb: StoreVerb,
+pub(super) struct Condition {
+    pub(super) verb: StoreVerb,
     /// The CAS value to compare with; 0 compares nothing but for `cas`.
-    cas: u64,
+    pub(super) cas: u64,
     /// `ms` with `I`: an older CAS value stores as well, marked stale.
-    stale_wins: bool,
+    pub(super) stale_wins: bool,
     /// `append` and `prepend` create the item on a miss.
-    vivify: bool,
+    pub(super) vivify: bool,
     /// The CAS value the item gets; the next one if none is given.
-    new_cas: Option<u64>,
+    pub(super) new_cas: Option<u64>,
 }
 
 /// What became of a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Stored { cas: u64, value_len: usize },
     NotStored,
     Exists,
@@ -250,8 +251,17 @@ impl Executor<'_> {
         if made.is_err() && drops {
             self.drop_old(key);
         }
-        let new = made?;
+        let new = match made {
+            Ok(new) => new,
+            Err(error) => {
+                if !self.watched.is_empty() {
+                    self.tell_refused(key.key, spec, error == TOO_LARGE);
+                }
+                return Err(error);
+            }
+        };
         self.local.counters.cmd_set.add(1);
+        self.local.classes.of(new.item().class()).cmd_set.add(1);
         match block {
             Some(block) if !block.ends_with(b"\r\n") => {
                 self.store.discard(self.local, new);
@@ -285,6 +295,21 @@ impl Executor<'_> {
     /// Stores a complete item if the condition holds.
     #[inline]
     fn commit(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
+        if self.watched.is_empty() {
+            return self.commit_unseen(key, new, condition);
+        }
+        let storing = Storing {
+            command: condition.command(),
+            expiry: new.item().expiry(),
+            new: new.item().figures(),
+        };
+        let outcome = self.commit_unseen(key, new, condition);
+        self.tell_stored(key.key, storing, outcome.status());
+        outcome
+    }
+
+    #[inline]
+    fn commit_unseen(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
         if matches!(condition.verb, StoreVerb::Append | StoreVerb::Prepend) {
             return self.join(key, new, condition);
         }
@@ -293,15 +318,23 @@ impl Executor<'_> {
         if let Some(unused) = new {
             self.store.discard(self.local, unused);
         }
-        if condition.verb == StoreVerb::Cas {
-            let counters = &self.local.counters;
-            match outcome {
-                Outcome::Stored { .. } => counters.cas_hits.add(1),
-                Outcome::NotFound => counters.cas_misses.add(1),
-                _ => counters.cas_badval.add(1),
+        outcome
+    }
+
+    /// Counts a compare-and-swap, in the class of what was there.
+    fn count_cas(&self, outcome: Outcome, class: u8) {
+        let (counters, class) = (&self.local.counters, self.local.classes.of(class));
+        match outcome {
+            Outcome::Stored { .. } => {
+                counters.cas_hits.add(1);
+                class.cas_hits.add(1);
+            }
+            Outcome::NotFound => counters.cas_misses.add(1),
+            Outcome::Exists | Outcome::NotStored => {
+                counters.cas_badval.add(1);
+                class.cas_badval.add(1);
             }
         }
-        outcome
     }
 
     #[inline]
@@ -313,8 +346,12 @@ impl Executor<'_> {
     ) -> Outcome {
         let (store, now) = (self.store, self.now);
         let next_cas = || condition.new_cas.unwrap_or_else(|| store.next_cas());
-        store.edit(self.local, key, now, |entry| {
+        let mut old_class = 0;
+        let outcome = store.edit(self.local, key, now, |entry| {
             let mut stale = None;
+            if condition.verb == StoreVerb::Cas {
+                old_class = entry.item().map_or(0, Item::class);
+            }
             match (condition.verb, entry.item()) {
                 (StoreVerb::Add, Some(_)) => {
                     entry.promote();
@@ -342,7 +379,11 @@ impl Executor<'_> {
                 entry.keep_stale(token_sent);
             }
             Outcome::Stored { cas, value_len }
-        })
+        });
+        if condition.verb == StoreVerb::Cas {
+            self.count_cas(outcome, old_class);
+        }
+        outcome
     }
 
     /// Stores the present value and the new one, joined. The joined item is

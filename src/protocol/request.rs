@@ -143,7 +143,7 @@ pub enum Request<'a> {
         /// Blank-separated arguments.
         arguments: &'a [u8],
     },
-    /// `watch`, `lru`, `lru_crawler`, `slabs`: what operators turn.
+    /// `watch`, `lru`, `lru_crawler`, `slabs`, `extstore`: what operators turn.
     Control {
         /// Which of them.
         verb: ControlVerb,
@@ -176,6 +176,8 @@ pub enum ControlVerb {
     Slabs,
     /// `watch`
     Watch,
+    /// `extstore`
+    Extstore,
 }
 
 impl<'a> Request<'a> {

@@ -9,6 +9,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::config::ClientCertificates;
 use crate::server::listen::Listening;
+use crate::server::log;
 use crate::server::stream::Stream;
 use crate::server::tls_stream::TlsStream;
 use crate::server::worker::Handle;
@@ -185,6 +186,7 @@ impl Acceptor {
             .connections
             .rejected
             .fetch_add(1, Ordering::Relaxed);
+        log::notice(&self.shared, "refused a connection: too many are open");
         if listener.tls.is_none() {
             // A client that does not take it is hung up on all the same.
             let _ = stream.write(TOO_MANY);
@@ -199,6 +201,10 @@ impl Acceptor {
         let connections = &self.shared.connections;
         connections.listen_disabled.fetch_add(1, Ordering::Relaxed);
         connections.accepting.store(false, Ordering::Relaxed);
+        log::notice(
+            &self.shared,
+            "stopped accepting: no connection can be taken",
+        );
     }
 
     fn resume(&mut self) {

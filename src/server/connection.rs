@@ -5,8 +5,9 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use arrayvec::ArrayVec;
 
-use crate::command::{Output, Pending};
+use crate::command::{Dump, Output, Pending};
 use crate::config::ProtocolMode;
+use crate::events::Filter;
 use crate::server::stream::Stream;
 use crate::stats::Counters;
 use crate::store::{Local, Store};
@@ -33,6 +34,10 @@ pub(super) enum State {
     },
     /// Skipping the rest of such a line, after an error in it.
     SkippingLine,
+    /// Answering with a walk through the store, as the client takes it.
+    Dumping(Box<Dump>),
+    /// On its way to the log thread.
+    Watching(Filter),
 }
 
 /// See the module's documentation.
@@ -88,6 +93,11 @@ impl Connection {
             closing: false,
             active: second,
         }
+    }
+
+    /// Whether it is being answered with a walk through the store.
+    pub(super) fn is_dumping(&self) -> bool {
+        matches!(self.state, State::Dumping(_))
     }
 
     /// Whether output waits for the socket.

@@ -1,13 +1,15 @@
 //! Serving one connection's input: state after state, batch after batch,
 //! until the input, the budget or the socket's patience is used up.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use crossbeam::channel::Sender;
 
-use crate::command::{After, Executor, Output};
+use crate::command::{After, Detour, Executor, Output};
 use crate::config::ProtocolMode;
+use crate::events::Kinds;
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES, OUTPUT_FLUSH_BYTES};
 use crate::protocol::encode;
 use crate::protocol::request::tokens;
@@ -15,6 +17,7 @@ use crate::server::StopRequest;
 use crate::server::batch::{STEPS_MAX, Step, Steps, Stop, parse_batch};
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::log;
+use crate::server::watch::Desk;
 use crate::shared::Shared;
 use crate::store::{Local, Store};
 use crate::sync::Ordering;
@@ -31,6 +34,12 @@ pub(super) struct Context {
     pub(super) out: Output,
     pub(super) stop: Sender<StopRequest>,
     pub(super) now: Now,
+    /// Descriptor of the connection that is being served.
+    pub(super) connection: i32,
+    /// What somebody wants to be told of, as of the beginning of the batch.
+    pub(super) watched: Kinds,
+    /// Where watchers go, if there is a log thread.
+    pub(super) desk: Option<Arc<Desk>>,
 }
 
 /// How serving a connection's input ended.
@@ -44,6 +53,10 @@ pub(super) enum Served {
     Blocked,
     /// The connection is over.
     Finished,
+    /// The answer goes on when others have had their turn.
+    Dumping,
+    /// The connection belongs to the log thread now.
+    Leaving,
 }
 
 /// Where one batch left off.
@@ -59,6 +72,8 @@ impl Context {
             local: &mut self.local,
             shared: &self.shared,
             now: self.now,
+            connection: self.connection,
+            watched: self.watched,
         };
         (executor, &mut self.out)
     }
@@ -110,12 +125,15 @@ impl Context {
     ) -> (usize, Served) {
         let mut used = first_used;
         if let Some(stop) = first_stop {
-            let turn = self.run(connection, first, stop, &mut used, input);
+            let turn = self.run(connection, first, stop, 0..first_used, &mut used, input);
             if let Some(served) = self.settle(connection, turn) {
                 return (used, served);
             }
         }
         loop {
+            if connection.is_dumping() && self.dump(connection) {
+                return (used, self.finish(connection, Served::Dumping));
+            }
             if used == input.len() {
                 return (used, self.finish(connection, Served::Hungry));
             }
@@ -128,8 +146,9 @@ impl Context {
                 let mut steps = Steps::new();
                 let (len, stop) = parse_batch(&self.store, rest, &mut steps, BATCH_MAX);
                 self.prefetch(&steps);
+                let batch = used..used + len;
                 used += len;
-                self.run(connection, &steps, stop, &mut used, input)
+                self.run(connection, &steps, stop, batch, &mut used, input)
             } else {
                 let (len, turn) = self.go_on(connection, rest);
                 used += len;
@@ -177,17 +196,20 @@ impl Context {
         connection: &mut Connection,
         steps: &[Step<'_>],
         stop: Stop<'_>,
+        batch: Range<usize>,
         used: &mut usize,
         input: &[u8],
     ) -> Turn {
         connection.state = State::Command;
         if !steps.is_empty() {
-            connection.active = self.now.second();
+            self.note_command(connection);
         }
+        self.connection = connection.stream.fd();
+        self.watched = self.local.events.wanted();
         let verbose = self.shared.runtime.verbosity.load(Ordering::Relaxed) > 1;
-        for step in steps {
+        for (index, step) in steps.iter().enumerate() {
             if verbose {
-                log::step(step);
+                log::step(self.connection, step);
             }
             match self.run_step(step) {
                 After::Continue => {}
@@ -196,6 +218,11 @@ impl Context {
                     // A full channel means that stopping is under way.
                     let _ = self.stop.try_send(StopRequest { graceful });
                     return Turn::End(Served::Finished);
+                }
+                After::Detour(detour) => {
+                    // What was parsed behind the command has to wait.
+                    *used = batch.start + self.length_of(&input[batch], index + 1);
+                    return take_detour(connection, detour);
                 }
             }
         }
@@ -217,6 +244,35 @@ impl Context {
             }
         }
         Turn::GoOn
+    }
+
+    /// Bytes of the first `count` commands of `input`.
+    fn length_of(&self, input: &[u8], count: usize) -> usize {
+        let mut steps = Steps::new();
+        parse_batch(&self.store, input, &mut steps, count).0
+    }
+
+    fn note_command(&self, connection: &mut Connection) {
+        let second = self.now.second();
+        if connection.active != second {
+            connection.active = second;
+            let table = &self.shared.table;
+            table.note_command(connection.stream.fd(), second);
+        }
+    }
+
+    /// Takes a step of an answer that walks through the store. False once it
+    /// is over.
+    fn dump(&mut self, connection: &mut Connection) -> bool {
+        let State::Dumping(dump) = &mut connection.state else {
+            return false;
+        };
+        let more = dump.step(&self.store, self.now, &mut self.out);
+        connection.active = self.now.second();
+        if !more {
+            connection.state = State::Command;
+        }
+        more
     }
 
     #[inline]
@@ -241,7 +297,10 @@ impl Context {
     /// Goes on in a state other than waiting for a command.
     fn go_on(&mut self, connection: &mut Connection, input: &[u8]) -> (usize, Turn) {
         match std::mem::replace(&mut connection.state, State::Command) {
-            State::New | State::Command => (0, Turn::GoOn),
+            state @ (State::New | State::Command | State::Dumping(_) | State::Watching(_)) => {
+                connection.state = state;
+                (0, Turn::GoOn)
+            }
             State::Locked => self.login(connection, input),
             State::Swallowing(left) => {
                 let len = left.min(input.len());
@@ -357,6 +416,19 @@ impl Context {
                 }
                 if missing == 0 { None } else { Some(result) }
             }
+        }
+    }
+}
+
+fn take_detour(connection: &mut Connection, detour: Detour) -> Turn {
+    match detour {
+        Detour::Dump(dump) => {
+            connection.state = State::Dumping(dump);
+            Turn::GoOn
+        }
+        Detour::Watch(filter) => {
+            connection.state = State::Watching(filter);
+            Turn::End(Served::Leaving)
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::{ClientCertificates, Config, Endpoint, HandedOver, ProtocolMode};
 use crate::server::StartError;
 use crate::server::inherited::Inherited;
-use crate::server::stream::Stream;
+use crate::server::stream::{Stream, tcp_name, unix_name};
 
 /// A bound socket and what is spoken on it.
 pub(super) struct Listening {
@@ -87,6 +88,20 @@ impl Listening {
             Bound::Unix { listener, .. } => {
                 let address = listener.local_addr().ok()?;
                 address.as_pathname().map(Path::to_path_buf)
+            }
+        }
+    }
+
+    /// Its descriptor and its address, as operators are told of them.
+    pub(super) fn about(&self) -> (i32, String) {
+        match &self.socket {
+            Bound::Tcp(listener) => {
+                let name = listener.local_addr().map(tcp_name);
+                (listener.as_raw_fd(), name.unwrap_or_default())
+            }
+            Bound::Unix { listener, .. } => {
+                let path = self.unix_path();
+                (listener.as_raw_fd(), unix_name(path.as_deref()))
             }
         }
     }

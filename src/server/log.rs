@@ -1,5 +1,8 @@
-//! What `-v` and `-vv` tell on standard error. Keys come from clients: they are
-//! escaped and cut, so that neither terminals nor log files are at risk.
+//! What `-v` (errors and refusals), `-vv` (commands and connections) and
+//! `-vvv` tell on standard error. Keys come from clients: they are escaped
+//! and cut, so that neither terminals nor log files are at risk.
+
+use std::net::SocketAddr;
 
 use crate::protocol::request::Request;
 use crate::server::batch::Step;
@@ -27,12 +30,30 @@ pub(super) fn login(shared: &Shared, admitted: bool) {
 }
 
 /// Logs a command.
-pub(super) fn step(step: &Step<'_>) {
+pub(super) fn step(connection: i32, step: &Step<'_>) {
     match step {
-        Step::Execute { request, .. } => eprintln!("< {}", describe(request)),
+        Step::Execute { request, .. } => eprintln!("<{connection} {}", describe(request)),
         Step::Refuse(malformed) => {
-            eprintln!("< malformed: {}", malformed.reply.unwrap_or("not a client"));
+            let answer = malformed.reply.unwrap_or("not a client");
+            eprintln!("<{connection} malformed: {answer}");
         }
+    }
+}
+
+/// Logs a new connection.
+pub(super) fn opened(shared: &Shared, connection: i32, peer: Option<SocketAddr>) {
+    if level(shared) >= COMMANDS {
+        match peer {
+            Some(peer) => eprintln!("<{connection} new client connection from {peer}"),
+            None => eprintln!("<{connection} new client connection from a unix socket"),
+        }
+    }
+}
+
+/// Logs the end of a connection.
+pub(super) fn closed(shared: &Shared, connection: i32, reason: &str) {
+    if level(shared) >= COMMANDS {
+        eprintln!("<{connection} connection closed ({reason})");
     }
 }
 
@@ -59,7 +80,7 @@ fn describe(request: &Request<'_>) -> String {
         Request::Get(line) => line.keys,
         other => other.plain_key().unwrap_or_default(),
     };
-    format!("{name} {}", shown(key))
+    format!("{name} {}", shown(key.trim_ascii()))
 }
 
 fn shown(bytes: &[u8]) -> String {

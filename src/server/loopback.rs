@@ -12,6 +12,7 @@ use mio::Events;
 
 use crate::command::Output;
 use crate::config::{Config, ProtocolMode};
+use crate::events::Kinds;
 use crate::server::StopRequest;
 use crate::server::drive::Context;
 use crate::server::stream::Stream;
@@ -57,6 +58,9 @@ impl Loopback {
             out: Output::default(),
             stop,
             now: shared.clock.now(),
+            connection: -1,
+            watched: Kinds::NONE,
+            desk: None,
             shared,
         };
         let (worker, handle) = Worker::new(context)?;

@@ -11,7 +11,9 @@ mod log;
 mod login;
 mod loopback;
 mod stream;
+mod tell;
 mod tls_stream;
+mod watch;
 mod worker;
 
 use std::fmt;
@@ -31,11 +33,14 @@ pub use crate::server::loopback::Loopback;
 use crate::auth::{Form, LoadError, Passwords};
 use crate::command::Output;
 use crate::config::Config;
+use crate::events::Kinds;
 use crate::server::acceptor::{Acceptor, Stopper};
 use crate::server::drive::Context;
 use crate::server::listen::{Listening, bind_all, take_over};
+use crate::server::watch::{Desk, LogThread};
 use crate::server::worker::{Handle, Worker};
 use crate::shared::Shared;
+use crate::stats::{Conn, ConnState};
 use crate::store::{Options, Store};
 use crate::tls::{Tls, TlsError};
 use crate::upkeep::Upkeep;
@@ -177,6 +182,7 @@ pub struct Server {
     unix_paths: Vec<PathBuf>,
     acceptor: Arc<Stopper>,
     workers: Vec<Arc<Handle>>,
+    desk: Arc<Desk>,
     upkeep: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
     stop_requests: Receiver<StopRequest>,
@@ -210,12 +216,17 @@ impl Server {
             eviction: config.eviction,
             cas: config.cas,
         }));
+        store.events().want(Kinds::DETAIL, config.detail);
         let shared = Arc::new(secrets.shared_with(config));
+        note_listeners(&shared, &listeners);
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
         let unix_paths: Vec<_> = listeners.iter().filter_map(Listening::unix_path).collect();
         write_port_file(shared.config.port_file.as_deref(), &tcp_addrs)?;
         let (stop_sender, stop_requests) = bounded(1);
         let mut threads = Vec::new();
+        let (log, desk) =
+            LogThread::new(Arc::clone(&store), Arc::clone(&shared)).map_err(StartError::Thread)?;
+        threads.push(spawn("log", || log.run())?);
         let mut workers = Vec::new();
         for index in 0..shared.config.threads {
             let context = Context {
@@ -225,6 +236,9 @@ impl Server {
                 out: Output::default(),
                 stop: stop_sender.clone(),
                 now: shared.clock.now(),
+                connection: -1,
+                watched: Kinds::NONE,
+                desk: Some(Arc::clone(&desk)),
             };
             let (worker, handle) = Worker::new(context).map_err(StartError::Thread)?;
             workers.push(handle);
@@ -243,6 +257,7 @@ impl Server {
             unix_paths,
             acceptor: stopper,
             workers,
+            desk,
             upkeep: Some(upkeep),
             threads,
             stop_requests,
@@ -299,6 +314,7 @@ impl Server {
         for worker in &self.workers {
             worker.stop();
         }
+        self.desk.stop();
         self.upkeep = None;
         for thread in self.threads.drain(..) {
             // A thread that panicked has told so already.
@@ -325,6 +341,20 @@ fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
     let mut pause = Duration::ZERO;
     while let Err(crossbeam::channel::RecvTimeoutError::Timeout) = ended.recv_timeout(pause) {
         pause = upkeep.step();
+    }
+}
+
+/// Puts the listeners among the connections that operators are told of.
+fn note_listeners(shared: &Shared, listeners: &[Listening]) {
+    for listener in listeners {
+        let (fd, local) = listener.about();
+        let conn = Conn {
+            peer: None,
+            local,
+            state: ConnState::Listening,
+            active: shared.clock.now().second(),
+        };
+        shared.table.open(fd, &conn);
     }
 }
 

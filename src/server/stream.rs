@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -98,6 +100,45 @@ impl Stream {
         // A peer that is gone already shows on the first read.
         let _ = socket.set_nodelay(true);
     }
+}
+
+impl Stream {
+    /// The descriptor, by which operators know the connection.
+    pub(super) fn fd(&self) -> i32 {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Tls(stream) => stream.socket.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+
+    /// This end, as operators are told of it.
+    pub(super) fn local_name(&self) -> String {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().map_or_else(|_| String::new(), tcp_name),
+            Self::Tls(stream) => {
+                let address = stream.socket.local_addr();
+                address.map_or_else(|_| String::new(), tcp_name)
+            }
+            Self::Unix(stream) => match stream.local_addr() {
+                Ok(address) => unix_name(address.as_pathname()),
+                Err(_) => unix_name(None),
+            },
+        }
+    }
+}
+
+/// A TCP address as operators are told of it.
+pub(super) fn tcp_name(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(_) => format!("tcp:{address}"),
+        SocketAddr::V6(_) => format!("tcp6:{address}"),
+    }
+}
+
+/// A unix socket's path, the same way.
+pub(super) fn unix_name(path: Option<&Path>) -> String {
+    format!("unix:{}", path.unwrap_or(Path::new("<AF 1>")).display())
 }
 
 impl Source for Stream {

@@ -10,17 +10,18 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use crossbeam::queue::SegQueue;
-use mio::event::Event;
+use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::config::ProtocolMode;
-use crate::limits::{BATCH_MAX, BATCH_SOCKETS_MAX, READ_BUFFER_BYTES};
+use crate::limits::{BATCH_MAX, BATCH_SOCKETS_MAX, DUMP_STALL_MAX_SECONDS, READ_BUFFER_BYTES};
 use crate::server::batch::{Step, Steps, Stop, parse_batch};
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::drive::{Context, Served};
 use crate::server::log;
 use crate::server::stream::Stream;
+use crate::stats::ConnState;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Reads into an item after which others get their turn.
@@ -77,6 +78,10 @@ pub(super) struct Worker {
     buffers: Vec<u8>,
     /// Second in which idle connections were last looked for.
     idle_checked: u32,
+    /// Some client is slow to take the dump it asked for.
+    stalled: bool,
+    /// Second in which such clients were last looked for.
+    stalled_checked: u32,
     context: Context,
 }
 
@@ -108,6 +113,8 @@ impl Worker {
             // Zeroed by the system page by page as it is first used.
             buffers: vec![0; BATCH_SOCKETS_MAX * READ_BUFFER_BYTES],
             idle_checked: 0,
+            stalled: false,
+            stalled_checked: 0,
             context,
         };
         Ok((worker, handle))
@@ -119,8 +126,8 @@ impl Worker {
         while !self.handle.stopping.load(Ordering::Acquire) {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
             let timeout = if self.ready.is_empty() {
-                let handshakes = !self.handshakes.is_empty();
-                idle_check.or(handshakes.then_some(IDLE_CHECK))
+                let waiting = self.stalled || !self.handshakes.is_empty();
+                idle_check.or(waiting.then_some(IDLE_CHECK))
             } else {
                 Some(Duration::ZERO)
             };
@@ -131,7 +138,7 @@ impl Worker {
                 self.close_idle();
             }
             if !self.handshakes.is_empty() {
-                self.close_stalled();
+                self.close_unfinished_handshakes();
             }
         }
         self.finish();
@@ -146,11 +153,13 @@ impl Worker {
             return false;
         }
         self.context.now = self.context.shared.clock.now();
+        self.context.local.now = self.context.now;
         self.context.flush_if_due();
         for event in &*events {
             self.note(event);
         }
         self.serve_ready();
+        self.close_stalled();
         self.admit();
         true
     }
@@ -211,13 +220,14 @@ impl Worker {
             if let Some(since) = connection.stream.handshaking_since() {
                 self.handshakes.push_back((since, token));
             }
+            self.context.tell_opened(&connection.stream);
             let interest = Interest::READABLE | Interest::WRITABLE;
             let registered =
                 self.poll
                     .registry()
                     .register(&mut connection.stream, Token(token), interest);
             if registered.is_err() {
-                self.close(token);
+                self.close(token, "error");
             }
         }
     }
@@ -270,11 +280,17 @@ impl Worker {
         let connection = self.connections.get_mut(token)?;
         connection.queued = false;
         let context = &mut self.context;
+        let was_blocked = connection.is_blocked();
         match connection.flush(&context.store, &mut context.local) {
             Sent::Blocked => return None,
-            Sent::All if !connection.closing => {}
+            Sent::All if !connection.closing => {
+                if was_blocked {
+                    let table = &context.shared.table;
+                    table.set_state(connection.stream.fd(), ConnState::Waiting);
+                }
+            }
             Sent::All | Sent::Lost => {
-                self.close(token);
+                self.close(token, "error");
                 return None;
             }
         }
@@ -283,13 +299,18 @@ impl Worker {
         }
         let connection = self.connections.get_mut(token)?;
         let kept = connection.leftover.len();
+        if connection.is_dumping() {
+            // Not read meanwhile: a client that half closed gets its answer.
+            buffer[..kept].copy_from_slice(&connection.leftover);
+            return Some(kept);
+        }
         buffer[..kept].copy_from_slice(&connection.leftover);
         if connection.unserved && (!connection.readable || kept > buffer.len() / 2) {
             return Some(kept);
         }
         match connection.stream.read(&mut buffer[kept..]) {
             Ok(0) => {
-                self.close(token);
+                self.close(token, "normal");
                 None
             }
             Ok(len) => {
@@ -303,7 +324,7 @@ impl Worker {
                 connection.unserved.then_some(kept)
             }
             Err(_) => {
-                self.close(token);
+                self.close(token, "error");
                 None
             }
         }
@@ -320,7 +341,7 @@ impl Worker {
                 None => {
                     let sent = self.context.send(connection);
                     if sent == Sent::Lost {
-                        self.close(token);
+                        self.close(token, "error");
                     }
                     return sent == Sent::All;
                 }
@@ -330,7 +351,7 @@ impl Worker {
                     return false;
                 }
                 Some(_) => {
-                    self.close(token);
+                    self.close(token, "error");
                     return false;
                 }
             }
@@ -355,7 +376,7 @@ impl Worker {
         let token = job.token;
         let connection = &mut self.connections[token];
         if !Context::accepts(connection, job.input) {
-            return self.close(token);
+            return self.close(token, "error");
         }
         let mut budget = match alone {
             true => usize::MAX,
@@ -366,10 +387,13 @@ impl Worker {
             .context
             .serve(connection, job.input, first, begun, &mut budget);
         connection.keep(&job.input[used..]);
-        connection.unserved = matches!(served, Served::Yielding | Served::Blocked);
+        connection.unserved =
+            matches!(served, Served::Yielding | Served::Blocked | Served::Dumping);
         match served {
-            Served::Finished => self.close(token),
-            Served::Blocked => {}
+            Served::Finished => self.close(token, "normal"),
+            Served::Blocked => self.note_blocked(token),
+            Served::Dumping => self.requeue(token),
+            Served::Leaving => self.hand_to_log(token),
             Served::Yielding => {
                 self.context.local.counters.conn_yields.add(1);
                 self.requeue(token);
@@ -388,22 +412,65 @@ impl Worker {
         }
     }
 
-    fn close(&mut self, token: usize) {
-        if let Some(mut connection) = self.connections.try_remove(token) {
-            let context = &mut self.context;
-            if let Some(failure) = connection.stream.close() {
-                let peer = connection.stream.peer();
-                let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
-                log::notice(&context.shared, &format!("{peer}{failure}"));
-            }
-            connection.dispose(&context.store, &mut context.local);
-            context
-                .shared
-                .connections
-                .open
-                .fetch_sub(1, Ordering::Relaxed);
-            self.handle.load.fetch_sub(1, Ordering::Relaxed);
+    fn close(&mut self, token: usize, reason: &'static str) {
+        let Some(mut connection) = self.connections.try_remove(token) else {
+            return;
+        };
+        self.context.tell_closed(&connection, reason);
+        let context = &mut self.context;
+        if let Some(failure) = connection.stream.close() {
+            let peer = connection.stream.peer();
+            let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
+            log::notice(&context.shared, &format!("{peer}{failure}"));
         }
+        // Before the client can see the end of it, and ask.
+        let open = &context.shared.connections.open;
+        open.fetch_sub(1, Ordering::Relaxed);
+        self.handle.load.fetch_sub(1, Ordering::Relaxed);
+        connection.dispose(&context.store, &mut context.local);
+    }
+
+    /// Gives a connection that watches to the log thread.
+    fn hand_to_log(&mut self, token: usize) {
+        let Some(connection) = self.connections.get_mut(token) else {
+            return;
+        };
+        // One that cannot be taken from the poll is served twice at worst.
+        let _ = connection.stream.deregister(self.poll.registry());
+        let connection = self.connections.remove(token);
+        self.handle.load.fetch_sub(1, Ordering::Relaxed);
+        self.context.hand_to_log(connection);
+    }
+
+    /// Hangs up on clients that asked for a dump and have taken nothing of it
+    /// for long.
+    fn close_stalled(&mut self) {
+        let second = self.context.now.second();
+        if !self.stalled || self.stalled_checked == second {
+            return;
+        }
+        self.stalled_checked = second;
+        let stalled =
+            self.connections
+                .iter()
+                .filter_map(|(token, connection)| match &connection.state {
+                    State::Dumping(dump) if connection.is_blocked() => Some((token, dump.progress)),
+                    _ => None,
+                });
+        let stalled: Vec<(usize, u32)> = stalled.collect();
+        self.stalled = !stalled.is_empty();
+        for (token, progress) in stalled {
+            if second.saturating_sub(progress) > DUMP_STALL_MAX_SECONDS {
+                self.close(token, "error");
+            }
+        }
+    }
+
+    fn note_blocked(&mut self, token: usize) {
+        let connection = &self.connections[token];
+        self.stalled |= connection.is_dumping();
+        let table = &self.context.shared.table;
+        table.set_state(connection.stream.fd(), ConnState::Sending);
     }
 
     fn close_idle(&mut self) {
@@ -425,12 +492,12 @@ impl Worker {
             .collect();
         for token in idle {
             self.context.local.counters.idle_kicks.add(1);
-            self.close(token);
+            self.close(token, "idle_timeout");
         }
     }
 
     /// Closes connections whose handshake takes too long.
-    fn close_stalled(&mut self) {
+    fn close_unfinished_handshakes(&mut self) {
         let second = self.context.now.second();
         while let Some((since, token)) = self.handshakes.front().copied()
             && second.saturating_sub(since) >= HANDSHAKE_SECONDS
@@ -439,7 +506,7 @@ impl Worker {
             // A token may have gone to a later connection.
             let stalled = self.connections.get(token);
             if stalled.is_some_and(|c| c.stream.handshaking_since() == Some(since)) {
-                self.close(token);
+                self.close(token, "error");
             }
         }
     }
@@ -468,7 +535,7 @@ impl Worker {
         }
         let tokens: Vec<usize> = self.connections.iter().map(|(token, _)| token).collect();
         for token in tokens {
-            self.close(token);
+            self.close(token, "shutdown");
         }
     }
 }

@@ -23,6 +23,11 @@ impl Counter {
         self.add(n.wrapping_neg());
     }
 
+    /// Makes it another number, for what is a state rather than a count.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// The present number.
     pub fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -125,12 +130,20 @@ counters! {
     evictions,
     /// Of these, ones never fetched.
     evicted_unfetched,
-    /// Expired items whose memory was taken.
+    /// Expired items that were found in passing, and removed.
     reclaimed,
-    /// Of these, ones never fetched.
+    /// Expired items that nobody had fetched, swept out ones included.
     expired_unfetched,
     /// Items moved to another page so that theirs ran empty.
     items_moved,
     /// Pages that went from one size class to another.
     pages_moved,
+    /// Times memory had to be made free for an item.
+    direct_reclaims,
+    /// Dead items that sweeping found.
+    crawler_reclaimed,
+    /// Items that sweeping looked at.
+    crawler_items_checked,
+    /// Steps of upkeep.
+    juggles,
 }

@@ -4,7 +4,7 @@
 use std::ptr::NonNull;
 
 use crate::store::chain::{SEGMENT_HEADER_BYTES, write_segment};
-use crate::store::classes::{PAGE_SPACE_BYTES, chunk_bytes, class_for_next};
+use crate::store::classes::{PAGE_SPACE_BYTES, chunk_bytes, class_for_item, class_for_next};
 use crate::store::entry::Extended;
 use crate::store::item::{CRLF_BYTES, Item, ItemSpec, write_head};
 use crate::store::map::Hashed;
@@ -87,10 +87,7 @@ impl Store {
         now: Now,
     ) -> Result<NewItem, NoMemory> {
         debug_assert_eq!(key.key, spec.key);
-        let mut class = class_for_next(spec.bytes());
-        if chunk_bytes(class) < spec.bytes() {
-            class = class_for_next(spec.chained_bytes());
-        }
+        let class = class_for_item(spec.bytes(), spec.chained_bytes());
         local.now = now;
         let head = self.alloc(local, class)?;
         // SAFETY: the chunk is new and ours; classes for chained items are

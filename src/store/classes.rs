@@ -6,12 +6,14 @@
 //! (as many as fill a page): an item that fits none of them well is made of
 //! several chunks, large ones first and a fitting one last.
 
+use crate::limits::CLASSES_MAX;
+
 /// Bytes of a page; pages are aligned to their size.
 pub(crate) const PAGE_BYTES: usize = 32 * 1024;
 /// Bytes at the start of a page that describe it.
 pub(crate) const PAGE_HEADER_BYTES: usize = 64;
 /// Bytes of a page that chunks are cut from; also the largest chunk.
-pub(crate) const PAGE_SPACE_BYTES: usize = PAGE_BYTES - PAGE_HEADER_BYTES;
+pub const PAGE_SPACE_BYTES: usize = PAGE_BYTES - PAGE_HEADER_BYTES;
 
 /// Every chunk's address and size is a multiple of this.
 const STEP: usize = 8;
@@ -68,7 +70,7 @@ const fn classes_of_steps() -> [u8; PAGE_SPACE_BYTES / STEP + 1] {
 }
 
 const _: () = assert!(SIZES[CLASSES - 1] as usize == PAGE_SPACE_BYTES);
-const _: () = assert!(CLASSES == 63);
+const _: () = assert!(CLASSES == CLASSES_MAX);
 
 /// Bytes of a chunk of `class`.
 pub(crate) const fn chunk_bytes(class: usize) -> usize {
@@ -99,6 +101,19 @@ pub(crate) const fn class_for_next(bytes: usize) -> usize {
         return class;
     }
     class - 1
+}
+
+/// The class for an item of `bytes`, which takes `chained_bytes` before its
+/// data if it does not fit a single chunk.
+pub(crate) const fn class_for_item(bytes: usize, chained_bytes: usize) -> usize {
+    if bytes <= PIECE_MIN {
+        return CLASS_OF_STEPS[bytes.div_ceil(STEP)] as usize;
+    }
+    let class = class_for_next(bytes);
+    if chunk_bytes(class) < bytes {
+        return class_for_next(chained_bytes);
+    }
+    class
 }
 
 #[cfg(test)]

@@ -106,20 +106,17 @@ impl Entry<'_> {
         // SAFETY: the new item is ours; from here on it is the map's.
         unsafe { word_of(chunk) }.link();
         counters.total_items.add(1);
-        counters.item_bytes.add(bytes as u64);
+        self.local.count_in(new.item());
         match self.bucket {
             Some(bucket) => {
                 let slot = self.shard.slot(bucket).expect("the bucket is full");
                 let (old, before) = (slot.chunk(), slot.stamp());
                 let stamp = self.store.policy.on_insert(bytes, before.uses(), remaining);
-                counters
-                    .item_bytes
-                    .sub(self.shard.item(bucket).bytes() as u64);
+                self.local.count_out(self.shard.item(bucket));
                 self.shard.replace(bucket, chunk, stamp);
                 self.retire(old);
             }
             None => {
-                counters.items.add(1);
                 let uses = self.store.ghosts.recall(self.hash).unwrap_or(0);
                 let stamp = self.store.policy.on_insert(bytes, uses, remaining);
                 let (bucket, grown) = self.shard.insert(self.hash, chunk, stamp);
@@ -155,7 +152,7 @@ impl Entry<'_> {
         if brought < wanted {
             return Extended::Wanting(wanted - brought);
         }
-        let before = item.bytes();
+        let (before, class) = (item.bytes(), self.local.classes.of(item.class()));
         // SAFETY: the write lock is held, the map's is the only reference,
         // the item has segments, and the spare chunks are enough.
         if !unsafe { item.extend(more.value_pieces(), self.hash, || spare.pop()) } {
@@ -163,6 +160,11 @@ impl Entry<'_> {
         }
         let grown = item.bytes() - before;
         self.local.counters.item_bytes.add(grown as u64);
+        class.items.sub(1);
+        class.bytes.sub(before as u64);
+        let class = self.local.classes.of(item.class());
+        class.items.add(1);
+        class.bytes.add(item.bytes() as u64);
         Extended::Done
     }
 
@@ -172,9 +174,8 @@ impl Entry<'_> {
             return;
         };
         let item = self.shard.item(bucket);
-        let (chunk, bytes) = (item.chunk(), item.bytes());
-        self.local.counters.items.sub(1);
-        self.local.counters.item_bytes.sub(bytes as u64);
+        let chunk = item.chunk();
+        self.local.count_out(item);
         self.shard.erase(bucket);
         self.retire(chunk);
     }

@@ -5,6 +5,7 @@
 use crossbeam::utils::CachePadded;
 
 use crate::store::eviction::LOOK;
+use crate::store::item::Item;
 use crate::store::map::WriteShard;
 use crate::store::memory::Chunk;
 use crate::store::{Local, Store};
@@ -188,19 +189,21 @@ impl Store {
     ) -> Option<usize> {
         let item = shard.item(bucket);
         let (chunk, bytes) = (item.chunk(), item.bytes());
-        if let Some(miss) = self.dead(item, local.now) {
+        let dead = self.dead(item, local.now);
+        if let Some(miss) = dead {
             self.count_reclaimed(local, item, miss);
         } else {
-            local.counters.evictions.add(1);
-            if !item.is_fetched() {
-                local.counters.evicted_unfetched.add(1);
-            }
+            local.count_evicted(item);
             let hash = self.map.hash(item.key());
             let uses = shard.slot(bucket).map_or(0, |slot| slot.stamp().uses());
             self.ghosts.remember(hash, uses);
         }
         self.unlink(local, &mut shard, bucket);
         drop(shard);
+        if dead.is_none() {
+            // SAFETY: the reference that was the map's is ours now.
+            local.tell_evicted(unsafe { Item::at(chunk) });
+        }
         self.release_chunk(local, chunk);
         Some(bytes)
     }

@@ -21,6 +21,7 @@ use std::ptr::{NonNull, null_mut};
 use std::slice;
 
 use crate::store::chain::Pieces;
+use crate::store::classes::class_for_item;
 use crate::store::memory::Chunk;
 use crate::store::refs::RefWord;
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -368,6 +369,16 @@ impl<'a> Item<'a> {
     /// Bytes of the item's chunks that are used.
     pub fn bytes(self) -> usize {
         data_offset(self.bits(), self.key().len()) + self.value_len() + CRLF_BYTES
+    }
+
+    /// The size class the item counts in, from 1: the one that its size
+    /// belongs to. Its chunk may be of the next one, if that lay free.
+    #[inline]
+    pub fn class(self) -> u8 {
+        let bits = self.bits() & !CHAINED;
+        let key_len = usize::from(self.header().key_len);
+        let bytes = data_offset(bits, key_len) + self.value_len() + CRLF_BYTES;
+        class_for_item(bytes, bytes + CHAIN_BYTES) as u8 + 1
     }
 
     /// The value and its line end, in pieces.

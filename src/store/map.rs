@@ -140,6 +140,9 @@ pub(crate) struct Map {
 struct Hint {
     control: AtomicPtr<u8>,
     mask: AtomicUsize,
+    /// How often the table was rebuilt: what lay in one bucket may then lie
+    /// in another.
+    rebuilt: AtomicUsize,
 }
 
 impl Hint {
@@ -147,6 +150,7 @@ impl Hint {
         let control = table.data_end().as_ptr().cast();
         self.control.store(control, Ordering::Relaxed);
         self.mask.store(table.buckets() - 1, Ordering::Relaxed);
+        self.rebuilt.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -156,6 +160,7 @@ impl Map {
         let hint = || Hint {
             control: AtomicPtr::new(std::ptr::null_mut()),
             mask: AtomicUsize::new(0),
+            rebuilt: AtomicUsize::new(0),
         };
         Self {
             inner: DashMap::with_hasher_and_shard_amount(RandomState::new(), shards),
@@ -218,6 +223,17 @@ impl Map {
         ReadShard(self.shard_of(hash).read())
     }
 
+    /// Locks shard number `index` for reading.
+    pub(crate) fn read_at(&self, index: usize) -> ReadShard<'_> {
+        ReadShard(self.inner.shards()[index].read())
+    }
+
+    /// How often the table of shard number `index` was rebuilt; does not
+    /// change while the shard is locked.
+    pub(crate) fn rebuilt(&self, index: usize) -> usize {
+        self.hints[index].rebuilt.load(Ordering::Relaxed)
+    }
+
     /// Locks the shard of `hash` for writing.
     #[inline]
     pub(crate) fn write(&self, hash: u64) -> WriteShard<'_> {
@@ -244,6 +260,25 @@ impl ReadShard<'_> {
     pub(crate) fn find(&self, key: &Hashed<'_>) -> Option<&Slot> {
         let found = self.0.get(key.hash, |entry| has_key(&entry.0, key.key));
         found.map(|entry| &entry.0)
+    }
+
+    /// Buckets of the table, full or not.
+    pub(crate) fn buckets(&self) -> usize {
+        if self.0.is_empty() {
+            return 0;
+        }
+        self.0.buckets()
+    }
+
+    /// The slot in bucket `index`, if it is full.
+    pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
+        // SAFETY: the index is checked, and the bucket found full.
+        unsafe {
+            if index >= self.0.buckets() || !self.0.is_bucket_full(index) {
+                return None;
+            }
+            Some(&self.0.bucket(index).as_ref().0)
+        }
     }
 
     /// The item in a slot of this shard.
@@ -426,7 +461,7 @@ fn table_bytes(table: &Table) -> usize {
 }
 
 #[inline]
-fn prefetch(address: *const u8) {
+pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing, whatever the address.
     unsafe {

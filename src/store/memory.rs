@@ -231,6 +231,15 @@ impl Memory {
         self.free_chunks[class].load(Ordering::Relaxed)
     }
 
+    /// Pages of `class`, and their chunks that are free.
+    pub(crate) fn holdings_of(&self, class: usize) -> (usize, usize) {
+        let pages = self.lock(class).pages;
+        (
+            pages,
+            self.free_chunks_of(class).min(pages * per_page(class)),
+        )
+    }
+
     fn free_bytes_of(&self, class: usize) -> usize {
         self.free_chunks_of(class) * chunk_bytes(class)
     }

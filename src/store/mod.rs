@@ -6,6 +6,7 @@
 //! once, and nothing is allocated, freed, logged or sent under a lock.
 
 mod build;
+mod census;
 mod chain;
 mod classes;
 mod entry;
@@ -22,19 +23,25 @@ mod reclaim;
 mod refs;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
 pub use crate::store::build::NewItem;
+pub use crate::store::census::ClassMemory;
 pub use crate::store::chain::Pieces;
+pub use crate::store::classes::PAGE_SPACE_BYTES;
 pub use crate::store::entry::Entry;
 pub use crate::store::item::{Item, ItemSpec};
 pub use crate::store::map::{HASH_NAME, Hashed};
+pub use crate::store::walk::Walk;
 
 use crate::config::Eviction;
-use crate::stats::{Counters, Snapshot};
+use crate::events::{Hub, Ring};
+use crate::stats::{Counters, PerClass, Snapshot};
+use crate::store::census::Oldest;
 use crate::store::eviction::Policy;
 use crate::store::ghosts::Ghosts;
 use crate::store::hand::{Hand, Visit};
@@ -74,7 +81,10 @@ pub struct Store {
     /// Of an item, as of the last survey.
     mean_bytes: AtomicUsize,
     options: Options,
-    counters: Mutex<Vec<Arc<Counters>>>,
+    threads: Mutex<Vec<(Arc<Counters>, Arc<PerClass>)>>,
+    /// By size class, the second of the longest unused item's last use.
+    oldest: Oldest,
+    events: Hub,
 }
 
 /// Items of another generation than the present are flushed.
@@ -90,10 +100,14 @@ pub struct Local {
     visit: Visit,
     /// Searches for something to evict so far.
     searches: u32,
-    /// The time as of the last call that was told it.
-    now: Now,
+    /// The time, as of the thread's last look at the clock.
+    pub now: Now,
     /// The thread's counters.
     pub counters: Arc<Counters>,
+    /// Its counters by size class.
+    pub classes: Arc<PerClass>,
+    /// Its events, for watchers.
+    pub events: Arc<Ring>,
 }
 
 /// There is no memory, and nothing may be evicted to get it.
@@ -165,7 +179,9 @@ impl Store {
             },
             mean_bytes: AtomicUsize::new(CACHE_LINE_BYTES),
             options,
-            counters: Mutex::new(Vec::new()),
+            threads: Mutex::new(Vec::new()),
+            oldest: Oldest::default(),
+            events: Hub::default(),
         };
         let fixed = store.map.base_bytes() + store.ghosts.bytes() + store.hand.bytes();
         store.memory.pool().add_overhead(fixed);
@@ -176,27 +192,32 @@ impl Store {
     /// with the others' from now on.
     pub fn local(&self) -> Local {
         let counters = Arc::new(Counters::default());
-        let mut all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(Arc::clone(&counters));
+        let classes = Arc::new(PerClass::default());
+        let mut all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push((Arc::clone(&counters), Arc::clone(&classes)));
         Local {
             magazines: Magazines::new(),
             visit: Visit::default(),
             searches: 0,
-            now: Now::from_millis(0),
+            now: Now::default(),
+            events: self.events.ring(),
             counters,
+            classes,
         }
+    }
+
+    /// Where the threads' events meet.
+    pub fn events(&self) -> &Hub {
+        &self.events
     }
 
     /// The sum of all threads' counters.
     pub fn snapshot(&self) -> Snapshot {
-        let all = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sum = Snapshot::default();
-        for counters in all.iter() {
+        for (counters, _) in all.iter() {
             sum.add(counters);
         }
-        // The sets are read one after the other: an item may be seen to go
-        // and not to have come.
-        let present = |count: u64| if count > u64::MAX / 2 { 0 } else { count };
         sum.items = present(sum.items);
         sum.item_bytes = present(sum.item_bytes);
         sum
@@ -339,12 +360,6 @@ impl Store {
         self.memory.pool().pages_in_use() * classes::PAGE_BYTES
     }
 
-    /// The size class of an item's first chunk, from 1.
-    pub fn class_of(&self, item: Item<'_>) -> usize {
-        // SAFETY: the item is held, so its page does not change hands.
-        unsafe { memory::class_of(item.chunk()) + 1 }
-    }
-
     pub(crate) fn generation(&self) -> u16 {
         self.flush.generation.load(Ordering::Relaxed) as u16
     }
@@ -378,6 +393,12 @@ impl Store {
             self.memory.free(&mut local.magazines, head);
         }
     }
+}
+
+/// A number of what is there, summed from sets of counters that were read one
+/// after the other: something may be seen to go and not to have come.
+fn present(count: u64) -> u64 {
+    if count > u64::MAX / 2 { 0 } else { count }
 }
 
 /// Parts of the map: enough that growing one is over in a few milliseconds,

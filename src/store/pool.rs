@@ -139,6 +139,11 @@ impl Pool {
         self.in_use.load(Ordering::Relaxed)
     }
 
+    /// Free pages that hold memory.
+    pub(crate) fn idle_pages(&self) -> usize {
+        self.lock().touched.len()
+    }
+
     /// Whether `more` pages would exceed the limit.
     pub(crate) fn over_limit(&self, more: usize) -> bool {
         (self.pages_in_use() + more) * PAGE_BYTES + self.overhead() > self.limit()

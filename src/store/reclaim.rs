@@ -41,8 +41,20 @@ impl Store {
     pub(crate) fn alloc(&self, local: &mut Local, class: usize) -> Result<Chunk, NoMemory> {
         match self.memory.alloc(&mut local.magazines, class) {
             Some(chunk) => Ok(chunk),
-            None => self.alloc_at_limit(local, class).ok_or(NoMemory),
+            None => self.alloc_short(local, class),
         }
+    }
+
+    #[cold]
+    fn alloc_short(&self, local: &mut Local, class: usize) -> Result<Chunk, NoMemory> {
+        let chunk = self.alloc_at_limit(local, class);
+        let counters = local.classes.of(class as u8 + 1);
+        local.counters.direct_reclaims.add(1);
+        counters.direct_reclaims.add(1);
+        if chunk.is_none() {
+            counters.outofmemory.add(1);
+        }
+        chunk.ok_or(NoMemory)
     }
 
     #[cold]
@@ -127,19 +139,17 @@ impl Store {
     /// chunk back after unlocking.
     pub(super) fn unlink(&self, local: &Local, shard: &mut WriteShard<'_>, bucket: usize) {
         let item = shard.item(bucket);
-        local.counters.items.sub(1);
-        local.counters.item_bytes.sub(item.bytes() as u64);
+        local.count_out(item);
         item.word().unlink();
         shard.erase(bucket);
     }
 
-    /// Counts an item that is removed because it is dead.
+    /// Counts an item that is found dead in passing, and removed.
     pub(crate) fn count_reclaimed(&self, local: &Local, item: Item<'_>, miss: Miss) {
         if miss == Miss::Expired {
             local.counters.reclaimed.add(1);
-            if !item.is_fetched() {
-                local.counters.expired_unfetched.add(1);
-            }
+            local.classes.of(item.class()).reclaimed.add(1);
+            count_unfetched(local, item);
         }
     }
 
@@ -254,9 +264,10 @@ impl Store {
             }
             target => {
                 if evict {
-                    local.counters.evictions.add(1);
+                    local.count_evicted(item);
                     self.unlink(local, &mut shard, bucket);
                     drop(shard);
+                    local.tell_evicted(item);
                     let freed = item.word().unpin();
                     debug_assert!(!freed, "the caller's pin remains");
                 }
@@ -296,9 +307,11 @@ impl Store {
             target => {
                 if evict {
                     let head = item.chunk();
-                    local.counters.evictions.add(1);
+                    local.count_evicted(item);
                     self.unlink(local, &mut shard, bucket);
                     drop(shard);
+                    // SAFETY: the reference that was the map's is ours now.
+                    local.tell_evicted(unsafe { Item::at(head) });
                     self.release_chunk(local, head);
                 }
                 target
@@ -371,11 +384,20 @@ impl Store {
                 swept.looked += 1;
                 let item = shard.item(bucket);
                 swept.mortal += usize::from(item.expiry() != Expiry::NEVER);
-                if let Some(miss) = self.dead(item, now) {
-                    self.count_reclaimed(local, item, miss);
-                    dead.push(item.chunk());
-                    self.unlink(local, &mut shard, bucket);
+                let class = local.classes.of(item.class());
+                class.crawler_items_checked.add(1);
+                local.counters.crawler_items_checked.add(1);
+                let Some(miss) = self.dead(item, now) else {
+                    self.oldest.note(item);
+                    continue;
+                };
+                class.crawler_reclaimed.add(1);
+                local.counters.crawler_reclaimed.add(1);
+                if miss == Miss::Expired {
+                    count_unfetched(local, item);
                 }
+                dead.push(item.chunk());
+                self.unlink(local, &mut shard, bucket);
             }
             drop(shard);
             start += SWEEP_BUCKETS;
@@ -383,6 +405,20 @@ impl Store {
                 self.release_chunk(local, chunk);
             }
         }
+    }
+
+    /// Empties a page of class number `id`, evicting what does not fit
+    /// elsewhere. False if that class has no page to spare.
+    pub fn give_up_page(&self, local: &mut Local, id: u8) -> bool {
+        if self.class_memory(id).pages < 2 {
+            return false;
+        }
+        let mut others = Stuck::default();
+        let class = usize::from(id) - 1;
+        (0..CLASSES)
+            .filter(|other| *other != class)
+            .for_each(|other| others.add(other));
+        self.drain(local, false, &mut others)
     }
 
     /// Parts that [`Store::sweep_shard`] counts.
@@ -399,6 +435,7 @@ impl Store {
     /// Notes that no item from before `generation` is left.
     pub fn swept(&self, generation: u64) {
         self.flush.oldest.fetch_max(generation, Ordering::Relaxed);
+        self.oldest.swept();
     }
 
     pub(crate) fn sweep_all(&self, local: &mut Local) {
@@ -408,5 +445,13 @@ impl Store {
             self.sweep_shard(local, index, Now::from_millis(0));
         }
         self.swept(begun);
+    }
+}
+
+/// Counts an item that ended before anybody fetched it.
+fn count_unfetched(local: &Local, item: Item<'_>) {
+    if !item.is_fetched() {
+        local.counters.expired_unfetched.add(1);
+        local.classes.of(item.class()).expired_unfetched.add(1);
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::shared::Shared;
 use crate::store::{Local, Store};
+use crate::sync::Ordering;
+use crate::time::Now;
 
 /// Items a step looks at, at least.
 const SWEEP_ITEMS: usize = 5_000;
@@ -28,6 +30,15 @@ pub struct Upkeep {
     generation: u64,
     /// Something that ends was seen in this sweep, or in the one before.
     mortals: [bool; 2],
+    /// The sweep that an operator asked for.
+    crawl: Option<Crawling>,
+}
+
+/// How far a sweep that was asked for has come.
+struct Crawling {
+    shard: usize,
+    /// Items it may still look at.
+    left: usize,
 }
 
 impl Upkeep {
@@ -40,12 +51,15 @@ impl Upkeep {
             shared,
             shard: 0,
             mortals: [true; 2],
+            crawl: None,
         }
     }
 
     /// Does a bounded amount of work and says how long to pause.
     pub fn step(&mut self) -> Duration {
         let now = self.shared.clock.now();
+        self.local.now = now;
+        self.local.counters.juggles.add(1);
         if self.shared.take_due_flush(now) {
             self.store.flush_all(&mut self.local);
         }
@@ -53,6 +67,12 @@ impl Upkeep {
         self.store.survey();
         self.store.pace(now);
         let compacted = self.store.compact(&mut self.local);
+        if let Some(pause) = self.crawl(now) {
+            return pause;
+        }
+        if !self.shared.runtime.knobs().crawler {
+            return PAUSE;
+        }
         let mut looked = 0;
         for _ in 0..self.store.shard_count() {
             let swept = self.store.sweep_shard(&mut self.local, self.shard, now);
@@ -75,6 +95,38 @@ impl Upkeep {
         } else {
             IDLE_PAUSE
         }
+    }
+
+    /// A step of a sweep that was asked for. Dead items of any class are
+    /// removed; the classes asked for say how many are looked at.
+    fn crawl(&mut self, now: Now) -> Option<Duration> {
+        let runtime = &self.shared.runtime;
+        let wanted = runtime.crawl.wanted.load(Ordering::Relaxed);
+        if wanted == 0 {
+            return None;
+        }
+        let knobs = *runtime.knobs();
+        let most = match knobs.crawler_items {
+            0 => usize::MAX,
+            items => items as usize * wanted.count_ones() as usize,
+        };
+        let crawl = self.crawl.get_or_insert(Crawling {
+            shard: 0,
+            left: most,
+        });
+        let mut looked = 0;
+        let shards = self.store.shard_count();
+        while looked < SWEEP_ITEMS.min(crawl.left) && crawl.shard < shards {
+            let swept = self.store.sweep_shard(&mut self.local, crawl.shard, now);
+            looked += swept.looked;
+            crawl.shard += 1;
+        }
+        crawl.left = crawl.left.saturating_sub(looked);
+        if crawl.left == 0 || crawl.shard == shards {
+            self.crawl = None;
+            runtime.crawl.wanted.store(0, Ordering::Relaxed);
+        }
+        Some(Duration::from_micros(knobs.crawler_sleep_us.into()))
     }
 
     fn begin_sweep(&mut self) {

@@ -116,7 +116,7 @@ fn every_flag_of_memcached_parses_in_every_spelling() {
 }
 
 /// Words that memcached has not.
-const OUR_WORDS: [&str; 1] = ["eviction=size"];
+const OUR_WORDS: [&str; 2] = ["eviction=size", "bare_dumps"];
 
 #[test]
 fn every_kind_of_eviction_can_be_chosen() {

@@ -90,6 +90,7 @@ fn flags_do_what_they_say() {
         detail: true,
         flush: false,
         dump: false,
+        bare_dumps: false,
         watch: false,
         shutdown_command: true,
         idle_timeout: Some(Duration::from_secs(5)),

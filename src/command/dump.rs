@@ -1,0 +1,224 @@
+//! Answers that take a walk through the store: key dumps, `stats cachedump`
+//! and `stats sizes`. A connection that asked for one goes from step to step
+//! as its client takes what there is, and others are served in between.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::command::stat_sink::{StatSink, stat};
+use crate::command::{Executor, Output};
+use crate::events::write_uri;
+use crate::limits::CACHEDUMP_MAX_BYTES;
+use crate::protocol::encode;
+use crate::protocol::meta::encode_key;
+use crate::store::{Item, Store, Walk};
+use crate::time::{Expiry, Now, unix_seconds};
+
+/// Width of a bar of the histogram of sizes, in bytes.
+const SIZE_STEP: usize = 32;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Dump {
+    walk: Walk,
+    form: Form,
+    /// Size classes wanted, class 1 in the lowest bit.
+    classes: u64,
+    /// What keys begin with.
+    prefix: Box<[u8]>,
+    /// The Unix time of second 0.
+    origin: u64,
+    /// Second in which the client last took something.
+    pub progress: u32,
+    started: bool,
+    /// Counts it among those under way.
+    _running: Option<Arc<()>>,
+}
+
+/// What an item becomes in the answer.
+#[derive(Debug)]
+enum Form {
+    /// `lru_crawler metadump`
+    Metadump,
+    /// `lru_crawler mgdump`
+    Mgdump,
+    /// `stats cachedump`, so many more items and bytes.
+    Cachedump { items: u64, bytes: usize },
+    /// `stats sizes`: items by size, rounded up.
+    Sizes(BTreeMap<usize, u64>),
+}
+
+/// Which dump of the crawler's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyDump {
+    Metadump,
+    Mgdump,
+}
+
+impl Executor<'_> {
+    /// A dump of the keys of these classes that begin so.
+    pub(super) fn key_dump(&self, kind: KeyDump, classes: u64, prefix: &[u8]) -> Box<Dump> {
+        let form = match kind {
+            KeyDump::Metadump => Form::Metadump,
+            KeyDump::Mgdump => Form::Mgdump,
+        };
+        let running = Arc::clone(&self.shared.runtime.crawl.dumps);
+        Box::new(Dump {
+            prefix: prefix.into(),
+            _running: Some(running),
+            ..self.dump(form, classes)
+        })
+    }
+
+    /// The first `items` items of class number `id`; all for 0.
+    pub(super) fn cachedump(&self, id: u8, items: u64) -> Box<Dump> {
+        let items = if items == 0 { u64::MAX } else { items };
+        let bytes = CACHEDUMP_MAX_BYTES;
+        let classes = if id == 0 { 0 } else { 1 << (id - 1) };
+        Box::new(self.dump(Form::Cachedump { items, bytes }, classes))
+    }
+
+    /// The histogram of sizes.
+    pub(super) fn sizes(&self) -> Box<Dump> {
+        Box::new(self.dump(Form::Sizes(BTreeMap::new()), u64::MAX))
+    }
+
+    fn dump(&self, form: Form, classes: u64) -> Dump {
+        Dump {
+            walk: Walk::default(),
+            form,
+            classes,
+            prefix: Box::default(),
+            origin: unix_seconds().saturating_sub(u64::from(self.now.second())),
+            progress: self.now.second(),
+            started: self.shared.config.bare_dumps,
+            _running: None,
+        }
+    }
+}
+
+impl Dump {
+    /// Takes a step and appends what it brings. False once all is said.
+    pub fn step(&mut self, store: &Store, now: Now, out: &mut Output) -> bool {
+        self.progress = now.second();
+        let out = &mut out.bytes;
+        if !self.started {
+            self.started = true;
+            if matches!(self.form, Form::Metadump | Form::Mgdump) {
+                out.extend_from_slice(b"OK\r\n");
+            }
+        }
+        let Self {
+            walk,
+            form,
+            classes,
+            prefix,
+            origin,
+            ..
+        } = self;
+        let more = store.walk(walk, now, |item| {
+            let wanted = *classes >> (item.class() - 1) & 1 != 0;
+            if wanted && item.key().starts_with(prefix) {
+                form.show(item, *origin, out);
+            }
+        });
+        if more && !form.is_full() {
+            return true;
+        }
+        form.end(out);
+        false
+    }
+}
+
+impl Form {
+    fn show(&mut self, item: Item<'_>, origin: u64, out: &mut Vec<u8>) {
+        match self {
+            Self::Metadump => write_metadump(item, origin, out),
+            Self::Mgdump => write_mgdump(item, out),
+            Self::Cachedump { items, bytes } => {
+                // Keys that are no words would be taken for something else.
+                let is_word = item.key().iter().all(|byte| *byte > b' ' && *byte != 127);
+                if *items > 0 && *bytes > 0 && is_word {
+                    let before = out.len();
+                    write_cachedump(item, origin, out);
+                    *items -= 1;
+                    *bytes = bytes.saturating_sub(out.len() - before);
+                }
+            }
+            Self::Sizes(bars) => {
+                let size = item.bytes().div_ceil(SIZE_STEP) * SIZE_STEP;
+                *bars.entry(size).or_default() += 1;
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Cachedump { items, bytes } if *items == 0 || *bytes == 0)
+    }
+
+    fn end(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Metadump | Self::Cachedump { .. } => out.extend_from_slice(b"END\r\n"),
+            Self::Mgdump => out.extend_from_slice(b"EN\r\n"),
+            Self::Sizes(bars) => {
+                let mut sink = StatSink::text(out);
+                for (size, items) in bars {
+                    stat(&mut sink, &size.to_string(), items);
+                }
+                sink.end();
+            }
+        }
+    }
+}
+
+fn write_metadump(item: Item<'_>, origin: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"key=");
+    write_uri(out, item.key());
+    match end_of(item, origin) {
+        Some(end) => write_field(out, b" exp=", end),
+        None => out.extend_from_slice(b" exp=-1"),
+    }
+    write_field(out, b" la=", origin + u64::from(item.accessed()));
+    write_field(out, b" cas=", item.cas());
+    let fetched: &[u8] = if item.is_fetched() {
+        b" fetch=yes"
+    } else {
+        b" fetch=no"
+    };
+    out.extend_from_slice(fetched);
+    write_field(out, b" cls=", u64::from(item.class()));
+    write_field(out, b" size=", item.bytes() as u64);
+    write_field(out, b" flags=", u64::from(item.flags()));
+    out.push(b'\n');
+}
+
+fn write_field(out: &mut Vec<u8>, name: &[u8], value: u64) {
+    out.extend_from_slice(name);
+    encode::number(out, value);
+}
+
+fn write_mgdump(item: Item<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"mg ");
+    if item.is_key_binary() {
+        encode_key(item.key(), out);
+        out.extend_from_slice(b" b\r\n");
+    } else {
+        out.extend_from_slice(item.key());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn write_cachedump(item: Item<'_>, origin: u64, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    out.extend_from_slice(b"ITEM ");
+    out.extend_from_slice(item.key());
+    let (len, end) = (item.value_len(), end_of(item, origin).unwrap_or(0));
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, " [{len} b; {end} s]\r\n");
+}
+
+/// The Unix time of an item's end.
+fn end_of(item: Item<'_>, origin: u64) -> Option<u64> {
+    let expiry = item.expiry();
+    (expiry != Expiry::NEVER).then(|| origin + u64::from(expiry.second()))
+}

@@ -1,0 +1,122 @@
+//! Telling those who look on what commands do: watchers, and `stats detail`.
+//! Nobody looks on most of the time; then each command costs a look at a set
+//! of kinds that was loaded once for its batch.
+
+use crate::command::Executor;
+use crate::command::write::{Condition, Outcome};
+use crate::events::{Figures, Kinds, What};
+use crate::protocol::request::StoreVerb;
+use crate::stats::PrefixCount;
+use crate::store::{ItemSpec, Miss};
+use crate::time::Expiry;
+
+/// A value on its way into the store.
+#[derive(Clone, Copy)]
+pub(super) struct Storing {
+    /// The command, by its classic name.
+    pub(super) command: &'static str,
+    pub(super) expiry: Expiry,
+    pub(super) new: Figures,
+}
+
+impl Executor<'_> {
+    /// A key was asked for.
+    #[cold]
+    pub(super) fn tell_fetched(&self, key: &[u8], found: Result<Figures, Miss>) {
+        if self.watched.any_of(Kinds::DETAIL) {
+            let count = PrefixCount::Get { hit: found.is_ok() };
+            self.shared.prefixes.count(key, count);
+        }
+        if !self.watched.any_of(Kinds::FETCHERS) {
+            return;
+        }
+        let status = match found {
+            Ok(_) => "found",
+            Err(Miss::Absent) => "not_found",
+            Err(Miss::Flushed) => "flushed",
+            Err(Miss::Expired) => "expired",
+        };
+        self.local.events.put(What::Fetched {
+            key: key.into(),
+            status,
+            found: found.unwrap_or_default(),
+            connection: self.connection,
+        });
+    }
+
+    /// A value was stored, or not.
+    #[cold]
+    pub(super) fn tell_stored(&self, key: &[u8], storing: Storing, status: &'static str) {
+        if self.watched.any_of(Kinds::DETAIL) {
+            self.shared.prefixes.count(key, PrefixCount::Set);
+        }
+        if self.watched.any_of(Kinds::MUTATIONS) {
+            self.local.events.put(What::Stored {
+                key: key.into(),
+                status,
+                command: storing.command,
+                ttl: self.now.left(storing.expiry).unwrap_or(0),
+                new: storing.new,
+                connection: self.connection,
+            });
+        }
+    }
+
+    /// A value was refused.
+    #[cold]
+    pub(super) fn tell_refused(&self, key: &[u8], spec: &ItemSpec<'_>, too_large: bool) {
+        let storing = Storing {
+            command: "set",
+            expiry: Expiry::NEVER,
+            new: Figures {
+                class: 0,
+                value_len: spec.value_len as u32,
+            },
+        };
+        let status = if too_large { "too_large" } else { "no_memory" };
+        self.tell_stored(key, storing, status);
+    }
+
+    /// A deletion found something, or not.
+    #[cold]
+    pub(super) fn tell_deleted(&self, key: &[u8], command: &'static str, old: Option<Figures>) {
+        if self.watched.any_of(Kinds::DETAIL) {
+            self.shared.prefixes.count(key, PrefixCount::Delete);
+        }
+        if let Some(old) = old
+            && self.watched.any_of(Kinds::DELETIONS)
+        {
+            self.local.events.put(What::Deleted {
+                key: key.into(),
+                command,
+                old,
+            });
+        }
+    }
+}
+
+impl Condition {
+    /// The command, by its classic name.
+    pub(super) fn command(self) -> &'static str {
+        match self.verb {
+            StoreVerb::Set => "set",
+            StoreVerb::Add => "add",
+            StoreVerb::Replace => "replace",
+            StoreVerb::Append => "append",
+            StoreVerb::Prepend => "prepend",
+            StoreVerb::Cas => "cas",
+        }
+    }
+}
+
+impl Outcome {
+    /// What a watcher is told.
+    pub(super) fn status(self) -> &'static str {
+        match self {
+            Self::Stored { .. } => "stored",
+            Self::NotStored => "not_stored",
+            Self::Exists => "exists",
+            Self::NotFound => "not_found",
+        }
+    }
+}

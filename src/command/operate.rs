@@ -1,0 +1,351 @@
+//! What operators turn: `lru`, `lru_crawler`, `slabs`, `extstore`, `watch`,
+//! and the statistics that take a walk. Every malformed form is answered as
+//! memcached answers it. What has no counterpart here is remembered, told by
+//! `stats settings`, and changes nothing.
+
+use crate::command::dump::KeyDump;
+use crate::command::{Detour, Executor};
+use crate::events::Filter;
+use crate::limits::{CLASSES_MAX, CRAWLER_SLEEP_MAX_US, KEY_MAX_BYTES};
+use crate::protocol::number::{strict_i32, strict_u32};
+use crate::protocol::request::{ControlVerb, tokens};
+use crate::sync::Ordering;
+
+const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
+const BAD_CLASS: &str = "BADCLASS invalid class id";
+
+/// The answer to a command of operators.
+pub(super) enum Operated {
+    /// A line.
+    Said(&'static str),
+    /// It comes by another way.
+    Detour(Detour),
+}
+
+impl Executor<'_> {
+    /// `alone` tells whether no other answer of the connection is unsent.
+    pub(super) fn operate(&mut self, verb: ControlVerb, line: &[u8], alone: bool) -> Operated {
+        let words: Vec<&[u8]> = tokens(line).collect();
+        let said = match verb {
+            ControlVerb::Watch => return self.watch(&words, alone),
+            ControlVerb::LruCrawler => return self.crawler(&words),
+            ControlVerb::Lru => self.tune_queues(&words),
+            ControlVerb::Slabs => self.slabs_command(&words),
+            ControlVerb::Extstore => extstore(&words),
+        };
+        Operated::Said(said.unwrap_or("ERROR"))
+    }
+
+    /// The statistics that take a walk; `None` for the others.
+    pub(super) fn walking_stats(&self, line: &[u8]) -> Option<Operated> {
+        let words: Vec<&[u8]> = tokens(line).collect();
+        let group = *words.first()?;
+        if group == b"sizes" {
+            return Some(Operated::Detour(Detour::Dump(self.sizes())));
+        }
+        if !matches(group, "cachedump") {
+            return None;
+        }
+        Some(
+            self.cachedump_command(&words)
+                .unwrap_or_else(Operated::Said),
+        )
+    }
+
+    fn cachedump_command(&self, words: &[&[u8]]) -> Result<Operated, &'static str> {
+        if !self.shared.config.dump {
+            return Err("CLIENT_ERROR stats cachedump not allowed");
+        }
+        let &[_, class, limit, ..] = words else {
+            return Err("CLIENT_ERROR bad command line");
+        };
+        let (class, limit) = (strict_u32(class), strict_u32(limit));
+        let class = class.ok_or(BAD_FORMAT)?;
+        let limit = limit.ok_or(BAD_FORMAT)?;
+        let id = u8::try_from(class)
+            .ok()
+            .filter(|id| usize::from(*id) <= CLASSES_MAX);
+        let id = id.ok_or("CLIENT_ERROR Illegal slab id")?;
+        Ok(Operated::Detour(Detour::Dump(
+            self.cachedump(id, limit.into()),
+        )))
+    }
+
+    fn watch(&self, words: &[&[u8]], alone: bool) -> Operated {
+        if !self.shared.config.watch {
+            return Operated::Said("CLIENT_ERROR watch commands not allowed");
+        }
+        if !alone {
+            return Operated::Said("ERROR cannot pipeline other commands before watch");
+        }
+        let Some(filter) = Filter::parse(words.iter().copied()) else {
+            return Operated::Said("ERROR");
+        };
+        if !self.store.events().admit_watcher() {
+            return Operated::Said("WATCHER_TOO_MANY log watcher limit reached");
+        }
+        Operated::Detour(Detour::Watch(filter))
+    }
+
+    fn crawler(&mut self, words: &[&[u8]]) -> Operated {
+        match *words {
+            [word] if matches(word, "enable") => Operated::Said(self.switch_crawler(true)),
+            [word] if matches(word, "disable") => Operated::Said(self.switch_crawler(false)),
+            [word, classes] if matches(word, "crawl") => Operated::Said(self.crawl(classes)),
+            [word, classes] | [word, classes, _] if matches(word, "metadump") => {
+                let refused = "ERROR metadump not allowed";
+                self.start_dump(KeyDump::Metadump, classes, words.get(2), refused)
+            }
+            [word, classes] | [word, classes, _] if matches(word, "mgdump") => {
+                let refused = "ERROR key dump not allowed";
+                self.start_dump(KeyDump::Mgdump, classes, words.get(2), refused)
+            }
+            [word, number] if matches(word, "tocrawl") => {
+                let mut knobs = self.shared.runtime.knobs();
+                Operated::Said(strict_u32(number).map_or(BAD_FORMAT, |number| {
+                    knobs.crawler_items = number;
+                    "OK"
+                }))
+            }
+            [word, number] if matches(word, "sleep") => {
+                let mut knobs = self.shared.runtime.knobs();
+                Operated::Said(match strict_u32(number) {
+                    None => BAD_FORMAT,
+                    Some(number @ ..=CRAWLER_SLEEP_MAX_US) => {
+                        knobs.crawler_sleep_us = number;
+                        "OK"
+                    }
+                    Some(_) => "CLIENT_ERROR sleep must be one second or less",
+                })
+            }
+            _ => Operated::Said("ERROR"),
+        }
+    }
+
+    fn switch_crawler(&self, on: bool) -> &'static str {
+        let mut knobs = self.shared.runtime.knobs();
+        if on && knobs.crawler {
+            return "ERROR failed to start lru crawler thread";
+        }
+        knobs.crawler = on;
+        "OK"
+    }
+
+    /// Asks upkeep for a sweep.
+    fn crawl(&self, classes: &[u8]) -> &'static str {
+        if !self.shared.runtime.knobs().crawler {
+            return "CLIENT_ERROR lru crawler disabled";
+        }
+        let Some(classes) = class_set(classes) else {
+            return BAD_CLASS;
+        };
+        let crawl = &self.shared.runtime.crawl;
+        let idle = crawl
+            .wanted
+            .compare_exchange(0, classes, Ordering::Relaxed, Ordering::Relaxed);
+        if idle.is_err() {
+            return "BUSY currently processing crawler request";
+        }
+        crawl.starts.fetch_add(1, Ordering::Relaxed);
+        "OK"
+    }
+
+    fn start_dump(
+        &self,
+        kind: KeyDump,
+        classes: &[u8],
+        filter: Option<&&[u8]>,
+        refused: &'static str,
+    ) -> Operated {
+        if !self.shared.runtime.knobs().crawler {
+            return Operated::Said("CLIENT_ERROR lru crawler disabled");
+        }
+        if !self.shared.config.dump {
+            return Operated::Said(refused);
+        }
+        let prefix = match filter.map(|word| word.strip_prefix(b"prefix=")) {
+            None => &[],
+            Some(Some(prefix)) if prefix.len() <= KEY_MAX_BYTES => prefix,
+            Some(_) => return Operated::Said("ERROR"),
+        };
+        let classes = if classes == b"hash" {
+            Some(u64::MAX)
+        } else {
+            class_set(classes)
+        };
+        let Some(classes) = classes else {
+            return Operated::Said(BAD_CLASS);
+        };
+        let starts = &self.shared.runtime.crawl.starts;
+        starts.fetch_add(1, Ordering::Relaxed);
+        Operated::Detour(Detour::Dump(self.key_dump(kind, classes, prefix)))
+    }
+
+    /// `lru`; `None` for what it does not understand.
+    fn tune_queues(&self, words: &[&[u8]]) -> Option<&'static str> {
+        let mut knobs = self.shared.runtime.knobs();
+        match *words {
+            [word, hot, warm, hot_factor, warm_factor, ..] if matches(word, "tune") => {
+                let percents = [strict_u32(hot)?, strict_u32(warm)?];
+                let factors = [fraction(hot_factor)?, fraction(warm_factor)?];
+                if percents[0].saturating_add(percents[1]) > 80 {
+                    return Some("ERROR hot and warm pcts must not exceed 80");
+                }
+                if factors.iter().any(|factor| *factor <= 0.0) {
+                    return Some("ERROR hot/warm age factors must be greater than 0");
+                }
+                knobs.queue_percents = percents;
+                knobs.queue_factors = factors;
+            }
+            [word, mode, ..] if matches(word, "mode") => match mode {
+                b"flat" => knobs.segmented = false,
+                b"segmented" => knobs.segmented = true,
+                _ => return None,
+            },
+            [word, seconds, ..] if matches(word, "temp_ttl") => {
+                let seconds = u32::try_from(strict_i32(seconds)?);
+                knobs.temporary = seconds.is_ok();
+                knobs.temporary_ttl = seconds.unwrap_or(knobs.temporary_ttl);
+            }
+            _ => return None,
+        }
+        Some("OK")
+    }
+
+    fn slabs_command(&mut self, words: &[&[u8]]) -> Option<&'static str> {
+        match *words {
+            [word, from, to] if matches(word, "reassign") => {
+                let (Some(from), Some(to)) = (strict_i32(from), strict_i32(to)) else {
+                    return Some(BAD_FORMAT);
+                };
+                Some(self.reassign(from, to))
+            }
+            [word, ..] if words.len() >= 2 && matches(word, "automove") => {
+                self.automove(&words[1..])
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes a page from a class; the class that is short of one takes it.
+    fn reassign(&mut self, from: i32, to: i32) -> &'static str {
+        const ANY: i32 = -1;
+        let is_class = |id: i32| usize::try_from(id).is_ok_and(|id| id <= CLASSES_MAX);
+        if from == to {
+            return "SAME src and dst class are identical";
+        }
+        if !(is_class(from) || from == ANY) || !is_class(to) {
+            return "BADCLASS invalid src or dst class id";
+        }
+        let given = match u8::try_from(from) {
+            Ok(0) => self.store.idle_pages() > 0,
+            Ok(id) => self.store.give_up_page(self.local, id),
+            Err(_) => (1..=CLASSES_MAX as u8)
+                .any(|id| i32::from(id) != to && self.store.give_up_page(self.local, id)),
+        };
+        if given {
+            "OK"
+        } else {
+            "NOSPARE source class has no spare pages"
+        }
+    }
+
+    fn automove(&self, words: &[&[u8]]) -> Option<&'static str> {
+        let mut knobs = self.shared.runtime.knobs();
+        let (word, value) = (*words.first()?, words.get(1).copied());
+        if matches(word, "ratio") {
+            knobs.automove_ratio = fraction(value?)?;
+        } else if matches(word, "freeratio") {
+            fraction(value?)?;
+        } else if matches(word, "window") {
+            match value.and_then(strict_u32) {
+                Some(window @ 1..=0x7FFF_FFFF) => knobs.automove_window = window,
+                _ => return Some(BAD_FORMAT),
+            }
+        } else {
+            match strict_u32(word) {
+                None => return Some(BAD_FORMAT),
+                Some(level @ 0..=2) => knobs.automove = level,
+                Some(_) => return None,
+            }
+        }
+        Some("OK")
+    }
+}
+
+/// Flash is not there; its settings are taken as memcached takes them where
+/// it has none.
+fn extstore(words: &[&[u8]]) -> Option<&'static str> {
+    const NUMBERS: [&str; 8] = [
+        "item_size",
+        "item_age",
+        "low_ttl",
+        "recache_rate",
+        "compact_under",
+        "drop_under",
+        "max_sleep",
+        "drop_unread",
+    ];
+    match *words {
+        [word, class, limit, ..] if matches(word, "free_memchunks") => {
+            strict_u32(limit)?;
+            (strict_u32(class)? as usize <= CLASSES_MAX).then_some("OK")
+        }
+        [word, value, ..] if matches(word, "max_frag") => fraction(value).map(|_| "OK"),
+        [word, value, ..] if NUMBERS.iter().any(|name| matches(word, name)) => {
+            strict_u32(value).map(|_| "OK")
+        }
+        _ => None,
+    }
+}
+
+/// Words may be cut short, as in memcached.
+fn matches(word: &[u8], name: &str) -> bool {
+    name.as_bytes().starts_with(word)
+}
+
+fn fraction(token: &[u8]) -> Option<f64> {
+    let number: f64 = std::str::from_utf8(token).ok()?.parse().ok()?;
+    number.is_finite().then_some(number)
+}
+
+/// `all`, or ids separated by commas, as a set with class 1 in its lowest bit.
+fn class_set(word: &[u8]) -> Option<u64> {
+    if word == b"all" {
+        return Some(u64::MAX);
+    }
+    let mut set = 0;
+    for id in word.split(|byte| *byte == b',').filter(|id| !id.is_empty()) {
+        let id = strict_u32(id)?;
+        if id == 0 || id as usize > CLASSES_MAX {
+            return None;
+        }
+        set |= 1 << (id - 1);
+    }
+    Some(set).filter(|set| *set != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{class_set, extstore};
+
+    #[test]
+    fn classes_are_listed() {
+        assert_eq!(class_set(b"all"), Some(u64::MAX));
+        assert_eq!(class_set(b"1,3,,63"), Some(1 | 4 | 1 << 62));
+        for wrong in [&b"0"[..], b"64", b"x", b",", b"1,x", b"-1"] {
+            assert_eq!(class_set(wrong), None);
+        }
+    }
+
+    #[test]
+    fn flash_settings_are_taken() {
+        let ask = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            extstore(&words).is_some()
+        };
+        assert!(ask("item_size 5") && ask("max_frag 0.5") && ask("free_memchunks 5 1"));
+        assert!(!ask("item_size") && !ask("item_size x") && !ask("nonsense 5"));
+        assert!(!ask("free_memchunks 64 1"));
+    }
+}

@@ -1,0 +1,191 @@
+//! The line a watcher reads of an event, in memcached's form (logger.c).
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use crate::events::{Event, Figures, What};
+
+const MICROS: u64 = 1_000_000;
+
+/// Appends an event's line.
+pub fn write_line(out: &mut Vec<u8>, event: &Event) {
+    let (seconds, micros) = (event.unix_us / MICROS, event.unix_us % MICROS);
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "ts={seconds}.{micros:06} gid={} type=", event.gid);
+    match &event.what {
+        What::Fetched {
+            key,
+            status,
+            found,
+            connection,
+        } => {
+            write_key(out, "item_get", key);
+            let Figures { class, value_len } = found;
+            let _ = write!(
+                out,
+                " status={status} clsid={class} cfd={connection} size={value_len}"
+            );
+        }
+        What::Stored {
+            key,
+            status,
+            command,
+            ttl,
+            new: Figures { class, value_len },
+            connection,
+        } => {
+            write_key(out, "item_store", key);
+            let _ = write!(
+                out,
+                " status={status} cmd={command} ttl={ttl} clsid={class} cfd={connection} \
+                 size={value_len}"
+            );
+        }
+        What::Deleted { key, command, old } => {
+            write_key(out, "deleted", key);
+            let Figures { class, value_len } = old;
+            let _ = write!(out, " cmd={command} clsid={class} size={value_len}");
+        }
+        What::Evicted {
+            key,
+            fetched,
+            ttl,
+            idle,
+            old: Figures { class, value_len },
+        } => {
+            write_key(out, "eviction", key);
+            let fetched = if *fetched { "yes" } else { "no" };
+            let ttl = ttl.map_or(-1, i64::from);
+            let _ = write!(
+                out,
+                " fetch={fetched} ttl={ttl} la={idle} clsid={class} size={value_len}"
+            );
+        }
+        What::Opened { peer, connection } => {
+            out.extend_from_slice(b"conn_new");
+            write_peer(out, *peer);
+            let _ = write!(out, " cfd={connection}");
+        }
+        What::Closed {
+            peer,
+            connection,
+            reason,
+        } => {
+            out.extend_from_slice(b"conn_close");
+            write_peer(out, *peer);
+            let _ = write!(out, " reason={reason} cfd={connection}");
+        }
+    }
+    out.push(b'\n');
+}
+
+/// Appends bytes as memcached writes keys: all but letters, digits and a few
+/// marks as `%XX`.
+pub fn write_uri(out: &mut Vec<u8>, bytes: &[u8]) {
+    for &byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(byte);
+            }
+            _ => {
+                out.push(b'%');
+                for digit in [byte >> 4, byte & 15] {
+                    out.push(b"0123456789ABCDEF"[usize::from(digit)]);
+                }
+            }
+        }
+    }
+}
+
+fn write_key(out: &mut Vec<u8>, kind: &str, key: &[u8]) {
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b" key=");
+    write_uri(out, key);
+}
+
+fn write_peer(out: &mut Vec<u8>, peer: Option<SocketAddr>) {
+    let _ = match peer {
+        Some(peer) => write!(
+            out,
+            " rip={} rport={} transport=tcp",
+            peer.ip(),
+            peer.port()
+        ),
+        None => write!(out, " rip=unix rport=0 transport=local"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write_line;
+    use crate::events::{Event, Figures, What};
+
+    fn line(what: What) -> String {
+        let event = Event {
+            gid: 7,
+            unix_us: 12_000_034,
+            what,
+        };
+        let mut out = Vec::new();
+        write_line(&mut out, &event);
+        let out = String::from_utf8(out).unwrap();
+        out.strip_prefix("ts=12.000034 gid=7 ").unwrap().to_owned()
+    }
+
+    const FIGURES: Figures = Figures {
+        class: 3,
+        value_len: 5,
+    };
+
+    #[test]
+    fn lines_are_those_of_memcached() {
+        let key = || b"a b/\xff-._~".as_slice().into();
+        let peer = Some("127.0.0.1:80".parse().unwrap());
+        let got = [
+            line(What::Fetched {
+                key: key(),
+                status: "found",
+                found: FIGURES,
+                connection: 9,
+            }),
+            line(What::Stored {
+                key: key(),
+                status: "not_stored",
+                command: "add",
+                ttl: 0,
+                new: FIGURES,
+                connection: 9,
+            }),
+            line(What::Deleted {
+                key: key(),
+                command: "md",
+                old: FIGURES,
+            }),
+            line(What::Evicted {
+                key: key(),
+                fetched: false,
+                ttl: None,
+                idle: 4,
+                old: FIGURES,
+            }),
+            line(What::Opened {
+                peer,
+                connection: 9,
+            }),
+            line(What::Closed {
+                peer: None,
+                connection: 9,
+                reason: "normal",
+            }),
+        ];
+        let want = [
+            "type=item_get key=a%20b%2F%FF-._~ status=found clsid=3 cfd=9 size=5\n",
+            "type=item_store key=a%20b%2F%FF-._~ status=not_stored cmd=add ttl=0 clsid=3 cfd=9 size=5\n",
+            "type=deleted key=a%20b%2F%FF-._~ cmd=md clsid=3 size=5\n",
+            "type=eviction key=a%20b%2F%FF-._~ fetch=no ttl=-1 la=4 clsid=3 size=5\n",
+            "type=conn_new rip=127.0.0.1 rport=80 transport=tcp cfd=9\n",
+            "type=conn_close rip=unix rport=0 transport=local reason=normal cfd=9\n",
+        ];
+        assert_eq!(got, want);
+    }
+}

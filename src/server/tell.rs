@@ -1,0 +1,58 @@
+//! What a worker tells of its connections: to the table of them, to watchers
+//! and, from `-v` on, to standard error.
+
+use crate::events::{Kinds, What};
+use crate::server::connection::{Connection, State};
+use crate::server::drive::Context;
+use crate::server::log;
+use crate::server::stream::Stream;
+use crate::stats::{Conn, ConnState};
+
+impl Context {
+    /// A connection was taken over.
+    pub(super) fn tell_opened(&self, stream: &Stream) {
+        let (fd, peer) = (stream.fd(), stream.peer());
+        let conn = Conn {
+            peer,
+            local: stream.local_name(),
+            state: ConnState::Waiting,
+            active: self.now.second(),
+        };
+        self.shared.table.open(fd, &conn);
+        if self.local.events.wanted().any_of(Kinds::CONNECTIONS) {
+            let connection = fd;
+            self.local.events.put(What::Opened { peer, connection });
+        }
+        log::opened(&self.shared, fd, peer);
+    }
+
+    /// A connection is being closed.
+    pub(super) fn tell_closed(&self, connection: &Connection, reason: &'static str) {
+        let fd = connection.stream.fd();
+        if self.local.events.wanted().any_of(Kinds::CONNECTIONS) {
+            let known = self.shared.table.get(fd);
+            self.local.events.put(What::Closed {
+                peer: known.and_then(|conn| conn.peer),
+                connection: fd,
+                reason,
+            });
+        }
+        self.shared.table.close(fd);
+        log::closed(&self.shared, fd, reason);
+    }
+
+    /// Gives a connection that watches to the log thread.
+    pub(super) fn hand_to_log(&self, connection: Connection) {
+        let fd = connection.stream.fd();
+        match (connection.state, &self.desk) {
+            (State::Watching(filter), Some(desk)) => {
+                self.shared.table.set_state(fd, ConnState::Watching);
+                desk.hand_over(connection.stream, filter);
+            }
+            _ => {
+                debug_assert!(self.desk.is_none(), "only watchers leave");
+                self.shared.table.close(fd);
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The connections there are, by descriptor, for `stats conns`: each written
+//! by the worker that has it, read by whoever asks. What is read while it
+//! changes may be half of one connection and half of the next; nobody acts
+//! on it.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// Entries that come into being together.
+const BLOCK: usize = 256;
+/// Local addresses that are told apart; connections have few.
+const LOCALS_MAX: usize = 256;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct ConnTable {
+    blocks: Box<[OnceLock<Box<[Entry; BLOCK]>>]>,
+    locals: Mutex<Vec<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// The peer's address as one of IPv6.
+    peer: [AtomicU64; 2],
+    /// Peer's port, index of the local address, state, from the top.
+    about: AtomicU64,
+    /// Second of the last command.
+    active: AtomicU32,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnState {
+    /// It is a listener.
+    Listening = 1,
+    /// Waiting for a command.
+    Waiting = 2,
+    /// Its command is being executed.
+    Parsing = 3,
+    /// Sending what its client is slow to take.
+    Sending = 5,
+    /// Being told of events.
+    Watching = 6,
+}
+
+/// What is known of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conn {
+    /// Where it comes from; `None` for a unix socket or a listener.
+    pub peer: Option<SocketAddr>,
+    /// Its end here, as text.
+    pub local: String,
+    /// What it is doing.
+    pub state: ConnState,
+    /// Second of the last command.
+    pub active: u32,
+}
+
+const STATE_MASK: u64 = 0xff;
+const LOCAL_SHIFT: u32 = 8;
+const LOCAL_MASK: u64 = 0xffff;
+const PORT_SHIFT: u32 = 48;
+
+impl ConnState {
+    /// The name memcached gives to what this is most like.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Listening => "conn_listening",
+            Self::Waiting => "conn_read",
+            Self::Parsing => "conn_parse_cmd",
+            Self::Sending => "conn_mwrite",
+            Self::Watching => "conn_watch",
+        }
+    }
+
+    fn of(about: u64) -> Option<Self> {
+        let all = [
+            Self::Listening,
+            Self::Waiting,
+            Self::Parsing,
+            Self::Sending,
+            Self::Watching,
+        ];
+        all.into_iter()
+            .find(|state| *state as u64 == about & STATE_MASK)
+    }
+}
+
+impl ConnTable {
+    /// A table for descriptors below `descriptors`; greater ones are left out.
+    pub fn new(descriptors: usize) -> Self {
+        let blocks = descriptors.div_ceil(BLOCK);
+        Self {
+            blocks: (0..blocks).map(|_| OnceLock::new()).collect(),
+            locals: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Notes a connection or, without a peer and so told, a listener.
+    pub fn open(&self, fd: i32, conn: &Conn) {
+        let Some(entry) = self.make(fd) else { return };
+        let address = match conn.peer.map(|peer| peer.ip()) {
+            Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped(),
+            Some(IpAddr::V6(ip)) => ip,
+            None => Ipv6Addr::UNSPECIFIED,
+        };
+        let bits = u128::from(address);
+        entry.peer[0].store((bits >> 64) as u64, Ordering::Relaxed);
+        entry.peer[1].store(bits as u64, Ordering::Relaxed);
+        entry.active.store(conn.active, Ordering::Relaxed);
+        let port = conn.peer.map_or(0, |peer| peer.port());
+        let local = self.local_index(&conn.local) as u64;
+        let about = u64::from(port) << PORT_SHIFT | local << LOCAL_SHIFT | conn.state as u64;
+        entry.about.store(about, Ordering::Relaxed);
+    }
+
+    /// Notes the second of a command.
+    pub fn note_command(&self, fd: i32, second: u32) {
+        if let Some(entry) = self.entry(fd) {
+            entry.active.store(second, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes what a connection is doing.
+    pub fn set_state(&self, fd: i32, state: ConnState) {
+        if let Some(entry) = self.entry(fd) {
+            let about = entry.about.load(Ordering::Relaxed) & !STATE_MASK;
+            entry.about.store(about | state as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets a connection.
+    pub fn close(&self, fd: i32) {
+        if let Some(entry) = self.entry(fd) {
+            entry.about.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// What is known of one.
+    pub fn get(&self, fd: i32) -> Option<Conn> {
+        let entry = self.entry(fd)?;
+        let about = entry.about.load(Ordering::Relaxed);
+        let state = ConnState::of(about)?;
+        let [high, low] = [0, 1].map(|half: usize| entry.peer[half].load(Ordering::Relaxed));
+        let ip = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
+        let peer = SocketAddr::new(ip.to_canonical(), (about >> PORT_SHIFT) as u16);
+        let locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
+        let local = locals.get((about >> LOCAL_SHIFT & LOCAL_MASK) as usize);
+        Some(Conn {
+            peer: (peer.port() != 0).then_some(peer),
+            local: local.cloned().unwrap_or_default(),
+            state,
+            active: entry.active.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Shows all there are, by ascending descriptor.
+    pub fn each(&self, mut show: impl FnMut(i32, Conn)) {
+        for (block, entries) in self.blocks.iter().enumerate() {
+            if entries.get().is_none() {
+                continue;
+            }
+            for fd in (block * BLOCK) as i32..((block + 1) * BLOCK) as i32 {
+                if let Some(conn) = self.get(fd) {
+                    show(fd, conn);
+                }
+            }
+        }
+    }
+
+    fn entry(&self, fd: i32) -> Option<&Entry> {
+        let fd = usize::try_from(fd).ok()?;
+        Some(&self.blocks.get(fd / BLOCK)?.get()?[fd % BLOCK])
+    }
+
+    fn make(&self, fd: i32) -> Option<&Entry> {
+        let index = usize::try_from(fd).ok()?;
+        let empty = || Box::new(std::array::from_fn(|_| Entry::default()));
+        self.blocks.get(index / BLOCK)?.get_or_init(empty);
+        self.entry(fd)
+    }
+
+    fn local_index(&self, local: &str) -> usize {
+        let mut locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = locals.iter().position(|known| known == local) {
+            return index;
+        }
+        if locals.len() < LOCALS_MAX {
+            locals.push(local.to_owned());
+        }
+        locals.len() - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Conn, ConnState, ConnTable};
+
+    #[test]
+    fn connections_come_and_go() {
+        let table = ConnTable::new(1000);
+        let conn = |peer: Option<&str>, local: &str| Conn {
+            peer: peer.map(|peer| peer.parse().unwrap()),
+            local: local.to_owned(),
+            state: ConnState::Waiting,
+            active: 5,
+        };
+        let four = conn(Some("127.0.0.1:4000"), "tcp:127.0.0.1:11211");
+        let six = conn(Some("[fe80::1]:65535"), "tcp6:[fe80::2]:11211");
+        let unix = conn(None, "unix:/run/socket");
+        table.open(7, &four);
+        table.open(900, &six);
+        table.open(901, &unix);
+        table.open(5000, &four);
+        let all = |table: &ConnTable| {
+            let mut all = Vec::new();
+            table.each(|fd, conn| all.push((fd, conn)));
+            all
+        };
+        let want = [(7, four.clone()), (900, six), (901, unix)];
+        assert_eq!(all(&table), want);
+        table.close(900);
+        table.close(901);
+        table.set_state(7, ConnState::Sending);
+        table.note_command(7, 9);
+        let changed = Conn {
+            state: ConnState::Sending,
+            active: 9,
+            ..four
+        };
+        assert_eq!(all(&table), [(7, changed)]);
+    }
+}

@@ -1,0 +1,169 @@
+//! What is there, by size class: items and their bytes from the threads' own
+//! counters, pages and chunks from page memory, and since when the longest
+//! unused item was not used, which upkeep's sweep finds out as it passes over
+//! all items anyway. Nothing here walks the store when it is asked.
+
+use std::sync::PoisonError;
+
+use crate::events::{Figures, Kinds, What};
+use crate::limits::CLASSES_MAX;
+use crate::stats::ClassSnapshot;
+use crate::store::classes::{chunk_bytes, per_page};
+use crate::store::item::Item;
+use crate::store::{Local, Store, present};
+use crate::sync::{AtomicU32, Ordering};
+use crate::time::Expiry;
+
+/// Page memory of one size class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassMemory {
+    /// Bytes of a chunk.
+    pub chunk_bytes: usize,
+    /// Chunks in a page.
+    pub per_page: usize,
+    /// Pages cut into such chunks.
+    pub pages: usize,
+    /// Chunks of these pages that are free. What a thread keeps in stock
+    /// does not count as free.
+    pub free_chunks: usize,
+}
+
+/// Last uses of the longest unused items, as of the last sweep and as far as
+/// the present one has come.
+pub(crate) struct Oldest {
+    known: [AtomicU32; CLASSES_MAX],
+    sweeping: [AtomicU32; CLASSES_MAX],
+}
+
+impl Default for Oldest {
+    fn default() -> Self {
+        Self {
+            known: std::array::from_fn(|_| AtomicU32::new(u32::MAX)),
+            sweeping: std::array::from_fn(|_| AtomicU32::new(u32::MAX)),
+        }
+    }
+}
+
+impl Oldest {
+    /// Takes note of an item that a sweep has seen.
+    pub(crate) fn note(&self, item: Item<'_>) {
+        let place = &self.sweeping[usize::from(item.class()) - 1];
+        if item.accessed() < place.load(Ordering::Relaxed) {
+            place.store(item.accessed(), Ordering::Relaxed);
+        }
+    }
+
+    /// A sweep of all items is over.
+    pub(crate) fn swept(&self) {
+        for (known, sweeping) in self.known.iter().zip(&self.sweeping) {
+            known.store(
+                sweeping.swap(u32::MAX, Ordering::Relaxed),
+                Ordering::Relaxed,
+            );
+        }
+    }
+}
+
+impl Item<'_> {
+    /// What counters and events say of it.
+    #[inline]
+    pub fn figures(self) -> Figures {
+        Figures {
+            class: self.class(),
+            value_len: self.value_len() as u32,
+        }
+    }
+}
+
+impl Local {
+    /// Counts an item that comes into the map.
+    #[inline]
+    pub(crate) fn count_in(&self, item: Item<'_>) {
+        let (bytes, class) = (item.bytes() as u64, self.classes.of(item.class()));
+        self.counters.item_bytes.add(bytes);
+        self.counters.items.add(1);
+        class.bytes.add(bytes);
+        class.items.add(1);
+    }
+
+    /// Counts an item that leaves the map.
+    #[inline]
+    pub(crate) fn count_out(&self, item: Item<'_>) {
+        let (bytes, class) = (item.bytes() as u64, self.classes.of(item.class()));
+        self.counters.item_bytes.sub(bytes);
+        self.counters.items.sub(1);
+        class.bytes.sub(bytes);
+        class.items.sub(1);
+    }
+
+    /// Counts an item that is removed alive, for lack of memory.
+    pub(crate) fn count_evicted(&self, item: Item<'_>) {
+        let class = self.classes.of(item.class());
+        self.counters.evictions.add(1);
+        class.evicted.add(1);
+        if !item.is_fetched() {
+            self.counters.evicted_unfetched.add(1);
+            class.evicted_unfetched.add(1);
+        }
+        if item.expiry() != Expiry::NEVER {
+            class.evicted_nonzero.add(1);
+        }
+        let second = self.now.second();
+        class.note_eviction(second, second.saturating_sub(item.accessed()));
+    }
+
+    /// Tells watchers of an eviction; not to be called under a lock.
+    pub(crate) fn tell_evicted(&self, item: Item<'_>) {
+        if !self.events.wanted().any_of(Kinds::EVICTIONS) {
+            return;
+        }
+        self.events.put(What::Evicted {
+            key: item.key().into(),
+            fetched: item.is_fetched(),
+            ttl: self.now.left(item.expiry()),
+            idle: self.now.second().saturating_sub(item.accessed()),
+            old: item.figures(),
+        });
+    }
+}
+
+impl Store {
+    /// The sum of all threads' counters by size class, class 1 first.
+    pub fn class_snapshots(&self) -> [ClassSnapshot; CLASSES_MAX] {
+        let mut sums = [ClassSnapshot::default(); CLASSES_MAX];
+        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, classes) in all.iter() {
+            classes.add_to(&mut sums);
+        }
+        for sum in &mut sums {
+            sum.items = present(sum.items);
+            sum.bytes = present(sum.bytes);
+        }
+        sums
+    }
+
+    /// The page memory of class number `id`, from 1; at least a chunk of it
+    /// is there to be divided by.
+    pub fn class_memory(&self, id: u8) -> ClassMemory {
+        let class = usize::from(id) - 1;
+        let (pages, free_chunks) = self.memory.holdings_of(class);
+        ClassMemory {
+            chunk_bytes: chunk_bytes(class),
+            per_page: per_page(class),
+            pages,
+            free_chunks,
+        }
+    }
+
+    /// The second in which the longest unused item of class number `id` was
+    /// last used, as of upkeep's last sweep; `None` if it met none.
+    pub fn oldest_use(&self, id: u8) -> Option<u32> {
+        let second = self.oldest.known[usize::from(id) - 1].load(Ordering::Relaxed);
+        (second != u32::MAX).then_some(second)
+    }
+
+    /// Pages that hold memory and belong to no class.
+    pub fn idle_pages(&self) -> usize {
+        self.memory.pool().idle_pages()
+    }
+}

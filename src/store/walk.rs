@@ -1,0 +1,190 @@
+//! Walking through all items in steps, each of which looks at a bounded
+//! number of them under one short read lock. What is in the store all the
+//! while is shown once; what is stored anew or moved meanwhile may be shown
+//! again or not at all.
+//!
+//! A step goes on at the bucket where the last one ended. Items keep their
+//! bucket until their shard's table is rebuilt; then the shard is begun
+//! again, and what was shown of it before is left out.
+
+use arrayvec::ArrayVec;
+
+use crate::store::Store;
+use crate::store::item::Item;
+use crate::store::map::prefetch;
+use crate::time::Now;
+
+/// Items that one step shows at most.
+const STEP_ITEMS: usize = 32;
+/// Buckets that one step passes over at most.
+const STEP_BUCKETS: usize = 1024;
+/// Shards that one step visits at most.
+const STEP_SHARDS: usize = 64;
+
+/// How far a walk has come.
+#[derive(Debug, Default)]
+pub struct Walk {
+    shard: usize,
+    bucket: usize,
+    /// How often the shard's table had been rebuilt.
+    rebuilt: usize,
+    /// Hashes of what was shown of the shard.
+    shown: Vec<u64>,
+    /// Hashes, in order, of what was shown before it was rebuilt.
+    before: Vec<u64>,
+}
+
+impl Store {
+    /// Takes a step: shows some live items to `show`, which must not touch
+    /// the store. False once all have been shown.
+    pub fn walk(&self, walk: &mut Walk, now: Now, mut show: impl FnMut(Item<'_>)) -> bool {
+        let (mut items, mut buckets) = (0, 0);
+        for _ in 0..STEP_SHARDS {
+            if walk.shard == self.map.shard_count() {
+                return false;
+            }
+            let (looked, passed) = self.walk_shard(walk, STEP_ITEMS - items, now, &mut show);
+            items += looked;
+            buckets += passed;
+            if items >= STEP_ITEMS || buckets >= STEP_BUCKETS {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Shows up to `most` items of the walk's shard. Returns how many it
+    /// looked at, and in how many buckets.
+    fn walk_shard(
+        &self,
+        walk: &mut Walk,
+        most: usize,
+        now: Now,
+        show: &mut impl FnMut(Item<'_>),
+    ) -> (usize, usize) {
+        let shard = self.map.read_at(walk.shard);
+        walk.begin_again_if_rebuilt(self.map.rebuilt(walk.shard));
+        let start = walk.bucket;
+        let end = shard.buckets().min(start + STEP_BUCKETS);
+        let mut slots = ArrayVec::<_, STEP_ITEMS>::new();
+        while walk.bucket < end && slots.len() < most {
+            if let Some(slot) = shard.slot(walk.bucket) {
+                prefetch(slot.chunk().as_ptr());
+                slots.push(slot);
+            }
+            walk.bucket += 1;
+        }
+        for slot in &slots {
+            let item = shard.item(slot);
+            let hash = self.map.hash(item.key());
+            let shown_before = walk.before.binary_search(&hash).is_ok();
+            if !shown_before && self.dead(item, now).is_none() {
+                show(item);
+            }
+            walk.shown.push(hash);
+        }
+        let passed = walk.bucket - start;
+        if walk.bucket >= shard.buckets() {
+            *walk = Walk {
+                shard: walk.shard + 1,
+                ..Walk::default()
+            };
+        }
+        (slots.len(), passed)
+    }
+}
+
+impl Walk {
+    fn begin_again_if_rebuilt(&mut self, rebuilt: usize) {
+        if self.bucket > 0 && self.rebuilt != rebuilt {
+            self.bucket = 0;
+            self.before.append(&mut self.shown);
+            self.before.sort_unstable();
+            self.before.dedup();
+        }
+        self.rebuilt = rebuilt;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::Walk;
+    use crate::config::Eviction;
+    use crate::store::{ItemSpec, Local, Options, Store};
+    use crate::time::{Expiry, Now};
+
+    const NOW: Now = Now::from_millis(5000);
+
+    fn store() -> Store {
+        Store::new(Options {
+            max_memory: 256 << 20,
+            evict: true,
+            max_item_size: 1 << 20,
+            eviction: Eviction::Size,
+            cas: true,
+        })
+    }
+
+    fn put(store: &Store, local: &mut Local, key: &str) {
+        let key = store.hashed(key.as_bytes());
+        let spec = ItemSpec {
+            key: key.key,
+            flags: 0,
+            expiry: Expiry::NEVER,
+            value_len: 1,
+            key_binary: false,
+            expiry_room: false,
+        };
+        let value = std::iter::once(&b"v\r\n"[..]);
+        let new = store.new_filled(local, &key, &spec, NOW, value).unwrap();
+        store.edit(local, &key, NOW, |entry| entry.put(new, 1));
+    }
+
+    #[test]
+    fn what_stays_is_shown_once_however_the_tables_grow() {
+        let store = store();
+        let mut local = store.local();
+        const STAYING: usize = 50_000;
+        for number in 0..STAYING {
+            put(&store, &mut local, &format!("staying {number}"));
+        }
+        let mut seen: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut walk = Walk::default();
+        let mut coming = 0;
+        while store.walk(&mut walk, NOW, |item| {
+            *seen.entry(item.key().to_vec()).or_default() += 1;
+        }) {
+            // Every table is rebuilt several times while it is walked.
+            for _ in 0..50 {
+                put(&store, &mut local, &format!("coming {coming}"));
+                coming += 1;
+            }
+        }
+        for number in 0..STAYING {
+            let key = format!("staying {number}").into_bytes();
+            assert_eq!(seen.get(&key), Some(&1), "{number}");
+        }
+        assert!(seen.values().all(|count| *count == 1));
+    }
+
+    #[test]
+    fn a_step_is_short_and_the_dead_are_left_out() {
+        let store = store();
+        let mut local = store.local();
+        for number in 0..10_000 {
+            put(&store, &mut local, &format!("old {number}"));
+        }
+        store.flush_all(&mut local);
+        put(&store, &mut local, "new");
+        let mut walk = Walk::default();
+        let mut keys = Vec::new();
+        let mut steps = 0;
+        while store.walk(&mut walk, NOW, |item| keys.push(item.key().to_vec())) {
+            steps += 1;
+        }
+        assert_eq!(keys, [b"new".to_vec()]);
+        assert!(steps >= 10_000 / 32, "{steps} steps");
+    }
+}
