@@ -1,5 +1,6 @@
 //! Commands for operators: flushing, verbosity, limits, stopping.
 
+use crate::command::stat_sink::StatSink;
 use crate::command::{After, Executor, Output, reply};
 use crate::limits::{MEMLIMIT_MIN_MIB, VERBOSITY_MAX};
 use crate::protocol::encode;
@@ -31,7 +32,9 @@ impl Executor<'_> {
                 let answer = self.set_memory_limit(*mebibytes);
                 reply(out, *noreply, answer);
             }
-            Request::Stats { arguments } => self.stats(arguments, out),
+            Request::Stats { arguments } => {
+                self.stats(arguments, &mut StatSink::text(&mut out.bytes));
+            }
             Request::Control {
                 verb,
                 arguments,

@@ -8,6 +8,7 @@ mod meta;
 mod output;
 mod read;
 mod remove;
+mod stat_sink;
 mod stats;
 mod write;
 

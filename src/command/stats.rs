@@ -2,10 +2,10 @@
 
 use nix::sys::resource::{UsageWho, getrusage};
 
+use crate::command::Executor;
 use crate::command::control::VERSION;
-use crate::command::{Executor, Output};
+use crate::command::stat_sink::{StatSink, stat};
 use crate::config::{Endpoint, ProtocolMode};
-use crate::protocol::encode::{self, stat};
 use crate::protocol::request::tokens;
 use crate::stats::Snapshot;
 use crate::store::HASH_NAME;
@@ -14,7 +14,7 @@ use crate::time::{Expiry, unix_seconds};
 
 impl Executor<'_> {
     /// Sub-commands match by prefix, as memcached's do.
-    pub(super) fn stats(&mut self, arguments: &[u8], out: &mut Output) {
+    pub(super) fn stats(&mut self, arguments: &[u8], out: &mut StatSink<'_>) {
         let Some(group) = tokens(arguments).next() else {
             return self.general(out);
         };
@@ -22,44 +22,42 @@ impl Executor<'_> {
         let limited = !self.shared.config.dump;
         if is("reset") {
             self.shared.reset(self.store.snapshot());
-            encode::line(&mut out.bytes, "RESET");
+            out.done("RESET");
         } else if is("detail") {
             self.detail(arguments, out);
         } else if is("settings") {
             self.settings(out);
         } else if is("cachedump") && limited {
-            encode::line(&mut out.bytes, "CLIENT_ERROR stats cachedump not allowed");
+            out.refuse("CLIENT_ERROR stats cachedump not allowed");
         } else if is("cachedump") || is("conns") || is("items") {
-            encode::line(&mut out.bytes, "END");
+            out.end();
         } else if is("slabs") {
-            stat(&mut out.bytes, "active_slabs", 0);
-            stat(&mut out.bytes, "total_malloced", self.store.page_bytes());
-            encode::line(&mut out.bytes, "END");
+            stat(out, "active_slabs", 0);
+            stat(out, "total_malloced", self.store.page_bytes());
+            out.end();
         } else if is("sizes") {
-            stat(&mut out.bytes, "sizes_status", "disabled");
-            encode::line(&mut out.bytes, "END");
+            stat(out, "sizes_status", "disabled");
+            out.end();
         } else {
-            encode::line(&mut out.bytes, "ERROR");
+            out.refuse("ERROR");
         }
     }
 
-    fn detail(&mut self, arguments: &[u8], out: &mut Output) {
+    fn detail(&mut self, arguments: &[u8], out: &mut StatSink<'_>) {
         let what = tokens(arguments).nth(1).unwrap_or(b"stats");
         let is = |name: &str| name.as_bytes().starts_with(what);
-        let answer = if !self.shared.config.dump {
-            "CLIENT_ERROR stats detail not allowed"
+        if !self.shared.config.dump {
+            out.refuse("CLIENT_ERROR stats detail not allowed");
         } else if is("on") || is("off") {
-            "OK"
+            out.done("OK");
         } else if is("dump") {
-            "END"
+            out.lines("detailed", b"END\r\n");
         } else {
-            "CLIENT_ERROR usage: stats detail on|off|dump"
-        };
-        encode::line(&mut out.bytes, answer);
+            out.refuse("CLIENT_ERROR usage: stats detail on|off|dump");
+        }
     }
 
-    fn general(&mut self, out: &mut Output) {
-        let out = &mut out.bytes;
+    fn general(&mut self, out: &mut StatSink<'_>) {
         let sum = self.shared.since_reset(&self.store.snapshot());
         self.process_stats(out);
         self.connection_stats(out);
@@ -67,10 +65,10 @@ impl Executor<'_> {
         self.network_stats(&sum, out);
         self.memory_stats(&sum, out);
         self.item_stats(&sum, out);
-        encode::line(out, "END");
+        out.end();
     }
 
-    fn process_stats(&self, out: &mut Vec<u8>) {
+    fn process_stats(&self, out: &mut StatSink<'_>) {
         stat(out, "pid", std::process::id());
         stat(out, "uptime", self.now.uptime());
         stat(out, "time", unix_seconds());
@@ -85,7 +83,7 @@ impl Executor<'_> {
         }
     }
 
-    fn connection_stats(&self, out: &mut Vec<u8>) {
+    fn connection_stats(&self, out: &mut StatSink<'_>) {
         let connections = &self.shared.connections;
         let read = |number: &crate::sync::AtomicU64| number.load(Ordering::Relaxed);
         stat(out, "max_connections", self.shared.config.max_connections);
@@ -110,7 +108,7 @@ impl Executor<'_> {
         stat(out, "reserved_fds", 5 * self.shared.config.threads);
     }
 
-    fn command_stats(&self, sum: &Snapshot, out: &mut Vec<u8>) {
+    fn command_stats(&self, sum: &Snapshot, out: &mut StatSink<'_>) {
         for (name, value) in [
             ("cmd_get", sum.cmd_get),
             ("cmd_set", sum.cmd_set),
@@ -146,7 +144,7 @@ impl Executor<'_> {
         stat(out, "bytes_written", sum.bytes_written);
     }
 
-    fn network_stats(&self, sum: &Snapshot, out: &mut Vec<u8>) {
+    fn network_stats(&self, sum: &Snapshot, out: &mut StatSink<'_>) {
         let connections = &self.shared.connections;
         let accepting = connections.accepting.load(Ordering::Relaxed);
         let disabled = connections.listen_disabled.load(Ordering::Relaxed);
@@ -159,7 +157,7 @@ impl Executor<'_> {
         stat(out, "conn_yields", sum.conn_yields);
     }
 
-    fn memory_stats(&self, sum: &Snapshot, out: &mut Vec<u8>) {
+    fn memory_stats(&self, sum: &Snapshot, out: &mut StatSink<'_>) {
         let buckets = self.store.index_bytes() / 8;
         stat(out, "hash_power_level", buckets.max(1).ilog2());
         stat(out, "hash_bytes", self.store.index_bytes());
@@ -196,7 +194,7 @@ impl Executor<'_> {
         );
     }
 
-    fn item_stats(&self, sum: &Snapshot, out: &mut Vec<u8>) {
+    fn item_stats(&self, sum: &Snapshot, out: &mut StatSink<'_>) {
         stat(out, "bytes", sum.item_bytes);
         stat(out, "curr_items", sum.items);
         stat(out, "total_items", sum.total_items);
@@ -222,14 +220,13 @@ impl Executor<'_> {
     }
 
     /// The order is that of memcached's `process_stat_settings`.
-    fn settings(&mut self, out: &mut Output) {
-        let out = &mut out.bytes;
+    fn settings(&mut self, out: &mut StatSink<'_>) {
         self.server_settings(out);
         self.memory_settings(out);
-        encode::line(out, "END");
+        out.end();
     }
 
-    fn server_settings(&self, out: &mut Vec<u8>) {
+    fn server_settings(&self, out: &mut StatSink<'_>) {
         let config = &self.shared.config;
         let tcp = |endpoint: &Endpoint| match endpoint {
             Endpoint::Tcp(address) => Some(address.port()),
@@ -273,7 +270,7 @@ impl Executor<'_> {
         stat(out, "auth_enabled_ascii", "no");
     }
 
-    fn memory_settings(&self, out: &mut Vec<u8>) {
+    fn memory_settings(&self, out: &mut StatSink<'_>) {
         let config = &self.shared.config;
         stat(out, "item_size_max", config.max_item_size);
         stat(out, "maxconns_fast", yes_no(config.maxconns_fast));
@@ -320,7 +317,7 @@ impl Executor<'_> {
     }
 }
 
-fn zeros(out: &mut Vec<u8>, names: &[&str]) {
+fn zeros(out: &mut StatSink<'_>, names: &[&str]) {
     for name in names {
         stat(out, name, 0);
     }

@@ -3,6 +3,7 @@
 //! byte slice; parsing it has three outcomes: a request and the bytes used,
 //! "more bytes", or a malformed line with the error that memcached gives.
 
+pub mod binary;
 pub mod encode;
 pub mod meta;
 pub mod number;

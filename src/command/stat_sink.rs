@@ -1,0 +1,118 @@
+//! Where statistics go: as `STAT` lines to a text client, as packets to a
+//! binary one. Whoever writes a group of statistics names figures here and
+//! knows neither form.
+
+use std::fmt::{Display, Write as _};
+
+use crate::protocol::binary::encode::{Echo, Status, error, keyed};
+use crate::protocol::encode;
+
+/// See the module's documentation.
+pub(super) struct StatSink<'a> {
+    out: &'a mut Vec<u8>,
+    /// Answers are packets that repeat this.
+    binary: Option<Echo>,
+    /// The figure being written; packets tell its length first.
+    figure: String,
+}
+
+impl<'a> StatSink<'a> {
+    pub(super) fn text(out: &'a mut Vec<u8>) -> Self {
+        Self {
+            out,
+            binary: None,
+            figure: String::new(),
+        }
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "binary commands will call it"))]
+    pub(super) fn binary(out: &'a mut Vec<u8>, echo: Echo) -> Self {
+        Self {
+            binary: Some(echo),
+            ..Self::text(out)
+        }
+    }
+
+    /// Ends a group.
+    pub(super) fn end(&mut self) {
+        self.done("END");
+    }
+
+    /// Answers a command that has nothing to tell: a text client gets the
+    /// word, a binary one the packet that ends every group.
+    pub(super) fn done(&mut self, word: &str) {
+        match self.binary {
+            None => encode::line(self.out, word),
+            Some(echo) => keyed(self.out, echo, Status::Ok, b"", b""),
+        }
+    }
+
+    /// Refuses: a text client gets the words, a binary one hears that there
+    /// are no such statistics.
+    pub(super) fn refuse(&mut self, words: &str) {
+        match self.binary {
+            None => encode::line(self.out, words),
+            Some(echo) => error(self.out, echo, Status::NotFound),
+        }
+    }
+
+    /// Appends lines that have a form of their own, for a binary client as
+    /// one figure of this name.
+    pub(super) fn lines(&mut self, name: &str, lines: &[u8]) {
+        match self.binary {
+            None => self.out.extend_from_slice(lines),
+            Some(echo) => keyed(self.out, echo, Status::Ok, name.as_bytes(), lines),
+        }
+    }
+}
+
+/// Appends a figure.
+pub(super) fn stat(sink: &mut StatSink<'_>, name: &str, value: impl Display) {
+    let Some(echo) = sink.binary else {
+        return encode::stat(sink.out, name, value);
+    };
+    sink.figure.clear();
+    // Writing to a String cannot fail.
+    let _ = write!(sink.figure, "{value}");
+    let (name, figure) = (name.as_bytes(), sink.figure.as_bytes());
+    keyed(sink.out, echo, Status::Ok, name, figure);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{StatSink, stat};
+    use crate::protocol::binary::encode::Echo;
+
+    fn write(mut sink: StatSink<'_>) {
+        stat(&mut sink, "items", 12);
+        sink.lines("detailed", b"PREFIX a\r\n");
+        sink.end();
+        sink.refuse("ERROR");
+    }
+
+    #[test]
+    fn figures_become_lines_or_packets() {
+        let mut text = Vec::new();
+        write(StatSink::text(&mut text));
+        assert_eq!(text, b"STAT items 12\r\nPREFIX a\r\nEND\r\nERROR\r\n");
+        let echo = Echo {
+            opcode: 0x10,
+            opaque: *b"mark",
+        };
+        let mut packets = Vec::new();
+        write(StatSink::binary(&mut packets, echo));
+        let bodies: Vec<&[u8]> = split(&packets);
+        let want: [&[u8]; 4] = [b"items12", b"detailedPREFIX a\r\n", b"", b"Not found"];
+        assert_eq!(bodies, want);
+    }
+
+    fn split(mut packets: &[u8]) -> Vec<&[u8]> {
+        let mut bodies = Vec::new();
+        while let [_, .., _] = packets {
+            let end = 24 + usize::from(packets[11]);
+            bodies.push(&packets[24..end]);
+            packets = &packets[end..];
+        }
+        bodies
+    }
+}
