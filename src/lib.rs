@@ -32,7 +32,7 @@
 //! | 4 | [`server`] | sockets and threads |
 //! | 3 | [`command`], [`upkeep`] | what a request means; background work |
 //! | 2 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
-//! | 1 | [`protocol`], [`stats`] | bytes ↔ requests and answers; counters |
+//! | 1 | [`protocol`], [`stats`], [`auth`] | bytes ↔ requests and answers; counters; who may speak |
 //! | 0 | [`config`], [`limits`], [`time`], [`sync`] | plain settings and numbers |
 //!
 //! # The way of a request
@@ -71,6 +71,8 @@
 //!   sent, logged, allocated or freed under a shard's lock.
 //! - No sleep in a test, no fixed port, no order of tests.
 
+#[cfg(not(loom))]
+pub mod auth;
 #[cfg(not(loom))]
 pub mod cli;
 #[cfg(not(loom))]

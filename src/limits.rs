@@ -51,6 +51,16 @@ pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 /// Highest level that `verbosity` sets.
 pub const VERBOSITY_MAX: u32 = 2;
 
+/// Most entries of a password file for text clients (`-Y`), as in memcached.
+pub const AUTH_FILE_ENTRIES_MAX: usize = 8;
+
+/// Most entries of a password file for SASL.
+pub const SASL_FILE_ENTRIES_MAX: usize = 4096;
+
+/// Longest line of a password file in bytes, without its end (memcached's
+/// `MAX_ENTRY_LEN`, less that end).
+pub const PASSWORD_LINE_MAX_BYTES: usize = 255;
+
 const _: () = assert!(LINE_MAX_BYTES < READ_BUFFER_BYTES);
 const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);
 const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);

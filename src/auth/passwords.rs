@@ -1,0 +1,391 @@
+//! A list of users and their passwords, read from a file of `user:password`
+//! lines. A check takes the same time whatever it finds: all entries are
+//! compared, to their last byte.
+
+use std::fmt;
+use std::fs;
+use std::hint::black_box;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::limits::{AUTH_FILE_ENTRIES_MAX, PASSWORD_LINE_MAX_BYTES, SASL_FILE_ENTRIES_MAX};
+
+/// How the lines of a file are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// memcached's file for text clients (`-Y`): few entries, every line is
+    /// one, and a password may contain colons.
+    AuthFile,
+    /// memcached's file for SASL (`MEMCACHED_SASL_PWDB`): any number of
+    /// entries, empty lines among them; a colon may also end the password,
+    /// since what follows it may be something else.
+    Sasl,
+}
+
+/// Why a file is no list of passwords. Tells lines by their number, never
+/// what stands in them.
+#[derive(Debug)]
+pub enum LoadError {
+    /// It cannot be read.
+    Read(PathBuf, io::Error),
+    /// A line is not of the form `user:password`.
+    Malformed(PathBuf, usize),
+    /// A line is longer than memcached takes.
+    TooLong(PathBuf, usize),
+    /// There are more entries than this.
+    TooMany(PathBuf, usize),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(path, error) => {
+                write!(
+                    f,
+                    "could not read the password file {}: {error}",
+                    path.display()
+                )
+            }
+            Self::Malformed(path, line) => {
+                let path = path.display();
+                write!(f, "password file {path}: line {line} is not user:password")
+            }
+            Self::TooLong(path, line) => {
+                let (path, most) = (path.display(), PASSWORD_LINE_MAX_BYTES);
+                write!(
+                    f,
+                    "password file {path}: line {line} is longer than {most} bytes"
+                )
+            }
+            Self::TooMany(path, most) => {
+                let path = path.display();
+                write!(f, "password file {path}: more than {most} entries")
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// See the module's documentation.
+pub struct Passwords {
+    path: PathBuf,
+    form: Form,
+    list: RwLock<Arc<List>>,
+}
+
+struct List {
+    entries: Vec<Entry>,
+    /// Which state of the file it was read from.
+    state: Option<FileState>,
+}
+
+struct Entry {
+    user: Box<[u8]>,
+    password: Box<[u8]>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileState {
+    file: (u64, u64),
+    len: u64,
+    changed: (i64, i64),
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Passwords({} entries)", self.len())
+    }
+}
+
+impl Passwords {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn load(path: &Path, form: Form) -> Result<Self, LoadError> {
+        Ok(Self {
+            path: path.to_path_buf(),
+            form,
+            list: RwLock::new(Arc::new(read(path, form)?)),
+        })
+    }
+
+    /// Reads the file again.
+    ///
+    /// # Errors
+    /// What is wrong with it; the list then stays what it was.
+    pub fn reload(&self) -> Result<(), LoadError> {
+        let list = Arc::new(read(&self.path, self.form)?);
+        *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;
+        Ok(())
+    }
+
+    /// Reads the file again if it has changed since it was read.
+    ///
+    /// # Errors
+    /// As for [`Self::reload`].
+    pub fn refresh(&self) -> Result<(), LoadError> {
+        let metadata = match fs::metadata(&self.path) {
+            Ok(metadata) => metadata,
+            Err(error) => return Err(LoadError::Read(self.path.clone(), error)),
+        };
+        if self.list().state == Some(FileState::of(&metadata)) {
+            return Ok(());
+        }
+        self.reload()
+    }
+
+    /// Whether this is the password of this user.
+    #[must_use]
+    pub fn check(&self, user: &[u8], password: &[u8]) -> bool {
+        let list = self.list();
+        let mut found = false;
+        for entry in &list.entries {
+            let same_user = same(&entry.user, user);
+            let same_password = same(&entry.password, password);
+            found |= same_user & same_password;
+        }
+        black_box(found)
+    }
+
+    /// Entries in the list.
+    pub fn len(&self) -> usize {
+        self.list().entries.len()
+    }
+
+    /// There is no entry, so that nobody is let in.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn list(&self) -> Arc<List> {
+        Arc::clone(&self.list.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Compares in a time that depends on neither: as many steps as the longest
+/// line has bytes, and no way out in between.
+fn same(known: &[u8], given: &[u8]) -> bool {
+    let mut different = usize::from(known.len() != given.len());
+    for at in 0..PASSWORD_LINE_MAX_BYTES {
+        let known = known.get(at).copied().unwrap_or_default();
+        let given = given.get(at).copied().unwrap_or_default();
+        different |= usize::from(black_box(known ^ given));
+    }
+    different == 0
+}
+
+fn read(path: &Path, form: Form) -> Result<List, LoadError> {
+    let failed = |error| LoadError::Read(path.to_path_buf(), error);
+    let file = fs::File::open(path).map_err(failed)?;
+    let state = file.metadata().ok().as_ref().map(FileState::of);
+    // No file that is a list is longer; a mistaken path must not fill memory.
+    let most_bytes = (form.entries_max() + 1) * (PASSWORD_LINE_MAX_BYTES + 1);
+    let mut text = Vec::new();
+    file.take(most_bytes as u64)
+        .read_to_end(&mut text)
+        .map_err(failed)?;
+    let entries = parse(&text, form).map_err(|fault| fault.in_file(path, form))?;
+    Ok(List { entries, state })
+}
+
+impl FileState {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            file: (metadata.dev(), metadata.ino()),
+            len: metadata.len(),
+            changed: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+impl Form {
+    fn entries_max(self) -> usize {
+        match self {
+            Self::AuthFile => AUTH_FILE_ENTRIES_MAX,
+            Self::Sasl => SASL_FILE_ENTRIES_MAX,
+        }
+    }
+}
+
+/// What is wrong with a text, with the number of the line.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    Malformed(usize),
+    TooLong(usize),
+    TooMany,
+}
+
+impl Fault {
+    fn in_file(self, path: &Path, form: Form) -> LoadError {
+        let path = path.to_path_buf();
+        match self {
+            Self::Malformed(line) => LoadError::Malformed(path, line),
+            Self::TooLong(line) => LoadError::TooLong(path, line),
+            Self::TooMany => LoadError::TooMany(path, form.entries_max()),
+        }
+    }
+}
+
+fn parse(text: &[u8], form: Form) -> Result<Vec<Entry>, Fault> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let mut entries = Vec::new();
+    if text.is_empty() {
+        return Ok(entries);
+    }
+    let mut lines = 0;
+    for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let number = index + 1;
+        let end = line.iter().position(|byte| *byte == b'\r');
+        let line = &line[..end.unwrap_or(line.len())];
+        if line.is_empty() && form == Form::Sasl {
+            continue;
+        }
+        if line.len() > PASSWORD_LINE_MAX_BYTES {
+            return Err(Fault::TooLong(number));
+        }
+        lines += 1;
+        if lines > form.entries_max() {
+            return Err(Fault::TooMany);
+        }
+        let colon = line.iter().position(|byte| *byte == b':');
+        let Some(colon) = colon.filter(|_| !line.contains(&0)) else {
+            return Err(Fault::Malformed(number));
+        };
+        let (user, password) = (&line[..colon], &line[colon + 1..]);
+        entries.push(Entry::new(user, password));
+        if form == Form::Sasl {
+            let ends = password.iter().enumerate();
+            let ends = ends.filter(|(_, byte)| **byte == b':');
+            entries.extend(ends.map(|(end, _)| Entry::new(user, &password[..end])));
+        }
+    }
+    Ok(entries)
+}
+
+impl Entry {
+    fn new(user: &[u8], password: &[u8]) -> Self {
+        Self {
+            user: user.into(),
+            password: password.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, Form, List, Passwords, parse};
+    use std::path::{Path, PathBuf};
+    use std::sync::{Arc, RwLock};
+
+    fn of(text: &str, form: Form) -> Passwords {
+        let entries = parse(text.as_bytes(), form).unwrap();
+        let list = List {
+            entries,
+            state: None,
+        };
+        Passwords {
+            path: PathBuf::new(),
+            form,
+            list: RwLock::new(Arc::new(list)),
+        }
+    }
+
+    fn fault(text: &str, form: Form) -> Option<Fault> {
+        parse(text.as_bytes(), form).err()
+    }
+
+    #[test]
+    fn a_password_is_all_behind_the_first_colon() {
+        let list = of("one:pa:ss\ntwo:word\r\nthree:last", Form::AuthFile);
+        assert!(list.check(b"one", b"pa:ss"));
+        assert!(list.check(b"two", b"word"));
+        assert!(list.check(b"three", b"last"));
+        for (user, password) in [
+            ("one", "pa"),
+            ("one", "word"),
+            ("two", "wor"),
+            ("two", "word\r"),
+            ("two", "word\0"),
+            ("", ""),
+            ("three", ""),
+            ("three", "lastx"),
+        ] {
+            assert!(!list.check(user.as_bytes(), password.as_bytes()), "{user}");
+        }
+    }
+
+    #[test]
+    fn what_is_longer_than_any_entry_matches_none() {
+        let long = "x".repeat(300);
+        let list = of("user:pass\n", Form::AuthFile);
+        assert!(!list.check(long.as_bytes(), b"pass"));
+        assert!(!list.check(b"user", long.as_bytes()));
+    }
+
+    #[test]
+    fn in_a_file_for_sasl_a_colon_may_end_the_password() {
+        let list = of("\nuser:pass:/home:more\n\n", Form::Sasl);
+        for password in ["pass", "pass:/home", "pass:/home:more"] {
+            assert!(list.check(b"user", password.as_bytes()), "{password}");
+        }
+        for password in ["pas", "pass:", "pass:/hom"] {
+            assert!(!list.check(b"user", password.as_bytes()), "{password}");
+        }
+    }
+
+    #[test]
+    fn faults_are_told_by_line() {
+        let long = format!("a:b\nuser:{}\n", "p".repeat(251));
+        let as_long_as_possible = format!("user:{}\n", "p".repeat(250));
+        let nine = "user:pass\n".repeat(9);
+        assert_eq!(fault(&long, Form::AuthFile), Some(Fault::TooLong(2)));
+        assert_eq!(fault(&long, Form::Sasl), Some(Fault::TooLong(2)));
+        assert_eq!(fault(&as_long_as_possible, Form::AuthFile), None);
+        assert_eq!(fault(&nine, Form::AuthFile), Some(Fault::TooMany));
+        assert_eq!(fault(&nine, Form::Sasl), None);
+        assert_eq!(fault(&nine[..80], Form::AuthFile), None);
+        assert_eq!(
+            fault("a:b\nno colon\n", Form::AuthFile),
+            Some(Fault::Malformed(2))
+        );
+        assert_eq!(
+            fault("a:b\n\nc:d\n", Form::AuthFile),
+            Some(Fault::Malformed(2))
+        );
+        assert_eq!(fault("a\0:b\n", Form::Sasl), Some(Fault::Malformed(1)));
+        assert_eq!(fault("", Form::AuthFile), None);
+    }
+
+    #[test]
+    fn nothing_of_it_is_shown() {
+        let list = of("someone:secret\n", Form::AuthFile);
+        assert_eq!(format!("{list:?}"), "Passwords(1 entries)");
+        let fault = Fault::Malformed(3).in_file(Path::new("/etc/users"), Form::Sasl);
+        let text = fault.to_string();
+        assert_eq!(
+            text,
+            "password file /etc/users: line 3 is not user:password"
+        );
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_changes_and_kept_when_it_breaks() {
+        let path = std::env::temp_dir().join(format!("rustcached-auth-{}", std::process::id()));
+        std::fs::write(&path, "a:1\n").unwrap();
+        let list = Passwords::load(&path, Form::AuthFile).unwrap();
+        std::fs::write(&path, "a:22\nb:3\n").unwrap();
+        assert!(list.check(b"a", b"1"));
+        list.refresh().unwrap();
+        assert!(list.check(b"a", b"22") && !list.check(b"a", b"1"));
+        std::fs::write(&path, "broken").unwrap();
+        assert!(list.reload().is_err());
+        assert!(list.check(b"b", b"3"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(list.refresh().is_err());
+        assert!(list.check(b"b", b"3"));
+    }
+}
