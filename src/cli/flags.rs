@@ -88,7 +88,7 @@ pub(super) const FLAGS: &[Flag] = &[
         'B',
         "protocol",
         "name",
-        "What clients may speak: ascii or auto",
+        "What clients may speak: ascii, binary or auto, which tells them by their first byte",
         Effect::Text(|typed, text| {
             typed.protocol = Some(text.trim().to_owned());
             Ok(())

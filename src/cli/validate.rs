@@ -155,12 +155,9 @@ fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {
     match typed.protocol.as_deref() {
         None | Some("auto") => Ok(ProtocolMode::Auto),
         Some("ascii") => Ok(ProtocolMode::Ascii),
-        Some("binary") => Err(CliError::Unavailable {
-            option: "-B binary".to_owned(),
-            missing: Missing::Binary,
-        }),
+        Some("binary") => Ok(ProtocolMode::Binary),
         Some(other) => Err(CliError::Limit(format!(
-            "Invalid value for binding protocol: {other} -- should be one of ascii or auto"
+            "Invalid value for binding protocol: {other} -- should be one of auto, binary, or ascii"
         ))),
     }
 }

@@ -3,7 +3,9 @@
 //! one request after the other.
 
 mod arithmetic;
+mod binary;
 mod control;
+mod join;
 mod meta;
 mod output;
 mod read;
@@ -61,6 +63,7 @@ impl Executor<'_> {
         match request {
             Request::Get(line) => self.get(line, hash, out),
             Request::Store(line) => self.store_line(line, hash, block, out),
+            Request::Packet(packet) => return self.packet(packet, hash, block, out),
             Request::MetaGet(meta) => self.meta_get(meta, hash, out),
             Request::MetaSet(meta) => self.meta_set(meta, block, out),
             Request::MetaDelete(meta) => self.meta_delete(meta, out),

@@ -7,6 +7,15 @@ use crate::protocol::meta::MetaRequest;
 use crate::store::{Hashed, ItemSpec, NewItem, Pin};
 use crate::time::Expiry;
 
+/// How deleting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removed {
+    Done,
+    NotFound,
+    /// Its CAS value is another one.
+    Exists,
+}
+
 /// How `md` ended under the lock.
 enum Deleted {
     Done(&'static str),
@@ -17,13 +26,29 @@ enum Deleted {
 impl Executor<'_> {
     pub(super) fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Output) {
         let key = self.store.hashed(key);
-        let hit = self.store.edit(self.local, &key, self.now, |entry| {
-            let hit = entry.item().is_some();
+        let answer = match self.remove(&key, 0) {
+            Removed::Done => "DELETED",
+            Removed::NotFound | Removed::Exists => "NOT_FOUND",
+        };
+        reply(out, noreply, answer);
+    }
+
+    /// Deletes a key's item, if its CAS value is this; 0 is any.
+    pub(super) fn remove(&mut self, key: &Hashed<'_>, cas: u64) -> Removed {
+        let removed = self.store.edit(self.local, key, self.now, |entry| {
+            let Some(item) = entry.item() else {
+                return Removed::NotFound;
+            };
+            if cas != 0 && cas != item.cas() {
+                return Removed::Exists;
+            }
             entry.remove();
-            hit
+            Removed::Done
         });
-        self.count_delete(hit);
-        reply(out, noreply, if hit { "DELETED" } else { "NOT_FOUND" });
+        if removed != Removed::Exists {
+            self.count_delete(removed == Removed::Done);
+        }
+        removed
     }
 
     fn count_delete(&self, hit: bool) {

@@ -25,7 +25,6 @@ impl<'a> StatSink<'a> {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "binary commands will call it"))]
     pub(super) fn binary(out: &'a mut Vec<u8>, echo: Echo) -> Self {
         Self {
             binary: Some(echo),

@@ -7,6 +7,8 @@ use arrayvec::ArrayVec;
 
 use crate::command::{Output, Pending};
 use crate::config::ProtocolMode;
+use crate::protocol::binary::REQUEST_MAGIC;
+use crate::server::batch::Spelling;
 use crate::server::stream::Stream;
 use crate::stats::Counters;
 use crate::store::{Local, Store};
@@ -40,6 +42,7 @@ pub(super) struct Connection {
     /// Input that makes no command yet.
     pub(super) leftover: Vec<u8>,
     unsent: Option<Box<Unsent>>,
+    /// What it may speak, and once the first byte is there, does.
     pub(super) protocol: ProtocolMode,
     /// In the list of connections to be served.
     pub(super) queued: bool,
@@ -85,6 +88,23 @@ impl Connection {
             unserved: false,
             closing: false,
             active: second,
+        }
+    }
+
+    /// How its requests are spelt, the first of which `input` begins with.
+    pub(super) fn spelling(&mut self, input: &[u8]) -> Spelling {
+        if self.protocol == ProtocolMode::Auto
+            && matches!(self.state, State::New)
+            && let Some(first) = input.first()
+        {
+            self.protocol = match *first == REQUEST_MAGIC {
+                true => ProtocolMode::Binary,
+                false => ProtocolMode::Ascii,
+            };
+        }
+        match self.protocol {
+            ProtocolMode::Binary => Spelling::Binary,
+            ProtocolMode::Ascii | ProtocolMode::Auto => Spelling::Text,
         }
     }
 

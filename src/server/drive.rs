@@ -7,7 +7,6 @@ use arrayvec::ArrayVec;
 use crossbeam::channel::Sender;
 
 use crate::command::{After, Executor, Output};
-use crate::config::ProtocolMode;
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES, OUTPUT_FLUSH_BYTES};
 use crate::protocol::encode;
 use crate::protocol::request::tokens;
@@ -19,9 +18,6 @@ use crate::shared::Shared;
 use crate::store::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::Now;
-
-/// First byte of a binary request (doc/protocol-binary.txt).
-const BINARY_MAGIC: u8 = 0x80;
 
 /// What a worker needs to serve any connection.
 pub(super) struct Context {
@@ -87,17 +83,6 @@ impl Context {
         }
     }
 
-    /// Whether a new connection's first byte is one we answer.
-    pub(super) fn accepts(connection: &Connection, input: &[u8]) -> bool {
-        let is_binary =
-            matches!(connection.state, State::New) && input.first() == Some(&BINARY_MAGIC);
-        match connection.protocol {
-            ProtocolMode::Auto => !is_binary,
-            ProtocolMode::Ascii => true,
-            ProtocolMode::Binary => false,
-        }
-    }
-
     /// Serves `input`, the first steps of which are parsed already. Returns
     /// how much of it was used.
     pub(super) fn serve(
@@ -126,7 +111,8 @@ impl Context {
             let rest = &input[used..];
             let turn = if matches!(connection.state, State::Command | State::New) {
                 let mut steps = Steps::new();
-                let (len, stop) = parse_batch(&self.store, rest, &mut steps, BATCH_MAX);
+                let spelling = connection.spelling(rest);
+                let (len, stop) = parse_batch(&self.store, spelling, rest, &mut steps, BATCH_MAX);
                 self.prefetch(&steps);
                 used += len;
                 self.run(connection, &steps, stop, &mut used, input)
@@ -258,12 +244,12 @@ impl Context {
             },
             State::LongGet { cas } => self.long_get(connection, cas, input),
             State::Receiving(mut pending) => {
-                let before = pending.new.missing();
+                let before = pending.missing();
                 let len = before.min(input.len());
                 let filled = self
                     .store
                     .fill(&mut self.local, &mut pending.new, &input[..len]);
-                let missing = pending.new.missing();
+                let missing = pending.missing();
                 let (mut executor, out) = self.executor();
                 if filled.is_err() {
                     executor.fail_store(pending, out);
@@ -329,10 +315,15 @@ impl Context {
             return None;
         };
         let stream = &mut connection.stream;
+        let wanted = pending.missing();
+        let read = |room: &mut [u8]| {
+            let len = room.len().min(wanted);
+            stream.read(&mut room[..len])
+        };
         let received = self
             .store
-            .fill_with(&mut self.local, &mut pending.new, |room| stream.read(room));
-        let missing = pending.new.missing();
+            .fill_with(&mut self.local, &mut pending.new, read);
+        let missing = pending.missing();
         let state = std::mem::replace(&mut connection.state, State::Command);
         let State::Receiving(pending) = state else {
             return None;

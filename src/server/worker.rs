@@ -322,13 +322,15 @@ impl Worker {
         false
     }
 
-    fn parse_first<'a>(&self, job: &mut Job<'a>, steps: &mut Steps<'a>) {
-        let connection = &self.connections[job.token];
+    fn parse_first<'a>(&mut self, job: &mut Job<'a>, steps: &mut Steps<'a>) {
+        let connection = &mut self.connections[job.token];
         if !matches!(connection.state, State::New | State::Command) {
             return;
         }
         let start = steps.len();
-        let (used, stop) = parse_batch(&self.context.store, job.input, steps, BATCH_MAX);
+        let spelling = connection.spelling(job.input);
+        let store = &self.context.store;
+        let (used, stop) = parse_batch(store, spelling, job.input, steps, BATCH_MAX);
         job.steps = start..steps.len();
         job.used = used;
         job.stop = Some(stop);
@@ -337,9 +339,6 @@ impl Worker {
     fn serve_job(&mut self, job: Job<'_>, first: &[Step<'_>], alone: bool) {
         let token = job.token;
         let connection = &mut self.connections[token];
-        if !Context::accepts(connection, job.input) {
-            return self.close(token);
-        }
         let mut budget = match alone {
             true => usize::MAX,
             false => self.context.shared.config.requests_per_event,
