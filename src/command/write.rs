@@ -187,7 +187,7 @@ impl Executor<'_> {
                 .begin(&key, &spec, condition.drops_stale())
                 .map(|new| (condition, new))
                 .map_err(Refusal::status),
-            None => Err(Status::Invalid),
+            None => Err(Status::Unknown),
         };
         match begun {
             Ok((condition, new)) => {

@@ -102,6 +102,22 @@ impl Client {
         );
     }
 
+    /// The next bytes, this many, left to be read; `None` if the server closes
+    /// before they are there.
+    pub(crate) fn peek_exactly(&mut self, len: usize) -> Option<Vec<u8>> {
+        while self.pending.len() < len {
+            if self.fill() == 0 {
+                return None;
+            }
+        }
+        Some(self.pending[..len].to_vec())
+    }
+
+    /// Forgets bytes that were peeked at.
+    pub(crate) fn skip(&mut self, len: usize) {
+        self.pending.drain(..len);
+    }
+
     /// Sends and compares; the answer must be exactly `want`, with nothing
     /// behind it.
     pub(crate) fn ask(&mut self, send: impl AsRef<[u8]>, want: impl AsRef<[u8]>) {
