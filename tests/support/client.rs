@@ -74,6 +74,31 @@ impl Client {
         }
     }
 
+    /// The same connection once more, to send from another thread.
+    pub(crate) fn another_end(&self) -> Self {
+        let stream = match &self.stream {
+            Stream::Tcp(stream) => stream.try_clone().map(Stream::Tcp),
+            Stream::Unix(stream) => stream.try_clone().map(Stream::Unix),
+        };
+        Self {
+            stream: stream.expect("a socket can be cloned"),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Sends the same again and again until nothing more is taken for a
+    /// moment.
+    pub(crate) fn send_until_blocked(&mut self, bytes: &[u8]) {
+        let moment = Some(Duration::from_millis(200));
+        let limited = match &self.stream {
+            Stream::Tcp(stream) => stream.set_write_timeout(moment),
+            Stream::Unix(stream) => stream.set_write_timeout(moment),
+        };
+        limited.expect("a timeout can be set");
+        let many = bytes.repeat(1000);
+        while self.try_send(&many).is_ok() {}
+    }
+
     /// Ends the sending direction, as a client that half closes does.
     pub(crate) fn finish_sending(&mut self) {
         let result = match &self.stream {
