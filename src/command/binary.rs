@@ -114,7 +114,7 @@ impl Executor<'_> {
         };
         // The value of an item ends in a line end, whoever sends it.
         let pieces = [value, b"\r\n"].into_iter();
-        match self.begin_filled(key, &spec, condition.drops_stale(), pieces) {
+        match self.begin_filled(key, &spec, packet.is_set(), pieces) {
             Err(refusal) => error(&mut out.bytes, packet.echo, refusal.status()),
             Ok(new) => {
                 let outcome = self.commit(key, new, condition);

@@ -184,7 +184,7 @@ impl Executor<'_> {
         let key = self.store.hashed(packet.key);
         let begun = match self.packet_store(packet) {
             Some((condition, spec)) => self
-                .begin(&key, &spec, condition.drops_stale())
+                .begin(&key, &spec, packet.is_set())
                 .map(|new| (condition, new))
                 .map_err(Refusal::status),
             None => Err(Status::Unknown),
@@ -465,7 +465,7 @@ impl Condition {
     }
 
     /// What the key had is stale if this fails for lack of room.
-    pub(super) fn drops_stale(&self) -> bool {
+    fn drops_stale(&self) -> bool {
         self.verb == StoreVerb::Set
     }
 

@@ -138,6 +138,17 @@ impl Packet<'_> {
         )
     }
 
+    /// Whether this is a `set`, with a CAS value or without.
+    pub fn is_set(&self) -> bool {
+        matches!(
+            self.verb,
+            Verb::Store {
+                verb: StoreVerb::Set,
+                ..
+            }
+        )
+    }
+
     /// Whether a client may ask this before it has authenticated itself.
     pub fn is_for_anybody(&self) -> bool {
         matches!(
