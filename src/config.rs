@@ -60,6 +60,16 @@ pub enum Eviction {
     Size,
 }
 
+/// Where SASL (`-S`) finds its users.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaslFiles {
+    /// File of `user:password` lines (`MEMCACHED_SASL_PWDB`).
+    pub users: Option<PathBuf>,
+    /// Settings file or its directory, which may name that file
+    /// (`SASL_CONF_PATH`).
+    pub conf: Option<PathBuf>,
+}
+
 /// Everything the server (as opposed to the process) needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -98,6 +108,8 @@ pub struct Config {
     pub watch: bool,
     /// Permit the `shutdown` command (`-A`).
     pub shutdown_command: bool,
+    /// Clients must authenticate themselves (`-S`).
+    pub sasl: Option<SaslFiles>,
     /// Close connections idle for this long (`-o idle_timeout`).
     pub idle_timeout: Option<Duration>,
     /// Log level (`-v`, `-vv`, `-vvv` as 1, 2, 3).
@@ -133,6 +145,7 @@ impl Default for Config {
             dump: true,
             watch: true,
             shutdown_command: false,
+            sasl: None,
             idle_timeout: None,
             verbosity: 0,
             hashpower: 16,

@@ -4,6 +4,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::auth::Sasl;
 use crate::config::Config;
 use crate::stats::Snapshot;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -19,6 +20,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Connections, counted where they are accepted.
     pub connections: Connections,
+    /// Who may authenticate, if clients must.
+    pub sasl: Option<Sasl>,
     /// What the counters were when they were last reset.
     base: Mutex<Snapshot>,
 }
@@ -61,9 +64,17 @@ impl Shared {
             },
             clock: Clock::start(),
             connections: Connections::default(),
+            sasl: None,
             base: Mutex::new(Snapshot::default()),
             config,
         }
+    }
+
+    /// The same for a server whose clients must authenticate themselves.
+    #[must_use]
+    pub fn with_sasl(mut self, sasl: Option<Sasl>) -> Self {
+        self.sasl = sasl;
+        self
     }
 
     /// Counters as an operator sees them: since the last reset, except for

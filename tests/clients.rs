@@ -15,8 +15,8 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use support::program::Program;
-use support::skip;
+use support::program::{Program, on_free_port};
+use support::{TempDir, skip};
 
 #[test]
 fn memccapable_ascii() {
@@ -48,6 +48,17 @@ fn python_binary_memcached() {
     run_python("with_bmemcached.py", &[]);
 }
 
+#[test]
+fn python_binary_memcached_authenticates() {
+    let folder = TempDir::new();
+    let users = folder.path("users");
+    std::fs::write(&users, "user:pass\n").expect("a file of users");
+    let users = users.to_str().expect("a plain path");
+    let options = on_free_port(&["-S"]);
+    let server = Program::spawn_in(&options, &[("MEMCACHED_SASL_PWDB", users)]);
+    run_python_with(&server, "with_bmemcached.py", &["user", "pass"]);
+}
+
 /// Runs the checks of one protocol, of which there are so many at least.
 fn memccapable(protocol: &str, checks: usize) {
     let program = Path::new("/usr/bin/memccapable");
@@ -70,12 +81,16 @@ fn memccapable(protocol: &str, checks: usize) {
 }
 
 fn run_python(script: &str, arguments: &[&str]) {
+    let (server, _) = Program::start(&[]);
+    run_python_with(&server, script, arguments);
+}
+
+fn run_python_with(server: &Program, script: &str, arguments: &[&str]) {
     let python = virtual_environment().join("bin/python");
     if !python.is_file() {
         skip(&format!("there is no {}", python.display()));
         return;
     }
-    let (server, _) = Program::start(&[]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/clients")
         .join(script);

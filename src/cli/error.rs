@@ -105,8 +105,6 @@ impl std::error::Error for CliError {}
 pub enum Missing {
     /// UDP listeners (`-U`).
     Udp,
-    /// SASL (`-S`).
-    Sasl,
     /// Authentication of text clients (`-Y`).
     PasswordFile,
     /// TLS (`-Z`, `-o ssl_*`, `-l btls:`).
@@ -125,7 +123,6 @@ impl fmt::Display for Missing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Udp => "UDP support (only port 0, off)",
-            Self::Sasl => "SASL authentication",
             Self::PasswordFile => "password file support",
             Self::Tls => "TLS support",
             Self::WarmRestart => "warm restart",

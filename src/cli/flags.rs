@@ -275,8 +275,9 @@ pub(super) const FLAGS: &[Flag] = &[
         'S',
         "enable-sasl",
         "",
-        "",
-        Effect::Unavailable(Missing::Sasl),
+        "Let in only who authenticates by SASL (PLAIN, binary protocol only); the users are in \
+         the file that MEMCACHED_SASL_PWDB names",
+        Effect::Switch(|typed| typed.sasl = true),
     ),
     Flag::new(
         'Y',

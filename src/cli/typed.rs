@@ -57,6 +57,7 @@ pub(super) struct Typed {
     pub(super) no_flush: bool,
     pub(super) no_dump: bool,
     pub(super) no_watch: bool,
+    pub(super) sasl: bool,
     pub(super) napi_ids: Option<i64>,
     pub(super) maxconns_fast: Option<bool>,
     pub(super) hashpower: Option<i64>,

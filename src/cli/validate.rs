@@ -8,7 +8,7 @@ use super::endpoint;
 use super::error::{CliError, Missing};
 use super::typed::Typed;
 use crate::cli::words::EVICTION_KINDS;
-use crate::config::{Config, Endpoint, Eviction, Listener, Process, ProtocolMode};
+use crate::config::{Config, Endpoint, Eviction, Listener, Process, ProtocolMode, SaslFiles};
 use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX};
 
 /// The TCP port when none is given.
@@ -73,6 +73,7 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         dump: !typed.no_dump,
         watch: !typed.no_watch,
         shutdown_command: typed.shutdown_command,
+        sasl: typed.sasl.then(SaslFiles::default),
         idle_timeout: idle_timeout(typed),
         verbosity: typed.verbosity,
         hashpower: typed
@@ -132,6 +133,10 @@ fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
     if listeners.is_empty() {
         return Err(CliError::NothingListens);
     }
+    let is_binary = |listener: &Listener| listener.protocol == ProtocolMode::Binary;
+    if typed.sasl && !listeners.iter().all(is_binary) {
+        return Err(only_binary());
+    }
     Ok(listeners)
 }
 
@@ -153,6 +158,8 @@ fn tcp_listeners(typed: &Typed, protocol: ProtocolMode) -> Result<Vec<Listener>,
 
 fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {
     match typed.protocol.as_deref() {
+        None if typed.sasl => Ok(ProtocolMode::Binary),
+        Some("ascii" | "auto") if typed.sasl => Err(only_binary()),
         None | Some("auto") => Ok(ProtocolMode::Auto),
         Some("ascii") => Ok(ProtocolMode::Ascii),
         Some("binary") => Ok(ProtocolMode::Binary),
@@ -160,6 +167,12 @@ fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {
             "Invalid value for binding protocol: {other} -- should be one of auto, binary, or ascii"
         ))),
     }
+}
+
+/// Text clients have no way to authenticate by SASL.
+fn only_binary() -> CliError {
+    let text = "ERROR: With SASL (-S) only the binary protocol can be spoken.";
+    CliError::Limit(text.to_owned())
 }
 
 fn threads(typed: &Typed, default: &Config) -> Result<usize, CliError> {

@@ -10,11 +10,13 @@ mod meta;
 mod output;
 mod read;
 mod remove;
+mod sasl;
 mod stat_sink;
 mod stats;
 mod write;
 
 pub use crate::command::output::Output;
+pub use crate::command::sasl::Login;
 pub use crate::command::write::Pending;
 
 use crate::protocol::encode;

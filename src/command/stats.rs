@@ -132,8 +132,8 @@ impl Executor<'_> {
             ("touch_misses", sum.touch_misses),
             ("store_too_large", sum.store_too_large),
             ("store_no_memory", sum.store_no_memory),
-            ("auth_cmds", 0),
-            ("auth_errors", 0),
+            ("auth_cmds", sum.auth_cmds),
+            ("auth_errors", sum.auth_errors),
         ] {
             stat(out, name, value);
         }
@@ -260,13 +260,19 @@ impl Executor<'_> {
         stat(out, "reqs_per_event", config.requests_per_event);
         stat(out, "cas_enabled", yes_no(config.cas));
         stat(out, "tcp_backlog", config.backlog);
-        let ascii = config
-            .listeners
-            .iter()
-            .all(|listener| listener.protocol == ProtocolMode::Ascii);
-        let protocol = if ascii { "ascii" } else { "auto-negotiate" };
+        let only = |mode| {
+            let mut listeners = config.listeners.iter();
+            listeners.all(|listener| listener.protocol == mode)
+        };
+        let protocol = if only(ProtocolMode::Ascii) {
+            "ascii"
+        } else if only(ProtocolMode::Binary) {
+            "binary"
+        } else {
+            "auto-negotiate"
+        };
         stat(out, "binding_protocol", protocol);
-        stat(out, "auth_enabled_sasl", "no");
+        stat(out, "auth_enabled_sasl", yes_no(config.sasl.is_some()));
         stat(out, "auth_enabled_ascii", "no");
     }
 

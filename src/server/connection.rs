@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use arrayvec::ArrayVec;
 
-use crate::command::{Output, Pending};
+use crate::command::{Login, Output, Pending};
 use crate::config::ProtocolMode;
 use crate::protocol::binary::REQUEST_MAGIC;
 use crate::server::batch::Spelling;
@@ -44,6 +44,8 @@ pub(super) struct Connection {
     unsent: Option<Box<Unsent>>,
     /// What it may speak, and once the first byte is there, does.
     pub(super) protocol: ProtocolMode,
+    /// How far it has got with authenticating, where it must.
+    pub(super) login: Login,
     /// In the list of connections to be served.
     pub(super) queued: bool,
     /// The peer will send no more: read on until the end is seen.
@@ -82,6 +84,7 @@ impl Connection {
             leftover: Vec::new(),
             unsent: None,
             protocol,
+            login: Login::No,
             queued: false,
             hung_up: false,
             readable: true,

@@ -13,6 +13,7 @@ use crate::protocol::request::tokens;
 use crate::server::StopRequest;
 use crate::server::batch::{STEPS_MAX, Step, Steps, Stop, parse_batch};
 use crate::server::connection::{Connection, Sent, State};
+use crate::server::guard::Admitted;
 use crate::server::log;
 use crate::shared::Shared;
 use crate::store::{Local, Store};
@@ -49,7 +50,7 @@ enum Turn {
 }
 
 impl Context {
-    fn executor(&mut self) -> (Executor<'_>, &mut Output) {
+    pub(super) fn executor(&mut self) -> (Executor<'_>, &mut Output) {
         let executor = Executor {
             store: &self.store,
             local: &mut self.local,
@@ -171,11 +172,14 @@ impl Context {
             connection.active = self.now.second();
         }
         let verbose = self.shared.runtime.verbosity.load(Ordering::Relaxed) > 1;
+        let guarded = self.is_guarded();
+        let ordinary = !verbose && !guarded;
         for step in steps {
-            if verbose {
-                log::step(step);
-            }
-            match self.run_step(step) {
+            let after = match ordinary {
+                true => self.run_step(step),
+                false => self.run_watched(connection, step, verbose),
+            };
+            match after {
                 After::Continue => {}
                 After::Close => return Turn::End(Served::Finished),
                 After::Shutdown { graceful } => {
@@ -192,6 +196,19 @@ impl Context {
             Stop::Swallow(len) => connection.state = State::Swallowing(len),
             Stop::LongGet { cas } => connection.state = State::LongGet { cas },
             Stop::ValueToCome(request) => {
+                let admitted = match guarded {
+                    true => self.admit_value(connection, &request),
+                    false => Admitted::Yes,
+                };
+                match admitted {
+                    Admitted::Yes => {}
+                    Admitted::No => return Turn::End(Served::Finished),
+                    Admitted::Answered => {
+                        let len = request.block_len().unwrap_or(0);
+                        connection.state = State::Swallowing(len);
+                        return Turn::GoOn;
+                    }
+                }
                 let (mut executor, out) = self.executor();
                 connection.state = match executor.begin_store(&request, out) {
                     Some(pending) => State::Receiving(pending),
@@ -205,8 +222,25 @@ impl Context {
         Turn::GoOn
     }
 
+    /// Runs a step that is to be logged, or allowed first.
+    #[cold]
+    fn run_watched(
+        &mut self,
+        connection: &mut Connection,
+        step: &Step<'_>,
+        verbose: bool,
+    ) -> After {
+        if verbose {
+            log::step(step);
+        }
+        match self.is_guarded() {
+            true => self.run_guarded(connection, step),
+            false => self.run_step(step),
+        }
+    }
+
     #[inline]
-    fn run_step(&mut self, step: &Step<'_>) -> After {
+    pub(super) fn run_step(&mut self, step: &Step<'_>) -> After {
         let (mut executor, out) = self.executor();
         match step {
             Step::Execute {

@@ -5,6 +5,7 @@ mod acceptor;
 mod batch;
 mod connection;
 mod drive;
+mod guard;
 mod listen;
 mod log;
 mod loopback;
@@ -24,6 +25,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 pub use crate::server::loopback::Loopback;
 
+use crate::auth::{LoadError, Sasl};
 use crate::command::Output;
 use crate::config::Config;
 use crate::server::acceptor::{Acceptor, Stopper};
@@ -46,6 +48,8 @@ pub enum StartError {
     },
     /// A thread or its poll could not be had.
     Thread(io::Error),
+    /// The users that may authenticate could not be read.
+    Users(LoadError),
     /// The file that was to receive the ports could not be written.
     PortFile(PathBuf, io::Error),
 }
@@ -57,6 +61,7 @@ impl fmt::Display for StartError {
                 write!(f, "failed to listen on {endpoint}: {error}")
             }
             Self::Thread(error) => write!(f, "failed to start a thread: {error}"),
+            Self::Users(error) => error.fmt(f),
             Self::PortFile(path, error) => {
                 write!(
                     f,
@@ -117,7 +122,8 @@ impl Server {
             eviction: config.eviction,
             cas: config.cas,
         }));
-        let shared = Arc::new(Shared::new(config));
+        let sasl = load_sasl(&config)?;
+        let shared = Arc::new(Shared::new(config).with_sasl(sasl));
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
         let unix_paths = listeners.iter().filter_map(Listening::unix_path);
         let unix_paths: Vec<_> = unix_paths.map(Path::to_path_buf).collect();
@@ -219,6 +225,18 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
         .name(name.to_owned())
         .spawn(run)
         .map_err(StartError::Thread)
+}
+
+fn load_sasl(config: &Config) -> Result<Option<Sasl>, StartError> {
+    let Some(files) = &config.sasl else {
+        return Ok(None);
+    };
+    let sasl = Sasl::load(files.users.as_deref(), files.conf.as_deref());
+    let sasl = sasl.map_err(StartError::Users)?;
+    if !sasl.has_users() {
+        eprintln!("SASL has no users, so nobody can authenticate; see MEMCACHED_SASL_PWDB");
+    }
+    Ok(Some(sasl))
 }
 
 /// Runs upkeep in small steps until the other end of `ended` is dropped.

@@ -101,6 +101,10 @@ counters! {
     store_too_large,
     /// Values refused for lack of memory.
     store_no_memory,
+    /// Attempts to authenticate.
+    auth_cmds,
+    /// Of these, failed ones.
+    auth_errors,
     /// Bytes received.
     bytes_read,
     /// Bytes sent.

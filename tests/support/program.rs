@@ -28,6 +28,13 @@ impl Program {
         Self::spawn_command(Command::new(env!("CARGO_BIN_EXE_rustcached")).args(options))
     }
 
+    /// The same with these variables in its environment.
+    pub(crate) fn spawn_in(options: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rustcached"));
+        command.args(options).envs(environment.iter().copied());
+        Self::spawn_command(&mut command)
+    }
+
     /// Starts it through a shell that first lowers the limit of open files.
     pub(crate) fn spawn_with_open_files(limit: u32, options: &[&str]) -> Self {
         let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");

@@ -43,6 +43,9 @@ fn every_error_has_memcached_s_exit_code() {
         (&["-o", "warm_max_factor=0"], 1),
         (&["-N", "5"], 64),
         (&["-B", "nosuch"], 64),
+        (&["-S", "-B", "ascii"], 64),
+        (&["-S", "-B", "auto"], 64),
+        (&["-S", "-l", "proto[ascii]:127.0.0.1"], 64),
         (&["-U", "11211"], 64),
         (&["-I", "1023"], 64),
         (&["-I", "0"], 64),
@@ -92,7 +95,7 @@ fn errors_name_the_culprit() {
         ),
         (&["-o", "nosuch"], "Illegal suboption \"nosuch\""),
         (&["-p", "70000"], "Invalid port number 70000"),
-        (&["-S"], "-S (--enable-sasl): this server has no SASL"),
+        (&["-S", "-B", "auto"], "only the binary protocol"),
         (&["-o", "ssl_key=/x"], "-o ssl_key: this server has no TLS"),
         (&["-l", "127.0.0.1:abc"], "\"abc\""),
     ];

@@ -38,7 +38,7 @@ const MEMCACHED_FLAGS: &[(char, &str, Option<&str>, bool)] = &[
     ('r', "enable-coredumps", None, false),
     ('R', "max-reqs-per-event", Some("40"), false),
     ('s', "unix-socket", Some("/run/x.sock"), false),
-    ('S', "enable-sasl", None, true),
+    ('S', "enable-sasl", None, false),
     ('t', "threads", Some("8"), false),
     ('u', "user", Some("memcache"), false),
     ('U', "udp-port", Some("0"), false),

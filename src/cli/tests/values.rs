@@ -81,6 +81,7 @@ fn flags_do_what_they_say() {
         dump: false,
         watch: false,
         shutdown_command: true,
+        sasl: None,
         idle_timeout: Some(Duration::from_secs(5)),
         verbosity: 3,
         hashpower: 20,
