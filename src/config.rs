@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::limits::UDP_REPLY_DEFAULT_BYTES;
+
 /// The memcached release whose behaviour, options and answers this server
 /// follows.
 pub const COMPATIBLE_VERSION: &str = "1.6.45";
@@ -48,6 +50,17 @@ pub struct Listener {
     pub optional: bool,
 }
 
+/// Where datagrams are taken (`-U`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagrams {
+    /// The address; port 0 asks for any free port.
+    pub address: SocketAddr,
+    /// What is spoken there.
+    pub protocol: ProtocolMode,
+    /// As for a [`Listener`].
+    pub optional: bool,
+}
+
 /// How the item is chosen that goes when memory is short (`-o eviction`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Eviction {
@@ -75,6 +88,11 @@ pub struct SaslFiles {
 pub struct Config {
     /// Listening sockets; at least one.
     pub listeners: Vec<Listener>,
+    /// UDP addresses; none by default.
+    pub udp: Vec<Datagrams>,
+    /// Most bytes of an answer over UDP; what is larger goes unanswered
+    /// (`--udp-reply-limit`).
+    pub udp_reply_limit: usize,
     /// Worker threads (`-t`).
     pub threads: usize,
     /// Most simultaneous client connections (`-c`).
@@ -129,6 +147,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listeners: Vec::new(),
+            udp: Vec::new(),
+            udp_reply_limit: UDP_REPLY_DEFAULT_BYTES,
             threads: 4,
             max_connections: 1024,
             maxconns_fast: true,

@@ -51,6 +51,12 @@ pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 /// Highest level that `verbosity` sets.
 pub const VERBOSITY_MAX: u32 = 2;
 
+/// Most bytes of an answer over UDP, unless another number is asked for: a
+/// dozen datagrams.
+pub const UDP_REPLY_DEFAULT_BYTES: usize = 16 * 1024;
+/// The largest such number; it has less datagrams than a frame can count.
+pub const UDP_REPLY_MAX_BYTES: usize = 64 * 1024 * 1024;
+
 /// Most entries of a password file for text clients (`-Y`), as in memcached.
 pub const AUTH_FILE_ENTRIES_MAX: usize = 8;
 

@@ -103,8 +103,6 @@ impl std::error::Error for CliError {}
 /// its flags and words in `flags` and `words` an effect and take it off here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// UDP listeners (`-U`).
-    Udp,
     /// Authentication of text clients (`-Y`).
     PasswordFile,
     /// TLS (`-Z`, `-o ssl_*`, `-l btls:`).
@@ -122,7 +120,6 @@ pub enum Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Self::Udp => "UDP support (only port 0, off)",
             Self::PasswordFile => "password file support",
             Self::Tls => "TLS support",
             Self::WarmRestart => "warm restart",

@@ -49,10 +49,17 @@ pub(super) const FLAGS: &[Flag] = &[
         'U',
         "udp-port",
         "num",
-        "UDP port; only 0, which is off",
+        "UDP port to listen on; 0 is off, -1 picks a free one; not with authentication",
         Effect::Number(|typed, port| typed.udp_port = Some(port)),
     )
     .default(|_| "0".to_owned()),
+    Flag::own(
+        "udp-reply-limit",
+        "bytes",
+        "Longest answer over UDP, or with k or m behind the number; a longer one is not sent",
+        Effect::Size(|typed, bytes| typed.udp_reply_limit = Some(bytes)),
+    )
+    .default(|config| format!("{}k", config.udp_reply_limit >> 10)),
     Flag::new(
         's',
         "unix-socket",

@@ -31,6 +31,7 @@ pub(super) struct Typed {
     pub(super) ask: Option<Ask>,
     pub(super) port: Option<i64>,
     pub(super) udp_port: Option<i64>,
+    pub(super) udp_reply_limit: Option<i64>,
     pub(super) unix_socket: Option<PathBuf>,
     pub(super) unix_mask: Option<u32>,
     /// Each `-l` as typed, with its commas.

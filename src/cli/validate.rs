@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use super::endpoint;
-use super::error::{CliError, Missing};
+use super::error::CliError;
 use super::typed::Typed;
 use crate::cli::words::EVICTION_KINDS;
-use crate::config::{Config, Endpoint, Eviction, Listener, Process, ProtocolMode, SaslFiles};
-use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX};
+use crate::config::{
+    Config, Datagrams, Endpoint, Eviction, Listener, Process, ProtocolMode, SaslFiles,
+};
+use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX, UDP_REPLY_MAX_BYTES};
 
 /// The TCP port when none is given.
 pub(super) const DEFAULT_PORT: u16 = 11211;
@@ -55,6 +57,8 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
     let max_memory = max_memory(typed, &default)?;
     let config = Config {
         listeners,
+        udp: datagrams(typed)?,
+        udp_reply_limit: udp_reply_limit(typed, &default)?,
         threads,
         max_connections: above_zero(typed.connections, "Maximum connections")?
             .unwrap_or(default.max_connections),
@@ -107,12 +111,6 @@ fn notices(typed: &Typed, threads: usize) -> Result<Vec<String>, CliError> {
 
 /// The listeners: TCP unless it is off, then the unix socket.
 fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
-    if typed.udp_port.is_some_and(|port| port != 0) {
-        return Err(CliError::Unavailable {
-            option: "-U (--udp-port)".to_owned(),
-            missing: Missing::Udp,
-        });
-    }
     let protocol = protocol(typed)?;
     let mut listeners = Vec::new();
     for listener in tcp_listeners(typed, protocol)? {
@@ -130,7 +128,7 @@ fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
             optional: false,
         });
     }
-    if listeners.is_empty() {
+    if listeners.is_empty() && udp_port(typed).is_none() {
         return Err(CliError::NothingListens);
     }
     let is_binary = |listener: &Listener| listener.protocol == ProtocolMode::Binary;
@@ -145,7 +143,9 @@ fn tcp_listeners(typed: &Typed, protocol: ProtocolMode) -> Result<Vec<Listener>,
     if typed.port == Some(0) || (typed.unix_socket.is_some() && !asked_for) {
         return Ok(Vec::new());
     }
-    let port = typed.port.map_or(Ok(DEFAULT_PORT), port_number)?;
+    // As in memcached, a UDP port alone is the TCP port too.
+    let port = typed.port.or(udp_port(typed));
+    let port = port.map_or(Ok(DEFAULT_PORT), port_number)?;
     if typed.listen.is_empty() {
         return Ok(endpoint::wildcard(port, protocol));
     }
@@ -154,6 +154,57 @@ fn tcp_listeners(typed: &Typed, protocol: ProtocolMode) -> Result<Vec<Listener>,
         listeners.extend(endpoint::parse(list, port, protocol)?);
     }
     Ok(listeners)
+}
+
+/// The UDP port, unless UDP is off.
+fn udp_port(typed: &Typed) -> Option<i64> {
+    typed.udp_port.filter(|port| *port != 0)
+}
+
+/// Where datagrams are taken: the addresses of `-l`, or all.
+fn datagrams(typed: &Typed) -> Result<Vec<Datagrams>, CliError> {
+    let Some(port) = udp_port(typed) else {
+        return Ok(Vec::new());
+    };
+    if typed.sasl {
+        let text = "ERROR: UDP (-U) cannot be used with authentication (-S).";
+        return Err(CliError::Limit(text.to_owned()));
+    }
+    let (port, protocol) = (port_number(port)?, protocol(typed)?);
+    let mut listeners = Vec::new();
+    if typed.listen.is_empty() {
+        listeners = endpoint::wildcard(port, protocol);
+    }
+    for list in &typed.listen {
+        listeners.extend(endpoint::parse(list, port, protocol)?);
+    }
+    let mut places: Vec<Datagrams> = Vec::new();
+    for listener in listeners {
+        if let Endpoint::Tcp(address) = listener.endpoint {
+            let place = Datagrams {
+                address,
+                protocol: listener.protocol,
+                optional: listener.optional,
+            };
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+    }
+    Ok(places)
+}
+
+fn udp_reply_limit(typed: &Typed, default: &Config) -> Result<usize, CliError> {
+    let Some(bytes) = typed.udp_reply_limit else {
+        return Ok(default.udp_reply_limit);
+    };
+    let bytes = usize::try_from(bytes).unwrap_or(0);
+    if (1..=UDP_REPLY_MAX_BYTES).contains(&bytes) {
+        return Ok(bytes);
+    }
+    let most = UDP_REPLY_MAX_BYTES >> 20;
+    let text = format!("--udp-reply-limit must be between 1 byte and {most}m");
+    Err(CliError::BadValue(text))
 }
 
 fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {

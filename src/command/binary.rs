@@ -227,7 +227,7 @@ impl Executor<'_> {
     /// than on text lines they are whole, and some are missing.
     fn packet_stat(&mut self, packet: &Packet<'_>, out: &mut Output) {
         let arguments: &[u8] = match packet.key {
-            key @ (b"" | b"items" | b"slabs" | b"sizes") => key,
+            key @ (b"" | b"items" | b"slabs" | b"sizes" | b"udp") => key,
             key if key.starts_with(b"reset") => b"reset",
             key if key.starts_with(b"settings") => b"settings",
             key if key.starts_with(b"detail on") => b"detail on",

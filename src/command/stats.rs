@@ -35,6 +35,12 @@ impl Executor<'_> {
             stat(out, "active_slabs", 0);
             stat(out, "total_malloced", self.store.page_bytes());
             out.end();
+        } else if is("udp") {
+            let sum = self.shared.since_reset(&self.store.snapshot());
+            stat(out, "udp_requests", sum.udp_requests);
+            stat(out, "udp_dropped", sum.udp_dropped);
+            stat(out, "udp_reply_limit", self.shared.config.udp_reply_limit);
+            out.end();
         } else if is("sizes") {
             stat(out, "sizes_status", "disabled");
             out.end();
@@ -241,7 +247,11 @@ impl Executor<'_> {
         stat(out, "maxbytes", self.store.memory_limit());
         stat(out, "maxconns", config.max_connections);
         stat(out, "tcpport", endpoints().find_map(tcp).unwrap_or(0));
-        stat(out, "udpport", 0);
+        stat(
+            out,
+            "udpport",
+            config.udp.first().map_or(0, |udp| udp.address.port()),
+        );
         stat(out, "inter", "NULL");
         let verbosity = self.shared.runtime.verbosity.load(Ordering::Relaxed);
         stat(out, "verbosity", verbosity);

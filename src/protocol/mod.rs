@@ -9,3 +9,4 @@ pub mod meta;
 pub mod number;
 pub mod request;
 pub mod text;
+pub mod udp;

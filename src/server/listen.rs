@@ -103,7 +103,7 @@ pub(super) fn bind_all(config: &Config) -> Result<Vec<Listening>, StartError> {
     Ok(bound)
 }
 
-fn lacks_family(error: &io::Error) -> bool {
+pub(super) fn lacks_family(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT)

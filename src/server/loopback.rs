@@ -59,7 +59,7 @@ impl Loopback {
             now: shared.clock.now(),
             shared,
         };
-        let (worker, handle) = Worker::new(context)?;
+        let (worker, handle) = Worker::new(context, Vec::new())?;
         let (client, served) = UnixStream::pair()?;
         client.set_nonblocking(true)?;
         served.set_nonblocking(true)?;

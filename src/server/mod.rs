@@ -10,6 +10,7 @@ mod listen;
 mod log;
 mod loopback;
 mod stream;
+mod udp;
 mod worker;
 
 use std::fmt;
@@ -81,6 +82,11 @@ impl StartError {
         Self::Listen { endpoint, error }
     }
 
+    fn udp(address: SocketAddr, error: io::Error) -> Self {
+        let endpoint = format!("UDP port {} ({address})", address.port());
+        Self::Listen { endpoint, error }
+    }
+
     fn unix(path: &Path, error: io::Error) -> Self {
         let endpoint = format!("unix socket {}", path.display());
         Self::Listen { endpoint, error }
@@ -99,6 +105,7 @@ pub struct Server {
     shared: Arc<Shared>,
     store: Arc<Store>,
     tcp_addrs: Vec<SocketAddr>,
+    udp_addrs: Vec<SocketAddr>,
     unix_paths: Vec<PathBuf>,
     acceptor: Arc<Stopper>,
     workers: Vec<Arc<Handle>>,
@@ -115,6 +122,7 @@ impl Server {
     /// What keeps the server from running as configured.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let listeners = bind_all(&config)?;
+        let mut datagrams = udp::bind_all(&config)?;
         let store = Arc::new(Store::new(Options {
             max_memory: config.max_memory,
             evict: config.evict,
@@ -127,7 +135,9 @@ impl Server {
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
         let unix_paths = listeners.iter().filter_map(Listening::unix_path);
         let unix_paths: Vec<_> = unix_paths.map(Path::to_path_buf).collect();
-        write_port_file(shared.config.port_file.as_deref(), &tcp_addrs)?;
+        let of_first = datagrams.first().map_or(&[][..], |sockets| sockets);
+        let udp_addrs: Vec<_> = of_first.iter().filter_map(udp::Bound::local_addr).collect();
+        write_port_file(shared.config.port_file.as_deref(), &tcp_addrs, &udp_addrs)?;
         let (stop_sender, stop_requests) = bounded(1);
         let mut threads = Vec::new();
         let mut workers = Vec::new();
@@ -140,7 +150,8 @@ impl Server {
                 stop: stop_sender.clone(),
                 now: shared.clock.now(),
             };
-            let (worker, handle) = Worker::new(context).map_err(StartError::Thread)?;
+            let sockets = datagrams.pop().unwrap_or_default();
+            let (worker, handle) = Worker::new(context, sockets).map_err(StartError::Thread)?;
             workers.push(handle);
             threads.push(spawn(&format!("worker {index}"), || worker.run())?);
         }
@@ -154,6 +165,7 @@ impl Server {
             shared,
             store,
             tcp_addrs,
+            udp_addrs,
             unix_paths,
             acceptor: stopper,
             workers,
@@ -167,6 +179,11 @@ impl Server {
     /// The TCP addresses that are listened on.
     pub fn tcp_addrs(&self) -> &[SocketAddr] {
         &self.tcp_addrs
+    }
+
+    /// The UDP addresses that are listened on.
+    pub fn udp_addrs(&self) -> &[SocketAddr] {
+        &self.udp_addrs
     }
 
     /// The unix sockets that are listened on.
@@ -248,17 +265,21 @@ fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
 }
 
 /// Writes the bound ports where test suites look for them.
-fn write_port_file(path: Option<&Path>, tcp: &[SocketAddr]) -> Result<(), StartError> {
+fn write_port_file(
+    path: Option<&Path>,
+    tcp: &[SocketAddr],
+    udp: &[SocketAddr],
+) -> Result<(), StartError> {
     let Some(path) = path else {
         return Ok(());
     };
-    let lines: String = tcp
-        .iter()
-        .map(|address| {
-            let family = if address.is_ipv6() { "INET6" } else { "INET" };
-            format!("TCP {family}: {}\n", address.port())
-        })
-        .collect();
+    let line = |kind: &str, address: &SocketAddr| {
+        let family = if address.is_ipv6() { "INET6" } else { "INET" };
+        format!("{kind} {family}: {}\n", address.port())
+    };
+    let tcp = tcp.iter().map(|address| line("TCP", address));
+    let udp = udp.iter().map(|address| line("UDP", address));
+    let lines: String = tcp.chain(udp).collect();
     // Written aside and renamed, so that a reader who waits for the file
     // never sees half of it.
     let aside = path.with_extension("part");

@@ -19,6 +19,7 @@ use crate::server::batch::{Step, Steps, Stop, parse_batch};
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::drive::{Context, Served};
 use crate::server::stream::Stream;
+use crate::server::udp::Bound;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Reads into an item after which others get their turn.
@@ -26,6 +27,8 @@ const RECEIVES_MAX: usize = 64;
 /// Events fetched at once.
 const EVENTS_MAX: usize = 256;
 const WAKER: Token = Token(usize::MAX);
+/// The first UDP socket's token; those of the others are below it.
+const UDP: usize = usize::MAX - 1;
 /// How often connections are looked over for having been idle too long.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 /// How long a stopping worker waits for clients to take their answers.
@@ -67,6 +70,8 @@ pub(super) struct Worker {
     connections: Slab<Connection>,
     /// Connections to be served.
     ready: Vec<usize>,
+    /// Sockets for datagrams, where they are taken.
+    datagrams: Vec<Bound>,
     /// One read buffer for each socket of a batch.
     buffers: Vec<u8>,
     /// Second in which idle connections were last looked for.
@@ -85,8 +90,14 @@ struct Job<'a> {
 
 impl Worker {
     /// A worker and the handle to it.
-    pub(super) fn new(context: Context) -> io::Result<(Self, Arc<Handle>)> {
+    pub(super) fn new(
+        context: Context,
+        mut datagrams: Vec<Bound>,
+    ) -> io::Result<(Self, Arc<Handle>)> {
         let poll = Poll::new()?;
+        for (index, socket) in datagrams.iter_mut().enumerate() {
+            socket.register(poll.registry(), Token(UDP - index))?;
+        }
         let handle = Arc::new(Handle {
             arrivals: SegQueue::new(),
             waker: Waker::new(poll.registry(), WAKER)?,
@@ -98,6 +109,7 @@ impl Worker {
             handle: Arc::clone(&handle),
             connections: Slab::new(),
             ready: Vec::new(),
+            datagrams,
             // Zeroed by the system page by page as it is first used.
             buffers: vec![0; BATCH_SOCKETS_MAX * READ_BUFFER_BYTES],
             idle_checked: 0,
@@ -111,7 +123,7 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.handle.stopping.load(Ordering::Acquire) {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
-            let timeout = if self.ready.is_empty() {
+            let timeout = if self.is_idle() {
                 idle_check
             } else {
                 Some(Duration::ZERO)
@@ -140,13 +152,23 @@ impl Worker {
             self.note(event);
         }
         self.serve_ready();
+        self.serve_datagrams();
         self.admit();
         true
     }
 
+    /// Answers the datagrams that have come.
+    fn serve_datagrams(&mut self) {
+        for socket in &mut self.datagrams {
+            if socket.readable {
+                socket.serve(&mut self.context, &mut self.buffers[..READ_BUFFER_BYTES]);
+            }
+        }
+    }
+
     /// Whether it has nothing to do before the next event.
     pub(super) fn is_idle(&self) -> bool {
-        self.ready.is_empty()
+        self.ready.is_empty() && !self.datagrams.iter().any(|socket| socket.readable)
     }
 
     /// Bytes of input that its connections keep for later.
@@ -170,7 +192,11 @@ impl Worker {
     fn note(&mut self, event: &Event) {
         let Token(token) = event.token();
         let Some(connection) = self.connections.get_mut(token) else {
-            // The waker, or a connection closed by an earlier event.
+            // The waker, a connection closed by an earlier event, or UDP.
+            let socket = UDP.checked_sub(token);
+            if let Some(socket) = socket.and_then(|index| self.datagrams.get_mut(index)) {
+                socket.readable = true;
+            }
             return;
         };
         if event.is_readable() {

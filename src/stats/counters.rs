@@ -105,6 +105,10 @@ counters! {
     auth_cmds,
     /// Of these, failed ones.
     auth_errors,
+    /// Requests that came in datagrams.
+    udp_requests,
+    /// Of these, ones whose answer was too large or could not be sent.
+    udp_dropped,
     /// Bytes received.
     bytes_read,
     /// Bytes sent.

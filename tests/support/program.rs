@@ -83,14 +83,31 @@ impl Program {
 
     /// Waits for the port file and returns the first TCP port in it.
     pub(crate) fn port(&self) -> u16 {
+        self.port_of("TCP INET: ")
+    }
+
+    /// The same for the first UDP port.
+    pub(crate) fn udp_port(&self) -> u16 {
+        self.port_of("UDP INET: ")
+    }
+
+    fn port_of(&self, kind: &str) -> u16 {
         let path = self.directory.path("ports");
-        wait_until("the port file names a TCP port", || {
+        wait_until("the port file names a port", || {
             let text = std::fs::read_to_string(&path).ok()?;
             let complete = text.rsplit_once('\n')?.0;
             complete
                 .lines()
-                .find_map(|line| line.strip_prefix("TCP INET: "))
+                .find_map(|line| line.strip_prefix(kind))
                 .map(|port| port.parse().expect("the port is a number"))
+        })
+    }
+
+    /// What the port file says, once it is there.
+    pub(crate) fn port_file(&self) -> String {
+        let path = self.directory.path("ports");
+        wait_until("there is a port file", || {
+            std::fs::read_to_string(&path).ok()
         })
     }
 

@@ -142,7 +142,7 @@ fn every_kind_of_eviction_can_be_chosen() {
 #[test]
 fn the_tables_agree_with_memcached_s() {
     let theirs: BTreeSet<char> = MEMCACHED_FLAGS.iter().map(|flag| flag.0).collect();
-    let ours: BTreeSet<char> = FLAGS.iter().map(|flag| flag.short).collect();
+    let ours: BTreeSet<char> = FLAGS.iter().filter_map(|flag| flag.short).collect();
     assert_eq!(ours, theirs);
     let named: BTreeSet<&str> = MEMCACHED_WORDS
         .split_whitespace()

@@ -82,6 +82,8 @@ fn flags_do_what_they_say() {
         watch: false,
         shutdown_command: true,
         sasl: None,
+        udp: Vec::new(),
+        udp_reply_limit: 16 * 1024,
         idle_timeout: Some(Duration::from_secs(5)),
         verbosity: 3,
         hashpower: 20,
