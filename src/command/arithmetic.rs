@@ -132,6 +132,7 @@ impl Executor<'_> {
     }
 
     /// Counts, or creates what is missing if it is told with what.
+    #[inline]
     pub(super) fn change_or_create(
         &mut self,
         key: &Hashed<'_>,
