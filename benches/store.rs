@@ -1,6 +1,7 @@
 //! What the store costs per key, by batch, number of keys and threads:
 //! `cargo bench --bench store`.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -147,6 +148,79 @@ fn timed(
     begun.elapsed()
 }
 
+/// How much two threads get done beside one: by the share of sets and by
+/// which keys are asked for, in batches of 32.
+fn scaling(criterion: &mut Criterion) {
+    const ITEMS: usize = 100_000;
+    let mut group = criterion.benchmark_group("store scaling");
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(800))
+        .throughput(Throughput::Elements(1));
+    let mut bench = Bench::new(ITEMS);
+    let uniform = bench.keys.clone();
+    let zipf = zipf_sequence(ITEMS);
+    for (popularity, keys) in [
+        ("uniform", uniform),
+        ("zipf 0.99", zipf),
+        ("one key", vec![key(0); SEQUENCE]),
+    ] {
+        bench.keys = keys;
+        for (mix, operation) in [
+            ("reads", get as Operation),
+            ("5 % sets", |store, local, key, now| {
+                set_one_in(20, store, local, key, now);
+            }),
+            ("50 % sets", |store, local, key, now| {
+                set_one_in(2, store, local, key, now);
+            }),
+        ] {
+            for threads in [1, 2] {
+                let id = BenchmarkId::new(popularity, format!("{mix}, {threads} threads"));
+                group.bench_function(id, |bencher| {
+                    bencher.iter_custom(|count| timed(&bench, count, 32, threads, operation));
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
+/// Sets once in so many calls of this thread, else gets.
+fn set_one_in(part: u32, store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
+    thread_local!(static CALLS: Cell<u32> = const { Cell::new(0) });
+    let calls = CALLS.get().wrapping_add(1);
+    CALLS.set(calls);
+    if calls.is_multiple_of(part) {
+        set(store, local, key, now);
+    } else {
+        get(store, local, key, now);
+    }
+}
+
+/// Keys by Zipf's law with exponent 0.99, drawn by inverting the sum of
+/// probabilities.
+fn zipf_sequence(items: usize) -> Vec<[u8; KEY_BYTES]> {
+    let mut sums = Vec::with_capacity(items);
+    let mut sum = 0.0;
+    for rank in 1..=items {
+        sum += 1.0 / (rank as f64).powf(0.99);
+        sums.push(sum);
+    }
+    let mut random = 1_u64;
+    let draw = |_| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let wanted = (random >> 11) as f64 / (1u64 << 53) as f64 * sum;
+        // Neighbouring ranks must not be neighbours in memory.
+        let rank = sums.partition_point(|sum| *sum < wanted);
+        key(rank * 7919 % items)
+    };
+    (0..SEQUENCE).map(draw).collect()
+}
+
 /// What a set of a new key costs while there is memory, and where another
 /// item must go for it; the difference is what eviction costs. Fresh stores
 /// are filled outside the measurement.
@@ -206,6 +280,7 @@ fn filled(max_memory: usize, keys: usize) -> (Store, Local, Now) {
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     operations(&mut criterion);
+    scaling(&mut criterion);
     eviction(&mut criterion);
     criterion.final_summary();
 }

@@ -24,6 +24,64 @@ pub enum ProtocolMode {
     Binary,
 }
 
+/// What a TLS listener asks of its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ClientCertificates {
+    /// No certificate.
+    #[default]
+    Ignore,
+    /// A certificate, which must be good; none will do.
+    Request,
+    /// A good certificate.
+    Require,
+}
+
+/// How a private key is written down (`-o ssl_keyformat`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum KeyFormat {
+    /// Base64 between markers.
+    #[default]
+    Pem,
+    /// Bare bytes.
+    Der,
+}
+
+/// Oldest version of TLS that is spoken (`-o ssl_min_version`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TlsVersion {
+    /// 1.2.
+    #[default]
+    V12,
+    /// 1.3.
+    V13,
+}
+
+/// Settings of TLS (`-Z`, `-o ssl_*`), which all TLS listeners share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// PEM file of the server's certificate and those up to its issuer.
+    pub chain: PathBuf,
+    /// File of the private key; `None` if it is in the chain's.
+    pub key: Option<PathBuf>,
+    /// How the key is written.
+    pub key_format: KeyFormat,
+    /// PEM file of the authorities that vouch for clients.
+    pub ca: Option<PathBuf>,
+    /// `ssl_verify_mode` as typed, 0 to 3.
+    pub verify_mode: u8,
+    /// Oldest version spoken.
+    pub min_version: TlsVersion,
+    /// Let clients resume sessions.
+    pub session_cache: bool,
+    /// Most encrypted output of a connection that waits for its socket, in
+    /// bytes.
+    pub write_buffer: usize,
+    /// `ssl_ciphers` as typed; only reported.
+    pub ciphers: Option<String>,
+    /// `ssl_kernel_tls` was asked for; only reported.
+    pub kernel: bool,
+}
+
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
@@ -45,6 +103,8 @@ pub struct Listener {
     pub endpoint: Endpoint,
     /// What it speaks.
     pub protocol: ProtocolMode,
+    /// TLS, and what it asks of clients; `None` speaks in the clear.
+    pub tls: Option<ClientCertificates>,
     /// An optional listener is passed over when the system lacks its address
     /// family (the IPv6 wildcard beside the IPv4 one).
     pub optional: bool,
@@ -59,6 +119,17 @@ pub struct Datagrams {
     pub protocol: ProtocolMode,
     /// As for a [`Listener`].
     pub optional: bool,
+}
+
+/// How sockets are used that the service manager hands over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HandedOver {
+    /// What they speak.
+    pub protocol: ProtocolMode,
+    /// TLS, where they are TCP, and what it asks of clients.
+    pub tls: Option<ClientCertificates>,
+    /// They take the place of the other listeners, which nobody asked for.
+    pub alone: bool,
 }
 
 /// How the item is chosen that goes when memory is short (`-o eviction`).
@@ -93,6 +164,12 @@ pub struct Config {
     /// Most bytes of an answer over UDP; what is larger goes unanswered
     /// (`--udp-reply-limit`).
     pub udp_reply_limit: usize,
+    /// What becomes of sockets that are handed over.
+    pub handed_over: HandedOver,
+    /// TLS, for the listeners that speak it.
+    pub tls: Option<TlsSettings>,
+    /// File with the passwords of text clients (`-Y`).
+    pub auth_file: Option<PathBuf>,
     /// Worker threads (`-t`).
     pub threads: usize,
     /// Most simultaneous client connections (`-c`).
@@ -149,6 +226,9 @@ impl Default for Config {
             listeners: Vec::new(),
             udp: Vec::new(),
             udp_reply_limit: UDP_REPLY_DEFAULT_BYTES,
+            handed_over: HandedOver::default(),
+            tls: None,
+            auth_file: None,
             threads: 4,
             max_connections: 1024,
             maxconns_fast: true,
@@ -189,6 +269,8 @@ pub struct Process {
     pub lock_memory: bool,
     /// Raise the core file limit (`-r`).
     pub core_dumps: bool,
+    /// Forbid the process what it does not need (`-o drop_privileges`).
+    pub drop_privileges: bool,
     /// Options that were accepted and mean nothing here; told at `-v`.
     pub notices: Vec<String>,
 }

@@ -3,7 +3,7 @@
 //! # Architecture
 //!
 //! ```text
-//!  listeners (TCP v4 and v6, unix sockets)
+//!  listeners (TCP v4 and v6, TLS, unix sockets, handed over ones)
 //!        │ accept
 //!   ┌────▼─────┐  queue + Waker, to the worker with fewest connections
 //!   │ acceptor │ ──────────────────────────────┐
@@ -32,7 +32,7 @@
 //! | 4 | [`server`] | sockets and threads |
 //! | 3 | [`command`], [`upkeep`] | what a request means; background work |
 //! | 2 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
-//! | 1 | [`protocol`], [`stats`], [`auth`] | bytes ↔ requests and answers; counters; who may speak |
+//! | 1 | [`protocol`], [`stats`], [`auth`], [`tls`] | bytes ↔ requests and answers; counters; who may speak |
 //! | 0 | [`config`], [`limits`], [`time`], [`sync`] | plain settings and numbers |
 //!
 //! # The way of a request
@@ -49,9 +49,13 @@
 //! Text and packets are two spellings of the same requests: which one a
 //! connection speaks its first byte tells, the operations in `command` return
 //! outcomes, and only parsing and the writing of answers differ. A datagram
-//! is parsed and executed in the same batches, and nothing of it is kept. On
-//! a server that authenticates, every step of a connection first passes the
-//! guard.
+//! is parsed and executed in the same batches, and nothing of it is kept. Under
+//! `-S` every step of a connection first passes the guard.
+//!
+//! TLS lies below all this, in the stream: the handshake happens inside the
+//! first reads, and decrypted bytes go where those of a plain socket would.
+//! Where a password is needed, a connection is in a state of its own, in which
+//! no command is parsed.
 //!
 //! # The life of an item
 //!
@@ -104,6 +108,8 @@ pub mod store;
 pub mod sync;
 #[cfg(not(loom))]
 pub mod time;
+#[cfg(not(loom))]
+pub mod tls;
 #[cfg(not(loom))]
 pub mod upkeep;
 

@@ -57,6 +57,10 @@ pub const UDP_REPLY_DEFAULT_BYTES: usize = 16 * 1024;
 /// The largest such number; it has less datagrams than a frame can count.
 pub const UDP_REPLY_MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// Longest value of the `set` that logs a text client in: name and password
+/// and a blank, with room to spare.
+pub const LOGIN_BLOCK_MAX_BYTES: usize = 1024;
+
 /// Most entries of a password file for text clients (`-Y`), as in memcached.
 pub const AUTH_FILE_ENTRIES_MAX: usize = 8;
 
@@ -68,6 +72,8 @@ pub const SASL_FILE_ENTRIES_MAX: usize = 4096;
 pub const PASSWORD_LINE_MAX_BYTES: usize = 255;
 
 const _: () = assert!(LINE_MAX_BYTES < READ_BUFFER_BYTES);
+const _: () = assert!(PASSWORD_LINE_MAX_BYTES <= LOGIN_BLOCK_MAX_BYTES);
+const _: () = assert!(LINE_MAX_BYTES + LOGIN_BLOCK_MAX_BYTES < READ_BUFFER_BYTES / 2);
 const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);
 const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
 const _: () = assert!(ITEM_SIZE_MAX_BYTES < u32::MAX as usize);

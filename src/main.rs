@@ -11,7 +11,8 @@ use crossbeam::channel::Sender;
 use process::{PidFile, ProcessError};
 use rustcached::cli::{self, Invocation};
 use rustcached::config::{Config, Process};
-use rustcached::server::{Server, StopRequest};
+use rustcached::server::{Inherited, Reloader, Server, StartError, StopRequest};
+use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -43,6 +44,11 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
             eprintln!("{notice}");
         }
     }
+    // Before there are threads: it changes the environment.
+    let inherited = match Inherited::take() {
+        Ok(inherited) => inherited,
+        Err(error) => return Ok(fail(&StartError::Inherited(error), EX_OSERR)),
+    };
     process::prepare(process, &config)?;
     let _pid_file = process.pid_file.as_deref().and_then(pid_file);
     // Taken before there is anything to connect to: a signal that comes with
@@ -51,29 +57,53 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
         Ok(signals) => signals,
         Err(error) => return Ok(fail(&error, EX_OSERR)),
     };
-    let server = match Server::start(config) {
+    let server = match Server::start_with(config, inherited) {
         Ok(server) => server,
-        Err(error) => return Ok(fail(&error, EX_OSERR)),
+        Err(error) => return Ok(fail(&error, error.exit_code())),
     };
-    watch(signals, server.stopper());
+    watch(signals, server.stopper(), server.reloader());
+    if process.drop_privileges {
+        process::sandbox::enter()?;
+    }
     println!("{}", greeting(&server));
+    tell_manager(&[NotifyState::Ready]);
     server.wait_for_stop_request();
+    tell_manager(&[NotifyState::Stopping]);
     server.stop();
     Ok(ExitCode::SUCCESS)
 }
 
-/// Turns signals into requests to stop. HUP is taken, so that it never
-/// kills; there is nothing to reload yet.
-fn watch(mut signals: Signals, stopper: Sender<StopRequest>) {
+/// Turns signals into requests to stop; HUP, which never kills, reads again
+/// what can be replaced.
+fn watch(mut signals: Signals, stopper: Sender<StopRequest>, reloader: Reloader) {
     thread::spawn(move || {
         for signal in signals.forever() {
-            if signal != SIGHUP {
-                let graceful = signal == SIGUSR1;
-                // A full channel means that stopping is under way.
-                let _ = stopper.try_send(StopRequest { graceful });
+            if signal == SIGHUP {
+                reload(&reloader);
+                continue;
             }
+            let graceful = signal == SIGUSR1;
+            // A full channel means that stopping is under way.
+            let _ = stopper.try_send(StopRequest { graceful });
         }
     });
+}
+
+fn reload(reloader: &Reloader) {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        tell_manager(&[NotifyState::Reloading, now]);
+    }
+    for error in reloader.reload() {
+        eprintln!("nothing changed: {error}");
+    }
+    tell_manager(&[NotifyState::Ready]);
+}
+
+/// Tells the service manager, if one wants to know.
+fn tell_manager(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        eprintln!("could not notify the service manager: {error}");
+    }
 }
 
 /// Says where the server listens.

@@ -1,8 +1,11 @@
 //! The process around the server: limits on files and cores, the user it
 //! runs as, the background, locked memory, the pid file. Called by `main`
-//! alone, in two steps: [`prepare`] before any thread starts, because a fork
-//! keeps only the calling thread, and [`PidFile`] once the server listens.
+//! alone, in steps: [`prepare`] before any thread starts, because a fork keeps
+//! only the calling thread, [`PidFile`] next, and [`sandbox`] once the server
+//! listens.
 //! Knows nothing of sockets or of the cache.
+
+pub(crate) mod sandbox;
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
@@ -11,7 +14,10 @@ use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal;
-use nix::unistd::{Pid, User, daemon, geteuid, getuid, setgid, setgroups, setuid};
+use nix::unistd::{
+    Pid, Uid, User, daemon, geteuid, getgroups, getresgid, getresuid, getuid, setgid, setgroups,
+    setuid,
+};
 use rustcached::config::{Config, Process};
 
 /// Descriptors for anything but clients: standard streams, files, and a few
@@ -29,6 +35,10 @@ pub(crate) enum ProcessError {
     Identity(String, Errno),
     /// The supplementary groups could not be given up.
     Groups(Errno),
+    /// Rights are left over that should be gone.
+    StillPrivileged(String),
+    /// The system call filter could not be installed.
+    Sandbox(String),
     /// The step into the background failed.
     Detach(Errno),
     /// No core files, though `-r` asks for them.
@@ -43,7 +53,12 @@ impl ProcessError {
         match self {
             Self::Detach(_) => 1,
             Self::UnknownUser(_) => 67,
-            Self::Identity(..) | Self::Groups(_) | Self::CoreLimit | Self::FileLimit(_) => 71,
+            Self::Identity(..)
+            | Self::Groups(_)
+            | Self::StillPrivileged(_)
+            | Self::Sandbox(_)
+            | Self::CoreLimit
+            | Self::FileLimit(_) => 71,
         }
     }
 }
@@ -56,6 +71,12 @@ impl fmt::Display for ProcessError {
                 write!(out, "failed to assume identity of user {user}: {error}")
             }
             Self::Groups(error) => write!(out, "failed to drop supplementary groups: {error}"),
+            Self::StillPrivileged(user) => {
+                write!(out, "could not give up all rights but those of user {user}")
+            }
+            Self::Sandbox(reason) => {
+                write!(out, "-o drop_privileges is not possible here: {reason}")
+            }
             Self::Detach(error) => write!(out, "failed to run in the background: {error}"),
             Self::CoreLimit => out.write_str("failed to ensure corefile creation"),
             Self::FileLimit(connections) => write!(
@@ -174,14 +195,31 @@ fn raise_file_limit(config: &Config) -> Result<(), ProcessError> {
 /// Takes on the user's rights and gives up all others for good.
 fn assume_user(name: &str) -> Result<(), ProcessError> {
     let user = find_user(name)?;
+    // Groups first, as long as we may; the user last, which ends that.
     match setgroups(&[]) {
-        // Not permitted: there is nothing left to give up.
+        // Not permitted: that there is nothing to give up is verified below.
         Ok(()) | Err(Errno::EPERM) => {}
         Err(error) => return Err(ProcessError::Groups(error)),
     }
     setgid(user.gid)
         .and_then(|()| setuid(user.uid))
-        .map_err(|error| ProcessError::Identity(name.to_owned(), error))
+        .map_err(|error| ProcessError::Identity(name.to_owned(), error))?;
+    match is_only(&user) {
+        true => Ok(()),
+        false => Err(ProcessError::StillPrivileged(name.to_owned())),
+    }
+}
+
+/// Whether the process has the rights of this user, no others, and no way
+/// back.
+fn is_only(user: &User) -> bool {
+    let root = Uid::from_raw(0);
+    let users = getresuid().map(|ids| [ids.real, ids.effective, ids.saved]);
+    let groups = getresgid().map(|ids| [ids.real, ids.effective, ids.saved]);
+    users == Ok([user.uid; 3])
+        && groups == Ok([user.gid; 3])
+        && getgroups().is_ok_and(|groups| groups.iter().all(|group| *group == user.gid))
+        && (user.uid == root || setuid(root).is_err())
 }
 
 fn find_user(name: &str) -> Result<User, ProcessError> {

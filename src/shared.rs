@@ -2,13 +2,14 @@
 //! change while the server runs, and the connection counters. Plain data;
 //! commands read and change it, the server counts in it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::auth::Sasl;
+use crate::auth::{Passwords, Sasl};
 use crate::config::Config;
 use crate::stats::Snapshot;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
+use crate::tls::Tls;
 
 /// See the module's documentation.
 pub struct Shared {
@@ -20,8 +21,12 @@ pub struct Shared {
     pub clock: Clock,
     /// Connections, counted where they are accepted.
     pub connections: Connections,
-    /// Who may authenticate, if clients must.
+    /// Who may speak packets, if not everybody.
     pub sasl: Option<Sasl>,
+    /// Certificates, if any listener speaks TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// Who may speak text, if not everybody.
+    pub passwords: Option<Passwords>,
     /// What the counters were when they were last reset.
     base: Mutex<Snapshot>,
 }
@@ -65,16 +70,11 @@ impl Shared {
             clock: Clock::start(),
             connections: Connections::default(),
             sasl: None,
+            tls: None,
+            passwords: None,
             base: Mutex::new(Snapshot::default()),
             config,
         }
-    }
-
-    /// The same for a server whose clients must authenticate themselves.
-    #[must_use]
-    pub fn with_sasl(mut self, sasl: Option<Sasl>) -> Self {
-        self.sasl = sasl;
-        self
     }
 
     /// Counters as an operator sees them: since the last reset, except for
@@ -97,6 +97,9 @@ impl Shared {
         connections.rejected.store(0, Ordering::Relaxed);
         connections.listen_disabled.store(0, Ordering::Relaxed);
         connections.disabled_us.store(0, Ordering::Relaxed);
+        if let Some(tls) = &self.tls {
+            tls.reset();
+        }
     }
 
     /// Whether a delayed flush is due; answers yes once for each.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 8] = [
     &["limits", "sync"],
     &["config", "time"],
-    &["protocol", "stats", "events", "auth"],
+    &["protocol", "stats", "events", "auth", "tls"],
     &["store", "shared"],
     &["command", "upkeep"],
     &["server", "admin", "process"],

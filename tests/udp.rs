@@ -371,8 +371,13 @@ fn a_port_that_is_taken_is_an_error() {
 
 #[test]
 fn fixed_1_5_20_it_does_not_go_round_authentication() {
-    for options in [["-U", "-1", "-S"], ["-S", "-U", "11211"]] {
-        let ended = Program::spawn(&on_free_port(&options)).wait();
+    let both: [&[&str]; 3] = [
+        &["-U", "-1", "-S"],
+        &["-S", "-U", "11211"],
+        &["-U", "-1", "-Y", "/nowhere"],
+    ];
+    for options in both {
+        let ended = Program::spawn(&on_free_port(options)).wait();
         assert_eq!(ended.status.code(), Some(64));
         assert!(ended.errors.contains("UDP"), "{}", ended.errors);
         assert!(ended.errors.contains("authentication"), "{}", ended.errors);

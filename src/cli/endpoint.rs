@@ -1,40 +1,69 @@
-//! Entries of `-l`: `[notls:][proto[x]:][tag[x]:]host[:port]`, several of
-//! them separated by commas, and the wildcard that stands for none. Names
-//! are resolved here, once; nothing is bound.
+//! Entries of `-l`: `[notls:][proto[x]:][tag[x]:]host[:port]`, or `unix:path`
+//! for the last part, several of them separated by commas, and the wildcard
+//! that stands for none. Names are resolved here, once; nothing is bound.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 
 use super::error::{CliError, Missing};
 use super::number;
 use super::validate;
-use crate::config::{Endpoint, Listener, ProtocolMode};
+use crate::config::{ClientCertificates, Endpoint, Listener, ProtocolMode};
 
 /// Longest listener tag in bytes, as in memcached.
 const TAG_MAX_BYTES: usize = 8;
 
-/// The listeners of one `-l`, with what applies to entries that do not say.
+/// What applies to listeners that do not say.
+#[derive(Clone, Copy)]
+pub(super) struct Defaults {
+    /// `None` where TCP is off.
+    pub(super) port: Option<u16>,
+    pub(super) protocol: ProtocolMode,
+    /// `None` without `-Z`.
+    pub(super) tls: Option<ClientCertificates>,
+    /// There are authorities to check clients' certificates with.
+    pub(super) can_verify: bool,
+    /// Permissions of unix sockets.
+    pub(super) mode: u32,
+}
+
+/// The listeners of one `-l`.
 ///
 /// # Errors
 ///
 /// An entry that is malformed, unknown to the resolver, or asks for what
 /// this server lacks.
-pub(super) fn parse(
-    list: &str,
-    port: u16,
-    protocol: ProtocolMode,
-) -> Result<Vec<Listener>, CliError> {
+pub(super) fn parse(list: &str, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
     let mut listeners = Vec::new();
     let entries = list.split([',', ';']).map(str::trim);
     for entry in entries.filter(|entry| !entry.is_empty()) {
-        let (rest, protocol) = prefixes(entry, protocol)?;
+        let (rest, defaults) = prefixes(entry, defaults)?;
+        if let Some(path) = rest.strip_prefix("unix:") {
+            listeners.push(unix(path.into(), defaults));
+            continue;
+        }
+        let Some(port) = defaults.port else {
+            continue;
+        };
         let (host, port) = host_and_port(entry, rest, port)?;
-        listeners.extend(resolve(entry, host, port, protocol)?);
+        listeners.extend(resolve(entry, host, port, defaults)?);
     }
     Ok(listeners)
 }
 
+/// A unix socket, which never speaks TLS.
+pub(super) fn unix(path: PathBuf, defaults: Defaults) -> Listener {
+    let mode = defaults.mode;
+    Listener {
+        endpoint: Endpoint::Unix { path, mode },
+        protocol: defaults.protocol,
+        tls: None,
+        optional: false,
+    }
+}
+
 /// Every address of the machine: IPv4, and IPv6 where there is one.
-pub(super) fn wildcard(port: u16, protocol: ProtocolMode) -> Vec<Listener> {
+pub(super) fn wildcard(port: u16, defaults: Defaults) -> Vec<Listener> {
     let addresses = [
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -43,26 +72,26 @@ pub(super) fn wildcard(port: u16, protocol: ProtocolMode) -> Vec<Listener> {
         .into_iter()
         .map(|address| Listener {
             endpoint: Endpoint::Tcp(SocketAddr::new(address, port)),
-            protocol,
+            protocol: defaults.protocol,
+            tls: defaults.tls,
             optional: address.is_ipv6(),
         })
         .collect()
 }
 
 /// Takes the prefixes off an entry, in whatever order they come.
-fn prefixes(entry: &str, protocol: ProtocolMode) -> Result<(&str, ProtocolMode), CliError> {
+fn prefixes(entry: &str, mut defaults: Defaults) -> Result<(&str, Defaults), CliError> {
     let mut rest = entry;
-    let mut protocol = protocol;
     loop {
         if let Some(plain) = rest.strip_prefix("notls:") {
+            defaults.tls = None;
             rest = plain;
-        } else if ["btls:", "mtls:", "otls:"]
-            .iter()
-            .any(|prefix| rest.starts_with(prefix))
-        {
-            return Err(unavailable(entry, Missing::Tls));
+        } else if let Some((ask, after)) = tls_prefix(rest) {
+            check_tls(entry, rest, ask, defaults)?;
+            defaults.tls = Some(ask);
+            rest = after;
         } else if let Some((name, after)) = bracketed(entry, rest, "proto[")? {
-            protocol = protocol_of(entry, name)?;
+            defaults.protocol = protocol_of(entry, name)?;
             rest = after;
         } else if let Some((tag, after)) = bracketed(entry, rest, "tag[")? {
             check_tag(entry, tag)?;
@@ -71,9 +100,40 @@ fn prefixes(entry: &str, protocol: ProtocolMode) -> Result<(&str, ProtocolMode),
             check_tag(entry, tag)?;
             rest = after;
         } else {
-            return Ok((rest, protocol));
+            return Ok((rest, defaults));
         }
     }
+}
+
+/// What a prefix says about clients' certificates.
+fn tls_prefix(text: &str) -> Option<(ClientCertificates, &str)> {
+    [
+        ("btls:", ClientCertificates::Ignore),
+        ("otls:", ClientCertificates::Request),
+        ("mtls:", ClientCertificates::Require),
+    ]
+    .into_iter()
+    .find_map(|(prefix, ask)| Some((ask, text.strip_prefix(prefix)?)))
+}
+
+fn check_tls(
+    entry: &str,
+    text: &str,
+    ask: ClientCertificates,
+    defaults: Defaults,
+) -> Result<(), CliError> {
+    let prefix = text.split(':').next().unwrap_or(text);
+    if defaults.tls.is_none() {
+        let reason = format!("'{prefix}' option is valid only when SSL is enabled (-Z)");
+        return Err(bad(entry, reason));
+    }
+    if ask != ClientCertificates::Ignore && !defaults.can_verify {
+        return Err(bad(
+            entry,
+            format!("'{prefix}' needs -o ssl_ca_cert=<file>"),
+        ));
+    }
+    Ok(())
 }
 
 /// Splits `proto[x]:rest` into x and rest.
@@ -145,10 +205,10 @@ fn resolve(
     entry: &str,
     host: &str,
     port: u16,
-    protocol: ProtocolMode,
+    defaults: Defaults,
 ) -> Result<Vec<Listener>, CliError> {
     if host == "*" || host.is_empty() {
-        return Ok(wildcard(port, protocol));
+        return Ok(wildcard(port, defaults));
     }
     let addresses: Vec<SocketAddr> = (host, port)
         .to_socket_addrs()
@@ -158,7 +218,8 @@ fn resolve(
     let any_v4 = addresses.iter().any(SocketAddr::is_ipv4);
     let listener = |address: SocketAddr| Listener {
         endpoint: Endpoint::Tcp(address),
-        protocol,
+        protocol: defaults.protocol,
+        tls: defaults.tls,
         optional: any_v4 && address.is_ipv6(),
     };
     Ok(addresses.into_iter().map(listener).collect())

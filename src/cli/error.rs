@@ -103,29 +103,20 @@ impl std::error::Error for CliError {}
 /// its flags and words in `flags` and `words` an effect and take it off here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// Authentication of text clients (`-Y`).
-    PasswordFile,
-    /// TLS (`-Z`, `-o ssl_*`, `-l btls:`).
-    Tls,
     /// A cache that outlives the process (`-e`).
     WarmRestart,
     /// Values on flash (`-o ext_path`).
     Flash,
     /// The proxy (`-o proxy_*`, `-l proto[proxy]:`).
     Proxy,
-    /// A system call filter (`-o drop_privileges`).
-    DropPrivileges,
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Self::PasswordFile => "password file support",
-            Self::Tls => "TLS support",
             Self::WarmRestart => "warm restart",
             Self::Flash => "flash storage",
             Self::Proxy => "proxy",
-            Self::DropPrivileges => "system call filter",
         })
     }
 }

@@ -83,8 +83,10 @@ pub(super) const FLAGS: &[Flag] = &[
         'l',
         "listen",
         "addr",
-        "Address to listen on: host, host:port, [v6]:port or *; repeat it or separate several \
-         by commas; proto[ascii]: in front sets the protocol of one of them",
+        "Address to listen on: host, host:port, [v6]:port, * or unix:/path; repeat it or \
+         separate several by commas. In front of one: proto[ascii]: sets its protocol; with -Z \
+         notls: leaves it in the clear, btls: asks its clients for no certificate, mtls: \
+         demands one",
         Effect::Text(|typed, text| {
             typed.listen.push(text.to_owned());
             Ok(())
@@ -290,10 +292,17 @@ pub(super) const FLAGS: &[Flag] = &[
         'Y',
         "auth-file",
         "file",
-        "",
-        Effect::Unavailable(Missing::PasswordFile),
+        "Let text clients speak only after a password: lines of user:password, read again on \
+         SIGHUP; the only protocol is then text",
+        Effect::Path(|typed, path| typed.auth_file = Some(path)),
     ),
-    Flag::new('Z', "enable-ssl", "", "", Effect::Unavailable(Missing::Tls)),
+    Flag::new(
+        'Z',
+        "enable-ssl",
+        "",
+        "Speak TLS; needs -o ssl_chain_cert and ssl_key",
+        Effect::Switch(|typed| typed.tls.on = true),
+    ),
     Flag::new(
         'e',
         "memory-file",

@@ -13,6 +13,7 @@ mod flag;
 mod flags;
 mod help;
 mod number;
+mod tls;
 mod typed;
 mod validate;
 mod words;

@@ -13,6 +13,7 @@ use super::error::CliError;
 use super::flag::{Effect, Flag};
 use super::flags::{self, FLAGS};
 use super::number;
+use super::tls::TypedTls;
 
 /// A text to print instead of serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,9 @@ pub(super) struct Typed {
     /// Which of the kinds of eviction.
     pub(super) eviction: Option<i64>,
     pub(super) idle_timeout_seconds: Option<i64>,
+    pub(super) tls: TypedTls,
+    pub(super) drop_privileges: bool,
+    pub(super) auth_file: Option<PathBuf>,
     /// Lines about what was accepted and does nothing.
     pub(super) notices: Vec<String>,
 }

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use super::endpoint;
+use super::endpoint::{self, Defaults};
 use super::error::CliError;
 use super::typed::Typed;
 use crate::cli::words::EVICTION_KINDS;
 use crate::config::{
-    Config, Datagrams, Endpoint, Eviction, Listener, Process, ProtocolMode, SaslFiles,
+    Config, Datagrams, Endpoint, Eviction, HandedOver, Listener, Process, ProtocolMode, SaslFiles,
 };
 use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX, UDP_REPLY_MAX_BYTES};
 
@@ -26,14 +26,26 @@ const THREADS_WARN: usize = 64;
 ///
 /// The first fault found.
 pub(super) fn settings(typed: Typed) -> Result<(Config, Process), CliError> {
-    let listeners = listeners(&typed)?;
-    let (config, notices) = config(&typed, listeners)?;
+    let tls = typed.tls.settings()?;
+    let defaults = defaults(&typed)?;
+    let listeners = listeners(&typed, defaults)?;
+    let datagrams = datagrams(&typed, defaults)?;
+    let (mut config, notices) = config(&typed, listeners)?;
+    config.udp = datagrams;
+    config.tls = tls;
+    config.handed_over = HandedOver {
+        protocol: defaults.protocol,
+        tls: defaults.tls,
+        alone: typed.port.is_none() && typed.listen.is_empty() && typed.unix_socket.is_none(),
+    };
+    config.auth_file = typed.auth_file;
     let process = Process {
         daemonize: typed.daemonize,
         user: typed.user.filter(|user| !user.is_empty()),
         pid_file: typed.pid_file,
         lock_memory: typed.lock_memory,
         core_dumps: typed.core_dumps,
+        drop_privileges: typed.drop_privileges,
         notices: [typed.notices, notices].concat(),
     };
     Ok((config, process))
@@ -57,8 +69,11 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
     let max_memory = max_memory(typed, &default)?;
     let config = Config {
         listeners,
-        udp: datagrams(typed)?,
+        udp: Vec::new(),
         udp_reply_limit: udp_reply_limit(typed, &default)?,
+        tls: None,
+        auth_file: None,
+        handed_over: HandedOver::default(),
         threads,
         max_connections: above_zero(typed.connections, "Maximum connections")?
             .unwrap_or(default.max_connections),
@@ -92,7 +107,7 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
 }
 
 fn notices(typed: &Typed, threads: usize) -> Result<Vec<String>, CliError> {
-    let mut notices = Vec::new();
+    let mut notices = typed.tls.notices();
     if threads > THREADS_WARN {
         notices.push(format!(
             "{threads} worker threads: more than there are processors seldom help"
@@ -109,24 +124,32 @@ fn notices(typed: &Typed, threads: usize) -> Result<Vec<String>, CliError> {
     Ok(notices)
 }
 
+/// What applies to listeners that do not say.
+fn defaults(typed: &Typed) -> Result<Defaults, CliError> {
+    let protocol = match (protocol(typed)?, &typed.auth_file) {
+        // The only one that knows the password file.
+        (ProtocolMode::Auto, Some(_)) => ProtocolMode::Ascii,
+        (protocol, _) => protocol,
+    };
+    Ok(Defaults {
+        port: tcp_port(typed)?,
+        protocol,
+        tls: typed.tls.on.then(|| typed.tls.ask()),
+        can_verify: typed.tls.ca.is_some(),
+        mode: typed.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
+    })
+}
+
 /// The listeners: TCP unless it is off, then the unix socket.
-fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
-    let protocol = protocol(typed)?;
+fn listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
     let mut listeners = Vec::new();
-    for listener in tcp_listeners(typed, protocol)? {
+    for listener in asked_listeners(typed, defaults)? {
         if !listeners.contains(&listener) {
             listeners.push(listener);
         }
     }
     if let Some(path) = &typed.unix_socket {
-        listeners.push(Listener {
-            endpoint: Endpoint::Unix {
-                path: path.clone(),
-                mode: typed.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
-            },
-            protocol,
-            optional: false,
-        });
+        listeners.push(endpoint::unix(path.clone(), defaults));
     }
     if listeners.is_empty() && udp_port(typed).is_none() {
         return Err(CliError::NothingListens);
@@ -135,25 +158,48 @@ fn listeners(typed: &Typed) -> Result<Vec<Listener>, CliError> {
     if typed.sasl && !listeners.iter().all(is_binary) {
         return Err(only_binary());
     }
+    if typed.auth_file.is_some() {
+        lock(&mut listeners)?;
+    }
     Ok(listeners)
 }
 
-fn tcp_listeners(typed: &Typed, protocol: ProtocolMode) -> Result<Vec<Listener>, CliError> {
+/// Leaves listeners only the protocol that knows the password file.
+fn lock(listeners: &mut [Listener]) -> Result<(), CliError> {
+    for listener in listeners {
+        if listener.protocol == ProtocolMode::Binary {
+            let text = "You cannot allow the BINARY protocol while using ascii authentication \
+                        tokens.";
+            return Err(CliError::Limit(text.to_owned()));
+        }
+        listener.protocol = ProtocolMode::Ascii;
+    }
+    Ok(())
+}
+
+/// The port of TCP listeners that do not say; `None` if TCP is off.
+fn tcp_port(typed: &Typed) -> Result<Option<u16>, CliError> {
     let asked_for = typed.port.is_some() || !typed.listen.is_empty();
     if typed.port == Some(0) || (typed.unix_socket.is_some() && !asked_for) {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     // As in memcached, a UDP port alone is the TCP port too.
     let port = typed.port.or(udp_port(typed));
-    let port = port.map_or(Ok(DEFAULT_PORT), port_number)?;
-    if typed.listen.is_empty() {
-        return Ok(endpoint::wildcard(port, protocol));
+    port.map_or(Ok(DEFAULT_PORT), port_number).map(Some)
+}
+
+/// The listeners of `-l`, or the ones that stand for none.
+fn asked_listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
+    match defaults.port {
+        Some(port) if typed.listen.is_empty() => Ok(endpoint::wildcard(port, defaults)),
+        _ => {
+            let mut listeners = Vec::new();
+            for list in &typed.listen {
+                listeners.extend(endpoint::parse(list, defaults)?);
+            }
+            Ok(listeners)
+        }
     }
-    let mut listeners = Vec::new();
-    for list in &typed.listen {
-        listeners.extend(endpoint::parse(list, port, protocol)?);
-    }
-    Ok(listeners)
 }
 
 /// The UDP port, unless UDP is off.
@@ -162,22 +208,19 @@ fn udp_port(typed: &Typed) -> Option<i64> {
 }
 
 /// Where datagrams are taken: the addresses of `-l`, or all.
-fn datagrams(typed: &Typed) -> Result<Vec<Datagrams>, CliError> {
+fn datagrams(typed: &Typed, defaults: Defaults) -> Result<Vec<Datagrams>, CliError> {
     let Some(port) = udp_port(typed) else {
         return Ok(Vec::new());
     };
-    if typed.sasl {
-        let text = "ERROR: UDP (-U) cannot be used with authentication (-S).";
-        return Err(CliError::Limit(text.to_owned()));
+    // Datagrams would go round either.
+    for (given, flag) in [(typed.sasl, "-S"), (typed.auth_file.is_some(), "-Y")] {
+        if given {
+            let text = format!("ERROR: UDP (-U) cannot be used with authentication ({flag}).");
+            return Err(CliError::Limit(text));
+        }
     }
-    let (port, protocol) = (port_number(port)?, protocol(typed)?);
-    let mut listeners = Vec::new();
-    if typed.listen.is_empty() {
-        listeners = endpoint::wildcard(port, protocol);
-    }
-    for list in &typed.listen {
-        listeners.extend(endpoint::parse(list, port, protocol)?);
-    }
+    let port = Some(port_number(port)?);
+    let listeners = asked_listeners(typed, Defaults { port, ..defaults })?;
     let mut places: Vec<Datagrams> = Vec::new();
     for listener in listeners {
         if let Endpoint::Tcp(address) = listener.endpoint {

@@ -50,6 +50,8 @@ pub(super) enum Effect {
     Granted,
     /// Something; the number is that of the value, or zero.
     Set(fn(&mut Typed, i64)),
+    /// Something with the value's text.
+    SetText(fn(&mut Typed, &str)),
     /// memcached has it and this server has not.
     Unavailable(Missing),
 }
@@ -75,6 +77,7 @@ pub(super) fn apply(typed: &mut Typed, list: &str) -> Result<(), CliError> {
         match effect {
             Effect::Ignored => typed.note(format!("-o {name} has no effect")),
             Effect::Set(set) => set(typed, number),
+            Effect::SetText(set) => set(typed, value.unwrap_or_default()),
             Effect::Granted | Effect::Unavailable(_) => {}
         }
     }
@@ -88,6 +91,7 @@ pub(super) fn help() -> String {
         let name = match word.rule {
             Rule::Nothing => word.name.to_owned(),
             Rule::Choice(_) => format!("{}=<word>", word.name),
+            Rule::Text => format!("{}=<text>", word.name),
             _ => format!("{}=<num>", word.name),
         };
         text.push_str(&format!("  {name:<24} {}\n", word.help));
@@ -199,7 +203,6 @@ const fn unavailable(name: &'static str, missing: Missing) -> Word {
 /// Words that begin alike and fare alike. Without a flash file the rest of
 /// the `ext_` words means nothing, in memcached too.
 pub(super) const FAMILIES: &[(&str, Effect)] = &[
-    ("ssl_", Effect::Unavailable(Missing::Tls)),
     ("proxy_", Effect::Unavailable(Missing::Proxy)),
     ("ext_", Effect::Ignored),
 ];
@@ -240,6 +243,67 @@ pub(super) const WORDS: &[Word] = &[
                \x20                          or size (the same, small before large; default)",
     },
     Word {
+        name: "ssl_chain_cert",
+        rule: Rule::Text,
+        effect: Effect::SetText(|typed, path| typed.tls.chain = Some(path.into())),
+        help: "file with the certificate and those up to its issuer, in PEM",
+    },
+    Word {
+        name: "ssl_key",
+        rule: Rule::Text,
+        effect: Effect::SetText(|typed, path| typed.tls.key = Some(path.into())),
+        help: "file with the private key, if it is not in that one",
+    },
+    Word {
+        name: "ssl_keyformat",
+        rule: Rule::Number(1, 2),
+        effect: Effect::Set(|typed, format| typed.tls.key_format = Some(format)),
+        help: "how the key is written: 1 is PEM (default), 2 is DER",
+    },
+    Word {
+        name: "ssl_verify_mode",
+        rule: Rule::Number(0, 3),
+        effect: Effect::Set(|typed, mode| typed.tls.verify_mode = Some(mode)),
+        help: "clients' certificates: 0 ignored (default), 1 checked if sent,\n\
+               \x20                          2 and 3 demanded",
+    },
+    Word {
+        name: "ssl_ca_cert",
+        rule: Rule::Text,
+        effect: Effect::SetText(|typed, path| typed.tls.ca = Some(path.into())),
+        help: "file with the authorities to check them with, in PEM",
+    },
+    Word {
+        name: "ssl_min_version",
+        rule: Rule::Number(0, 3),
+        effect: Effect::Set(|typed, version| typed.tls.min_version = Some(version)),
+        help: "oldest version spoken: 2 is TLS 1.2 (default), 3 is TLS 1.3",
+    },
+    Word {
+        name: "ssl_session_cache",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.tls.session_cache = true),
+        help: "let clients resume sessions",
+    },
+    Word {
+        name: "ssl_wbuf_size",
+        rule: Rule::Number(1, 65536),
+        effect: Effect::Set(|typed, kib| typed.tls.write_buffer_kib = Some(kib)),
+        help: "kilobytes of output a connection encrypts ahead (default: 16)",
+    },
+    Word {
+        name: "ssl_ciphers",
+        rule: Rule::Text,
+        effect: Effect::SetText(|typed, list| typed.tls.ciphers = Some(list.to_owned())),
+        help: "",
+    },
+    Word {
+        name: "ssl_kernel_tls",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.tls.kernel = true),
+        help: "",
+    },
+    Word {
         name: "no_modern",
         rule: Rule::Nothing,
         effect: Effect::Set(|typed, _| typed.maxconns_fast = Some(false)),
@@ -248,10 +312,15 @@ pub(super) const WORDS: &[Word] = &[
     Word {
         name: "no_drop_privileges",
         rule: Rule::Nothing,
-        effect: Effect::Granted,
-        help: "install no system call filter (there is none)",
+        effect: Effect::Set(|typed, _| typed.drop_privileges = false),
+        help: "install no system call filter (default)",
     },
-    unavailable("drop_privileges", Missing::DropPrivileges),
+    Word {
+        name: "drop_privileges",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.drop_privileges = true),
+        help: "install a filter that permits only the system calls it needs",
+    },
     unavailable("ext_path", Missing::Flash),
     granted("modern"),
     granted("relaxed_privileges"),

@@ -30,6 +30,14 @@ impl Executor<'_> {
                 let answer = self.set_memory_limit(*mebibytes);
                 reply(out, *noreply, answer);
             }
+            Request::RefreshCerts { noreply } => {
+                let outcome = match &self.shared.tls {
+                    None => Err("Error TLS not enabled".to_owned()),
+                    Some(tls) => tls.reload().map_err(|error| error.to_string()),
+                };
+                let error = outcome.err();
+                reply(out, *noreply, error.as_deref().unwrap_or("OK"));
+            }
             Request::Stats { arguments } => {
                 self.stats(arguments, &mut StatSink::text(&mut out.bytes));
             }

@@ -5,7 +5,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use crate::command::Executor;
 use crate::command::control::VERSION;
 use crate::command::stat_sink::{StatSink, stat};
-use crate::config::{Endpoint, ProtocolMode};
+use crate::config::{Endpoint, KeyFormat, ProtocolMode, TlsVersion};
 use crate::protocol::request::tokens;
 use crate::stats::Snapshot;
 use crate::store::HASH_NAME;
@@ -70,6 +70,7 @@ impl Executor<'_> {
         self.command_stats(&sum, out);
         self.network_stats(&sum, out);
         self.memory_stats(&sum, out);
+        self.tls_stats(out);
         self.item_stats(&sum, out);
         out.end();
     }
@@ -200,6 +201,21 @@ impl Executor<'_> {
         );
     }
 
+    fn tls_stats(&self, out: &mut StatSink<'_>) {
+        let (Some(tls), Some(settings)) = (&self.shared.tls, &self.shared.config.tls) else {
+            return;
+        };
+        let counters = &tls.counters;
+        let read = |number: &crate::sync::AtomicU64| number.load(Ordering::Relaxed);
+        if settings.session_cache {
+            stat(out, "ssl_new_sessions", read(&counters.new_sessions));
+        }
+        stat(out, "ssl_proto_errors", read(&counters.protocol_errors));
+        let handshakes = read(&counters.handshake_errors);
+        stat(out, "ssl_handshake_errors", handshakes);
+        stat(out, "time_since_server_cert_refresh", tls.age());
+    }
+
     fn item_stats(&self, sum: &Snapshot, out: &mut StatSink<'_>) {
         stat(out, "bytes", sum.item_bytes);
         stat(out, "curr_items", sum.items);
@@ -283,7 +299,9 @@ impl Executor<'_> {
         };
         stat(out, "binding_protocol", protocol);
         stat(out, "auth_enabled_sasl", yes_no(config.sasl.is_some()));
-        stat(out, "auth_enabled_ascii", "no");
+        let passwords = config.auth_file.as_ref();
+        let passwords = passwords.map_or_else(|| "no".into(), |path| path.to_string_lossy());
+        stat(out, "auth_enabled_ascii", passwords);
     }
 
     fn memory_settings(&self, out: &mut StatSink<'_>) {
@@ -323,13 +341,47 @@ impl Executor<'_> {
             ("read_buf_mem_limit", "0"),
             ("track_sizes", "no"),
             ("inline_ascii_response", "no"),
-            ("ssl_enabled", "no"),
+            ("ssl_enabled", yes_no(config.tls.is_some())),
+        ] {
+            stat(out, name, value);
+        }
+        self.tls_settings(out);
+        for (name, value) in [
             ("num_napi_ids", "(null)"),
             ("memory_file", "(null)"),
             ("client_flags_size", "4"),
         ] {
             stat(out, name, value);
         }
+    }
+
+    fn tls_settings(&self, out: &mut StatSink<'_>) {
+        let Some(tls) = &self.shared.config.tls else {
+            return;
+        };
+        let key = tls.key.as_ref().unwrap_or(&tls.chain);
+        let authorities = tls.ca.as_ref().map(|path| path.display().to_string());
+        // As the bits of OpenSSL that memcached prints.
+        let verify_mode = [0, 1, 3, 7].get(usize::from(tls.verify_mode));
+        let key_format = match tls.key_format {
+            KeyFormat::Pem => 1,
+            KeyFormat::Der => 2,
+        };
+        let version = match tls.min_version {
+            TlsVersion::V12 => "tlsv1.2",
+            TlsVersion::V13 => "tlsv1.3",
+        };
+        stat(out, "ssl_chain_cert", tls.chain.display());
+        stat(out, "ssl_key", key.display());
+        stat(out, "ssl_verify_mode", verify_mode.unwrap_or(&0));
+        stat(out, "ssl_keyformat", key_format);
+        let ciphers = tls.ciphers.as_deref().unwrap_or("NULL");
+        stat(out, "ssl_ciphers", ciphers);
+        stat(out, "ssl_ca_cert", authorities.as_deref().unwrap_or("NULL"));
+        stat(out, "ssl_wbuf_size", tls.write_buffer);
+        stat(out, "ssl_session_cache", yes_no(tls.session_cache));
+        stat(out, "ssl_kernel_tls", yes_no(tls.kernel));
+        stat(out, "ssl_min_version", version);
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod encode;
+pub mod login;
 pub mod meta;
 pub mod number;
 pub mod request;

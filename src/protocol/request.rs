@@ -136,6 +136,11 @@ pub enum Request<'a> {
         /// Answer nothing.
         noreply: bool,
     },
+    /// `refresh_certs`.
+    RefreshCerts {
+        /// Answer nothing.
+        noreply: bool,
+    },
     /// `stats`, with the rest of the line.
     Stats {
         /// Blank-separated arguments.

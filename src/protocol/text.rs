@@ -181,6 +181,7 @@ fn rare<'a>(verb: &[u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>>
             mode: shutdown_mode(rest),
             noreply,
         }),
+        b"refresh_certs" => Ok(Request::RefreshCerts { noreply }),
         b"watch" => control(ControlVerb::Watch),
         b"lru" => control(ControlVerb::Lru),
         b"lru_crawler" => control(ControlVerb::LruCrawler),

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
-use crate::config::ProtocolMode;
+use crate::config::ClientCertificates;
 use crate::server::listen::Listening;
 use crate::server::stream::Stream;
+use crate::server::tls_stream::TlsStream;
 use crate::server::worker::Handle;
 use crate::shared::Shared;
 use crate::sync::{AtomicBool, Ordering};
@@ -134,8 +135,8 @@ impl Acceptor {
                 return Accepted::Exhausted;
             }
             match self.listeners[index].accept() {
-                Ok(stream) if full => self.reject(stream),
-                Ok(stream) => self.admit(stream, self.listeners[index].protocol),
+                Ok(stream) if full => self.reject(stream, &self.listeners[index]),
+                Ok(stream) => self.admit(stream, &self.listeners[index]),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return Accepted::Drained,
                     // The client gave up before we came to it.
@@ -147,7 +148,14 @@ impl Acceptor {
         Accepted::More
     }
 
-    fn admit(&self, stream: Stream, protocol: ProtocolMode) {
+    fn admit(&self, stream: Stream, listener: &Listening) {
+        let stream = match listener.tls {
+            None => stream,
+            Some(ask) => match self.encrypted(stream, ask) {
+                Some(stream) => stream,
+                None => return,
+            },
+        };
         let connections = &self.shared.connections;
         connections.total.fetch_add(1, Ordering::Relaxed);
         let open = connections.open.fetch_add(1, Ordering::Relaxed) + 1;
@@ -157,17 +165,30 @@ impl Acceptor {
             .iter()
             .min_by_key(|worker| worker.load.load(Ordering::Relaxed));
         if let Some(worker) = idlest {
-            worker.hand_over(stream, protocol);
+            worker.hand_over(stream, listener.protocol);
         }
     }
 
-    fn reject(&self, mut stream: Stream) {
+    /// The stream with TLS around it; `None` where there can be none.
+    fn encrypted(&self, stream: Stream, ask: ClientCertificates) -> Option<Stream> {
+        let (Stream::Tcp(socket), Some(tls)) = (stream, &self.shared.tls) else {
+            return None;
+        };
+        let session = tls.session(ask).ok()?;
+        let second = self.shared.clock.now().second();
+        let stream = TlsStream::new(socket, session, Arc::clone(tls), second);
+        Some(Stream::Tls(Box::new(stream)))
+    }
+
+    fn reject(&self, mut stream: Stream, listener: &Listening) {
         self.shared
             .connections
             .rejected
             .fetch_add(1, Ordering::Relaxed);
-        // A client that does not take it is hung up on all the same.
-        let _ = stream.write(TOO_MANY);
+        if listener.tls.is_none() {
+            // A client that does not take it is hung up on all the same.
+            let _ = stream.write(TOO_MANY);
+        }
     }
 
     fn pause(&mut self) {

@@ -20,6 +20,8 @@ const SLICES_MAX: usize = 64;
 pub(super) enum State {
     /// Nothing sent yet; the first byte tells the protocol.
     New,
+    /// Waiting for a password, which everything else needs.
+    Locked,
     /// Waiting for a command.
     Command,
     /// Receiving a value into its item.
@@ -113,7 +115,7 @@ impl Connection {
 
     /// Whether output waits for the socket.
     pub(super) fn is_blocked(&self) -> bool {
-        self.unsent.is_some()
+        self.unsent.is_some() || self.stream.has_unsent()
     }
 
     /// Sends a batch's answers, keeping what the socket does not take.
@@ -136,7 +138,7 @@ impl Connection {
     /// Sends on what the socket did not take before.
     pub(super) fn flush(&mut self, store: &Store, local: &mut Local) -> Sent {
         let Some(unsent) = &mut self.unsent else {
-            return Sent::All;
+            return flush_stream(&mut self.stream);
         };
         let Unsent { output, sent } = unsent.as_mut();
         let result = write_from(&mut self.stream, output, sent, &local.counters);
@@ -187,7 +189,16 @@ fn write_from(stream: &mut Stream, output: &Output, sent: &mut usize, counters: 
             Err(_) => return Sent::Lost,
         }
     }
-    Sent::All
+    flush_stream(stream)
+}
+
+#[inline]
+fn flush_stream(stream: &mut Stream) -> Sent {
+    match stream.flush() {
+        Ok(()) => Sent::All,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Blocked,
+        Err(_) => Sent::Lost,
+    }
 }
 
 fn write_pieces(stream: &mut Stream, output: &Output, sent: usize) -> io::Result<usize> {

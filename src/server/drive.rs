@@ -44,7 +44,7 @@ pub(super) enum Served {
 }
 
 /// Where one batch left off.
-enum Turn {
+pub(super) enum Turn {
     GoOn,
     End(Served),
 }
@@ -262,6 +262,7 @@ impl Context {
     fn go_on(&mut self, connection: &mut Connection, input: &[u8]) -> (usize, Turn) {
         match std::mem::replace(&mut connection.state, State::Command) {
             State::New | State::Command => (0, Turn::GoOn),
+            State::Locked => self.login(connection, input),
             State::Swallowing(left) => {
                 let len = left.min(input.len());
                 if len < left {

@@ -36,7 +36,7 @@ impl Context {
             // Lines cannot authenticate.
             return After::Close;
         };
-        if !self.admits(connection, packet) {
+        if !self.lets_through(connection, packet) {
             return After::Close;
         }
         match packet.verb {
@@ -51,7 +51,7 @@ impl Context {
 
     /// Whether a guarded connection may go on with this packet; if not, that
     /// is answered.
-    pub(super) fn admits(&mut self, connection: &Connection, packet: &Packet<'_>) -> bool {
+    pub(super) fn lets_through(&mut self, connection: &Connection, packet: &Packet<'_>) -> bool {
         let open =
             connection.login == Login::Done || packet.is_for_anybody() || packet.is_inconsistent();
         if !open {
@@ -71,7 +71,7 @@ impl Context {
         let Request::Packet(packet) = request else {
             return Admitted::No;
         };
-        if !self.admits(connection, packet) {
+        if !self.lets_through(connection, packet) {
             return Admitted::No;
         }
         if !matches!(packet.verb, Verb::SaslAuth | Verb::SaslStep) {

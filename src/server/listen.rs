@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
@@ -12,29 +12,55 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{Config, Endpoint, ProtocolMode};
+use crate::config::{ClientCertificates, Config, Endpoint, HandedOver, ProtocolMode};
 use crate::server::StartError;
+use crate::server::inherited::Inherited;
 use crate::server::stream::Stream;
 
 /// A bound socket and what is spoken on it.
 pub(super) struct Listening {
     socket: Bound,
     pub(super) protocol: ProtocolMode,
+    pub(super) tls: Option<ClientCertificates>,
 }
 
 enum Bound {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix {
+        listener: UnixListener,
+        /// Unless it is somebody else's to remove.
+        _file: Option<SocketFile>,
+    },
 }
 
 /// A unix socket's file; removed with it.
-pub(super) struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, to tell it from one that has taken its place.
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            identity: identity(path),
+        }
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody may have removed it before us.
-        let _ = fs::remove_file(&self.0);
+        if identity(&self.path) == self.identity {
+            // Somebody may have removed it before us.
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 impl Listening {
@@ -42,7 +68,7 @@ impl Listening {
     pub(super) fn accept(&self) -> io::Result<Stream> {
         match &self.socket {
             Bound::Tcp(listener) => Ok(Stream::Tcp(listener.accept()?.0)),
-            Bound::Unix(listener, _) => Ok(Stream::Unix(listener.accept()?.0)),
+            Bound::Unix { listener, .. } => Ok(Stream::Unix(listener.accept()?.0)),
         }
     }
 
@@ -50,22 +76,25 @@ impl Listening {
     pub(super) fn tcp_addr(&self) -> Option<SocketAddr> {
         match &self.socket {
             Bound::Tcp(listener) => listener.local_addr().ok(),
-            Bound::Unix(..) => None,
+            Bound::Unix { .. } => None,
         }
     }
 
     /// The unix socket's path.
-    pub(super) fn unix_path(&self) -> Option<&Path> {
+    pub(super) fn unix_path(&self) -> Option<PathBuf> {
         match &self.socket {
             Bound::Tcp(_) => None,
-            Bound::Unix(_, file) => Some(&file.0),
+            Bound::Unix { listener, .. } => {
+                let address = listener.local_addr().ok()?;
+                address.as_pathname().map(Path::to_path_buf)
+            }
         }
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.socket {
             Bound::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
-            Bound::Unix(listener, _) => listener.register(registry, token, Interest::READABLE),
+            Bound::Unix { listener, .. } => listener.register(registry, token, Interest::READABLE),
         }
     }
 }
@@ -90,17 +119,48 @@ pub(super) fn bind_all(config: &Config) -> Result<Vec<Listening>, StartError> {
                 }
             }
             Endpoint::Unix { path, mode } => {
-                let (socket, file) = bind_unix(path, *mode, config.backlog)
+                let (listener, file) = bind_unix(path, *mode, config.backlog)
                     .map_err(|error| StartError::unix(path, error))?;
-                Bound::Unix(socket, file)
+                Bound::Unix {
+                    listener,
+                    _file: Some(file),
+                }
             }
         };
         bound.push(Listening {
             socket,
             protocol: listener.protocol,
+            tls: listener.tls,
         });
     }
     Ok(bound)
+}
+
+/// Uses sockets that somebody else has bound. Their files stay where they
+/// are.
+pub(super) fn take_over(config: &Config, inherited: Inherited) -> io::Result<Vec<Listening>> {
+    let HandedOver { protocol, tls, .. } = config.handed_over;
+    let mut taken = Vec::new();
+    for listener in inherited.tcp {
+        listener.set_nonblocking(true)?;
+        taken.push(Listening {
+            socket: Bound::Tcp(TcpListener::from_std(listener)),
+            protocol,
+            tls,
+        });
+    }
+    for listener in inherited.unix {
+        listener.set_nonblocking(true)?;
+        taken.push(Listening {
+            socket: Bound::Unix {
+                listener: UnixListener::from_std(listener),
+                _file: None,
+            },
+            protocol,
+            tls: None,
+        });
+    }
+    Ok(taken)
 }
 
 pub(super) fn lacks_family(error: &io::Error) -> bool {
@@ -143,7 +203,8 @@ fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<(UnixListener, 
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
-    let file = SocketFile(path.to_path_buf());
+    let file = SocketFile::of(path);
+    // Nobody can connect before it listens.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(backlog)?;
     Ok((UnixListener::from_std(socket.into()), file))

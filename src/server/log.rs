@@ -1,11 +1,30 @@
-//! What `-vv` tells on standard error. Keys come from clients: they are
+//! What `-v` and `-vv` tell on standard error. Keys come from clients: they are
 //! escaped and cut, so that neither terminals nor log files are at risk.
 
 use crate::protocol::request::Request;
 use crate::server::batch::Step;
+use crate::shared::Shared;
+use crate::sync::Ordering;
 
 /// Bytes of a client's input that one line shows.
 const SHOWN_MAX: usize = 256;
+/// Level from which on commands are told.
+const COMMANDS: u32 = 2;
+
+/// Logs something that operators may want to change, from `-v` on.
+pub(super) fn notice(shared: &Shared, text: &str) {
+    if level(shared) >= 1 {
+        eprintln!("{text}");
+    }
+}
+
+/// Logs, at `-vv`, that somebody tried to log in; not who, nor with what.
+pub(super) fn login(shared: &Shared, admitted: bool) {
+    if level(shared) >= COMMANDS {
+        let outcome = if admitted { "accepted" } else { "refused" };
+        eprintln!("< login {outcome}");
+    }
+}
 
 /// Logs a command.
 pub(super) fn step(step: &Step<'_>) {
@@ -15,6 +34,10 @@ pub(super) fn step(step: &Step<'_>) {
             eprintln!("< malformed: {}", malformed.reply.unwrap_or("not a client"));
         }
     }
+}
+
+fn level(shared: &Shared) -> u32 {
+    shared.runtime.verbosity.load(Ordering::Relaxed)
 }
 
 fn describe(request: &Request<'_>) -> String {

@@ -6,10 +6,13 @@ mod batch;
 mod connection;
 mod drive;
 mod guard;
+mod inherited;
 mod listen;
 mod log;
+mod login;
 mod loopback;
 mod stream;
+mod tls_stream;
 mod udp;
 mod worker;
 
@@ -24,18 +27,26 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+pub use crate::server::inherited::Inherited;
 pub use crate::server::loopback::Loopback;
 
-use crate::auth::{LoadError, Sasl};
+use crate::auth::{Form, LoadError, Passwords, Sasl};
 use crate::command::Output;
 use crate::config::Config;
 use crate::server::acceptor::{Acceptor, Stopper};
 use crate::server::drive::Context;
-use crate::server::listen::{Listening, bind_all};
+use crate::server::listen::{Listening, bind_all, take_over};
 use crate::server::worker::{Handle, Worker};
 use crate::shared::Shared;
 use crate::store::{Options, Store};
+use crate::tls::{Tls, TlsError};
 use crate::upkeep::Upkeep;
+
+/// Exit code of a plain failure.
+const EXIT_FAILURE: u8 = 1;
+/// `EX_USAGE` and `EX_OSERR` of sysexits.
+const EX_USAGE: u8 = 64;
+const EX_OSERR: u8 = 71;
 
 /// Why the server could not start; for the operator.
 #[derive(Debug)]
@@ -47,10 +58,14 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+    /// Certificates or their key are no good.
+    Tls(TlsError),
+    /// The password file is no good.
+    Passwords(LoadError),
+    /// A socket that was handed over is of no use.
+    Inherited(io::Error),
     /// A thread or its poll could not be had.
     Thread(io::Error),
-    /// The users that may authenticate could not be read.
-    Users(LoadError),
     /// The file that was to receive the ports could not be written.
     PortFile(PathBuf, io::Error),
 }
@@ -61,8 +76,10 @@ impl fmt::Display for StartError {
             Self::Listen { endpoint, error } => {
                 write!(f, "failed to listen on {endpoint}: {error}")
             }
+            Self::Tls(error) => error.fmt(f),
+            Self::Passwords(error) => error.fmt(f),
+            Self::Inherited(error) => write!(f, "failed to take over a socket: {error}"),
             Self::Thread(error) => write!(f, "failed to start a thread: {error}"),
-            Self::Users(error) => error.fmt(f),
             Self::PortFile(path, error) => {
                 write!(
                     f,
@@ -77,6 +94,18 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl StartError {
+    /// The code to exit with: memcached's for the same fault.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Passwords(_) => EXIT_FAILURE,
+            Self::Tls(_) => EX_USAGE,
+            Self::Listen { .. } | Self::Inherited(_) | Self::Thread(_) | Self::PortFile(..) => {
+                EX_OSERR
+            }
+        }
+    }
+
     fn tcp(address: SocketAddr, error: io::Error) -> Self {
         let endpoint = format!("TCP port {} ({address})", address.port());
         Self::Listen { endpoint, error }
@@ -100,6 +129,56 @@ pub struct StopRequest {
     pub graceful: bool,
 }
 
+/// Reads again what a running server can replace.
+pub struct Reloader {
+    shared: Arc<Shared>,
+}
+
+impl Reloader {
+    /// Reads certificates and passwords again. What is no good changes nothing, and is
+    /// told.
+    pub fn reload(&self) -> Vec<String> {
+        let tls = self.shared.tls.as_ref().map(|tls| tls.reload());
+        let passwords = self.shared.passwords.as_ref();
+        let passwords = passwords.map(|passwords| passwords.reload());
+        let errors = [
+            tls.and_then(Result::err).map(|error| error.to_string()),
+            passwords
+                .and_then(Result::err)
+                .map(|error| error.to_string()),
+        ];
+        errors.into_iter().flatten().collect()
+    }
+}
+
+/// What is read from files that others must not see.
+struct Secrets {
+    tls: Option<Tls>,
+    passwords: Option<Passwords>,
+    sasl: Option<Sasl>,
+}
+
+impl Secrets {
+    fn load(config: &Config) -> Result<Self, StartError> {
+        let tls = config.tls.as_ref().map(Tls::load);
+        let path = config.auth_file.as_deref();
+        let passwords = path.map(|path| Passwords::load(path, Form::AuthFile));
+        Ok(Self {
+            tls: tls.transpose().map_err(StartError::Tls)?,
+            passwords: passwords.transpose().map_err(StartError::Passwords)?,
+            sasl: load_sasl(config)?,
+        })
+    }
+
+    fn shared_with(self, config: Config) -> Shared {
+        let mut shared = Shared::new(config);
+        shared.tls = self.tls.map(Arc::new);
+        shared.passwords = self.passwords;
+        shared.sasl = self.sasl;
+        shared
+    }
+}
+
 /// A running server; stops when dropped.
 pub struct Server {
     shared: Arc<Shared>,
@@ -121,7 +200,20 @@ impl Server {
     /// # Errors
     /// What keeps the server from running as configured.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let listeners = bind_all(&config)?;
+        Self::start_with(config, Inherited::default())
+    }
+
+    /// The same, with sockets that were handed over.
+    ///
+    /// # Errors
+    /// As for [`Server::start`].
+    pub fn start_with(mut config: Config, inherited: Inherited) -> Result<Self, StartError> {
+        if config.handed_over.alone && !inherited.is_empty() {
+            config.listeners.clear();
+        }
+        let secrets = Secrets::load(&config)?;
+        let mut listeners = take_over(&config, inherited).map_err(StartError::Inherited)?;
+        listeners.extend(bind_all(&config)?);
         let mut datagrams = udp::bind_all(&config)?;
         let store = Arc::new(Store::new(Options {
             max_memory: config.max_memory,
@@ -130,11 +222,9 @@ impl Server {
             eviction: config.eviction,
             cas: config.cas,
         }));
-        let sasl = load_sasl(&config)?;
-        let shared = Arc::new(Shared::new(config).with_sasl(sasl));
+        let shared = Arc::new(secrets.shared_with(config));
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
-        let unix_paths = listeners.iter().filter_map(Listening::unix_path);
-        let unix_paths: Vec<_> = unix_paths.map(Path::to_path_buf).collect();
+        let unix_paths: Vec<_> = listeners.iter().filter_map(Listening::unix_path).collect();
         let of_first = datagrams.first().map_or(&[][..], |sockets| sockets);
         let udp_addrs: Vec<_> = of_first.iter().filter_map(udp::Bound::local_addr).collect();
         write_port_file(shared.config.port_file.as_deref(), &tcp_addrs, &udp_addrs)?;
@@ -206,6 +296,13 @@ impl Server {
         self.stop_sender.clone()
     }
 
+    /// Lets others have files read again.
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
     /// Waits until someone asks for the server to stop.
     pub fn wait_for_stop_request(&self) -> StopRequest {
         self.stop_requests
@@ -249,7 +346,7 @@ fn load_sasl(config: &Config) -> Result<Option<Sasl>, StartError> {
         return Ok(None);
     };
     let sasl = Sasl::load(files.users.as_deref(), files.conf.as_deref());
-    let sasl = sasl.map_err(StartError::Users)?;
+    let sasl = sasl.map_err(StartError::Passwords)?;
     if !sasl.has_users() {
         eprintln!("SASL has no users, so nobody can authenticate; see MEMCACHED_SASL_PWDB");
     }

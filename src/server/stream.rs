@@ -1,16 +1,19 @@
-//! The byte streams a connection may be: TCP or a unix socket.
+//! The byte streams a connection may be: TCP, TLS over it, or a unix socket.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
+use crate::server::tls_stream::TlsStream;
+
 /// A non-blocking byte stream.
-#[derive(Debug)]
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -18,6 +21,7 @@ impl Stream {
         retrying(|| match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
         })
     }
 
@@ -25,6 +29,7 @@ impl Stream {
         retrying(|| match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
         })
     }
 
@@ -32,15 +37,66 @@ impl Stream {
         retrying(|| match self {
             Self::Tcp(stream) => stream.write_vectored(slices),
             Self::Unix(stream) => stream.write_vectored(slices),
+            Self::Tls(stream) => stream.write_vectored(slices),
         })
+    }
+
+    /// Sends what the stream itself holds back; `WouldBlock` if it must wait.
+    #[inline]
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+
+    /// Whether the stream itself holds output back.
+    #[inline]
+    pub(super) fn has_unsent(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.has_unsent())
+    }
+
+    /// Whether there may be input for which no event will come, though the
+    /// last read came back short.
+    #[inline]
+    pub(super) fn holds_more(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.holds_more())
+    }
+
+    /// Second in which a stream began that is not yet ready for use.
+    pub(super) fn handshaking_since(&self) -> Option<u32> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(stream) => stream.handshaking_since(),
+        }
+    }
+
+    /// Says goodbye where the stream has a way to; what went wrong with it.
+    pub(super) fn close(&mut self) -> Option<String> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(stream) => stream.close(),
+        }
+    }
+
+    /// The other end; `None` for a unix socket.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Tls(stream) => stream.socket.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
     }
 
     /// Answers go out at once, however small: they are already batched.
     pub(super) fn set_nodelay(&self) {
-        if let Self::Tcp(stream) = self {
-            // A peer that is gone already shows on the first read.
-            let _ = stream.set_nodelay(true);
-        }
+        let socket = match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => &stream.socket,
+            Self::Unix(_) => return,
+        };
+        // A peer that is gone already shows on the first read.
+        let _ = socket.set_nodelay(true);
     }
 }
 
@@ -54,6 +110,7 @@ impl Source for Stream {
         match self {
             Self::Tcp(stream) => stream.register(registry, token, interest),
             Self::Unix(stream) => stream.register(registry, token, interest),
+            Self::Tls(stream) => stream.socket.register(registry, token, interest),
         }
     }
 
@@ -66,6 +123,7 @@ impl Source for Stream {
         match self {
             Self::Tcp(stream) => stream.reregister(registry, token, interest),
             Self::Unix(stream) => stream.reregister(registry, token, interest),
+            Self::Tls(stream) => stream.socket.reregister(registry, token, interest),
         }
     }
 
@@ -73,6 +131,7 @@ impl Source for Stream {
         match self {
             Self::Tcp(stream) => stream.deregister(registry),
             Self::Unix(stream) => stream.deregister(registry),
+            Self::Tls(stream) => stream.socket.deregister(registry),
         }
     }
 }

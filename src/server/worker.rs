@@ -2,6 +2,7 @@
 //! that are ready together are read together, so that the memory their first
 //! commands touch is on its way while others are being served.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::limits::{BATCH_MAX, BATCH_SOCKETS_MAX, READ_BUFFER_BYTES};
 use crate::server::batch::{Step, Steps, Stop, parse_batch};
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::drive::{Context, Served};
+use crate::server::log;
 use crate::server::stream::Stream;
 use crate::server::udp::Bound;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
@@ -31,6 +33,8 @@ const WAKER: Token = Token(usize::MAX);
 const UDP: usize = usize::MAX - 1;
 /// How often connections are looked over for having been idle too long.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
+/// Seconds that a client has for its TLS handshake.
+const HANDSHAKE_SECONDS: u32 = 10;
 /// How long a stopping worker waits for clients to take their answers.
 const LAST_FLUSH: Duration = Duration::from_millis(500);
 
@@ -72,6 +76,8 @@ pub(super) struct Worker {
     ready: Vec<usize>,
     /// Sockets for datagrams, where they are taken.
     datagrams: Vec<Bound>,
+    /// Arrivals that began with a handshake, and the second they came in.
+    handshakes: VecDeque<(u32, usize)>,
     /// One read buffer for each socket of a batch.
     buffers: Vec<u8>,
     /// Second in which idle connections were last looked for.
@@ -110,6 +116,7 @@ impl Worker {
             connections: Slab::new(),
             ready: Vec::new(),
             datagrams,
+            handshakes: VecDeque::new(),
             // Zeroed by the system page by page as it is first used.
             buffers: vec![0; BATCH_SOCKETS_MAX * READ_BUFFER_BYTES],
             idle_checked: 0,
@@ -124,7 +131,8 @@ impl Worker {
         while !self.handle.stopping.load(Ordering::Acquire) {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
             let timeout = if self.is_idle() {
-                idle_check
+                let handshakes = !self.handshakes.is_empty();
+                idle_check.or(handshakes.then_some(IDLE_CHECK))
             } else {
                 Some(Duration::ZERO)
             };
@@ -133,6 +141,9 @@ impl Worker {
             }
             if idle_check.is_some() {
                 self.close_idle();
+            }
+            if !self.handshakes.is_empty() {
+                self.close_stalled();
             }
         }
         self.finish();
@@ -220,6 +231,12 @@ impl Worker {
             let token = entry.key();
             let connection = entry.insert(Connection::new(stream, protocol, second));
             connection.stream.set_nodelay();
+            if self.context.shared.passwords.is_some() {
+                connection.state = State::Locked;
+            }
+            if let Some(since) = connection.stream.handshaking_since() {
+                self.handshakes.push_back((since, token));
+            }
             let interest = Interest::READABLE | Interest::WRITABLE;
             let registered =
                 self.poll
@@ -304,7 +321,7 @@ impl Worker {
             Ok(len) => {
                 self.context.local.counters.bytes_read.add(len as u64);
                 // A short read has emptied the socket; more raises an event.
-                connection.readable = kept + len == buffer.len();
+                connection.readable = kept + len == buffer.len() || connection.stream.holds_more();
                 Some(kept + len)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -397,8 +414,13 @@ impl Worker {
     }
 
     fn close(&mut self, token: usize) {
-        if let Some(connection) = self.connections.try_remove(token) {
+        if let Some(mut connection) = self.connections.try_remove(token) {
             let context = &mut self.context;
+            if let Some(failure) = connection.stream.close() {
+                let peer = connection.stream.peer();
+                let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
+                log::notice(&context.shared, &format!("{peer}{failure}"));
+            }
             connection.dispose(&context.store, &mut context.local);
             context
                 .shared
@@ -429,6 +451,21 @@ impl Worker {
         for token in idle {
             self.context.local.counters.idle_kicks.add(1);
             self.close(token);
+        }
+    }
+
+    /// Closes connections whose handshake takes too long.
+    fn close_stalled(&mut self) {
+        let second = self.context.now.second();
+        while let Some((since, token)) = self.handshakes.front().copied()
+            && second.saturating_sub(since) >= HANDSHAKE_SECONDS
+        {
+            self.handshakes.pop_front();
+            // A token may have gone to a later connection.
+            let stalled = self.connections.get(token);
+            if stalled.is_some_and(|c| c.stream.handshaking_since() == Some(since)) {
+                self.close(token);
+            }
         }
     }
 

@@ -5,7 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::DEADLINE;
 
@@ -14,11 +17,13 @@ use super::DEADLINE;
 pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
+    Tls(SocketAddr, Arc<ClientConfig>),
 }
 
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 /// One connection.
@@ -35,12 +40,13 @@ impl Client {
 
     pub(crate) fn try_connect(address: &Address) -> std::io::Result<Self> {
         let stream = match address {
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(DEADLINE))?;
-                stream.set_write_timeout(Some(DEADLINE))?;
-                Stream::Tcp(stream)
+            Address::Tcp(address) => Stream::Tcp(connect_tcp(address)?),
+            Address::Tls(address, config) => {
+                let name = "localhost".try_into().expect("a name");
+                let session = ClientConnection::new(Arc::clone(config), name);
+                let session = session.map_err(std::io::Error::other)?;
+                let stream = connect_tcp(address)?;
+                Stream::Tls(Box::new(StreamOwned::new(session, stream)))
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
@@ -64,6 +70,10 @@ impl Client {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes.as_ref()),
             Stream::Unix(stream) => stream.write_all(bytes.as_ref()),
+            Stream::Tls(stream) => {
+                stream.write_all(bytes.as_ref())?;
+                stream.flush()
+            }
         }
     }
 
@@ -79,6 +89,7 @@ impl Client {
         let stream = match &self.stream {
             Stream::Tcp(stream) => stream.try_clone().map(Stream::Tcp),
             Stream::Unix(stream) => stream.try_clone().map(Stream::Unix),
+            Stream::Tls(_) => panic!("a TLS connection has one end"),
         };
         Self {
             stream: stream.expect("a socket can be cloned"),
@@ -93,6 +104,7 @@ impl Client {
         let limited = match &self.stream {
             Stream::Tcp(stream) => stream.set_write_timeout(moment),
             Stream::Unix(stream) => stream.set_write_timeout(moment),
+            Stream::Tls(_) => panic!("what TLS takes is not what is sent"),
         };
         limited.expect("a timeout can be set");
         let many = bytes.repeat(1000);
@@ -101,9 +113,13 @@ impl Client {
 
     /// Ends the sending direction, as a client that half closes does.
     pub(crate) fn finish_sending(&mut self) {
-        let result = match &self.stream {
+        let result = match &mut self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()
+            }
         };
         result.expect("a connected socket can be half closed");
     }
@@ -239,7 +255,7 @@ impl Client {
                 let result = stream.peek(&mut byte);
                 (result, stream.set_read_timeout(Some(DEADLINE)))
             }
-            Stream::Unix(_) => panic!("a unix stream cannot be peeked at"),
+            Stream::Unix(_) | Stream::Tls(_) => panic!("only TCP can be peeked at"),
         };
         restored.expect("a timeout can be set");
         result.is_ok()
@@ -251,6 +267,7 @@ impl Client {
         let result = match &mut self.stream {
             Stream::Tcp(stream) => stream.read(&mut chunk),
             Stream::Unix(stream) => stream.read(&mut chunk),
+            Stream::Tls(stream) => stream.read(&mut chunk),
         };
         match result {
             Ok(count) => {
@@ -261,6 +278,14 @@ impl Client {
             Err(error) => panic!("read: {error}; so far {}", show(&self.pending)),
         }
     }
+}
+
+fn connect_tcp(address: &SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    Ok(stream)
 }
 
 /// Where the `MN` line begins that ends an answer, if it has arrived.

@@ -14,6 +14,7 @@ pub(crate) mod program;
 pub(crate) mod random;
 pub(crate) mod script;
 pub(crate) mod server;
+pub(crate) mod tls;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

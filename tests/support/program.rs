@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::client::{Address, Client};
@@ -45,12 +46,21 @@ impl Program {
         )
     }
 
-    fn spawn_command(command: &mut Command) -> Self {
+    /// Starts it by a command of the test's own making.
+    pub(crate) fn spawn_command(command: &mut Command) -> Self {
+        Self::spawn_with(command, Stdio::null(), Stdio::piped())
+    }
+
+    /// The same, with these for its first two descriptors.
+    pub(crate) fn spawn_with(command: &mut Command, input: Stdio, output: Stdio) -> Self {
         let directory = TempDir::new();
+        // Whoever it becomes must be able to write the port file.
+        let everybody = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(directory.path(""), everybody).expect("it is our own");
         let child = command
             .env("MEMCACHED_PORT_FILENAME", directory.path("ports"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdin(input)
+            .stdout(output)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program can be executed");
@@ -111,8 +121,35 @@ impl Program {
         })
     }
 
+    /// All TCP ports in its port file, once that is there.
+    pub(crate) fn ports(&self) -> Option<Vec<u16>> {
+        let text = std::fs::read_to_string(self.directory.path("ports")).ok()?;
+        let port = |line: &str| line.rsplit_once(": ")?.1.parse().ok();
+        text.lines().map(port).collect()
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// One line of what the kernel tells about a thread of it.
+    pub(crate) fn status_of(&self, thread: &str, name: &str) -> String {
+        let path = format!("/proc/{}/task/{thread}/status", self.child.id());
+        let text = std::fs::read_to_string(path).expect("a running thread has a status");
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.and_then(|line| line.strip_prefix(':'));
+        value.expect("the line is there").trim().to_owned()
+    }
+
+    /// All its threads, by their ids.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let path = format!("/proc/{}/task", self.child.id());
+        let entries = std::fs::read_dir(path).expect("a running process has threads");
+        let name = |entry: std::io::Result<std::fs::DirEntry>| {
+            let name = entry.expect("an entry can be read").file_name();
+            name.into_string().expect("threads have numbers")
+        };
+        entries.map(name).collect()
     }
 
     /// Resident memory in bytes.

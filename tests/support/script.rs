@@ -23,6 +23,8 @@ pub(crate) fn check(steps: &[Step<'_>]) {
     }
     run_bytewise(&Server::start().address(), steps);
     run(&Server::start_unix().address(), steps);
+    run(&Server::start_tls().address(), steps);
+    run_bytewise(&Server::start_tls().address(), steps);
 }
 
 /// Runs a script step by step on one connection.

@@ -4,10 +4,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustcached::config::{Config, Endpoint, Listener, ProtocolMode};
+use rustcached::config::{ClientCertificates, Config, Endpoint, Listener, ProtocolMode};
 
 use super::TempDir;
 use super::client::{Address, Client};
+use super::tls::Files;
 
 /// A running server.
 pub(crate) struct Server {
@@ -49,11 +50,34 @@ impl Server {
         }
     }
 
+    /// The same over TLS.
+    pub(crate) fn start_tls() -> Self {
+        Self::tls_with(|_| {})
+    }
+
+    /// As [`Server::start_tls`], with `change` applied to the settings.
+    pub(crate) fn tls_with(change: impl FnOnce(&mut Config)) -> Self {
+        let files = Files::new();
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let inner = Self::launch(Endpoint::Tcp(any_port), |config| {
+            config.listeners[0].tls = Some(ClientCertificates::Ignore);
+            config.tls = Some(files.settings());
+            change(config);
+        });
+        let address = Address::Tls(inner.tcp_addrs()[0], files.trusting());
+        Self {
+            inner,
+            address,
+            _directory: Some(files.into_directory()),
+        }
+    }
+
     fn launch(endpoint: Endpoint, change: impl FnOnce(&mut Config)) -> rustcached::server::Server {
         let mut config = Config {
             listeners: vec![Listener {
                 endpoint,
                 protocol: ProtocolMode::Auto,
+                tls: None,
                 optional: false,
             }],
             threads: 2,

@@ -62,8 +62,8 @@ fn every_error_has_memcached_s_exit_code() {
         (&["-p", "0"], 64),
         (&["-p", "0", "-l", "127.0.0.1:5"], 64),
         (&["-l", ""], 64),
-        (&["-l", "btls:127.0.0.1"], 64),
-        (&["-l", "mtls:127.0.0.1"], 64),
+        (&["-l", "btls:127.0.0.1"], 71),
+        (&["-l", "mtls:127.0.0.1"], 71),
         (&["-l", "proto[proxy]:127.0.0.1"], 64),
         (&["-l", "127.0.0.1:abc"], 71),
         (&["-l", "127.0.0.1:70000"], 71),
@@ -99,7 +99,10 @@ fn errors_name_the_culprit() {
         (&["-o", "nosuch"], "Illegal suboption \"nosuch\""),
         (&["-p", "70000"], "Invalid port number 70000"),
         (&["-S", "-B", "auto"], "only the binary protocol"),
-        (&["-o", "ssl_key=/x"], "-o ssl_key: this server has no TLS"),
+        (
+            &["-o", "ext_path=/x"],
+            "-o ext_path: this server has no flash",
+        ),
         (&["-l", "127.0.0.1:abc"], "\"abc\""),
     ];
     for (args, part) in cases {

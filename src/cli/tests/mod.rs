@@ -4,6 +4,7 @@ mod errors;
 mod listen;
 mod tables;
 mod texts;
+mod tls;
 mod values;
 
 use std::ffi::OsString;
@@ -49,6 +50,7 @@ fn tcp(address: &str) -> Listener {
     Listener {
         endpoint: Endpoint::Tcp(address),
         protocol: ProtocolMode::Auto,
+        tls: None,
         optional: false,
     }
 }
@@ -68,6 +70,7 @@ fn unix(path: &str, mode: u32) -> Listener {
             mode,
         },
         protocol: ProtocolMode::Auto,
+        tls: None,
         optional: false,
     }
 }

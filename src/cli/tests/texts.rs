@@ -34,7 +34,7 @@ fn help_tells_what_there_is_and_nothing_else() {
         assert_eq!(shown, there, "{}", word.name);
     }
     let lower = help.to_lowercase();
-    for absent in ["ssl", "tls", "ext_path", "proxy", "auth-file", "flash"] {
+    for absent in ["ext_path", "proxy", "flash"] {
         assert!(!lower.contains(absent), "{absent}");
     }
     for default in [

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use super::{config, settings, wildcards};
 use crate::cli::{Invocation, parse};
-use crate::config::{Config, Eviction, Listener, Process, ProtocolMode};
+use crate::config::{Config, Eviction, HandedOver, Listener, Process, ProtocolMode};
 
 #[test]
 fn defaults_are_memcached_s() {
     let (config, process) = settings(&[]);
     let expected = Config {
         listeners: wildcards(11211),
+        handed_over: HandedOver {
+            alone: true,
+            ..HandedOver::default()
+        },
         ..Config::default()
     };
     assert_eq!(config, expected);
@@ -65,6 +69,13 @@ fn flags_do_what_they_say() {
     });
     let expected = Config {
         listeners: listeners.collect(),
+        tls: None,
+        auth_file: None,
+        handed_over: HandedOver {
+            protocol: ProtocolMode::Ascii,
+            tls: None,
+            alone: true,
+        },
         threads: 2,
         max_connections: 2000,
         maxconns_fast: false,
@@ -98,6 +109,7 @@ fn flags_do_what_they_say() {
         pid_file: Some(PathBuf::from("/run/a.pid")),
         lock_memory: true,
         core_dumps: true,
+        drop_privileges: false,
         notices: Vec::new(),
     };
     assert_eq!(yes.1, process);

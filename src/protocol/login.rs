@@ -1,0 +1,143 @@
+//! What a text client says before it may say anything else, under `-Y`: a
+//! `set` of any key whose value is a user's name, a blank and the password.
+//! Nothing here outlives the call, and nothing of it is ever shown.
+
+use memchr::memchr;
+
+use crate::limits::{LINE_MAX_BYTES, LOGIN_BLOCK_MAX_BYTES};
+use crate::protocol::number::strict_u32;
+use crate::protocol::request::tokens;
+
+/// What the bytes at the start of the input are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Login<'a> {
+    /// An attempt of so many bytes.
+    Attempt {
+        /// The user's name.
+        user: &'a [u8],
+        /// Everything behind the blank that follows it.
+        password: &'a [u8],
+        /// Bytes of line and value.
+        used: usize,
+    },
+    /// So many bytes of something else, and the answer to it.
+    Refused(&'static str, usize),
+    /// More is needed to tell.
+    Incomplete,
+    /// Nothing that a client would send: hang up.
+    HangUp,
+}
+
+const UNAUTHENTICATED: &str = "CLIENT_ERROR unauthenticated";
+const BAD_END: &str = "CLIENT_ERROR bad command line termination";
+const BAD_FORMAT: &str = "CLIENT_ERROR bad authentication token format";
+
+/// Parses what stands at the start of `input`.
+pub fn parse(input: &[u8]) -> Login<'_> {
+    let Some(end) = memchr(b'\n', input) else {
+        return match input.len() {
+            0..=LINE_MAX_BYTES => Login::Incomplete,
+            _ => Login::HangUp,
+        };
+    };
+    let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
+    let mut words = tokens(line);
+    let Some(verb) = words.next() else {
+        // Lines without a word are cheap to send in any number.
+        return Login::HangUp;
+    };
+    let length = words.nth(3).and_then(strict_u32);
+    let (b"set", Some(length)) = (verb, length) else {
+        return Login::Refused(UNAUTHENTICATED, end + 1);
+    };
+    let length = length as usize;
+    if length > LOGIN_BLOCK_MAX_BYTES {
+        return Login::HangUp;
+    }
+    let used = end + 1 + length + 2;
+    let Some(block) = input.get(end + 1..used) else {
+        return Login::Incomplete;
+    };
+    let Some(token) = block.strip_suffix(b"\r\n") else {
+        return Login::Refused(BAD_END, used);
+    };
+    match memchr(b' ', token) {
+        None => Login::Refused(BAD_FORMAT, used),
+        Some(blank) => Login::Attempt {
+            user: &token[..blank],
+            password: &token[blank + 1..],
+            used,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BAD_END, BAD_FORMAT, Login, UNAUTHENTICATED, parse};
+    use crate::limits::{LINE_MAX_BYTES, LOGIN_BLOCK_MAX_BYTES};
+
+    /// Says what an input is, in a form that can be compared and shown.
+    fn outcome(input: &[u8]) -> String {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match parse(input) {
+            Login::Attempt {
+                user,
+                password,
+                used,
+            } => format!("{}/{} {used}", text(user), text(password)),
+            Login::Refused(reply, used) => format!("{reply} {used}"),
+            Login::Incomplete => "incomplete".to_owned(),
+            Login::HangUp => "hang up".to_owned(),
+        }
+    }
+
+    #[test]
+    fn attempts_are_read() {
+        assert_eq!(outcome(b"set x 0 0 3\r\nu p\r\nget a"), "u/p 18");
+        assert_eq!(outcome(b"set x 0 0 3\nu p\r\n"), "u/p 17");
+        assert_eq!(outcome(b"set x y z 5 noreply\r\nu p q\r\n"), "u/p q 28");
+        assert_eq!(outcome(b"set x 0 0 2\r\nu \r\n"), "u/ 17");
+        assert_eq!(outcome(b"set x 0 0 3\r\n\0 \n\r\n"), "\0/\n 18");
+    }
+
+    #[test]
+    fn whatever_is_missing_is_waited_for() {
+        let whole = b"set x 0 0 3\r\nu p\r\n";
+        for end in 0..whole.len() {
+            assert_eq!(outcome(&whole[..end]), "incomplete", "{end}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for line in [
+            "get a",
+            "version",
+            "set",
+            "set x 0 0",
+            "set x 0 0 -1",
+            "settle a b c 3",
+        ] {
+            let input = format!("{line}\r\n");
+            let expected = format!("{UNAUTHENTICATED} {}", input.len());
+            assert_eq!(outcome(input.as_bytes()), expected);
+        }
+        assert_eq!(outcome(b"set x 0 0 3\r\nu pxx"), format!("{BAD_END} 18"));
+        assert_eq!(
+            outcome(b"set x 0 0 2\r\nup\r\n"),
+            format!("{BAD_FORMAT} 17")
+        );
+    }
+
+    #[test]
+    fn floods_are_cut() {
+        for input in ["\n", "\r\n", "   \r\n"] {
+            assert_eq!(outcome(input.as_bytes()), "hang up", "{input:?}");
+        }
+        assert_eq!(outcome(&[b'x'; LINE_MAX_BYTES + 1]), "hang up");
+        let long = format!("set x 0 0 {}\r\n", LOGIN_BLOCK_MAX_BYTES + 1);
+        assert_eq!(outcome(long.as_bytes()), "hang up");
+        assert_eq!(outcome(b"set x 0 0 4294967295\r\n"), "hang up");
+        assert_eq!(outcome(b"\x80\0\0\0\0"), "incomplete");
+    }
+}

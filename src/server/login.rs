@@ -1,0 +1,46 @@
+//! The door under `-Y`: a connection stays in a state of its own, in which no
+//! command is parsed at all, until its client has given a password.
+
+use crate::protocol::encode;
+use crate::protocol::login::{Login, parse};
+use crate::server::connection::{Connection, State};
+use crate::server::drive::{Context, Served, Turn};
+use crate::server::log;
+
+impl Context {
+    /// Goes on with a connection that is not let in yet.
+    pub(super) fn login(&mut self, connection: &mut Connection, input: &[u8]) -> (usize, Turn) {
+        connection.state = State::Locked;
+        let (reply, used) = match parse(input) {
+            Login::Incomplete => return (0, Turn::End(Served::Hungry)),
+            Login::HangUp => return (input.len(), Turn::End(Served::Finished)),
+            Login::Refused(reply, used) => (reply, used),
+            Login::Attempt {
+                user,
+                password,
+                used,
+            } => {
+                let admitted = self.admits(user, password);
+                log::login(&self.shared, admitted);
+                if admitted {
+                    connection.state = State::Command;
+                    ("STORED", used)
+                } else {
+                    ("CLIENT_ERROR authentication failure", used)
+                }
+            }
+        };
+        connection.active = self.now.second();
+        encode::line(&mut self.out.bytes, reply);
+        (used, Turn::GoOn)
+    }
+
+    fn admits(&self, user: &[u8], password: &[u8]) -> bool {
+        let list = self.shared.passwords.as_ref();
+        let admitted = list.is_some_and(|list| list.check(user, password));
+        let counters = &self.local.counters;
+        counters.auth_cmds.add(1);
+        counters.auth_errors.add(u64::from(!admitted));
+        admitted
+    }
+}

@@ -1,0 +1,275 @@
+//! TLS without sockets: certificates and keys from files, made into what a
+//! new connection starts from, and replaced as a whole while old connections
+//! live on with what they had. Counts how handshakes end. The server makes
+//! sessions here; the commands reload and report.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::{Ticketer, default_provider};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    NoClientAuth, NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier,
+};
+use rustls::{
+    HandshakeKind, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion,
+};
+
+use crate::config::{ClientCertificates, KeyFormat, TlsSettings, TlsVersion};
+use crate::sync::{AtomicU64, Ordering};
+
+/// Sessions remembered for clients that take no tickets.
+const SESSIONS_MAX: usize = 4096;
+
+/// Why certificates could not be loaded; `Display` is one line that begins
+/// as memcached's does.
+#[derive(Debug)]
+pub struct TlsError {
+    what: &'static str,
+    path: Option<PathBuf>,
+    reason: String,
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: ", self.what)?;
+        if let Some(path) = &self.path {
+            write!(out, "{} : ", path.display())?;
+        }
+        out.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+/// How handshakes and sessions ended, counted by whoever sees it.
+#[derive(Debug, Default)]
+pub struct TlsCounters {
+    /// Handshakes that failed or stalled.
+    pub handshake_errors: AtomicU64,
+    /// Connections that broke the protocol later.
+    pub protocol_errors: AtomicU64,
+    /// Handshakes that did not resume a session.
+    pub new_sessions: AtomicU64,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Tls {
+    settings: TlsSettings,
+    loaded: RwLock<Loaded>,
+    /// What has been counted.
+    pub counters: TlsCounters,
+}
+
+/// What is made from one reading of the files. One configuration for each
+/// thing to ask of clients: a session that began without a certificate must
+/// not be resumed where one is required, so they share no sessions either.
+#[derive(Debug)]
+struct Loaded {
+    ignore: Arc<ServerConfig>,
+    /// Requesting and requiring, if there are authorities to check with.
+    request: Option<(Arc<ServerConfig>, Arc<ServerConfig>)>,
+    at: Instant,
+}
+
+impl Tls {
+    /// Reads certificates and key.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds nothing that fits.
+    pub fn load(settings: &TlsSettings) -> Result<Self, TlsError> {
+        Ok(Self {
+            loaded: RwLock::new(Loaded::read(settings)?),
+            settings: settings.clone(),
+            counters: TlsCounters::default(),
+        })
+    }
+
+    /// Reads certificates and key again, for new connections. Nothing changes
+    /// unless all of it is good.
+    ///
+    /// # Errors
+    /// As for [`Tls::load`].
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let loaded = Loaded::read(&self.settings)?;
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+
+    /// A session for a new connection.
+    ///
+    /// # Errors
+    /// There are no authorities to check clients' certificates with; the
+    /// command line has seen to it that there are.
+    pub fn session(&self, ask: ClientCertificates) -> Result<ServerConnection, rustls::Error> {
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        let config = match (ask, &loaded.request) {
+            (ClientCertificates::Ignore, _) => Ok(&loaded.ignore),
+            (ClientCertificates::Request, Some((request, _))) => Ok(request),
+            (ClientCertificates::Require, Some((_, require))) => Ok(require),
+            (_, None) => Err(rustls::Error::General("no authorities".to_owned())),
+        };
+        let mut session = ServerConnection::new(Arc::clone(config?))?;
+        session.set_buffer_limit(Some(self.settings.write_buffer));
+        Ok(session)
+    }
+
+    /// Seconds since the certificates were read.
+    pub fn age(&self) -> u64 {
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        loaded.at.elapsed().as_secs()
+    }
+
+    /// Counts a handshake that has come to its good end.
+    pub fn count_session(&self, kind: Option<HandshakeKind>) {
+        if kind != Some(HandshakeKind::Resumed) {
+            self.counters.new_sessions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets what was counted (`stats reset`).
+    pub fn reset(&self) {
+        let counters = &self.counters;
+        for counter in [
+            &counters.handshake_errors,
+            &counters.protocol_errors,
+            &counters.new_sessions,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Loaded {
+    fn read(settings: &TlsSettings) -> Result<Self, TlsError> {
+        let maker = Maker {
+            settings,
+            provider: Arc::new(default_provider()),
+            chain: chain(&settings.chain)?,
+            key: key(settings)?,
+        };
+        let ignore = maker.config(Arc::new(NoClientAuth))?;
+        let request = match &settings.ca {
+            None => None,
+            Some(path) => {
+                let request = verifier(path, &maker.provider, false)?;
+                let require = verifier(path, &maker.provider, true)?;
+                Some((maker.config(request)?, maker.config(require)?))
+            }
+        };
+        Ok(Self {
+            ignore,
+            request,
+            at: Instant::now(),
+        })
+    }
+}
+
+/// What the configurations of one reading have in common.
+struct Maker<'a> {
+    settings: &'a TlsSettings,
+    provider: Arc<CryptoProvider>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Maker<'_> {
+    fn config(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>, TlsError> {
+        let versions: &[&SupportedProtocolVersion] = match self.settings.min_version {
+            TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::V13 => &[&rustls::version::TLS13],
+        };
+        let wrong = |error: rustls::Error| TlsError {
+            what: "Error validating the certificate",
+            path: None,
+            reason: error.to_string(),
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(versions)
+            .map_err(wrong)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(wrong)?;
+        if self.settings.session_cache {
+            config.ticketer = Ticketer::new().map_err(wrong)?;
+            config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+        } else {
+            config.send_tls13_tickets = 0;
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+        }
+        Ok(Arc::new(config))
+    }
+}
+
+fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates("Error loading the certificate chain", path)
+}
+
+/// All certificates in a file, of which there must be one.
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wrong = |reason: String| TlsError {
+        what,
+        path: Some(path.to_owned()),
+        reason,
+    };
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| wrong(error.to_string()))?;
+    if found.is_empty() {
+        return Err(wrong("no certificate in it".to_owned()));
+    }
+    Ok(found)
+}
+
+fn key(settings: &TlsSettings) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let path = settings.key.as_ref().unwrap_or(&settings.chain);
+    let wrong = |reason: String| TlsError {
+        what: "Error loading the key",
+        path: Some(path.clone()),
+        reason,
+    };
+    match settings.key_format {
+        KeyFormat::Pem => {
+            PrivateKeyDer::from_pem_file(path).map_err(|error| wrong(error.to_string()))
+        }
+        KeyFormat::Der => {
+            let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+            PrivateKeyDer::try_from(bytes).map_err(|error| wrong(error.to_owned()))
+        }
+    }
+}
+
+/// Checks clients' certificates with the authorities of a file.
+fn verifier(
+    path: &Path,
+    provider: &Arc<CryptoProvider>,
+    require: bool,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    const WHAT: &str = "Error loading the CA certificate";
+    let wrong = |reason: String| TlsError {
+        what: WHAT,
+        path: Some(path.to_owned()),
+        reason,
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(WHAT, path)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| wrong(error.to_string()))?;
+    }
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let builder = match require {
+        true => builder,
+        false => builder.allow_unauthenticated(),
+    };
+    builder
+        .build()
+        .map(|verifier| verifier as _)
+        .map_err(|error| wrong(error.to_string()))
+}
