@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::limits::UDP_REPLY_DEFAULT_BYTES;
+
 /// The memcached release whose behaviour, options and answers this server
 /// follows.
 pub const COMPATIBLE_VERSION: &str = "1.6.45";
@@ -108,6 +110,17 @@ pub struct Listener {
     pub optional: bool,
 }
 
+/// Where datagrams are taken (`-U`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagrams {
+    /// The address; port 0 asks for any free port.
+    pub address: SocketAddr,
+    /// What is spoken there.
+    pub protocol: ProtocolMode,
+    /// As for a [`Listener`].
+    pub optional: bool,
+}
+
 /// How sockets are used that the service manager hands over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandedOver {
@@ -131,11 +144,26 @@ pub enum Eviction {
     Size,
 }
 
+/// Where SASL (`-S`) finds its users.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaslFiles {
+    /// File of `user:password` lines (`MEMCACHED_SASL_PWDB`).
+    pub users: Option<PathBuf>,
+    /// Settings file or its directory, which may name that file
+    /// (`SASL_CONF_PATH`).
+    pub conf: Option<PathBuf>,
+}
+
 /// Everything the server (as opposed to the process) needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Listening sockets; at least one.
     pub listeners: Vec<Listener>,
+    /// UDP addresses; none by default.
+    pub udp: Vec<Datagrams>,
+    /// Most bytes of an answer over UDP; what is larger goes unanswered
+    /// (`--udp-reply-limit`).
+    pub udp_reply_limit: usize,
     /// What becomes of sockets that are handed over.
     pub handed_over: HandedOver,
     /// TLS, for the listeners that speak it.
@@ -177,6 +205,8 @@ pub struct Config {
     pub watch: bool,
     /// Permit the `shutdown` command (`-A`).
     pub shutdown_command: bool,
+    /// Clients must authenticate themselves (`-S`).
+    pub sasl: Option<SaslFiles>,
     /// Close connections idle for this long (`-o idle_timeout`).
     pub idle_timeout: Option<Duration>,
     /// Log level (`-v`, `-vv`, `-vvv` as 1, 2, 3).
@@ -196,6 +226,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listeners: Vec::new(),
+            udp: Vec::new(),
+            udp_reply_limit: UDP_REPLY_DEFAULT_BYTES,
             handed_over: HandedOver::default(),
             tls: None,
             auth_file: None,
@@ -216,6 +248,7 @@ impl Default for Config {
             bare_dumps: false,
             watch: true,
             shutdown_command: false,
+            sasl: None,
             idle_timeout: None,
             verbosity: 0,
             hashpower: 16,

@@ -7,7 +7,7 @@
 //!        │ accept
 //!   ┌────▼─────┐  queue + Waker, to the worker with fewest connections
 //!   │ acceptor │ ──────────────────────────────┐
-//!   └──────────┘                               │
+//!   └──────────┘                               │ UDP: a socket of each worker
 //!                  ┌──────────────┬────────────▼─┐
 //!                  │ worker 1     │ … worker N   │  OS threads, one poll each
 //!                  └──────┬───────┴──────┬───────┘
@@ -45,6 +45,12 @@
 //! gets one send. A connection owns memory only for half a command or for
 //! output that its client does not take; while it has such output, nothing
 //! more is read from it.
+//!
+//! Text and packets are two spellings of the same requests: which one a
+//! connection speaks its first byte tells, the operations in `command` return
+//! outcomes, and only parsing and the writing of answers differ. A datagram
+//! is parsed and executed in the same batches, and nothing of it is kept. Under
+//! `-S` every step of a connection first passes the guard.
 //!
 //! TLS lies below all this, in the stream: the handshake happens inside the
 //! first reads, and decrypted bytes go where those of a plain socket would.

@@ -76,6 +76,12 @@ pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 /// Highest level that `verbosity` sets.
 pub const VERBOSITY_MAX: u32 = 2;
 
+/// Most bytes of an answer over UDP, unless another number is asked for: a
+/// dozen datagrams.
+pub const UDP_REPLY_DEFAULT_BYTES: usize = 16 * 1024;
+/// The largest such number; it has less datagrams than a frame can count.
+pub const UDP_REPLY_MAX_BYTES: usize = 64 * 1024 * 1024;
+
 /// Longest value of the `set` that logs a text client in: name and password
 /// and a blank, with room to spare.
 pub const LOGIN_BLOCK_MAX_BYTES: usize = 1024;

@@ -111,7 +111,9 @@ fn greeting(server: &Server) -> String {
     let tcp = server.tcp_addrs().iter().map(ToString::to_string);
     let unix = server.unix_paths().iter();
     let unix = unix.map(|path| path.display().to_string());
-    let places: Vec<String> = tcp.chain(unix).collect();
+    let udp = server.udp_addrs().iter();
+    let udp = udp.map(|address| format!("{address} (UDP)"));
+    let places: Vec<String> = tcp.chain(udp).chain(unix).collect();
     format!("rustcached is listening on {}", places.join(", "))
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::auth::Passwords;
+use crate::auth::{Passwords, Sasl};
 use crate::config::Config;
 use crate::limits::CLASSES_MAX;
 use crate::stats::{ClassSnapshot, ConnTable, Prefixes, Snapshot};
@@ -25,6 +25,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Connections, counted where they are accepted.
     pub connections: Connections,
+    /// Who may speak packets, if not everybody.
+    pub sasl: Option<Sasl>,
     /// Certificates, if any listener speaks TLS.
     pub tls: Option<Arc<Tls>>,
     /// Who may speak text, if not everybody.
@@ -158,6 +160,7 @@ impl Shared {
             },
             clock: Clock::start(),
             connections: Connections::default(),
+            sasl: None,
             tls: None,
             passwords: None,
             base: Mutex::new(Base {

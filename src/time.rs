@@ -130,7 +130,12 @@ impl Expiry {
     /// once, up to 30 days relative, a Unix time beyond
     /// (doc/protocol.txt, "Expiration times").
     pub fn from_protocol(exptime: i32, now: Now) -> Self {
-        let exptime = i64::from(exptime);
+        Self::from_seconds(i64::from(exptime), now)
+    }
+
+    /// The same for a number as wide as any protocol's: in binary packets it
+    /// has no sign.
+    pub fn from_seconds(exptime: i64, now: Now) -> Self {
         if exptime == 0 {
             return Self::NEVER;
         }

@@ -8,6 +8,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use memchr::memmem;
 use rustcached::config::Config;
 use rustcached::limits::READ_BUFFER_BYTES;
+use rustcached::protocol::binary::REQUEST_MAGIC;
 use rustcached::server::Loopback;
 use rustcached_fuzz::{cut, expand, is_cut_proof};
 
@@ -31,6 +32,10 @@ fn examine(input: &[u8]) -> Corpus {
         return Corpus::Reject;
     };
     let stream = expand(rest);
+    if stream.first() == Some(&REQUEST_MAGIC) {
+        // Packets have a target of their own.
+        return Corpus::Reject;
+    }
     let pieces = cut(*knife & !FULL, &stream);
     if knife & FULL != 0 {
         // What is evicted depends on the hash, which is random.

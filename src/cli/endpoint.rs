@@ -168,7 +168,7 @@ fn protocol_of(entry: &str, name: &str) -> Result<ProtocolMode, CliError> {
     match name {
         "ascii" => Ok(ProtocolMode::Ascii),
         "auto" | "negotiating" => Ok(ProtocolMode::Auto),
-        "binary" => Err(unavailable(entry, Missing::Binary)),
+        "binary" => Ok(ProtocolMode::Binary),
         "proxy" => Err(unavailable(entry, Missing::Proxy)),
         _ => Err(bad(entry, format!("Invalid protocol spec: {name:?}"))),
     }

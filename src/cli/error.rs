@@ -103,12 +103,6 @@ impl std::error::Error for CliError {}
 /// its flags and words in `flags` and `words` an effect and take it off here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// UDP listeners (`-U`).
-    Udp,
-    /// Listeners for the binary protocol alone (`-B binary`).
-    Binary,
-    /// SASL (`-S`).
-    Sasl,
     /// A cache that outlives the process (`-e`).
     WarmRestart,
     /// Values on flash (`-o ext_path`).
@@ -120,9 +114,6 @@ pub enum Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Self::Udp => "UDP support (only port 0, off)",
-            Self::Binary => "binary protocol",
-            Self::Sasl => "SASL authentication",
             Self::WarmRestart => "warm restart",
             Self::Flash => "flash storage",
             Self::Proxy => "proxy",

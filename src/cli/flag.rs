@@ -12,7 +12,8 @@ use crate::config::Config;
 
 /// One flag.
 pub(super) struct Flag {
-    pub(super) short: char,
+    /// Options of this server alone have none.
+    pub(super) short: Option<char>,
     pub(super) long: &'static str,
     /// Name of the value in the help text; empty for switches.
     value: &'static str,
@@ -44,7 +45,10 @@ pub(super) enum Effect {
 impl Flag {
     /// The flag as messages name it.
     pub(super) fn written(&self) -> String {
-        format!("-{} (--{})", self.short, self.long)
+        match self.short {
+            Some(short) => format!("-{short} (--{})", self.long),
+            None => format!("--{}", self.long),
+        }
     }
 
     /// Whether the flag takes no value at all.
@@ -61,7 +65,24 @@ impl Flag {
         effect: Effect,
     ) -> Self {
         Self {
-            short,
+            short: Some(short),
+            long,
+            value,
+            help,
+            default: None,
+            effect,
+        }
+    }
+
+    /// An option of this server alone: memcached may come to use any letter.
+    pub(super) const fn own(
+        long: &'static str,
+        value: &'static str,
+        help: &'static str,
+        effect: Effect,
+    ) -> Self {
+        Self {
+            short: None,
             long,
             value,
             help,

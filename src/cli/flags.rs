@@ -49,10 +49,17 @@ pub(super) const FLAGS: &[Flag] = &[
         'U',
         "udp-port",
         "num",
-        "UDP port; only 0, which is off",
+        "UDP port to listen on; 0 is off, -1 picks a free one; not with authentication",
         Effect::Number(|typed, port| typed.udp_port = Some(port)),
     )
     .default(|_| "0".to_owned()),
+    Flag::own(
+        "udp-reply-limit",
+        "bytes",
+        "Longest answer over UDP, or with k or m behind the number; a longer one is not sent",
+        Effect::Size(|typed, bytes| typed.udp_reply_limit = Some(bytes)),
+    )
+    .default(|config| format!("{}k", config.udp_reply_limit >> 10)),
     Flag::new(
         's',
         "unix-socket",
@@ -90,7 +97,7 @@ pub(super) const FLAGS: &[Flag] = &[
         'B',
         "protocol",
         "name",
-        "What clients may speak: ascii or auto",
+        "What clients may speak: ascii, binary or auto, which tells them by their first byte",
         Effect::Text(|typed, text| {
             typed.protocol = Some(text.trim().to_owned());
             Ok(())
@@ -277,8 +284,9 @@ pub(super) const FLAGS: &[Flag] = &[
         'S',
         "enable-sasl",
         "",
-        "",
-        Effect::Unavailable(Missing::Sasl),
+        "Let in only who authenticates by SASL (PLAIN, binary protocol only); the users are in \
+         the file that MEMCACHED_SASL_PWDB names",
+        Effect::Switch(|typed| typed.sasl = true),
     ),
     Flag::new(
         'Y',

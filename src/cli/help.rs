@@ -21,6 +21,8 @@ const TEMPLATE: &str = "\
 const ENVIRONMENT: &str = "\
 Environment:
   MEMCACHED_PORT_FILENAME  file that receives the ports that were bound
+  MEMCACHED_SASL_PWDB      file of user:password lines for -S
+  SASL_CONF_PATH           file or directory of SASL settings, whose sasldb_path names that file
 ";
 
 /// The help text (`-h`).

@@ -55,8 +55,14 @@ pub fn parse(
         None => {}
     }
     let (mut config, process) = validate::settings(typed)?;
-    config.port_file = env("MEMCACHED_PORT_FILENAME")
-        .filter(|path| path != OsStr::new(""))
-        .map(PathBuf::from);
+    let path = |name| {
+        let path = env(name).filter(|path| path != OsStr::new(""));
+        path.map(PathBuf::from)
+    };
+    config.port_file = path("MEMCACHED_PORT_FILENAME");
+    if let Some(files) = &mut config.sasl {
+        files.users = path("MEMCACHED_SASL_PWDB");
+        files.conf = path("SASL_CONF_PATH");
+    }
     Ok(Invocation::Run(Box::new((config, process))))
 }

@@ -32,6 +32,7 @@ pub(super) struct Typed {
     pub(super) ask: Option<Ask>,
     pub(super) port: Option<i64>,
     pub(super) udp_port: Option<i64>,
+    pub(super) udp_reply_limit: Option<i64>,
     pub(super) unix_socket: Option<PathBuf>,
     pub(super) unix_mask: Option<u32>,
     /// Each `-l` as typed, with its commas.
@@ -58,6 +59,7 @@ pub(super) struct Typed {
     pub(super) no_flush: bool,
     pub(super) no_dump: bool,
     pub(super) no_watch: bool,
+    pub(super) sasl: bool,
     pub(super) napi_ids: Option<i64>,
     pub(super) maxconns_fast: Option<bool>,
     pub(super) hashpower: Option<i64>,

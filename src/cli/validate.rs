@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use super::endpoint::{self, Defaults};
-use super::error::{CliError, Missing};
+use super::error::CliError;
 use super::typed::Typed;
 use crate::cli::words::EVICTION_KINDS;
-use crate::config::{Config, Eviction, HandedOver, Listener, Process, ProtocolMode};
-use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX};
+use crate::config::{
+    Config, Datagrams, Endpoint, Eviction, HandedOver, Listener, Process, ProtocolMode, SaslFiles,
+};
+use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX, UDP_REPLY_MAX_BYTES};
 
 /// The TCP port when none is given.
 pub(super) const DEFAULT_PORT: u16 = 11211;
@@ -27,7 +29,9 @@ pub(super) fn settings(typed: Typed) -> Result<(Config, Process), CliError> {
     let tls = typed.tls.settings()?;
     let defaults = defaults(&typed)?;
     let listeners = listeners(&typed, defaults)?;
+    let datagrams = datagrams(&typed, defaults)?;
     let (mut config, notices) = config(&typed, listeners)?;
+    config.udp = datagrams;
     config.tls = tls;
     config.handed_over = HandedOver {
         protocol: defaults.protocol,
@@ -65,6 +69,8 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
     let max_memory = max_memory(typed, &default)?;
     let config = Config {
         listeners,
+        udp: Vec::new(),
+        udp_reply_limit: udp_reply_limit(typed, &default)?,
         tls: None,
         auth_file: None,
         handed_over: HandedOver::default(),
@@ -87,6 +93,7 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         dump: !typed.no_dump,
         watch: !typed.no_watch,
         shutdown_command: typed.shutdown_command,
+        sasl: typed.sasl.then(SaslFiles::default),
         idle_timeout: idle_timeout(typed),
         verbosity: typed.verbosity,
         hashpower: typed
@@ -136,17 +143,6 @@ fn defaults(typed: &Typed) -> Result<Defaults, CliError> {
 
 /// The listeners: TCP unless it is off, then the unix socket.
 fn listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
-    let udp = typed.udp_port.is_some_and(|port| port != 0);
-    if udp && typed.auth_file.is_some() {
-        let text = "Cannot use UDP with ascii authentication enabled (-U 0 to disable)";
-        return Err(CliError::Limit(text.to_owned()));
-    }
-    if udp {
-        return Err(CliError::Unavailable {
-            option: "-U (--udp-port)".to_owned(),
-            missing: Missing::Udp,
-        });
-    }
     let mut listeners = Vec::new();
     for listener in asked_listeners(typed, defaults)? {
         if !listeners.contains(&listener) {
@@ -156,8 +152,12 @@ fn listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliErro
     if let Some(path) = &typed.unix_socket {
         listeners.push(endpoint::unix(path.clone(), defaults));
     }
-    if listeners.is_empty() {
+    if listeners.is_empty() && udp_port(typed).is_none() {
         return Err(CliError::NothingListens);
+    }
+    let is_binary = |listener: &Listener| listener.protocol == ProtocolMode::Binary;
+    if typed.sasl && !listeners.iter().all(is_binary) {
+        return Err(only_binary());
     }
     if typed.auth_file.is_some() {
         lock(&mut listeners)?;
@@ -184,7 +184,9 @@ fn tcp_port(typed: &Typed) -> Result<Option<u16>, CliError> {
     if typed.port == Some(0) || (typed.unix_socket.is_some() && !asked_for) {
         return Ok(None);
     }
-    typed.port.map_or(Ok(DEFAULT_PORT), port_number).map(Some)
+    // As in memcached, a UDP port alone is the TCP port too.
+    let port = typed.port.or(udp_port(typed));
+    port.map_or(Ok(DEFAULT_PORT), port_number).map(Some)
 }
 
 /// The listeners of `-l`, or the ones that stand for none.
@@ -201,18 +203,71 @@ fn asked_listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, C
     }
 }
 
+/// The UDP port, unless UDP is off.
+fn udp_port(typed: &Typed) -> Option<i64> {
+    typed.udp_port.filter(|port| *port != 0)
+}
+
+/// Where datagrams are taken: the addresses of `-l`, or all.
+fn datagrams(typed: &Typed, defaults: Defaults) -> Result<Vec<Datagrams>, CliError> {
+    let Some(port) = udp_port(typed) else {
+        return Ok(Vec::new());
+    };
+    // Datagrams would go round either.
+    for (given, flag) in [(typed.sasl, "-S"), (typed.auth_file.is_some(), "-Y")] {
+        if given {
+            let text = format!("ERROR: UDP (-U) cannot be used with authentication ({flag}).");
+            return Err(CliError::Limit(text));
+        }
+    }
+    let port = Some(port_number(port)?);
+    let listeners = asked_listeners(typed, Defaults { port, ..defaults })?;
+    let mut places: Vec<Datagrams> = Vec::new();
+    for listener in listeners {
+        if let Endpoint::Tcp(address) = listener.endpoint {
+            let place = Datagrams {
+                address,
+                protocol: listener.protocol,
+                optional: listener.optional,
+            };
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+    }
+    Ok(places)
+}
+
+fn udp_reply_limit(typed: &Typed, default: &Config) -> Result<usize, CliError> {
+    let Some(bytes) = typed.udp_reply_limit else {
+        return Ok(default.udp_reply_limit);
+    };
+    let bytes = usize::try_from(bytes).unwrap_or(0);
+    if (1..=UDP_REPLY_MAX_BYTES).contains(&bytes) {
+        return Ok(bytes);
+    }
+    let most = UDP_REPLY_MAX_BYTES >> 20;
+    let text = format!("--udp-reply-limit must be between 1 byte and {most}m");
+    Err(CliError::BadValue(text))
+}
+
 fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {
     match typed.protocol.as_deref() {
+        None if typed.sasl => Ok(ProtocolMode::Binary),
+        Some("ascii" | "auto") if typed.sasl => Err(only_binary()),
         None | Some("auto") => Ok(ProtocolMode::Auto),
         Some("ascii") => Ok(ProtocolMode::Ascii),
-        Some("binary") => Err(CliError::Unavailable {
-            option: "-B binary".to_owned(),
-            missing: Missing::Binary,
-        }),
+        Some("binary") => Ok(ProtocolMode::Binary),
         Some(other) => Err(CliError::Limit(format!(
-            "Invalid value for binding protocol: {other} -- should be one of ascii or auto"
+            "Invalid value for binding protocol: {other} -- should be one of auto, binary, or ascii"
         ))),
     }
+}
+
+/// Text clients have no way to authenticate by SASL.
+fn only_binary() -> CliError {
+    let text = "ERROR: With SASL (-S) only the binary protocol can be spoken.";
+    CliError::Limit(text.to_owned())
 }
 
 fn threads(typed: &Typed, default: &Config) -> Result<usize, CliError> {

@@ -12,21 +12,29 @@ use crate::time::{Expiry, Now};
 const NON_NUMERIC: &str = "CLIENT_ERROR cannot increment or decrement non-numeric value";
 
 /// What to do with the number.
-#[derive(Clone, Copy)]
-struct Change {
-    delta: u64,
-    decrement: bool,
+#[derive(Clone, Copy, Default)]
+pub(super) struct Change {
+    pub(super) delta: u64,
+    pub(super) decrement: bool,
     /// The CAS value to compare with; 0 compares nothing.
-    cas: u64,
-    new_cas: Option<u64>,
+    pub(super) cas: u64,
+    pub(super) new_cas: Option<u64>,
     /// New expiry time.
-    ttl: Option<i32>,
+    pub(super) ttl: Option<i32>,
     /// A miss creates the number, and is not counted as one.
-    vivify: bool,
+    pub(super) vivify: bool,
+}
+
+/// What a number is made from that is not there yet.
+#[derive(Clone, Copy)]
+pub(super) struct Beginning {
+    pub(super) number: u64,
+    pub(super) expiry: Expiry,
+    pub(super) key_binary: bool,
 }
 
 /// How counting ended.
-enum Counted {
+pub(super) enum Counted {
     /// The number, and the item's CAS value and expiry times before and now.
     Done {
         number: u64,
@@ -76,12 +84,9 @@ impl Executor<'_> {
         let change = Change {
             delta,
             decrement,
-            cas: 0,
-            new_cas: None,
-            ttl: None,
-            vivify: false,
+            ..Change::default()
         };
-        match self.change(&key, change) {
+        match self.change_or_create(&key, change, None) {
             Counted::Done { number, .. } if !noreply => {
                 encode::number(&mut out.bytes, number);
                 out.bytes.extend_from_slice(b"\r\n");
@@ -103,13 +108,14 @@ impl Executor<'_> {
             cas: flags.cas.unwrap_or(0),
             new_cas: flags.new_cas,
             ttl: flags.ttl,
-            vivify: flags.vivify.is_some(),
+            ..Change::default()
         };
-        let counted = match self.change(&key, change) {
-            Counted::NotFound if flags.vivify.is_some() => self.create_number(meta, &key, change),
-            counted => counted,
-        };
-        match counted {
+        let beginning = flags.vivify.map(|vivify| Beginning {
+            number: flags.initial,
+            expiry: Expiry::from_protocol(flags.ttl.unwrap_or(vivify), self.now),
+            key_binary: meta.base64,
+        });
+        match self.change_or_create(&key, change, beginning) {
             Counted::Done {
                 number,
                 cas,
@@ -129,6 +135,24 @@ impl Executor<'_> {
         }
         write_key_and_opaque(out, meta, key.key);
         out.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// Counts, or creates what is missing if it is told with what.
+    #[inline]
+    pub(super) fn change_or_create(
+        &mut self,
+        key: &Hashed<'_>,
+        change: Change,
+        beginning: Option<Beginning>,
+    ) -> Counted {
+        let change = Change {
+            vivify: beginning.is_some(),
+            ..change
+        };
+        match (self.change(key, change), beginning) {
+            (Counted::NotFound, Some(beginning)) => self.create_number(key, change, beginning),
+            (counted, _) => counted,
+        }
     }
 
     /// Counts, replacing the item where it cannot be changed in place.
@@ -207,21 +231,15 @@ impl Executor<'_> {
             .ok()
     }
 
-    /// `ma` with `N` on a miss. If someone else creates the item first, it is
-    /// theirs that is counted on.
-    fn create_number(
-        &mut self,
-        meta: &MetaRequest<'_>,
-        key: &Hashed<'_>,
-        change: Change,
-    ) -> Counted {
-        let exptime = meta.flags.ttl.or(meta.flags.vivify).unwrap_or(0);
+    /// If someone else creates the item first, it is theirs that is counted
+    /// on.
+    fn create_number(&mut self, key: &Hashed<'_>, change: Change, beginning: Beginning) -> Counted {
         let with = Replacement {
-            number: meta.flags.initial,
+            number: beginning.number,
             value_len: 0,
             flags: 0,
-            expiry: Expiry::from_protocol(exptime, self.now),
-            key_binary: meta.base64,
+            expiry: beginning.expiry,
+            key_binary: beginning.key_binary,
             old_cas: 0,
         };
         let Some(new) = self.make_number(key, with) else {

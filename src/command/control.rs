@@ -22,9 +22,7 @@ impl Executor<'_> {
                 encode::line(&mut out.bytes, VERSION);
             }
             Request::Verbosity { level, noreply } => {
-                let level = (*level).min(VERBOSITY_MAX);
-                let verbosity = &self.shared.runtime.verbosity;
-                verbosity.store(level, Ordering::Relaxed);
+                self.set_verbosity(*level);
                 reply(out, *noreply, "OK");
             }
             Request::Quit => return After::Close,
@@ -60,12 +58,26 @@ impl Executor<'_> {
         After::Continue
     }
 
+    pub(super) fn set_verbosity(&self, level: u32) {
+        let verbosity = &self.shared.runtime.verbosity;
+        verbosity.store(level.min(VERBOSITY_MAX), Ordering::Relaxed);
+    }
+
     fn flush_all(&mut self, delay: i32, noreply: bool, out: &mut Output) {
+        let answer = match self.flush(i64::from(delay)) {
+            true => "OK",
+            false => "CLIENT_ERROR flush_all not allowed",
+        };
+        reply(out, noreply, answer);
+    }
+
+    /// Flushes now or later; false if that is not permitted.
+    pub(super) fn flush(&mut self, delay: i64) -> bool {
         self.local.counters.cmd_flush.add(1);
         if !self.shared.config.flush {
-            return reply(out, noreply, "CLIENT_ERROR flush_all not allowed");
+            return false;
         }
-        let at = match Expiry::from_protocol(delay, self.now) {
+        let at = match Expiry::from_seconds(delay, self.now) {
             Expiry::NEVER | Expiry::OVER => 0,
             Expiry(at) => at,
         };
@@ -74,7 +86,7 @@ impl Executor<'_> {
         }
         // The last command counts: a flush at once calls off a later one.
         self.shared.runtime.flush_at.store(at, Ordering::Relaxed);
-        reply(out, noreply, "OK");
+        true
     }
 
     /// Carries out a delayed `flush_all` whose time has come.

@@ -3,20 +3,24 @@
 //! one request after the other.
 
 mod arithmetic;
+mod binary;
 mod control;
 mod dump;
+mod join;
 mod meta;
 mod observe;
 mod operate;
 mod output;
 mod read;
 mod remove;
+mod sasl;
 mod stat_sink;
 mod stats;
 mod write;
 
 pub use crate::command::dump::Dump;
 pub use crate::command::output::Output;
+pub use crate::command::sasl::Login;
 pub use crate::command::write::Pending;
 
 use crate::events::{Figures, Filter, Kinds};
@@ -83,6 +87,7 @@ impl Executor<'_> {
         match request {
             Request::Get(line) => self.get(line, hash, out),
             Request::Store(line) => self.store_line(line, hash, block, out),
+            Request::Packet(packet) => return self.packet(packet, hash, block, out),
             Request::MetaGet(meta) => self.meta_get(meta, hash, out),
             Request::MetaSet(meta) => self.meta_set(meta, block, out),
             Request::MetaDelete(meta) => self.meta_delete(meta, out),

@@ -9,25 +9,54 @@ use crate::store::{Item, Local, Pin, Store};
 pub struct Output {
     /// Everything but the values sent by reference.
     pub bytes: Vec<u8>,
-    /// Values, each with the place in `bytes` that it goes before.
-    values: Vec<(usize, Pin)>,
+    /// Values between them, in order.
+    values: Vec<Held>,
     value_bytes: usize,
+}
+
+/// A value that is sent from its item.
+struct Held {
+    pin: Pin,
+    /// The place in the other bytes that it goes before.
+    before: usize,
+    /// Bytes of it that are sent: its line end may be left out.
+    len: usize,
 }
 
 impl Output {
     /// Appends an item's value and its line end.
     #[inline]
     pub fn value(&mut self, item: Item<'_>) {
-        if item.value_len() >= SEND_BY_REFERENCE_BYTES
-            && let Some(pin) = item.pin()
-        {
-            self.value_bytes += item.value_len() + 2;
-            self.values.push((self.bytes.len(), pin));
-            return;
+        if !self.hold(item, item.value_len() + 2) {
+            for piece in item.pieces() {
+                self.bytes.extend_from_slice(piece);
+            }
         }
-        for piece in item.pieces() {
-            self.bytes.extend_from_slice(piece);
+    }
+
+    /// Appends an item's value without its line end.
+    #[inline]
+    pub fn bare_value(&mut self, item: Item<'_>) {
+        if !self.hold(item, item.value_len()) {
+            for piece in item.value_pieces() {
+                self.bytes.extend_from_slice(piece);
+            }
         }
+    }
+
+    /// Takes a reference to a large item; false for others.
+    #[inline]
+    fn hold(&mut self, item: Item<'_>, len: usize) -> bool {
+        if item.value_len() < SEND_BY_REFERENCE_BYTES {
+            return false;
+        }
+        let Some(pin) = item.pin() else {
+            return false;
+        };
+        self.value_bytes += len;
+        let before = self.bytes.len();
+        self.values.push(Held { pin, before, len });
+        true
     }
 
     /// Bytes to be sent.
@@ -48,12 +77,18 @@ impl Output {
     /// The pieces to be sent, in order.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let mut start = 0;
-        let values = self.values.iter().flat_map(move |(before, pin)| {
-            let bytes = &self.bytes[start..*before];
-            start = *before;
-            std::iter::once(bytes).chain(pin.item().pieces())
+        let values = self.values.iter().flat_map(move |held| {
+            let bytes = &self.bytes[start..held.before];
+            start = held.before;
+            let mut left = held.len;
+            let value = held.pin.item().pieces().map(move |piece| {
+                let sent = &piece[..piece.len().min(left)];
+                left -= sent.len();
+                sent
+            });
+            std::iter::once(bytes).chain(value)
         });
-        let last = self.values.last().map_or(0, |(before, _)| *before);
+        let last = self.values.last().map_or(0, |held| held.before);
         values
             .chain(std::iter::once(&self.bytes[last..]))
             .filter(|piece| !piece.is_empty())
@@ -62,7 +97,7 @@ impl Output {
     /// Forgets what was appended since `bytes` had this length, provided no
     /// value was appended by reference since.
     pub fn truncate(&mut self, len: usize) {
-        debug_assert!(self.values.last().is_none_or(|(before, _)| *before <= len));
+        debug_assert!(self.values.last().is_none_or(|held| held.before <= len));
         self.bytes.truncate(len);
     }
 
@@ -70,8 +105,8 @@ impl Output {
     pub fn clear(&mut self, store: &Store, local: &mut Local) {
         self.bytes.clear();
         self.value_bytes = 0;
-        for (_, pin) in self.values.drain(..) {
-            store.release(local, pin);
+        for held in self.values.drain(..) {
+            store.release(local, held.pin);
         }
     }
 }

@@ -59,38 +59,51 @@ impl Executor<'_> {
 
     #[inline]
     fn get_one(&mut self, key: &Hashed<'_>, cas: bool, out: &mut Output) {
+        self.show(key, |item| write_value(item, cas, out));
+    }
+
+    /// Shows a key's item to `f`; false if there is none.
+    #[inline]
+    pub(super) fn show(&mut self, key: &Hashed<'_>, f: impl FnOnce(Item<'_>)) -> bool {
         let found = self.store.read(self.local, key, self.now, |item| {
-            write_value(item, cas, out);
+            f(item);
             (Access::Counted, item.figures())
         });
         self.count_get(key.key, found);
+        found.is_ok()
     }
 
     fn get_and_touch(&mut self, key: &Hashed<'_>, exptime: i32, cas: bool, out: &mut Output) {
-        let found = self.touch_item(key, exptime, |item| write_value(item, cas, out));
-        self.count_touch(key.key, found);
+        let expiry = Expiry::from_protocol(exptime, self.now);
+        self.show_touched(key, expiry, |item| write_value(item, cas, out));
     }
 
     pub(super) fn touch(&mut self, key: &[u8], exptime: i32, noreply: bool, out: &mut Output) {
         let key = self.store.hashed(key);
-        let found = self.touch_item(&key, exptime, |_| ());
-        self.count_touch(key.key, found);
-        let answer = if found.is_ok() {
-            "TOUCHED"
-        } else {
-            "NOT_FOUND"
-        };
-        reply(out, noreply, answer);
+        let expiry = Expiry::from_protocol(exptime, self.now);
+        let hit = self.show_touched(&key, expiry, |_| ());
+        reply(out, noreply, if hit { "TOUCHED" } else { "NOT_FOUND" });
     }
 
-    /// Gives an item a new expiry time and shows it to `f`.
+    /// Gives a key's item a new expiry time and shows it to `f`; false if
+    /// there is none.
+    pub(super) fn show_touched(
+        &mut self,
+        key: &Hashed<'_>,
+        expiry: Expiry,
+        f: impl FnMut(Item<'_>),
+    ) -> bool {
+        let found = self.touch_item(key, expiry, f);
+        self.count_touch(key.key, found);
+        found.is_ok()
+    }
+
     fn touch_item(
         &mut self,
         key: &Hashed<'_>,
-        exptime: i32,
+        expiry: Expiry,
         mut f: impl FnMut(Item<'_>),
     ) -> Result<Figures, Miss> {
-        let expiry = Expiry::from_protocol(exptime, self.now);
         loop {
             let now = self.now;
             let touched = self.store.edit(self.local, key, now, |entry| {

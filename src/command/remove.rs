@@ -8,6 +8,15 @@ use crate::protocol::meta::MetaRequest;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, Pin};
 use crate::time::Expiry;
 
+/// How deleting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removed {
+    Done,
+    NotFound,
+    /// Its CAS value is another one.
+    Exists,
+}
+
 /// How `md` ended under the lock.
 enum Deleted {
     Done(&'static str, Option<Figures>),
@@ -18,18 +27,31 @@ enum Deleted {
 impl Executor<'_> {
     pub(super) fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Output) {
         let key = self.store.hashed(key);
-        let old = self.store.edit(self.local, &key, self.now, |entry| {
-            let old = entry.item().map(Item::figures);
-            entry.remove();
-            old
-        });
-        self.count_delete(key.key, "delete", old);
-        let answer = if old.is_some() {
-            "DELETED"
-        } else {
-            "NOT_FOUND"
+        let answer = match self.remove(&key, 0) {
+            Removed::Done => "DELETED",
+            Removed::NotFound | Removed::Exists => "NOT_FOUND",
         };
         reply(out, noreply, answer);
+    }
+
+    /// Deletes a key's item, if its CAS value is this; 0 is any.
+    pub(super) fn remove(&mut self, key: &Hashed<'_>, cas: u64) -> Removed {
+        let removed = self.store.edit(self.local, key, self.now, |entry| {
+            let item = entry.item();
+            if item.is_some_and(|item| cas != 0 && cas != item.cas()) {
+                return Err(Removed::Exists);
+            }
+            let old = item.map(Item::figures);
+            entry.remove();
+            Ok(old)
+        });
+        match removed {
+            Err(exists) => exists,
+            Ok(old) => {
+                self.count_delete(key.key, "delete", old);
+                old.map_or(Removed::NotFound, |_| Removed::Done)
+            }
+        }
     }
 
     fn count_delete(&self, key: &[u8], command: &'static str, old: Option<Figures>) {

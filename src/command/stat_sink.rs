@@ -25,7 +25,6 @@ impl<'a> StatSink<'a> {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "binary commands will call it"))]
     pub(super) fn binary(out: &'a mut Vec<u8>, echo: Echo) -> Self {
         Self {
             binary: Some(echo),
@@ -56,12 +55,15 @@ impl<'a> StatSink<'a> {
         }
     }
 
-    /// Appends lines that have a form of their own, for a binary client as
-    /// one figure of this name.
+    /// Appends a whole group that has a form of its own, its end included,
+    /// for a binary client as one figure of this name.
     pub(super) fn lines(&mut self, name: &str, lines: &[u8]) {
         match self.binary {
             None => self.out.extend_from_slice(lines),
-            Some(echo) => keyed(self.out, echo, Status::Ok, name.as_bytes(), lines),
+            Some(echo) => {
+                keyed(self.out, echo, Status::Ok, name.as_bytes(), lines);
+                self.end();
+            }
         }
     }
 }
@@ -85,8 +87,7 @@ mod tests {
 
     fn write(mut sink: StatSink<'_>) {
         stat(&mut sink, "items", 12);
-        sink.lines("detailed", b"PREFIX a\r\n");
-        sink.end();
+        sink.lines("detailed", b"PREFIX a\r\nEND\r\n");
         sink.refuse("ERROR");
     }
 
@@ -102,7 +103,12 @@ mod tests {
         let mut packets = Vec::new();
         write(StatSink::binary(&mut packets, echo));
         let bodies: Vec<&[u8]> = split(&packets);
-        let want: [&[u8]; 4] = [b"items12", b"detailedPREFIX a\r\n", b"", b"Not found"];
+        let want: [&[u8]; 4] = [
+            b"items12",
+            b"detailedPREFIX a\r\nEND\r\n",
+            b"",
+            b"Not found",
+        ];
         assert_eq!(bodies, want);
     }
 

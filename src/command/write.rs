@@ -1,20 +1,20 @@
 //! Storage: `set`, `add`, `replace`, `append`, `prepend`, `cas` and `ms`.
 //! The item is made before the lock is taken and linked under it.
 
-use std::cell::Cell;
-
+use crate::command::binary::write_stored;
 use crate::command::meta::MetaKey;
 use crate::command::observe::Storing;
 use crate::command::{Executor, Output, reply};
+use crate::protocol::binary::Packet;
+use crate::protocol::binary::encode::{Echo, Status, error as binary_error};
 use crate::protocol::encode;
 use crate::protocol::meta::{MetaFlags, MetaRequest};
 use crate::protocol::request::{Request, StoreLine, StoreVerb, tokens};
-use crate::store::{Access, Hashed, Item, ItemSpec, Local, Miss, NewItem, NoMemory, Pin, Store};
+use crate::store::{Hashed, Item, ItemSpec, Local, NewItem, NoMemory, Store};
 use crate::time::Expiry;
 
-const BAD_CHUNK: &str = "CLIENT_ERROR bad data chunk";
-const TOO_LARGE: &str = "SERVER_ERROR object too large for cache";
-const OUT_OF_MEMORY: &str = "SERVER_ERROR out of memory storing object";
+/// What every value in an item ends with, though only text clients send it.
+const LINE_END: &[u8] = b"\r\n";
 
 /// A storage command whose value is still arriving.
 pub struct Pending {
@@ -24,8 +24,16 @@ pub struct Pending {
 }
 
 enum OwnedHow {
-    Classic { condition: Condition, noreply: bool },
+    Classic {
+        condition: Condition,
+        noreply: bool,
+    },
     Meta(Box<OwnedMeta>),
+    Binary {
+        condition: Condition,
+        echo: Echo,
+        quiet: bool,
+    },
 }
 
 /// What the answer to an `ms` is made from.
@@ -59,13 +67,35 @@ pub(super) enum Outcome {
     NotFound,
 }
 
-/// How joining a value to the present one ended under the lock.
-enum Joined {
-    Done(Outcome),
-    Changed,
+/// Why a value is not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    TooLarge,
+    NoMemory,
+    /// It does not end where its line said.
+    BadChunk,
+}
+
+impl Refusal {
+    fn text(self) -> &'static str {
+        match self {
+            Self::TooLarge => "SERVER_ERROR object too large for cache",
+            Self::NoMemory => "SERVER_ERROR out of memory storing object",
+            Self::BadChunk => "CLIENT_ERROR bad data chunk",
+        }
+    }
 }
 
 impl Pending {
+    /// Bytes of the value that are still to come from the client. A binary
+    /// one ends without the line end that the item's has.
+    pub fn missing(&self) -> usize {
+        match self.how {
+            OwnedHow::Binary { .. } => self.new.missing() - LINE_END.len(),
+            _ => self.new.missing(),
+        }
+    }
+
     /// Gives up on the command.
     pub fn abandon(self, store: &Store, local: &mut Local) {
         store.discard(local, self.new);
@@ -90,8 +120,8 @@ impl Executor<'_> {
         };
         let condition = Condition::classic(line);
         let spec = self.classic_spec(line);
-        match self.begin(&key, &spec, condition.verb == StoreVerb::Set, Some(block)) {
-            Err(error) => reply(out, line.noreply, error),
+        match self.begin_block(&key, &spec, condition.drops_stale(), block) {
+            Err(refusal) => reply(out, line.noreply, refusal.text()),
             Ok(new) => {
                 let outcome = self.commit(&key, new, condition);
                 reply(out, line.noreply, outcome.classic());
@@ -104,8 +134,8 @@ impl Executor<'_> {
         let key = self.store.hashed(decoded.bytes());
         let condition = Condition::meta(&meta.flags);
         let spec = self.meta_spec(meta, key.key);
-        match self.begin(&key, &spec, true, Some(block)) {
-            Err(error) => encode::line(&mut out.bytes, error),
+        match self.begin_block(&key, &spec, true, block) {
+            Err(refusal) => encode::line(&mut out.bytes, refusal.text()),
             Ok(new) => {
                 let outcome = self.commit(&key, new, condition);
                 write_outcome(outcome, meta, key.key, out);
@@ -122,10 +152,10 @@ impl Executor<'_> {
                 let condition = Condition::classic(line);
                 let spec = self.classic_spec(line);
                 let noreply = line.noreply;
-                let begun = self.begin(&key, &spec, condition.verb == StoreVerb::Set, None);
+                let begun = self.begin(&key, &spec, condition.drops_stale());
                 let how = OwnedHow::Classic { condition, noreply };
                 begun
-                    .map_err(|error| reply(out, noreply, error))
+                    .map_err(|refusal| reply(out, noreply, refusal.text()))
                     .map(|new| Pending { new, how })
                     .ok()
             }
@@ -139,18 +169,51 @@ impl Executor<'_> {
                     base64: meta.base64,
                     tokens: meta.tokens.to_vec(),
                 }));
-                self.begin(&key, &spec, true, None)
-                    .map_err(|error| encode::line(&mut out.bytes, error))
+                self.begin(&key, &spec, true)
+                    .map_err(|refusal| encode::line(&mut out.bytes, refusal.text()))
                     .map(|new| Pending { new, how })
                     .ok()
             }
+            Request::Packet(packet) => self.begin_packet(packet, out),
             _ => None,
+        }
+    }
+
+    /// The same for a packet. One that authenticates is not that long.
+    fn begin_packet(&mut self, packet: &Packet<'_>, out: &mut Output) -> Option<Pending> {
+        let Packet { echo, quiet, .. } = *packet;
+        let key = self.store.hashed(packet.key);
+        let begun = match self.packet_store(packet) {
+            Some((condition, spec)) => self
+                .begin(&key, &spec, packet.is_set())
+                .map(|new| (condition, new))
+                .map_err(Refusal::status),
+            None => Err(Status::Unknown),
+        };
+        match begun {
+            Ok((condition, new)) => {
+                let how = OwnedHow::Binary {
+                    condition,
+                    echo,
+                    quiet,
+                };
+                Some(Pending { new, how })
+            }
+            Err(status) => {
+                binary_error(&mut out.bytes, echo, status);
+                None
+            }
         }
     }
 
     /// Ends a storage command whose value has arrived.
     pub fn finish_store(&mut self, pending: Pending, out: &mut Output) {
-        let Pending { new, how } = pending;
+        let Pending { mut new, how } = pending;
+        if let OwnedHow::Binary { .. } = how
+            && self.store.fill(self.local, &mut new, LINE_END).is_err()
+        {
+            return self.fail_store(Pending { new, how }, out);
+        }
         let key_bytes = new.item().key().to_vec();
         let key = Hashed {
             key: &key_bytes,
@@ -160,7 +223,7 @@ impl Executor<'_> {
         match how {
             OwnedHow::Classic { noreply, .. } if !complete => {
                 self.store.discard(self.local, new);
-                reply(out, noreply, BAD_CHUNK);
+                reply(out, noreply, Refusal::BadChunk.text());
             }
             OwnedHow::Classic { condition, noreply } => {
                 let outcome = self.commit(&key, new, condition);
@@ -168,7 +231,7 @@ impl Executor<'_> {
             }
             OwnedHow::Meta(_) if !complete => {
                 self.store.discard(self.local, new);
-                encode::line(&mut out.bytes, BAD_CHUNK);
+                encode::line(&mut out.bytes, Refusal::BadChunk.text());
             }
             OwnedHow::Meta(meta) => {
                 let outcome = self.commit(&key, new, meta.condition);
@@ -181,6 +244,14 @@ impl Executor<'_> {
                 };
                 write_outcome(outcome, &request, key.key, out);
             }
+            OwnedHow::Binary {
+                condition,
+                echo,
+                quiet,
+            } => {
+                let outcome = self.commit(&key, new, condition);
+                write_stored(outcome, condition.verb, echo, quiet, out);
+            }
         }
     }
 
@@ -188,6 +259,10 @@ impl Executor<'_> {
     pub fn fail_store(&mut self, pending: Pending, out: &mut Output) {
         self.local.counters.store_no_memory.add(1);
         let silent = matches!(pending.how, OwnedHow::Classic { noreply: true, .. });
+        let echo = match pending.how {
+            OwnedHow::Binary { echo, .. } => Some(echo),
+            _ => None,
+        };
         let key_bytes = pending.new.item().key().to_vec();
         let hash = pending.new.hash();
         pending.abandon(self.store, self.local);
@@ -195,7 +270,10 @@ impl Executor<'_> {
             key: &key_bytes,
             hash,
         });
-        reply(out, silent, OUT_OF_MEMORY);
+        match echo {
+            Some(echo) => binary_error(&mut out.bytes, echo, Refusal::NoMemory.status()),
+            None => reply(out, silent, Refusal::NoMemory.text()),
+        }
     }
 
     fn classic_spec<'k>(&self, line: &StoreLine<'k>) -> ItemSpec<'k> {
@@ -227,64 +305,87 @@ impl Executor<'_> {
         }
     }
 
-    /// Makes the item, with its value if that is there. A set that fails for
-    /// lack of room drops what the key had: it is stale (`drops`).
+    /// Makes an item whose value is still to come. A set that fails for lack
+    /// of room drops what the key had: it is stale (`drops`).
     fn begin(
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
         drops: bool,
-        block: Option<&[u8]>,
-    ) -> Result<NewItem, &'static str> {
-        let made = if self
-            .store
-            .is_size_ok(key.key.len(), spec.flags, spec.value_len)
-        {
-            self.make(key, spec, block).map_err(|NoMemory| {
-                self.local.counters.store_no_memory.add(1);
-                OUT_OF_MEMORY
-            })
-        } else {
-            self.local.counters.store_too_large.add(1);
-            Err(TOO_LARGE)
-        };
-        if made.is_err() && drops {
-            self.drop_old(key);
-        }
-        let new = match made {
-            Ok(new) => new,
-            Err(error) => {
-                if !self.watched.is_empty() {
-                    self.tell_refused(key.key, spec, error == TOO_LARGE);
-                }
-                return Err(error);
-            }
-        };
-        self.local.counters.cmd_set.add(1);
-        self.local.classes.of(new.item().class()).cmd_set.add(1);
-        match block {
-            Some(block) if !block.ends_with(b"\r\n") => {
-                self.store.discard(self.local, new);
-                Err(BAD_CHUNK)
-            }
-            _ => Ok(new),
-        }
+    ) -> Result<NewItem, Refusal> {
+        self.admit(key, spec, drops, |executor| {
+            let (store, now) = (executor.store, executor.now);
+            store.new_item(executor.local, key, spec, now)
+        })
     }
 
-    fn make(
+    /// Makes an item with its value, whose pieces end in a line end.
+    #[inline]
+    pub(super) fn begin_filled<'p>(
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
-        block: Option<&[u8]>,
-    ) -> Result<NewItem, NoMemory> {
-        match block {
-            Some(block) => {
-                let value = std::iter::once(block);
-                self.store
-                    .new_filled(self.local, key, spec, self.now, value)
-            }
-            None => self.store.new_item(self.local, key, spec, self.now),
+        drops: bool,
+        value: impl Iterator<Item = &'p [u8]>,
+    ) -> Result<NewItem, Refusal> {
+        self.admit(key, spec, drops, |executor| {
+            let (store, now) = (executor.store, executor.now);
+            store.new_filled(executor.local, key, spec, now, value)
+        })
+    }
+
+    /// Makes an item of a text client's data block.
+    #[inline]
+    fn begin_block(
+        &mut self,
+        key: &Hashed<'_>,
+        spec: &ItemSpec<'_>,
+        drops: bool,
+        block: &[u8],
+    ) -> Result<NewItem, Refusal> {
+        let new = self.begin_filled(key, spec, drops, std::iter::once(block))?;
+        if block.ends_with(LINE_END) {
+            return Ok(new);
         }
+        self.store.discard(self.local, new);
+        Err(Refusal::BadChunk)
+    }
+
+    #[inline]
+    fn admit(
+        &mut self,
+        key: &Hashed<'_>,
+        spec: &ItemSpec<'_>,
+        drops: bool,
+        make: impl FnOnce(&mut Self) -> Result<NewItem, NoMemory>,
+    ) -> Result<NewItem, Refusal> {
+        let fits = self
+            .store
+            .is_size_ok(key.key.len(), spec.flags, spec.value_len);
+        let made = if fits {
+            make(self).map_err(|NoMemory| {
+                self.local.counters.store_no_memory.add(1);
+                Refusal::NoMemory
+            })
+        } else {
+            self.local.counters.store_too_large.add(1);
+            Err(Refusal::TooLarge)
+        };
+        match &made {
+            Ok(new) => {
+                self.local.counters.cmd_set.add(1);
+                self.local.classes.of(new.item().class()).cmd_set.add(1);
+            }
+            Err(refusal) => {
+                if drops {
+                    self.drop_old(key);
+                }
+                if !self.watched.is_empty() {
+                    self.tell_refused(key.key, spec, *refusal == Refusal::TooLarge);
+                }
+            }
+        }
+        made
     }
 
     fn drop_old(&mut self, key: &Hashed<'_>) {
@@ -294,7 +395,12 @@ impl Executor<'_> {
 
     /// Stores a complete item if the condition holds.
     #[inline]
-    fn commit(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
+    pub(super) fn commit(
+        &mut self,
+        key: &Hashed<'_>,
+        new: NewItem,
+        condition: Condition,
+    ) -> Outcome {
         if self.watched.is_empty() {
             return self.commit_unseen(key, new, condition);
         }
@@ -338,7 +444,7 @@ impl Executor<'_> {
     }
 
     #[inline]
-    fn store_if(
+    pub(super) fn store_if(
         &mut self,
         key: &Hashed<'_>,
         new: &mut Option<NewItem>,
@@ -385,143 +491,27 @@ impl Executor<'_> {
         }
         outcome
     }
-
-    /// Stores the present value and the new one, joined. The joined item is
-    /// made without a lock, from a pinned old one, and linked only if that is
-    /// still there; whoever came between has made progress.
-    fn join(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
-        if condition.verb == StoreVerb::Append
-            && let Some(outcome) = self.append_in_place(&new, condition)
-        {
-            self.store.discard(self.local, new);
-            return outcome;
-        }
-        let mut addition = Some(new);
-        let outcome = loop {
-            let pinned = self
-                .store
-                .read(self.local, key, self.now, |item| (Access::Peek, item.pin()));
-            let pin = match pinned {
-                Ok(Some(pin)) => pin,
-                Ok(None) => break Outcome::NotStored,
-                Err(Miss::Absent | Miss::Expired | Miss::Flushed) => {
-                    if !condition.vivify {
-                        break Outcome::NotStored;
-                    }
-                    let add = Condition {
-                        verb: StoreVerb::Add,
-                        ..condition
-                    };
-                    match self.store_if(key, &mut addition, add) {
-                        // Somebody else created it first.
-                        Outcome::NotStored if addition.is_some() => continue,
-                        outcome => break outcome,
-                    }
-                }
-            };
-            let joined = match &addition {
-                Some(addition) => self.join_once(key, &pin, addition, condition),
-                None => Joined::Done(Outcome::NotStored),
-            };
-            self.store.release(self.local, pin);
-            if let Joined::Done(outcome) = joined {
-                break outcome;
-            }
-        };
-        if let Some(addition) = addition {
-            self.store.discard(self.local, addition);
-        }
-        outcome
-    }
-
-    fn append_in_place(&mut self, new: &NewItem, condition: Condition) -> Option<Outcome> {
-        let (store, more) = (self.store, new.item().value_len());
-        let joined_len = Cell::new(0);
-        let accepts = |item: Item<'_>| {
-            joined_len.set(item.value_len() + more);
-            let fits = store.is_size_ok(item.key().len(), item.flags(), joined_len.get());
-            fits && (condition.cas == 0 || condition.cas == item.cas()) && !item.is_stale()
-        };
-        let next_cas = || condition.new_cas.unwrap_or_else(|| store.next_cas());
-        let cas = store.append_in_place(self.local, new, self.now, accepts, next_cas)?;
-        let value_len = joined_len.get();
-        Some(Outcome::Stored { cas, value_len })
-    }
-
-    fn join_once(
-        &mut self,
-        key: &Hashed<'_>,
-        pin: &Pin,
-        addition: &NewItem,
-        condition: Condition,
-    ) -> Joined {
-        let (old, more) = (pin.item(), addition.item());
-        let old_cas = old.cas();
-        if condition.cas != 0 && condition.cas != old_cas {
-            return Joined::Done(Outcome::Exists);
-        }
-        let spec = ItemSpec {
-            key: key.key,
-            flags: old.flags(),
-            expiry: old.expiry(),
-            value_len: old.value_len() + more.value_len(),
-            key_binary: old.is_key_binary(),
-            expiry_room: false,
-        };
-        if !self
-            .store
-            .is_size_ok(key.key.len(), spec.flags, spec.value_len)
-        {
-            return Joined::Done(Outcome::NotStored);
-        }
-        let (first, second) = match condition.verb {
-            StoreVerb::Prepend => (more, old),
-            _ => (old, more),
-        };
-        let value = first.value_pieces().chain(second.pieces());
-        let made = self
-            .store
-            .new_filled(self.local, key, &spec, self.now, value);
-        let Ok(joined) = made else {
-            return Joined::Done(Outcome::NotStored);
-        };
-        let mut joined = Some(joined);
-        let (store, now) = (self.store, self.now);
-        let cas = condition.new_cas.unwrap_or_else(|| store.next_cas());
-        let linked = store.edit(self.local, key, now, |entry| {
-            // The value cannot have been changed in place while it was
-            // pinned, but the rest can.
-            let same = |item: crate::store::Item<'_>| {
-                item.is_same(pin) && item.cas() == old_cas && item.expiry() == spec.expiry
-            };
-            let unchanged = entry.item().is_some_and(same);
-            match joined.take_if(|_| unchanged) {
-                Some(joined) => {
-                    entry.put(joined, cas);
-                    Joined::Done(Outcome::Stored {
-                        cas,
-                        value_len: spec.value_len,
-                    })
-                }
-                None => Joined::Changed,
-            }
-        });
-        if let Some(unused) = joined {
-            self.store.discard(self.local, unused);
-        }
-        linked
-    }
 }
 
 impl Condition {
-    fn classic(line: &StoreLine<'_>) -> Self {
+    /// What a command with nothing but a verb and a CAS value asks for.
+    pub(super) fn plain(verb: StoreVerb, cas: u64) -> Self {
         Self {
-            verb: line.verb,
-            cas: line.cas,
+            verb,
+            cas,
             stale_wins: false,
             vivify: false,
             new_cas: None,
         }
+    }
+
+    /// What the key had is stale if this fails for lack of room.
+    fn drops_stale(&self) -> bool {
+        self.verb == StoreVerb::Set
+    }
+
+    fn classic(line: &StoreLine<'_>) -> Self {
+        Self::plain(line.verb, line.cas)
     }
 
     fn meta(flags: &MetaFlags) -> Self {

@@ -10,3 +10,4 @@ pub mod meta;
 pub mod number;
 pub mod request;
 pub mod text;
+pub mod udp;

@@ -1,6 +1,7 @@
 //! What a client can ask for, whichever way it is spelt. Requests borrow
 //! from the read buffer; nothing is copied until it reaches an item.
 
+use crate::protocol::binary::Packet;
 use crate::protocol::meta::MetaRequest;
 
 /// How a storage command decides whether to store.
@@ -50,7 +51,7 @@ pub struct GetLine<'a> {
     pub touch: Option<i32>,
 }
 
-/// A request in text or meta form.
+/// A request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// `get`, `gets`, `gat`, `gats`.
@@ -99,6 +100,8 @@ pub enum Request<'a> {
         /// The key is base64.
         base64: bool,
     },
+    /// Any of these in binary form.
+    Packet(Packet<'a>),
     /// `mn`.
     MetaNoop,
     /// `flush_all`.
@@ -198,6 +201,7 @@ impl<'a> Request<'a> {
             | Self::MetaSet(meta)
             | Self::MetaDelete(meta)
             | Self::MetaArithmetic(meta) => (!meta.base64).then_some(meta.key),
+            Self::Packet(packet) => packet.has_item_key().then_some(packet.key),
             _ => None,
         }
     }
@@ -208,6 +212,7 @@ impl<'a> Request<'a> {
         match self {
             Self::Store(line) => Some(line.value_len as usize + 2),
             Self::MetaSet(meta) => Some(meta.value_len as usize + 2),
+            Self::Packet(packet) => packet.value_len(),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 use arrayvec::ArrayVec;
 
 use crate::limits::BATCH_MAX;
+use crate::protocol::binary;
 use crate::protocol::request::Request;
 use crate::protocol::text::{Malformed, Parsed, parse};
 use crate::store::Store;
@@ -14,6 +15,15 @@ pub(super) const STEPS_MAX: usize = 2 * BATCH_MAX;
 /// Value blocks up to this length are waited for in the read buffer; longer
 /// ones are received into their item.
 const WAIT_FOR_BLOCK_BYTES: usize = 4096;
+
+/// How a connection's requests are spelt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// Lines, classic and meta.
+    Text,
+    /// Packets.
+    Binary,
+}
 
 /// One thing to do.
 pub(super) enum Step<'a> {
@@ -48,6 +58,20 @@ pub(super) type Steps<'a> = ArrayVec<Step<'a>, STEPS_MAX>;
 /// Returns the bytes used and why it stopped.
 #[inline]
 pub(super) fn parse_batch<'a>(
+    store: &Store,
+    spelling: Spelling,
+    input: &'a [u8],
+    steps: &mut Steps<'a>,
+    limit: usize,
+) -> (usize, Stop<'a>) {
+    match spelling {
+        Spelling::Text => parse_lines(store, input, steps, limit),
+        Spelling::Binary => parse_packets(store, input, steps, limit),
+    }
+}
+
+#[inline]
+fn parse_lines<'a>(
     store: &Store,
     input: &'a [u8],
     steps: &mut Steps<'a>,
@@ -90,6 +114,43 @@ pub(super) fn parse_batch<'a>(
             Parsed::Incomplete => return (used, Stop::Incomplete),
             Parsed::LongGet { cas, used: word } => return (used + word, Stop::LongGet { cas }),
             Parsed::Endless => return (used, Stop::HangUp),
+        }
+    }
+    (used, Stop::Full)
+}
+
+fn parse_packets<'a>(
+    store: &Store,
+    input: &'a [u8],
+    steps: &mut Steps<'a>,
+    limit: usize,
+) -> (usize, Stop<'a>) {
+    let mut used = 0;
+    let end = (steps.len() + limit).min(STEPS_MAX);
+    while steps.len() < end {
+        let rest = &input[used..];
+        let (packet, front) = match binary::parse(rest) {
+            binary::Parsed::Packet(packet, front) => (packet, front),
+            binary::Parsed::Incomplete => return (used, Stop::Incomplete),
+            binary::Parsed::BadMagic => return (used, Stop::HangUp),
+        };
+        let request = Request::Packet(packet);
+        let Some(block) = block_of(&request, &rest[front..]) else {
+            if packet.rest as usize <= WAIT_FOR_BLOCK_BYTES {
+                return (used, Stop::Incomplete);
+            }
+            return (used + front, Stop::ValueToCome(request));
+        };
+        used += front + block.len();
+        let hash = request.plain_key().map(|key| store.hashed(key).hash);
+        steps.push(Step::Execute {
+            request,
+            hash,
+            block,
+        });
+        if packet.value_len().is_none() && packet.rest > 0 {
+            // A body that the command does not have.
+            return (used, Stop::Swallow(packet.rest as usize));
         }
     }
     (used, Stop::Full)

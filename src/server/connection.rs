@@ -5,9 +5,11 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use arrayvec::ArrayVec;
 
-use crate::command::{Dump, Output, Pending};
+use crate::command::{Dump, Login, Output, Pending};
 use crate::config::ProtocolMode;
 use crate::events::Filter;
+use crate::protocol::binary::REQUEST_MAGIC;
+use crate::server::batch::Spelling;
 use crate::server::stream::Stream;
 use crate::stats::Counters;
 use crate::store::{Local, Store};
@@ -47,7 +49,10 @@ pub(super) struct Connection {
     /// Input that makes no command yet.
     pub(super) leftover: Vec<u8>,
     unsent: Option<Box<Unsent>>,
+    /// What it may speak, and once the first byte is there, does.
     pub(super) protocol: ProtocolMode,
+    /// How far it has got with authenticating, where it must.
+    pub(super) login: Login,
     /// In the list of connections to be served.
     pub(super) queued: bool,
     /// The peer will send no more: read on until the end is seen.
@@ -86,6 +91,7 @@ impl Connection {
             leftover: Vec::new(),
             unsent: None,
             protocol,
+            login: Login::No,
             queued: false,
             hung_up: false,
             readable: true,
@@ -98,6 +104,23 @@ impl Connection {
     /// Whether it is being answered with a walk through the store.
     pub(super) fn is_dumping(&self) -> bool {
         matches!(self.state, State::Dumping(_))
+    }
+
+    /// How its requests are spelt, the first of which `input` begins with.
+    pub(super) fn spelling(&mut self, input: &[u8]) -> Spelling {
+        if self.protocol == ProtocolMode::Auto
+            && matches!(self.state, State::New)
+            && let Some(first) = input.first()
+        {
+            self.protocol = match *first == REQUEST_MAGIC {
+                true => ProtocolMode::Binary,
+                false => ProtocolMode::Ascii,
+            };
+        }
+        match self.protocol {
+            ProtocolMode::Binary => Spelling::Binary,
+            ProtocolMode::Ascii | ProtocolMode::Auto => Spelling::Text,
+        }
     }
 
     /// Whether output waits for the socket.

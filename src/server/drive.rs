@@ -8,23 +8,20 @@ use arrayvec::ArrayVec;
 use crossbeam::channel::Sender;
 
 use crate::command::{After, Detour, Executor, Output};
-use crate::config::ProtocolMode;
 use crate::events::Kinds;
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES, OUTPUT_FLUSH_BYTES};
 use crate::protocol::encode;
 use crate::protocol::request::tokens;
 use crate::server::StopRequest;
-use crate::server::batch::{STEPS_MAX, Step, Steps, Stop, parse_batch};
+use crate::server::batch::{STEPS_MAX, Spelling, Step, Steps, Stop, parse_batch};
 use crate::server::connection::{Connection, Sent, State};
+use crate::server::guard::Admitted;
 use crate::server::log;
 use crate::server::watch::Desk;
 use crate::shared::Shared;
 use crate::store::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::Now;
-
-/// First byte of a binary request (doc/protocol-binary.txt).
-const BINARY_MAGIC: u8 = 0x80;
 
 /// What a worker needs to serve any connection.
 pub(super) struct Context {
@@ -66,7 +63,7 @@ pub(super) enum Turn {
 }
 
 impl Context {
-    fn executor(&mut self) -> (Executor<'_>, &mut Output) {
+    pub(super) fn executor(&mut self) -> (Executor<'_>, &mut Output) {
         let executor = Executor {
             store: &self.store,
             local: &mut self.local,
@@ -102,17 +99,6 @@ impl Context {
         }
     }
 
-    /// Whether a new connection's first byte is one we answer.
-    pub(super) fn accepts(connection: &Connection, input: &[u8]) -> bool {
-        let is_binary =
-            matches!(connection.state, State::New) && input.first() == Some(&BINARY_MAGIC);
-        match connection.protocol {
-            ProtocolMode::Auto => !is_binary,
-            ProtocolMode::Ascii => true,
-            ProtocolMode::Binary => false,
-        }
-    }
-
     /// Serves `input`, the first steps of which are parsed already. Returns
     /// how much of it was used.
     pub(super) fn serve(
@@ -144,7 +130,8 @@ impl Context {
             let rest = &input[used..];
             let turn = if matches!(connection.state, State::Command | State::New) {
                 let mut steps = Steps::new();
-                let (len, stop) = parse_batch(&self.store, rest, &mut steps, BATCH_MAX);
+                let spelling = connection.spelling(rest);
+                let (len, stop) = parse_batch(&self.store, spelling, rest, &mut steps, BATCH_MAX);
                 self.prefetch(&steps);
                 let batch = used..used + len;
                 used += len;
@@ -207,11 +194,14 @@ impl Context {
         self.connection = connection.stream.fd();
         self.watched = self.local.events.wanted();
         let verbose = self.shared.runtime.verbosity.load(Ordering::Relaxed) > 1;
+        let guarded = self.is_guarded();
+        let ordinary = !verbose && !guarded;
         for (index, step) in steps.iter().enumerate() {
-            if verbose {
-                log::step(self.connection, step);
-            }
-            match self.run_step(step) {
+            let after = match ordinary {
+                true => self.run_step(step),
+                false => self.run_watched(connection, step, verbose),
+            };
+            match after {
                 After::Continue => {}
                 After::Close => return Turn::End(Served::Finished),
                 After::Shutdown { graceful } => {
@@ -233,6 +223,19 @@ impl Context {
             Stop::Swallow(len) => connection.state = State::Swallowing(len),
             Stop::LongGet { cas } => connection.state = State::LongGet { cas },
             Stop::ValueToCome(request) => {
+                let admitted = match guarded {
+                    true => self.admit_value(connection, &request),
+                    false => Admitted::Yes,
+                };
+                match admitted {
+                    Admitted::Yes => {}
+                    Admitted::No => return Turn::End(Served::Finished),
+                    Admitted::Answered => {
+                        let len = request.block_len().unwrap_or(0);
+                        connection.state = State::Swallowing(len);
+                        return Turn::GoOn;
+                    }
+                }
                 let (mut executor, out) = self.executor();
                 connection.state = match executor.begin_store(&request, out) {
                     Some(pending) => State::Receiving(pending),
@@ -246,10 +249,11 @@ impl Context {
         Turn::GoOn
     }
 
-    /// Bytes of the first `count` commands of `input`.
+    /// Bytes of the first `count` commands of `input`. They are lines: no
+    /// packet is answered by another way.
     fn length_of(&self, input: &[u8], count: usize) -> usize {
         let mut steps = Steps::new();
-        parse_batch(&self.store, input, &mut steps, count).0
+        parse_batch(&self.store, Spelling::Text, input, &mut steps, count).0
     }
 
     fn note_command(&self, connection: &mut Connection) {
@@ -275,8 +279,25 @@ impl Context {
         more
     }
 
+    /// Runs a step that is to be logged, or allowed first.
+    #[cold]
+    fn run_watched(
+        &mut self,
+        connection: &mut Connection,
+        step: &Step<'_>,
+        verbose: bool,
+    ) -> After {
+        if verbose {
+            log::step(self.connection, step);
+        }
+        match self.is_guarded() {
+            true => self.run_guarded(connection, step),
+            false => self.run_step(step),
+        }
+    }
+
     #[inline]
-    fn run_step(&mut self, step: &Step<'_>) -> After {
+    pub(super) fn run_step(&mut self, step: &Step<'_>) -> After {
         let (mut executor, out) = self.executor();
         match step {
             Step::Execute {
@@ -318,12 +339,12 @@ impl Context {
             },
             State::LongGet { cas } => self.long_get(connection, cas, input),
             State::Receiving(mut pending) => {
-                let before = pending.new.missing();
+                let before = pending.missing();
                 let len = before.min(input.len());
                 let filled = self
                     .store
                     .fill(&mut self.local, &mut pending.new, &input[..len]);
-                let missing = pending.new.missing();
+                let missing = pending.missing();
                 let (mut executor, out) = self.executor();
                 if filled.is_err() {
                     executor.fail_store(pending, out);
@@ -389,10 +410,15 @@ impl Context {
             return None;
         };
         let stream = &mut connection.stream;
+        let wanted = pending.missing();
+        let read = |room: &mut [u8]| {
+            let len = room.len().min(wanted);
+            stream.read(&mut room[..len])
+        };
         let received = self
             .store
-            .fill_with(&mut self.local, &mut pending.new, |room| stream.read(room));
-        let missing = pending.new.missing();
+            .fill_with(&mut self.local, &mut pending.new, read);
+        let missing = pending.missing();
         let state = std::mem::replace(&mut connection.state, State::Command);
         let State::Receiving(pending) = state else {
             return None;

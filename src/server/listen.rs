@@ -178,7 +178,7 @@ pub(super) fn take_over(config: &Config, inherited: Inherited) -> io::Result<Vec
     Ok(taken)
 }
 
-fn lacks_family(error: &io::Error) -> bool {
+pub(super) fn lacks_family(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL | libc::EPROTONOSUPPORT)

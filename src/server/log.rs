@@ -74,6 +74,10 @@ fn describe(request: &Request<'_>) -> String {
         Request::MetaArithmetic(_) => "ma",
         Request::MetaDebug { .. } => "me",
         Request::MetaNoop => "mn",
+        Request::Packet(packet) => {
+            let (verb, key) = (packet.verb, shown(packet.key));
+            return format!("packet {:#04x} {key} {verb:?}", packet.echo.opcode);
+        }
         other => return shown(format!("{other:?}").as_bytes()),
     };
     let key = match request {

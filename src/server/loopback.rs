@@ -63,7 +63,7 @@ impl Loopback {
             desk: None,
             shared,
         };
-        let (worker, handle) = Worker::new(context)?;
+        let (worker, handle) = Worker::new(context, Vec::new())?;
         let (client, served) = UnixStream::pair()?;
         client.set_nonblocking(true)?;
         served.set_nonblocking(true)?;

@@ -5,6 +5,7 @@ mod acceptor;
 mod batch;
 mod connection;
 mod drive;
+mod guard;
 mod inherited;
 mod listen;
 mod log;
@@ -13,6 +14,7 @@ mod loopback;
 mod stream;
 mod tell;
 mod tls_stream;
+mod udp;
 mod watch;
 mod worker;
 
@@ -30,7 +32,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 pub use crate::server::inherited::Inherited;
 pub use crate::server::loopback::Loopback;
 
-use crate::auth::{Form, LoadError, Passwords};
+use crate::auth::{Form, LoadError, Passwords, Sasl};
 use crate::command::Output;
 use crate::config::Config;
 use crate::events::Kinds;
@@ -114,6 +116,11 @@ impl StartError {
         Self::Listen { endpoint, error }
     }
 
+    fn udp(address: SocketAddr, error: io::Error) -> Self {
+        let endpoint = format!("UDP port {} ({address})", address.port());
+        Self::Listen { endpoint, error }
+    }
+
     fn unix(path: &Path, error: io::Error) -> Self {
         let endpoint = format!("unix socket {}", path.display());
         Self::Listen { endpoint, error }
@@ -153,6 +160,7 @@ impl Reloader {
 struct Secrets {
     tls: Option<Tls>,
     passwords: Option<Passwords>,
+    sasl: Option<Sasl>,
 }
 
 impl Secrets {
@@ -163,6 +171,7 @@ impl Secrets {
         Ok(Self {
             tls: tls.transpose().map_err(StartError::Tls)?,
             passwords: passwords.transpose().map_err(StartError::Passwords)?,
+            sasl: load_sasl(config)?,
         })
     }
 
@@ -170,6 +179,7 @@ impl Secrets {
         let mut shared = Shared::new(config);
         shared.tls = self.tls.map(Arc::new);
         shared.passwords = self.passwords;
+        shared.sasl = self.sasl;
         shared
     }
 }
@@ -179,6 +189,7 @@ pub struct Server {
     shared: Arc<Shared>,
     store: Arc<Store>,
     tcp_addrs: Vec<SocketAddr>,
+    udp_addrs: Vec<SocketAddr>,
     unix_paths: Vec<PathBuf>,
     acceptor: Arc<Stopper>,
     workers: Vec<Arc<Handle>>,
@@ -209,6 +220,7 @@ impl Server {
         let secrets = Secrets::load(&config)?;
         let mut listeners = take_over(&config, inherited).map_err(StartError::Inherited)?;
         listeners.extend(bind_all(&config)?);
+        let mut datagrams = udp::bind_all(&config)?;
         let store = Arc::new(Store::new(Options {
             max_memory: config.max_memory,
             evict: config.evict,
@@ -221,7 +233,9 @@ impl Server {
         note_listeners(&shared, &listeners);
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
         let unix_paths: Vec<_> = listeners.iter().filter_map(Listening::unix_path).collect();
-        write_port_file(shared.config.port_file.as_deref(), &tcp_addrs)?;
+        let of_first = datagrams.first().map_or(&[][..], |sockets| sockets);
+        let udp_addrs: Vec<_> = of_first.iter().filter_map(udp::Bound::local_addr).collect();
+        write_port_file(shared.config.port_file.as_deref(), &tcp_addrs, &udp_addrs)?;
         let (stop_sender, stop_requests) = bounded(1);
         let mut threads = Vec::new();
         let (log, desk) =
@@ -240,7 +254,8 @@ impl Server {
                 watched: Kinds::NONE,
                 desk: Some(Arc::clone(&desk)),
             };
-            let (worker, handle) = Worker::new(context).map_err(StartError::Thread)?;
+            let sockets = datagrams.pop().unwrap_or_default();
+            let (worker, handle) = Worker::new(context, sockets).map_err(StartError::Thread)?;
             workers.push(handle);
             threads.push(spawn(&format!("worker {index}"), || worker.run())?);
         }
@@ -254,6 +269,7 @@ impl Server {
             shared,
             store,
             tcp_addrs,
+            udp_addrs,
             unix_paths,
             acceptor: stopper,
             workers,
@@ -268,6 +284,11 @@ impl Server {
     /// The TCP addresses that are listened on.
     pub fn tcp_addrs(&self) -> &[SocketAddr] {
         &self.tcp_addrs
+    }
+
+    /// The UDP addresses that are listened on.
+    pub fn udp_addrs(&self) -> &[SocketAddr] {
+        &self.udp_addrs
     }
 
     /// The unix sockets that are listened on.
@@ -336,6 +357,18 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
         .map_err(StartError::Thread)
 }
 
+fn load_sasl(config: &Config) -> Result<Option<Sasl>, StartError> {
+    let Some(files) = &config.sasl else {
+        return Ok(None);
+    };
+    let sasl = Sasl::load(files.users.as_deref(), files.conf.as_deref());
+    let sasl = sasl.map_err(StartError::Passwords)?;
+    if !sasl.has_users() {
+        eprintln!("SASL has no users, so nobody can authenticate; see MEMCACHED_SASL_PWDB");
+    }
+    Ok(Some(sasl))
+}
+
 /// Runs upkeep in small steps until the other end of `ended` is dropped.
 fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
     let mut pause = Duration::ZERO;
@@ -359,17 +392,21 @@ fn note_listeners(shared: &Shared, listeners: &[Listening]) {
 }
 
 /// Writes the bound ports where test suites look for them.
-fn write_port_file(path: Option<&Path>, tcp: &[SocketAddr]) -> Result<(), StartError> {
+fn write_port_file(
+    path: Option<&Path>,
+    tcp: &[SocketAddr],
+    udp: &[SocketAddr],
+) -> Result<(), StartError> {
     let Some(path) = path else {
         return Ok(());
     };
-    let lines: String = tcp
-        .iter()
-        .map(|address| {
-            let family = if address.is_ipv6() { "INET6" } else { "INET" };
-            format!("TCP {family}: {}\n", address.port())
-        })
-        .collect();
+    let line = |kind: &str, address: &SocketAddr| {
+        let family = if address.is_ipv6() { "INET6" } else { "INET" };
+        format!("{kind} {family}: {}\n", address.port())
+    };
+    let tcp = tcp.iter().map(|address| line("TCP", address));
+    let udp = udp.iter().map(|address| line("UDP", address));
+    let lines: String = tcp.chain(udp).collect();
     // Written aside and renamed, so that a reader who waits for the file
     // never sees half of it.
     let aside = path.with_extension("part");

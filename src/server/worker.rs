@@ -21,6 +21,7 @@ use crate::server::connection::{Connection, Sent, State};
 use crate::server::drive::{Context, Served};
 use crate::server::log;
 use crate::server::stream::Stream;
+use crate::server::udp::Bound;
 use crate::stats::ConnState;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
@@ -29,6 +30,8 @@ const RECEIVES_MAX: usize = 64;
 /// Events fetched at once.
 const EVENTS_MAX: usize = 256;
 const WAKER: Token = Token(usize::MAX);
+/// The first UDP socket's token; those of the others are below it.
+const UDP: usize = usize::MAX - 1;
 /// How often connections are looked over for having been idle too long.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 /// Seconds that a client has for its TLS handshake.
@@ -72,6 +75,8 @@ pub(super) struct Worker {
     connections: Slab<Connection>,
     /// Connections to be served.
     ready: Vec<usize>,
+    /// Sockets for datagrams, where they are taken.
+    datagrams: Vec<Bound>,
     /// Arrivals that began with a handshake, and the second they came in.
     handshakes: VecDeque<(u32, usize)>,
     /// One read buffer for each socket of a batch.
@@ -96,8 +101,14 @@ struct Job<'a> {
 
 impl Worker {
     /// A worker and the handle to it.
-    pub(super) fn new(context: Context) -> io::Result<(Self, Arc<Handle>)> {
+    pub(super) fn new(
+        context: Context,
+        mut datagrams: Vec<Bound>,
+    ) -> io::Result<(Self, Arc<Handle>)> {
         let poll = Poll::new()?;
+        for (index, socket) in datagrams.iter_mut().enumerate() {
+            socket.register(poll.registry(), Token(UDP - index))?;
+        }
         let handle = Arc::new(Handle {
             arrivals: SegQueue::new(),
             waker: Waker::new(poll.registry(), WAKER)?,
@@ -109,6 +120,7 @@ impl Worker {
             handle: Arc::clone(&handle),
             connections: Slab::new(),
             ready: Vec::new(),
+            datagrams,
             handshakes: VecDeque::new(),
             // Zeroed by the system page by page as it is first used.
             buffers: vec![0; BATCH_SOCKETS_MAX * READ_BUFFER_BYTES],
@@ -125,7 +137,7 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.handle.stopping.load(Ordering::Acquire) {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
-            let timeout = if self.ready.is_empty() {
+            let timeout = if self.is_idle() {
                 let waiting = self.stalled || !self.handshakes.is_empty();
                 idle_check.or(waiting.then_some(IDLE_CHECK))
             } else {
@@ -159,14 +171,24 @@ impl Worker {
             self.note(event);
         }
         self.serve_ready();
+        self.serve_datagrams();
         self.close_stalled();
         self.admit();
         true
     }
 
+    /// Answers the datagrams that have come.
+    fn serve_datagrams(&mut self) {
+        for socket in &mut self.datagrams {
+            if socket.readable {
+                socket.serve(&mut self.context, &mut self.buffers[..READ_BUFFER_BYTES]);
+            }
+        }
+    }
+
     /// Whether it has nothing to do before the next event.
     pub(super) fn is_idle(&self) -> bool {
-        self.ready.is_empty()
+        self.ready.is_empty() && !self.datagrams.iter().any(|socket| socket.readable)
     }
 
     /// Bytes of input that its connections keep for later.
@@ -190,7 +212,11 @@ impl Worker {
     fn note(&mut self, event: &Event) {
         let Token(token) = event.token();
         let Some(connection) = self.connections.get_mut(token) else {
-            // The waker, or a connection closed by an earlier event.
+            // The waker, a connection closed by an earlier event, or UDP.
+            let socket = UDP.checked_sub(token);
+            if let Some(socket) = socket.and_then(|index| self.datagrams.get_mut(index)) {
+                socket.readable = true;
+            }
             return;
         };
         if event.is_readable() {
@@ -360,13 +386,15 @@ impl Worker {
         false
     }
 
-    fn parse_first<'a>(&self, job: &mut Job<'a>, steps: &mut Steps<'a>) {
-        let connection = &self.connections[job.token];
+    fn parse_first<'a>(&mut self, job: &mut Job<'a>, steps: &mut Steps<'a>) {
+        let connection = &mut self.connections[job.token];
         if !matches!(connection.state, State::New | State::Command) {
             return;
         }
         let start = steps.len();
-        let (used, stop) = parse_batch(&self.context.store, job.input, steps, BATCH_MAX);
+        let spelling = connection.spelling(job.input);
+        let store = &self.context.store;
+        let (used, stop) = parse_batch(store, spelling, job.input, steps, BATCH_MAX);
         job.steps = start..steps.len();
         job.used = used;
         job.stop = Some(stop);
@@ -375,9 +403,6 @@ impl Worker {
     fn serve_job(&mut self, job: Job<'_>, first: &[Step<'_>], alone: bool) {
         let token = job.token;
         let connection = &mut self.connections[token];
-        if !Context::accepts(connection, job.input) {
-            return self.close(token, "error");
-        }
         let mut budget = match alone {
             true => usize::MAX,
             false => self.context.shared.config.requests_per_event,

@@ -106,10 +106,14 @@ counters! {
     store_too_large,
     /// Values refused for lack of memory.
     store_no_memory,
-    /// Attempts to log in.
+    /// Attempts to authenticate.
     auth_cmds,
     /// Of these, failed ones.
     auth_errors,
+    /// Requests that came in datagrams.
+    udp_requests,
+    /// Of these, ones whose answer was too large or could not be sent.
+    udp_dropped,
     /// Bytes received.
     bytes_read,
     /// Bytes sent.

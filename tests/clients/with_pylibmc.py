@@ -1,19 +1,29 @@
-"""Uses pylibmc (libmemcached) in its text mode; the port is the only argument."""
+"""Uses pylibmc (libmemcached): the port is the first argument, `text` or
+`binary` the second, user and password may follow."""
 
 import sys
 
 import pylibmc
 
 address = f"127.0.0.1:{sys.argv[1]}"
+binary = sys.argv[2] == "binary"
+user, password = (sys.argv[3:] + [None, None])[:2]
 client = pylibmc.Client(
-    [address], binary=False, behaviors={"tcp_nodelay": True, "cas": True}
+    [address],
+    binary=binary,
+    username=user,
+    password=password,
+    behaviors={"tcp_nodelay": True, "cas": True},
 )
 
 assert client.get("missing") is None
 assert client.set("key", "value")
 assert client.get("key") == "value"
 assert client.add("key", "other") is False
-assert client.replace("missing", "x") is False
+try:
+    assert client.replace("missing", "x") is False
+except pylibmc.NotFound:
+    assert binary
 assert client.set("text", b"mid")
 assert client.append("text", b"-end") and client.prepend("text", b"begin-")
 assert client.get("text") == b"begin-mid-end"

@@ -199,7 +199,7 @@ impl Session {
 }
 
 /// The bytes in pieces of random length, most of them small.
-fn pieces(bytes: &[u8], cuts: Option<Random>) -> Vec<&[u8]> {
+pub(crate) fn pieces(bytes: &[u8], cuts: Option<Random>) -> Vec<&[u8]> {
     let Some(mut random) = cuts else {
         return vec![bytes];
     };

@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod binary;
 mod compare;
 mod generate;
 mod shrink;
@@ -39,6 +40,35 @@ fn ours_answers_as_memcached_does() {
     for seed in seed..seed + cases {
         if let Some(report) = first_difference(seed, &mut differs) {
             panic!("{report}");
+        }
+    }
+}
+
+#[test]
+fn ours_answers_packets_as_memcached_does() {
+    let Some(memcached) = Memcached::start_or_skip(&QUIET) else {
+        return;
+    };
+    let ours = Server::start();
+    let seed = from_environment("RUSTCACHED_DIFF_SEED", SEED);
+    let cases = from_environment("RUSTCACHED_DIFF_CASES", CASES);
+    let mut differs = |case: &Case| binary::difference(case, &memcached.address(), &ours.address());
+    for seed in seed..seed + cases {
+        if let Some(report) = report(seed, binary::case(seed), &mut differs) {
+            panic!("{report}");
+        }
+    }
+}
+
+#[test]
+fn memcached_answers_packets_as_memcached_does() {
+    let Some((first, second)) = two_memcached() else {
+        return;
+    };
+    let mut differs = |case: &Case| binary::difference(case, &first.address(), &second.address());
+    for seed in SEED..SEED + 20 {
+        if let Some(report) = report(seed, binary::case(seed), &mut differs) {
+            panic!("the comparison itself is unsound: {report}");
         }
     }
 }
@@ -90,7 +120,14 @@ fn first_difference(
     seed: u64,
     differs: &mut impl FnMut(&Case) -> Option<String>,
 ) -> Option<String> {
-    let case = generate::case(seed);
+    report(seed, generate::case(seed), differs)
+}
+
+fn report(
+    seed: u64,
+    case: Case,
+    differs: &mut impl FnMut(&Case) -> Option<String>,
+) -> Option<String> {
     let at_first = differs(&case)?;
     let small = shrink::shrink(case, differs);
     let how = differs(&small).unwrap_or_else(|| format!("not every time; at first:\n{at_first}"));

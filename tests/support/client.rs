@@ -84,6 +84,33 @@ impl Client {
         }
     }
 
+    /// The same connection once more, to send from another thread.
+    pub(crate) fn another_end(&self) -> Self {
+        let stream = match &self.stream {
+            Stream::Tcp(stream) => stream.try_clone().map(Stream::Tcp),
+            Stream::Unix(stream) => stream.try_clone().map(Stream::Unix),
+            Stream::Tls(_) => panic!("a TLS connection has one end"),
+        };
+        Self {
+            stream: stream.expect("a socket can be cloned"),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Sends the same again and again until nothing more is taken for a
+    /// moment.
+    pub(crate) fn send_until_blocked(&mut self, bytes: &[u8]) {
+        let moment = Some(Duration::from_millis(200));
+        let limited = match &self.stream {
+            Stream::Tcp(stream) => stream.set_write_timeout(moment),
+            Stream::Unix(stream) => stream.set_write_timeout(moment),
+            Stream::Tls(_) => panic!("what TLS takes is not what is sent"),
+        };
+        limited.expect("a timeout can be set");
+        let many = bytes.repeat(1000);
+        while self.try_send(&many).is_ok() {}
+    }
+
     /// Ends the sending direction, as a client that half closes does.
     pub(crate) fn finish_sending(&mut self) {
         let result = match &mut self.stream {
@@ -114,6 +141,22 @@ impl Client {
             show(&got),
             show(&self.pending)
         );
+    }
+
+    /// The next bytes, this many, left to be read; `None` if the server closes
+    /// before they are there.
+    pub(crate) fn peek_exactly(&mut self, len: usize) -> Option<Vec<u8>> {
+        while self.pending.len() < len {
+            if self.fill() == 0 {
+                return None;
+            }
+        }
+        Some(self.pending[..len].to_vec())
+    }
+
+    /// Forgets bytes that were peeked at.
+    pub(crate) fn skip(&mut self, len: usize) {
+        self.pending.drain(..len);
     }
 
     /// Sends and compares; the answer must be exactly `want`, with nothing

@@ -7,6 +7,7 @@
 
 #![allow(dead_code, reason = "every test file uses only a part of it")]
 
+pub(crate) mod binary;
 pub(crate) mod client;
 pub(crate) mod memcached;
 pub(crate) mod program;

@@ -29,6 +29,13 @@ impl Program {
         Self::spawn_command(Command::new(env!("CARGO_BIN_EXE_rustcached")).args(options))
     }
 
+    /// The same with these variables in its environment.
+    pub(crate) fn spawn_in(options: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rustcached"));
+        command.args(options).envs(environment.iter().copied());
+        Self::spawn_command(&mut command)
+    }
+
     /// Starts it through a shell that first lowers the limit of open files.
     pub(crate) fn spawn_with_open_files(limit: u32, options: &[&str]) -> Self {
         let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
@@ -86,14 +93,31 @@ impl Program {
 
     /// Waits for the port file and returns the first TCP port in it.
     pub(crate) fn port(&self) -> u16 {
+        self.port_of("TCP INET: ")
+    }
+
+    /// The same for the first UDP port.
+    pub(crate) fn udp_port(&self) -> u16 {
+        self.port_of("UDP INET: ")
+    }
+
+    fn port_of(&self, kind: &str) -> u16 {
         let path = self.directory.path("ports");
-        wait_until("the port file names a TCP port", || {
+        wait_until("the port file names a port", || {
             let text = std::fs::read_to_string(&path).ok()?;
             let complete = text.rsplit_once('\n')?.0;
             complete
                 .lines()
-                .find_map(|line| line.strip_prefix("TCP INET: "))
+                .find_map(|line| line.strip_prefix(kind))
                 .map(|port| port.parse().expect("the port is a number"))
+        })
+    }
+
+    /// What the port file says, once it is there.
+    pub(crate) fn port_file(&self) -> String {
+        let path = self.directory.path("ports");
+        wait_until("there is a port file", || {
+            std::fs::read_to_string(&path).ok()
         })
     }
 

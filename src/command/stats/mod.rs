@@ -42,9 +42,19 @@ impl Executor<'_> {
                     stat(out, "sizes_status", "disabled");
                     out.end();
                 }
+                b"udp" => self.datagrams(out),
                 _ => out.refuse("ERROR"),
             }
         }
+    }
+
+    /// Not one of memcached's groups.
+    fn datagrams(&self, out: &mut StatSink<'_>) {
+        let sum = self.shared.since_reset(&self.store.snapshot());
+        stat(out, "udp_requests", sum.udp_requests);
+        stat(out, "udp_dropped", sum.udp_dropped);
+        stat(out, "udp_reply_limit", self.shared.config.udp_reply_limit);
+        out.end();
     }
 
     fn detail(&mut self, arguments: &[u8], out: &mut StatSink<'_>) {

@@ -32,7 +32,8 @@ impl Executor<'_> {
         stat(out, "maxbytes", self.store.memory_limit());
         stat(out, "maxconns", config.max_connections);
         stat(out, "tcpport", endpoints().find_map(tcp).unwrap_or(0));
-        stat(out, "udpport", 0);
+        let udp = config.udp.first().map_or(0, |udp| udp.address.port());
+        stat(out, "udpport", udp);
         stat(out, "inter", "NULL");
         let verbosity = self.shared.runtime.verbosity.load(Ordering::Relaxed);
         stat(out, "verbosity", verbosity);
@@ -52,13 +53,19 @@ impl Executor<'_> {
         stat(out, "reqs_per_event", config.requests_per_event);
         stat(out, "cas_enabled", yes_no(config.cas));
         stat(out, "tcp_backlog", config.backlog);
-        let ascii = config
-            .listeners
-            .iter()
-            .all(|listener| listener.protocol == ProtocolMode::Ascii);
-        let protocol = if ascii { "ascii" } else { "auto-negotiate" };
+        let only = |mode| {
+            let mut listeners = config.listeners.iter();
+            listeners.all(|listener| listener.protocol == mode)
+        };
+        let protocol = if only(ProtocolMode::Ascii) {
+            "ascii"
+        } else if only(ProtocolMode::Binary) {
+            "binary"
+        } else {
+            "auto-negotiate"
+        };
         stat(out, "binding_protocol", protocol);
-        stat(out, "auth_enabled_sasl", "no");
+        stat(out, "auth_enabled_sasl", yes_no(config.sasl.is_some()));
         let passwords = config.auth_file.as_ref();
         let passwords = passwords.map_or_else(|| "no".into(), |path| path.to_string_lossy());
         stat(out, "auth_enabled_ascii", passwords);

@@ -26,6 +26,8 @@ pub enum Status {
     NonNumeric = 0x06,
     /// Not allowed, or not without authentication.
     Auth = 0x20,
+    /// Authentication goes on.
+    AuthContinue = 0x21,
     /// No such command.
     Unknown = 0x81,
     /// No memory, and nothing may be evicted.
@@ -36,7 +38,7 @@ impl Status {
     /// The body of an answer with this status, in memcached's words.
     pub fn text(self) -> &'static str {
         match self {
-            Self::Ok => "",
+            Self::Ok | Self::AuthContinue => "",
             Self::NotFound => "Not found",
             Self::Exists => "Data exists for key.",
             Self::TooLarge => "Too large.",

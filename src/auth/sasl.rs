@@ -1,0 +1,181 @@
+//! SASL as far as a cache needs it: the mechanism PLAIN (RFC 4616), and where
+//! its users come from. An attempt is judged by its bytes alone; nothing of a
+//! failed one is left for the next.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::auth::passwords::{Form, LoadError, Passwords};
+
+/// The mechanisms a client may choose from, blank-separated.
+pub const MECHANISMS: &str = "PLAIN";
+
+/// Where settings are looked for when nobody says where.
+const CONF_PATHS: [&str; 2] = ["/etc/sasl/memcached.conf", "/etc/sasl2/memcached.conf"];
+
+/// Name of the settings file in a directory of such files.
+const CONF_NAME: &str = "memcached.conf";
+
+/// Most bytes of a settings file that are looked at.
+const CONF_MAX_BYTES: usize = 64 * 1024;
+
+/// How an attempt to authenticate ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The client is who it says.
+    Accepted,
+    /// It is not.
+    Refused,
+    /// The mechanism has begun; the client is to send its message.
+    Begun,
+}
+
+/// Who may authenticate.
+#[derive(Debug)]
+pub struct Sasl {
+    users: Option<Passwords>,
+}
+
+impl Sasl {
+    /// Reads the users from the file named in the environment, or else from
+    /// the one that the settings in `conf` name. Without either nobody is let
+    /// in.
+    ///
+    /// # Errors
+    /// A file that is named is no list of users.
+    pub fn load(users: Option<&Path>, conf: Option<&Path>) -> Result<Self, LoadError> {
+        let path = match users {
+            Some(path) => Some(path.to_path_buf()),
+            None => users_of_conf(conf),
+        };
+        let users = path.map(|path| Passwords::load(&path, Form::Sasl));
+        Ok(Self {
+            users: users.transpose()?,
+        })
+    }
+
+    /// Whether anybody can be let in at all.
+    pub fn has_users(&self) -> bool {
+        self.users.as_ref().is_some_and(|users| !users.is_empty())
+    }
+
+    /// Begins an attempt, with the message if the client has sent it along.
+    #[must_use]
+    pub fn start(&self, mechanism: &[u8], message: &[u8]) -> Attempt {
+        if !mechanism.eq_ignore_ascii_case(MECHANISMS.as_bytes()) {
+            return Attempt::Refused;
+        }
+        if message.is_empty() {
+            return Attempt::Begun;
+        }
+        self.plain(message)
+    }
+
+    /// Goes on with an attempt that has begun.
+    #[must_use]
+    pub fn step(&self, message: &[u8]) -> Attempt {
+        self.plain(message)
+    }
+
+    fn plain(&self, message: &[u8]) -> Attempt {
+        let Some((user, password)) = parse_plain(message) else {
+            return Attempt::Refused;
+        };
+        let Some(users) = &self.users else {
+            return Attempt::Refused;
+        };
+        // memcached looks into the file at every attempt, so that a change
+        // counts at once. One that cannot be read leaves the users as they
+        // were.
+        let _ = users.refresh();
+        match users.check(user, password) {
+            true => Attempt::Accepted,
+            false => Attempt::Refused,
+        }
+    }
+}
+
+/// User and password of a PLAIN message: the identity to act as, which may be
+/// no other than the user's own, the user and the password, NUL between them.
+fn parse_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut parts = message.split(|byte| *byte == 0);
+    let (identity, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    let rightful = identity.is_empty() || identity == user;
+    let whole = parts.next().is_none() && !user.is_empty();
+    (rightful && whole).then_some((user, password))
+}
+
+/// The file of users that the settings name (`sasldb_path`).
+fn users_of_conf(conf: Option<&Path>) -> Option<PathBuf> {
+    let path = match conf {
+        Some(path) if path.is_dir() => path.join(CONF_NAME),
+        Some(path) => path.to_path_buf(),
+        None => CONF_PATHS
+            .iter()
+            .map(PathBuf::from)
+            .find(|path| path.is_file())?,
+    };
+    let text = fs::read(path).ok()?;
+    let text = String::from_utf8_lossy(&text[..text.len().min(CONF_MAX_BYTES)]);
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("sasldb_path:"))
+        .map(|path| PathBuf::from(path.trim()))
+        .next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Attempt, Sasl, parse_plain};
+
+    #[test]
+    fn a_message_has_an_identity_a_user_and_a_password() {
+        let pair = |message: &'static [u8]| parse_plain(message);
+        assert_eq!(pair(b"\0user\0pass"), Some((&b"user"[..], &b"pass"[..])));
+        assert_eq!(
+            pair(b"user\0user\0pass"),
+            Some((&b"user"[..], &b"pass"[..]))
+        );
+        assert_eq!(pair(b"\0user\0"), Some((&b"user"[..], &b""[..])));
+        for wrong in [
+            &b""[..],
+            b"\0",
+            b"user",
+            b"\0user",
+            b"\0\0pass",
+            b"other\0user\0pass",
+            b"\0user\0pass\0",
+            b"\0user\0pa\0ss",
+        ] {
+            assert_eq!(parse_plain(wrong), None, "{}", wrong.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn users_come_from_either_file_and_change_with_it() {
+        let name = format!("rustcached-sasl-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let users = folder.join("users");
+        std::fs::write(&users, "user:pass\n").unwrap();
+        let conf = format!("mech_list: plain\nsasldb_path: {}\n", users.display());
+        std::fs::write(folder.join("memcached.conf"), conf).unwrap();
+        let direct = Sasl::load(Some(&users), None).unwrap();
+        let by_conf = Sasl::load(None, Some(&folder)).unwrap();
+        for sasl in [&direct, &by_conf] {
+            assert!(sasl.has_users());
+            assert_eq!(sasl.start(b"PLAIN", b"\0user\0pass"), Attempt::Accepted);
+            assert_eq!(sasl.start(b"plain", b""), Attempt::Begun);
+            assert_eq!(sasl.step(b"\0user\0pass"), Attempt::Accepted);
+            assert_eq!(sasl.step(b"\0user\0wrong"), Attempt::Refused);
+            assert_eq!(sasl.start(b"LOGIN", b"\0user\0pass"), Attempt::Refused);
+        }
+        std::fs::write(&users, "user:newpass\n").unwrap();
+        assert_eq!(direct.step(b"\0user\0pass"), Attempt::Refused);
+        assert_eq!(direct.step(b"\0user\0newpass"), Attempt::Accepted);
+        let nobody = Sasl::load(None, Some(&folder.join("none"))).unwrap();
+        assert!(!nobody.has_users());
+        assert_eq!(nobody.step(b"\0user\0newpass"), Attempt::Refused);
+        assert!(Sasl::load(Some(&folder.join("none")), None).is_err());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

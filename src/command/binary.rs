@@ -1,0 +1,300 @@
+//! Commands in binary form: the same operations as the text commands', their
+//! outcomes as packets. A quiet command is silent when it succeeds, or, for a
+//! retrieval, when it finds nothing; what goes wrong is always told.
+
+use crate::command::arithmetic::{Beginning, Change, Counted};
+use crate::command::control::VERSION;
+use crate::command::remove::Removed;
+use crate::command::stat_sink::StatSink;
+use crate::command::write::{Condition, Outcome, Refusal};
+use crate::command::{After, Executor, Output};
+use crate::protocol::binary::encode::{Echo, Lengths, Status, error, header, keyed, plain};
+use crate::protocol::binary::{HEADER_BYTES, Packet, Verb};
+use crate::protocol::request::StoreVerb;
+use crate::store::{Hashed, Item, ItemSpec};
+use crate::time::Expiry;
+
+/// Bytes of client flags in the answer of a retrieval.
+const FLAGS_BYTES: usize = 4;
+
+impl Executor<'_> {
+    /// Executes a packet; `value` is the value of one that has a value.
+    #[inline]
+    pub(super) fn packet(
+        &mut self,
+        packet: &Packet<'_>,
+        hash: Option<u64>,
+        value: &[u8],
+        out: &mut Output,
+    ) -> After {
+        let Some(hash) = hash else {
+            return self.packet_without_item(packet, out);
+        };
+        let key = Hashed {
+            key: packet.key,
+            hash,
+        };
+        match packet.verb {
+            Verb::Get { with_key, touch } => self.packet_get(packet, &key, with_key, touch, out),
+            Verb::Touch { exptime } => self.packet_touch(packet, &key, exptime, out),
+            Verb::Delete => {
+                let status = match self.remove(&key, packet.cas) {
+                    Removed::Done => Status::Ok,
+                    Removed::NotFound => Status::NotFound,
+                    Removed::Exists => Status::Exists,
+                };
+                answer(packet, status, out);
+            }
+            Verb::Arithmetic { .. } => self.packet_arithmetic(packet, &key, out),
+            _ => self.packet_set(packet, &key, value, out),
+        }
+        After::Continue
+    }
+
+    #[inline]
+    fn packet_get(
+        &mut self,
+        packet: &Packet<'_>,
+        key: &Hashed<'_>,
+        with_key: bool,
+        touch: Option<u32>,
+        out: &mut Output,
+    ) {
+        let told_key = if with_key { key.key } else { &[] };
+        let show = |item: Item<'_>| write_item(item, packet.echo, told_key, out);
+        let hit = match touch {
+            None => self.show(key, show),
+            Some(exptime) => {
+                let expiry = Expiry::from_seconds(i64::from(exptime), self.now);
+                self.show_touched(key, expiry, show)
+            }
+        };
+        if hit || packet.quiet {
+            return;
+        }
+        if with_key {
+            keyed(&mut out.bytes, packet.echo, Status::NotFound, key.key, b"");
+        } else {
+            error(&mut out.bytes, packet.echo, Status::NotFound);
+        }
+    }
+
+    fn packet_touch(
+        &mut self,
+        packet: &Packet<'_>,
+        key: &Hashed<'_>,
+        exptime: u32,
+        out: &mut Output,
+    ) {
+        let expiry = Expiry::from_seconds(i64::from(exptime), self.now);
+        let lengths = Lengths {
+            extras: FLAGS_BYTES as u8,
+            ..Lengths::default()
+        };
+        let hit = self.show_touched(key, expiry, |item| {
+            let header = header(packet.echo, Status::Ok, lengths, item.cas());
+            out.bytes.extend_from_slice(&header);
+            out.bytes.extend_from_slice(&item.flags().to_be_bytes());
+        });
+        if !hit {
+            error(&mut out.bytes, packet.echo, Status::NotFound);
+        }
+    }
+
+    #[inline]
+    fn packet_set(
+        &mut self,
+        packet: &Packet<'_>,
+        key: &Hashed<'_>,
+        value: &[u8],
+        out: &mut Output,
+    ) {
+        let Some((condition, spec)) = self.packet_store(packet) else {
+            return;
+        };
+        // The value of an item ends in a line end, whoever sends it.
+        let pieces = [value, b"\r\n"].into_iter();
+        match self.begin_filled(key, &spec, packet.is_set(), pieces) {
+            Err(refusal) => error(&mut out.bytes, packet.echo, refusal.status()),
+            Ok(new) => {
+                let outcome = self.commit(key, new, condition);
+                write_stored(outcome, condition.verb, packet.echo, packet.quiet, out);
+            }
+        }
+    }
+
+    /// What a storage packet is to store, and when.
+    #[inline]
+    pub(super) fn packet_store<'k>(
+        &self,
+        packet: &Packet<'k>,
+    ) -> Option<(Condition, ItemSpec<'k>)> {
+        let Verb::Store {
+            verb,
+            flags,
+            exptime,
+        } = packet.verb
+        else {
+            return None;
+        };
+        let joins = matches!(verb, StoreVerb::Append | StoreVerb::Prepend);
+        let verb = if packet.cas != 0 && !joins {
+            StoreVerb::Cas
+        } else {
+            verb
+        };
+        let spec = ItemSpec {
+            key: packet.key,
+            flags,
+            expiry: Expiry::from_seconds(i64::from(exptime), self.now),
+            value_len: packet.rest as usize,
+            key_binary: false,
+            expiry_room: false,
+        };
+        Some((Condition::plain(verb, packet.cas), spec))
+    }
+
+    fn packet_arithmetic(&mut self, packet: &Packet<'_>, key: &Hashed<'_>, out: &mut Output) {
+        let Verb::Arithmetic {
+            decrement,
+            delta,
+            initial,
+            exptime,
+        } = packet.verb
+        else {
+            return;
+        };
+        let change = Change {
+            delta,
+            decrement,
+            cas: packet.cas,
+            ..Change::default()
+        };
+        let beginning = exptime.map(|exptime| Beginning {
+            number: initial,
+            expiry: Expiry::from_seconds(i64::from(exptime), self.now),
+            key_binary: false,
+        });
+        let status = match self.change_or_create(key, change, beginning) {
+            Counted::Done { number, cas, .. } => {
+                if !packet.quiet {
+                    plain(&mut out.bytes, packet.echo, cas, &number.to_be_bytes());
+                }
+                return;
+            }
+            Counted::NotFound => Status::NotFound,
+            Counted::NonNumeric => Status::NonNumeric,
+            Counted::Exists => Status::Exists,
+            Counted::NoMemory => Status::OutOfMemory,
+        };
+        error(&mut out.bytes, packet.echo, status);
+    }
+
+    fn packet_without_item(&mut self, packet: &Packet<'_>, out: &mut Output) -> After {
+        let echo = packet.echo;
+        match packet.verb {
+            Verb::Noop => plain(&mut out.bytes, echo, 0, b""),
+            Verb::Version => plain(&mut out.bytes, echo, 0, VERSION.as_bytes()),
+            Verb::Stat => self.packet_stat(packet, out),
+            Verb::Flush { delay } => {
+                let status = match self.flush(i64::from(delay)) {
+                    true => Status::Ok,
+                    false => Status::Auth,
+                };
+                answer(packet, status, out);
+            }
+            Verb::Verbosity { level } => {
+                self.set_verbosity(level);
+                plain(&mut out.bytes, echo, 0, b"");
+            }
+            Verb::Quit => {
+                answer(packet, Status::Ok, out);
+                return After::Close;
+            }
+            Verb::Refused { status, closes } => {
+                error(&mut out.bytes, echo, status);
+                if closes {
+                    return After::Close;
+                }
+            }
+            // Without authentication these are no commands.
+            _ => error(&mut out.bytes, echo, Status::Unknown),
+        }
+        After::Continue
+    }
+
+    /// Statistics by the names that memcached knows on this protocol: other
+    /// than on text lines they are whole, and some are missing.
+    fn packet_stat(&mut self, packet: &Packet<'_>, out: &mut Output) {
+        let arguments: &[u8] = match packet.key {
+            key @ (b"" | b"items" | b"slabs" | b"sizes" | b"udp") => key,
+            key if key.starts_with(b"reset") => b"reset",
+            key if key.starts_with(b"settings") => b"settings",
+            key if key.starts_with(b"detail on") => b"detail on",
+            key if key.starts_with(b"detail off") => b"detail off",
+            key if key.starts_with(b"detail dump") => b"detail dump",
+            _ => return error(&mut out.bytes, packet.echo, Status::NotFound),
+        };
+        let mut sink = StatSink::binary(&mut out.bytes, packet.echo);
+        self.stats(arguments, &mut sink);
+    }
+}
+
+impl Refusal {
+    pub(super) fn status(self) -> Status {
+        match self {
+            Self::TooLarge => Status::TooLarge,
+            Self::NoMemory => Status::OutOfMemory,
+            Self::BadChunk => Status::Invalid,
+        }
+    }
+}
+
+/// Appends the answer of a storage command.
+#[inline]
+pub(super) fn write_stored(
+    outcome: Outcome,
+    verb: StoreVerb,
+    echo: Echo,
+    quiet: bool,
+    out: &mut Output,
+) {
+    let status = match (outcome, verb) {
+        (Outcome::Stored { cas, .. }, _) => {
+            if !quiet {
+                plain(&mut out.bytes, echo, cas, b"");
+            }
+            return;
+        }
+        (Outcome::Exists, _) | (Outcome::NotStored, StoreVerb::Add) => Status::Exists,
+        (Outcome::NotFound, _) | (Outcome::NotStored, StoreVerb::Replace) => Status::NotFound,
+        (Outcome::NotStored, _) => Status::NotStored,
+    };
+    error(&mut out.bytes, echo, status);
+}
+
+/// Appends the answer of a command that has nothing to tell but how it went.
+fn answer(packet: &Packet<'_>, status: Status, out: &mut Output) {
+    match status {
+        Status::Ok if packet.quiet => {}
+        Status::Ok => plain(&mut out.bytes, packet.echo, 0, b""),
+        status => error(&mut out.bytes, packet.echo, status),
+    }
+}
+
+/// Appends the answer of a retrieval that found something.
+#[inline]
+fn write_item(item: Item<'_>, echo: Echo, key: &[u8], out: &mut Output) {
+    let lengths = Lengths {
+        extras: FLAGS_BYTES as u8,
+        key: key.len(),
+        value: item.value_len(),
+    };
+    let mut front = [0; HEADER_BYTES + FLAGS_BYTES];
+    let (head, flags) = front.split_at_mut(HEADER_BYTES);
+    head.copy_from_slice(&header(echo, Status::Ok, lengths, item.cas()));
+    flags.copy_from_slice(&item.flags().to_be_bytes());
+    out.bytes.extend_from_slice(&front);
+    out.bytes.extend_from_slice(key);
+    out.bare_value(item);
+}

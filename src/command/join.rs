@@ -1,0 +1,143 @@
+//! `append` and `prepend`, however they are spelt: the present value and the
+//! new one, joined.
+
+use std::cell::Cell;
+
+use crate::command::Executor;
+use crate::command::write::{Condition, Outcome};
+use crate::protocol::request::StoreVerb;
+use crate::store::{Access, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
+
+/// How joining a value to the present one ended under the lock.
+enum Joined {
+    Done(Outcome),
+    Changed,
+}
+
+impl Executor<'_> {
+    /// Stores the present value and the new one, joined. The joined item is
+    /// made without a lock, from a pinned old one, and linked only if that is
+    /// still there; whoever came between has made progress.
+    pub(super) fn join(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
+        if condition.verb == StoreVerb::Append
+            && let Some(outcome) = self.append_in_place(&new, condition)
+        {
+            self.store.discard(self.local, new);
+            return outcome;
+        }
+        let mut addition = Some(new);
+        let outcome = loop {
+            let pinned = self
+                .store
+                .read(self.local, key, self.now, |item| (Access::Peek, item.pin()));
+            let pin = match pinned {
+                Ok(Some(pin)) => pin,
+                Ok(None) => break Outcome::NotStored,
+                Err(Miss::Absent | Miss::Expired | Miss::Flushed) => {
+                    if !condition.vivify {
+                        break Outcome::NotStored;
+                    }
+                    let add = Condition {
+                        verb: StoreVerb::Add,
+                        ..condition
+                    };
+                    match self.store_if(key, &mut addition, add) {
+                        // Somebody else created it first.
+                        Outcome::NotStored if addition.is_some() => continue,
+                        outcome => break outcome,
+                    }
+                }
+            };
+            let joined = match &addition {
+                Some(addition) => self.join_once(key, &pin, addition, condition),
+                None => Joined::Done(Outcome::NotStored),
+            };
+            self.store.release(self.local, pin);
+            if let Joined::Done(outcome) = joined {
+                break outcome;
+            }
+        };
+        if let Some(addition) = addition {
+            self.store.discard(self.local, addition);
+        }
+        outcome
+    }
+
+    fn append_in_place(&mut self, new: &NewItem, condition: Condition) -> Option<Outcome> {
+        let (store, more) = (self.store, new.item().value_len());
+        let joined_len = Cell::new(0);
+        let accepts = |item: Item<'_>| {
+            joined_len.set(item.value_len() + more);
+            let fits = store.is_size_ok(item.key().len(), item.flags(), joined_len.get());
+            fits && (condition.cas == 0 || condition.cas == item.cas()) && !item.is_stale()
+        };
+        let next_cas = || condition.new_cas.unwrap_or_else(|| store.next_cas());
+        let cas = store.append_in_place(self.local, new, self.now, accepts, next_cas)?;
+        let value_len = joined_len.get();
+        Some(Outcome::Stored { cas, value_len })
+    }
+
+    fn join_once(
+        &mut self,
+        key: &Hashed<'_>,
+        pin: &Pin,
+        addition: &NewItem,
+        condition: Condition,
+    ) -> Joined {
+        let (old, more) = (pin.item(), addition.item());
+        let old_cas = old.cas();
+        if condition.cas != 0 && condition.cas != old_cas {
+            return Joined::Done(Outcome::Exists);
+        }
+        let spec = ItemSpec {
+            key: key.key,
+            flags: old.flags(),
+            expiry: old.expiry(),
+            value_len: old.value_len() + more.value_len(),
+            key_binary: old.is_key_binary(),
+            expiry_room: false,
+        };
+        if !self
+            .store
+            .is_size_ok(key.key.len(), spec.flags, spec.value_len)
+        {
+            return Joined::Done(Outcome::NotStored);
+        }
+        let (first, second) = match condition.verb {
+            StoreVerb::Prepend => (more, old),
+            _ => (old, more),
+        };
+        let value = first.value_pieces().chain(second.pieces());
+        let made = self
+            .store
+            .new_filled(self.local, key, &spec, self.now, value);
+        let Ok(joined) = made else {
+            return Joined::Done(Outcome::NotStored);
+        };
+        let mut joined = Some(joined);
+        let (store, now) = (self.store, self.now);
+        let cas = condition.new_cas.unwrap_or_else(|| store.next_cas());
+        let linked = store.edit(self.local, key, now, |entry| {
+            // The value cannot have been changed in place while it was
+            // pinned, but the rest can.
+            let same = |item: Item<'_>| {
+                item.is_same(pin) && item.cas() == old_cas && item.expiry() == spec.expiry
+            };
+            let unchanged = entry.item().is_some_and(same);
+            match joined.take_if(|_| unchanged) {
+                Some(joined) => {
+                    entry.put(joined, cas);
+                    Joined::Done(Outcome::Stored {
+                        cas,
+                        value_len: spec.value_len,
+                    })
+                }
+                None => Joined::Changed,
+            }
+        });
+        if let Some(unused) = joined {
+            self.store.discard(self.local, unused);
+        }
+        linked
+    }
+}

@@ -1,0 +1,85 @@
+//! What a connection may ask on a server that authenticates its clients
+//! (`-S`): nothing but how to authenticate, until it has. The ordinary way of
+//! a request never comes here.
+
+use crate::command::{After, Login};
+use crate::protocol::binary::{Packet, Verb};
+use crate::protocol::request::Request;
+use crate::server::batch::Step;
+use crate::server::connection::Connection;
+use crate::server::drive::Context;
+
+/// What becomes of a value that is still to come.
+pub(super) enum Admitted {
+    /// It is received.
+    Yes,
+    /// It is skipped: the request has had its answer.
+    Answered,
+    /// The connection is closed.
+    No,
+}
+
+impl Context {
+    /// Whether clients must authenticate themselves.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.shared.sasl.is_some()
+    }
+
+    /// Executes a step of a guarded server's connection.
+    pub(super) fn run_guarded(&mut self, connection: &mut Connection, step: &Step<'_>) -> After {
+        let Step::Execute {
+            request: Request::Packet(packet),
+            block,
+            ..
+        } = step
+        else {
+            // Lines cannot authenticate.
+            return After::Close;
+        };
+        if !self.lets_through(connection, packet) {
+            return After::Close;
+        }
+        match packet.verb {
+            Verb::SaslList | Verb::SaslAuth | Verb::SaslStep => {
+                let (mut executor, out) = self.executor();
+                connection.login = executor.log_in(packet, block, connection.login, out);
+                After::Continue
+            }
+            _ => self.run_step(step),
+        }
+    }
+
+    /// Whether a guarded connection may go on with this packet; if not, that
+    /// is answered.
+    pub(super) fn lets_through(&mut self, connection: &Connection, packet: &Packet<'_>) -> bool {
+        let open =
+            connection.login == Login::Done || packet.is_for_anybody() || packet.is_inconsistent();
+        if !open {
+            let (executor, out) = self.executor();
+            executor.lock_out(packet, out);
+        }
+        open
+    }
+
+    /// Whether a request whose value is still to come may have it. A message
+    /// that authenticates is never so long: it counts as one that fails.
+    pub(super) fn admit_value(
+        &mut self,
+        connection: &mut Connection,
+        request: &Request<'_>,
+    ) -> Admitted {
+        let Request::Packet(packet) = request else {
+            return Admitted::No;
+        };
+        if !self.lets_through(connection, packet) {
+            return Admitted::No;
+        }
+        if !matches!(packet.verb, Verb::SaslAuth | Verb::SaslStep) {
+            return Admitted::Yes;
+        }
+        // Without any message an attempt may begin; with one NUL it fails.
+        let (mut executor, out) = self.executor();
+        connection.login = executor.log_in(packet, b"\0", connection.login, out);
+        Admitted::Answered
+    }
+}

@@ -1,0 +1,208 @@
+//! Faults that other servers had with binary packets, each sent to the
+//! running program, which must answer or close, live on, and stay in step.
+
+mod support;
+
+use support::binary::{BinaryClient, Frame, opcode, status};
+use support::client::Address;
+use support::program::Program;
+
+const INVALID: &str = "Invalid arguments";
+const UNKNOWN: &str = "Unknown command";
+const STORING: [u8; 10] = [
+    opcode::SET,
+    opcode::ADD,
+    opcode::REPLACE,
+    opcode::SETQ,
+    opcode::ADDQ,
+    opcode::REPLACEQ,
+    opcode::APPEND,
+    opcode::PREPEND,
+    opcode::APPENDQ,
+    opcode::PREPENDQ,
+];
+
+fn with_program(test: impl FnOnce(&Address)) {
+    let (mut program, address) = Program::start(&["-t", "2"]);
+    test(&address);
+    assert!(program.is_running());
+    BinaryClient::connect(&address).in_step();
+}
+
+/// A storage packet with the extras that its command needs.
+fn storing(code: u8) -> Frame {
+    let joins = [
+        opcode::APPEND,
+        opcode::PREPEND,
+        opcode::APPENDQ,
+        opcode::PREPENDQ,
+    ];
+    let frame = Frame::new(code).key("key");
+    if joins.contains(&code) {
+        frame
+    } else {
+        frame.extras([0; 8])
+    }
+}
+
+#[test]
+fn cve_2011_4971_body_lengths_that_are_negative_when_signed() {
+    with_program(|address| {
+        for code in STORING {
+            for len in [0xffff_ffff, 0xffff_ff50, 0x8000_0000] {
+                let mut client = BinaryClient::connect(address);
+                let frame = storing(code).body_len(len);
+                client.refused(&frame, status::TOO_LARGE, "Too large.");
+            }
+        }
+    });
+}
+
+#[test]
+fn fixed_1_6_42_a_body_above_int_max_is_skipped_as_a_whole() {
+    with_program(|address| {
+        let mut client = BinaryClient::connect(address);
+        let frame = storing(opcode::SET).body_len(0x8000_0000);
+        client.refused(&frame, status::TOO_LARGE, "Too large.");
+        // What follows belongs to the body, whatever it looks like.
+        for _ in 0..10_000 {
+            client.send(&Frame::new(opcode::NOOP));
+        }
+        client.0.finish_sending();
+        client.0.expect_closed("");
+    });
+}
+
+#[test]
+fn cve_2016_8704_append_with_key_and_extras_longer_than_the_body() {
+    with_program(|address| {
+        let codes = [
+            opcode::APPEND,
+            opcode::PREPEND,
+            opcode::APPENDQ,
+            opcode::PREPENDQ,
+        ];
+        for code in codes {
+            let frame = Frame::new(code).key("k".repeat(250)).body_len(1);
+            BinaryClient::connect(address).closed_with(&frame, status::UNKNOWN, UNKNOWN);
+        }
+    });
+}
+
+#[test]
+fn cve_2016_8705_set_with_key_and_extras_longer_than_the_body() {
+    with_program(|address| {
+        for code in STORING {
+            let frame = Frame::new(code).key("k").extras([0; 8]).body_len(8);
+            BinaryClient::connect(address).closed_with(&frame, status::UNKNOWN, UNKNOWN);
+        }
+    });
+}
+
+#[test]
+fn cve_2016_8706_authentication_with_a_key_longer_than_the_body() {
+    with_program(|address| {
+        for code in [opcode::SASL_AUTH, opcode::SASL_STEP] {
+            let frame = Frame::new(code).key("k".repeat(200)).body_len(32);
+            BinaryClient::connect(address).closed_with(&frame, status::UNKNOWN, UNKNOWN);
+        }
+    });
+}
+
+#[test]
+fn cve_2017_9951_lengths_compared_with_the_wrong_sign() {
+    with_program(|address| {
+        for code in [opcode::SET, opcode::ADD, opcode::GET] {
+            let frame = Frame::new(code).extras([0; 8]).key_len(0xffff);
+            let short = frame.clone().body_len(0x0001_0006);
+            BinaryClient::connect(address).closed_with(&short, status::UNKNOWN, UNKNOWN);
+            let negative = frame.body_len(0xffff_ffff);
+            BinaryClient::connect(address).closed_with(&negative, status::INVALID, INVALID);
+        }
+    });
+}
+
+#[test]
+fn cve_2020_10931_extras_of_the_greatest_length() {
+    with_program(|address| {
+        for code in 0..=u8::MAX {
+            let frame = Frame::new(code).extras([0x41; 255]).key("k");
+            let mut client = BinaryClient::connect(address);
+            client.send(&frame);
+            let reply = client.reply().expect("an answer");
+            assert!([status::INVALID, status::UNKNOWN].contains(&reply.status));
+        }
+    });
+}
+
+#[test]
+fn cve_2018_1000127_and_fixed_1_6_43_one_item_in_very_many_answers() {
+    with_program(|address| {
+        const TIMES: usize = 70_000;
+        // Large enough to be sent by reference.
+        let value = "v".repeat(16_384);
+        let mut client = BinaryClient::connect(address);
+        client.done(&Frame::store(opcode::SET, "key", &value));
+        let get = Frame::new(opcode::GETKQ).key("key").bytes();
+        let wanted = std::thread::scope(|scope| {
+            let mut reader = BinaryClient::connect(address);
+            let mut replies = 0;
+            let mut writer = reader.0.another_end();
+            let gets = get.repeat(TIMES);
+            scope.spawn(move || writer.send(gets));
+            while replies < TIMES {
+                let reply = reader.reply().expect("an answer to each");
+                assert_eq!((reply.status, reply.value.len()), (status::OK, value.len()));
+                replies += 1;
+            }
+            replies
+        });
+        assert_eq!(wanted, TIMES);
+        client.done(&Frame::new(opcode::DELETE).key("key"));
+        assert_eq!(client.get("key"), None);
+    });
+}
+
+#[test]
+fn fixed_1_6_42_a_set_that_fails_leaves_the_stream_in_step() {
+    with_program(|address| {
+        let mut client = BinaryClient::connect(address);
+        for _ in 0..3 {
+            let frame = Frame::store(opcode::SETQ, "key", vec![b'v'; 2_000_000]);
+            client.refused(&frame, status::TOO_LARGE, "Too large.");
+            client.in_step();
+        }
+    });
+}
+
+#[test]
+fn mc_bug_102_nul_bytes_and_absurd_lengths() {
+    with_program(|address| {
+        let mut client = BinaryClient::connect(address);
+        client.in_step();
+        client.0.send([0; 100]);
+        client.0.expect_closed("");
+        let mut client = BinaryClient::connect(address);
+        let absurd = Frame::new(0xff)
+            .extras_len(0xff)
+            .key_len(0xffff)
+            .body_len(0xffff_ffff);
+        client.closed_with(&absurd, status::INVALID, INVALID);
+    });
+}
+
+#[test]
+fn memory_is_bounded_while_nobody_reads_the_answers() {
+    let (mut program, address) = Program::start(&["-t", "1", "-m", "64"]);
+    let mut client = BinaryClient::connect(&address);
+    client.done(&Frame::store(opcode::SET, "key", vec![b'v'; 500_000]));
+    let before = program.resident_bytes();
+    // As many gets as the kernel takes while no answer is read.
+    client
+        .0
+        .send_until_blocked(&Frame::new(opcode::GET).key("key").bytes());
+    let after = program.resident_bytes();
+    assert!(after < before + (16 << 20), "{before} became {after}");
+    assert!(program.is_running());
+    BinaryClient::connect(&address).in_step();
+}
