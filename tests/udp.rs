@@ -318,6 +318,18 @@ fn nobody_stops_the_server_or_hangs_up_by_datagram() {
 }
 
 #[test]
+fn nobody_watches_by_datagram() {
+    let (_program, mut client) = start(&[]);
+    // More than there are places for watchers: none must be taken.
+    for _ in 0..30 {
+        client.ask(
+            "watch fetchers\r\n",
+            "CLIENT_ERROR watch commands not allowed\r\n",
+        );
+    }
+}
+
+#[test]
 fn all_workers_answer() {
     let program = Program::spawn(&on_free_port(&["-U", "-1", "-t", "4"]));
     std::thread::scope(|scope| {
