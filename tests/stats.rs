@@ -316,7 +316,7 @@ fn evictions_and_refusals_are_counted() {
 fn classes_ascend_and_add_up() {
     let server = Server::start();
     let mut client = server.client();
-    for (number, len) in [0, 5, 70, 300, 900, 1100, 3000, 9000, 40_000]
+    for (number, len) in [0, 20, 70, 300, 900, 1100, 3000, 9000, 40_000]
         .into_iter()
         .enumerate()
     {
@@ -510,7 +510,7 @@ fn sizes_are_a_histogram_without_a_restart() {
     let server = Server::start();
     let mut client = server.client();
     for number in 0..1000 {
-        client.answer(format!("set key{number:04} 0 0 1\r\n1\r\n"));
+        client.answer(format!("set key{number:04} 0 0 10\r\n0123456789\r\n"));
     }
     client.answer("set large 0 0 1000\r\n".to_owned() + &"v".repeat(1000) + "\r\n");
     let sizes = group(&mut client, " sizes");

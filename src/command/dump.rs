@@ -119,7 +119,7 @@ impl Dump {
         let more = store.walk(walk, now, |item| {
             let wanted = *classes >> (item.class() - 1) & 1 != 0;
             if wanted && item.key().starts_with(prefix) {
-                form.show(item, *origin, out);
+                form.show(item, *origin, now, out);
             }
         });
         if more && !form.is_full() {
@@ -131,9 +131,9 @@ impl Dump {
 }
 
 impl Form {
-    fn show(&mut self, item: Item<'_>, origin: u64, out: &mut Vec<u8>) {
+    fn show(&mut self, item: Item<'_>, origin: u64, now: Now, out: &mut Vec<u8>) {
         match self {
-            Self::Metadump => write_metadump(item, origin, out),
+            Self::Metadump => write_metadump(item, origin, now, out),
             Self::Mgdump => write_mgdump(item, out),
             Self::Cachedump { items, bytes } => {
                 // Keys that are no words would be taken for something else.
@@ -171,14 +171,14 @@ impl Form {
     }
 }
 
-fn write_metadump(item: Item<'_>, origin: u64, out: &mut Vec<u8>) {
+fn write_metadump(item: Item<'_>, origin: u64, now: Now, out: &mut Vec<u8>) {
     out.extend_from_slice(b"key=");
     write_uri(out, item.key());
     match end_of(item, origin) {
         Some(end) => write_field(out, b" exp=", end),
         None => out.extend_from_slice(b" exp=-1"),
     }
-    write_field(out, b" la=", origin + u64::from(item.accessed()));
+    write_field(out, b" la=", origin + u64::from(item.accessed(now)));
     write_field(out, b" cas=", item.cas());
     let fetched: &[u8] = if item.is_fetched() {
         b" fetch=yes"

@@ -288,10 +288,7 @@ fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &m
             b's' => encode::meta_number(bytes, b's', item.value_len() as u64),
             b'c' => encode::meta_number(bytes, b'c', item.cas()),
             b'f' => encode::meta_number(bytes, b'f', u64::from(item.flags())),
-            b'l' => {
-                let age = now.second().saturating_sub(item.accessed());
-                encode::meta_number(bytes, b'l', u64::from(age));
-            }
+            b'l' => encode::meta_number(bytes, b'l', u64::from(item.age(now))),
             b'h' => encode::meta_number(bytes, b'h', u64::from(item.is_fetched())),
             b'O' => encode::meta_token(bytes, token),
             b'k' => encode::meta_key(bytes, item.key(), item.is_key_binary()),
@@ -325,7 +322,7 @@ fn write_debug(item: Item<'_>, now: Now, out: &mut Output) {
         out.bytes.extend_from_slice(item.key());
     }
     let exp = now.left(item.expiry()).map_or(-1, i64::from);
-    let age = now.second().saturating_sub(item.accessed());
+    let age = item.age(now);
     let fetched = if item.is_fetched() { "yes" } else { "no" };
     let (cas, class, size) = (item.cas(), item.class(), item.bytes());
     // Writing to a Vec cannot fail.

@@ -12,7 +12,7 @@ use crate::store::classes::{chunk_bytes, per_page};
 use crate::store::item::Item;
 use crate::store::{Local, Store, present};
 use crate::sync::{AtomicU32, Ordering};
-use crate::time::Expiry;
+use crate::time::{Expiry, Now};
 
 /// Page memory of one size class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +46,11 @@ impl Default for Oldest {
 
 impl Oldest {
     /// Takes note of an item that a sweep has seen.
-    pub(crate) fn note(&self, item: Item<'_>) {
+    pub(crate) fn note(&self, item: Item<'_>, now: Now) {
         let place = &self.sweeping[usize::from(item.class()) - 1];
-        if item.accessed() < place.load(Ordering::Relaxed) {
-            place.store(item.accessed(), Ordering::Relaxed);
+        let accessed = item.accessed(now);
+        if accessed < place.load(Ordering::Relaxed) {
+            place.store(accessed, Ordering::Relaxed);
         }
     }
 
@@ -109,7 +110,7 @@ impl Local {
             class.evicted_nonzero.add(1);
         }
         let second = self.now.second();
-        class.note_eviction(second, second.saturating_sub(item.accessed()));
+        class.note_eviction(second, item.age(self.now));
     }
 
     /// Tells watchers of an eviction; not to be called under a lock.
@@ -121,7 +122,7 @@ impl Local {
             key: item.key().into(),
             fetched: item.is_fetched(),
             ttl: self.now.left(item.expiry()),
-            idle: self.now.second().saturating_sub(item.accessed()),
+            idle: item.age(self.now),
             old: item.figures(),
         });
     }

@@ -3,14 +3,14 @@
 //! may touch what.
 
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 
 use crate::store::classes::chunk_bytes;
-use crate::store::item::{CRLF_BYTES, HEADER_BYTES, Header, Item, word_of};
+use crate::store::item::{CHAIN_OFFSET, CRLF_BYTES, Item, word_of};
 use crate::store::memory::{Chunk, class_of};
 use crate::store::refs::RefWord;
-use crate::sync::Ordering;
 
 /// Bytes before the data of a segment.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 24;
@@ -57,7 +57,11 @@ pub(crate) unsafe fn write_segment(
 /// # Safety
 /// `chunk` is the head of a chained item, or a segment.
 unsafe fn next_link(chunk: Chunk, is_head: bool) -> NonNull<*mut u8> {
-    let offset = if is_head { HEADER_BYTES } else { 16 };
+    let offset = if is_head {
+        CHAIN_OFFSET
+    } else {
+        offset_of!(Segment, next)
+    };
     // SAFETY: both heads are longer than that.
     unsafe { chunk.add(offset).cast() }
 }
@@ -144,9 +148,7 @@ impl<'a> Item<'a> {
                     bytes = &bytes[len..];
                 }
             }
-            let value_len = &self.chunk.cast::<Header>().as_ref().value_len;
-            let longer = self.value_len() + added - CRLF_BYTES;
-            value_len.store(longer as u32, Ordering::Relaxed);
+            self.set_chained_len(self.value_len() + added - CRLF_BYTES);
         }
         true
     }

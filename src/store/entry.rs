@@ -37,7 +37,7 @@ pub struct Entry<'a> {
     /// What new items are stamped with. As of the locking: a flush that
     /// comes while this edit runs must take the copy that it makes of an
     /// old item with it.
-    generation: u16,
+    generation: u8,
     /// Chunks that the map no longer holds: at most a dead item and the
     /// item that was put in its place and removed again.
     removed: [Option<Chunk>; 3],

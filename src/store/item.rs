@@ -3,29 +3,34 @@
 //! chunk goes on in further chunks ("segments").
 //!
 //! ```text
-//! 0   reference word     u32     8  CAS value            u64
-//! 4   value length       u32    16  last access, second  u32
-//! 20  generation         u16    22  key length           u8
-//! 23  bits               u8     24  [next segment, bytes here]  16 if CHAINED
+//! 0   reference word  u32    4  value length  u16, unless CHAINED
+//! 6   key length      u8     7  bits          u8
+//! 8   CAS value       u64   16  generation, second of the last access  u8, u24
+//! 20  [4 unused, 24 next segment  u64, 32 bytes here  u32,
+//!     36 value length  u32] if CHAINED
 //! ..  [expiry  u32] if HAS_EXPIRY   [client flags  u32] if HAS_FLAGS
 //! ..  key, value, CR, LF
 //! ```
 //!
 //! Who may touch what: key, value and lengths do not change while more than
-//! the map's reference exists. CAS, expiry and the bits but `FETCHED` change
-//! under the shard's write lock. `FETCHED` and the access time change under
-//! its read lock, so these are atomics.
+//! the map's reference exists, nor the generation once the item is linked.
+//! CAS, expiry and the bits but `FETCHED` change under the shard's write
+//! lock. `FETCHED` and the access time change under its read lock, so these
+//! are atomics.
 
+use std::cell::UnsafeCell;
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 
 use crate::store::chain::Pieces;
-use crate::store::classes::class_for_item;
+use crate::store::classes::{PAGE_SPACE_BYTES, class_for_item};
 use crate::store::memory::Chunk;
 use crate::store::refs::RefWord;
-use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use crate::time::Expiry;
+use crate::store::seen::Seen;
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::time::{Expiry, Now};
 
 /// Fetched since it was stored.
 pub(crate) const FETCHED: u8 = 1;
@@ -39,35 +44,49 @@ const HAS_EXPIRY: u8 = 1 << 4;
 const HAS_FLAGS: u8 = 1 << 5;
 const CHAINED: u8 = 1 << 6;
 
-pub(super) const HEADER_BYTES: usize = 24;
-const CHAIN_BYTES: usize = 16;
+const HEADER_BYTES: usize = 20;
+/// Where the fields of a chained item begin that others lack,
+pub(super) const CHAIN_OFFSET: usize = 24;
+/// and where they end.
+const CHAIN_END: usize = CHAIN_OFFSET + size_of::<Chain>();
+/// What that adds to a header.
+const CHAIN_BYTES: usize = CHAIN_END - HEADER_BYTES;
 /// The value's line end is stored with it, ready to be sent.
 pub(crate) const CRLF_BYTES: usize = 2;
 
+/// As long as said above, and not aligned to 8: what lies behind the 20 bytes
+/// is not the header's, and no reference to it covers more.
 #[repr(C)]
-pub(super) struct Header {
+struct Header {
     word: RefWord,
-    /// An atomic, since a page mover may have the header in view while the
-    /// value is appended to.
-    pub(super) value_len: AtomicU32,
-    cas: AtomicU64,
-    accessed: AtomicU32,
-    generation: AtomicU16,
+    /// Bytes of the value, unless the item is chained.
+    value_len: u16,
     key_len: u8,
     bits: AtomicU8,
+    cas: CasPlace,
+    seen: Seen,
 }
 
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
+const _: () = assert!(offset_of!(Header, cas).is_multiple_of(align_of::<AtomicU64>()));
+const _: () = assert!(PAGE_SPACE_BYTES <= u16::MAX as usize);
+
+/// The bytes of the CAS value, an [`AtomicU64`] but for its alignment: that
+/// comes from the chunk's.
+#[repr(transparent)]
+struct CasPlace(UnsafeCell<[u32; 2]>);
 
 #[repr(C)]
 struct Chain {
     next: *mut u8,
     /// Bytes of the value that lie in the head chunk.
     here: u32,
-    _pad: u32,
+    /// Bytes of the value.
+    value_len: AtomicU32,
 }
 
-const _: () = assert!(size_of::<Chain>() == CHAIN_BYTES);
+const _: () = assert!(CHAIN_OFFSET >= HEADER_BYTES);
+const _: () = assert!(CHAIN_OFFSET.is_multiple_of(align_of::<Chain>()));
 
 /// What an item is made from, apart from its value.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +132,11 @@ impl ItemSpec<'_> {
 }
 
 const fn fields_offset(bits: u8) -> usize {
-    HEADER_BYTES + if bits & CHAINED != 0 { CHAIN_BYTES } else { 0 }
+    if bits & CHAINED != 0 {
+        CHAIN_END
+    } else {
+        HEADER_BYTES
+    }
 }
 
 const fn flags_offset(bits: u8) -> usize {
@@ -158,17 +181,18 @@ pub(crate) unsafe fn write_head(
     // writes, but for its reference word, which is written atomically.
     unsafe {
         let header = chunk.cast::<Header>().as_ptr();
-        (&raw mut (*header).value_len).write(AtomicU32::new(spec.value_len as u32));
-        (&raw mut (*header).cas).write(AtomicU64::new(0));
-        (&raw mut (*header).accessed).write(AtomicU32::new(second));
-        (&raw mut (*header).generation).write(AtomicU16::new(0));
+        // Of a chained item, this is not read.
+        (&raw mut (*header).value_len).write(spec.value_len as u16);
         (&raw mut (*header).key_len).write(spec.key.len() as u8);
         (&raw mut (*header).bits).write(AtomicU8::new(bits));
+        let cas = &raw mut (*header).cas;
+        cas.cast::<AtomicU64>().write(AtomicU64::new(0));
+        (&raw mut (*header).seen).write(Seen::new(0, second));
         if bits & CHAINED != 0 {
-            chunk.add(HEADER_BYTES).cast::<Chain>().write(Chain {
+            chunk.add(CHAIN_OFFSET).cast::<Chain>().write(Chain {
                 next: null_mut(),
                 here: here as u32,
-                _pad: 0,
+                value_len: AtomicU32::new(spec.value_len as u32),
             });
         }
         if bits & HAS_EXPIRY != 0 {
@@ -241,12 +265,36 @@ impl<'a> Item<'a> {
     /// Bytes of the value, without its line end.
     #[inline]
     pub fn value_len(self) -> usize {
-        self.header().value_len.load(Ordering::Relaxed) as usize
+        match self.chain(self.bits()) {
+            None => usize::from(self.header().value_len),
+            Some(chain) => chain.value_len.load(Ordering::Relaxed) as usize,
+        }
+    }
+
+    /// Says how long the value of a chained item is now.
+    pub(super) fn set_chained_len(self, len: usize) {
+        let chain = self.chain(self.bits()).expect("the item is chained");
+        chain.value_len.store(len as u32, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn chain(self, bits: u8) -> Option<&'a Chain> {
+        // SAFETY: a chained item has this behind its header. The length is an
+        // atomic; the rest is changed only where nobody else has the item.
+        (bits & CHAINED != 0)
+            .then(|| unsafe { self.chunk.add(CHAIN_OFFSET).cast::<Chain>().as_ref() })
     }
 
     /// The CAS value.
     pub fn cas(self) -> u64 {
-        self.header().cas.load(Ordering::Relaxed)
+        self.cas_place().load(Ordering::Relaxed)
+    }
+
+    fn cas_place(self) -> &'a AtomicU64 {
+        let place = self.header().cas.0.get().cast::<AtomicU64>();
+        // SAFETY: chunks are aligned to 8, and so is the field in them; its
+        // bytes are accessed in this way alone.
+        unsafe { &*place }
     }
 
     /// Opaque client flags.
@@ -279,20 +327,23 @@ impl<'a> Item<'a> {
         })
     }
 
-    /// Second of the last access.
-    pub fn accessed(self) -> u32 {
-        self.header().accessed.load(Ordering::Relaxed)
+    /// Seconds from the last access until `now`, modulo 194 days.
+    pub fn age(self, now: Now) -> u32 {
+        self.header().seen.age(now)
     }
 
-    pub(crate) fn generation(self) -> u16 {
-        self.header().generation.load(Ordering::Relaxed)
+    /// The second of the last access, as far as its age tells.
+    pub fn accessed(self, now: Now) -> u32 {
+        now.second().saturating_sub(self.age(now))
+    }
+
+    pub(crate) fn generation(self) -> u8 {
+        self.header().seen.generation()
     }
 
     /// Says to which generation the item belongs; for one not yet linked.
-    pub(crate) fn set_generation(self, generation: u16) {
-        self.header()
-            .generation
-            .store(generation, Ordering::Relaxed);
+    pub(crate) fn set_generation(self, generation: u8) {
+        self.header().seen.set_generation(generation);
     }
 
     pub(super) fn is_chained(self) -> bool {
@@ -329,9 +380,7 @@ impl<'a> Item<'a> {
     #[inline]
     pub(crate) fn note_access(self, second: u32) {
         let header = self.header();
-        if header.accessed.load(Ordering::Relaxed) != second {
-            header.accessed.store(second, Ordering::Relaxed);
-        }
+        header.seen.set_second(second);
         if header.bits.load(Ordering::Relaxed) & FETCHED == 0 {
             header.bits.fetch_or(FETCHED, Ordering::Relaxed);
         }
@@ -348,12 +397,11 @@ impl<'a> Item<'a> {
     pub(crate) fn take_state(self, other: Self) {
         let happened = other.bits() & (FETCHED | STALE | TOKEN_SENT);
         self.set_bits(happened, 0);
-        let accessed = &self.header().accessed;
-        accessed.store(other.accessed(), Ordering::Relaxed);
+        self.header().seen.set_second(other.header().seen.load());
     }
 
     pub(crate) fn set_cas(self, cas: u64) {
-        self.header().cas.store(cas, Ordering::Relaxed);
+        self.cas_place().store(cas, Ordering::Relaxed);
     }
 
     /// Changes the expiry time; false if the item has no field for it.
@@ -386,13 +434,12 @@ impl<'a> Item<'a> {
     pub fn pieces(self) -> Pieces<'a> {
         let bits = self.bits();
         let offset = data_offset(bits, usize::from(self.header().key_len));
-        let (here, next) = if bits & CHAINED == 0 {
-            (self.value_len() + CRLF_BYTES, null_mut())
-        } else {
-            // SAFETY: a chained item has this behind its header; both fields
-            // are read while the item is held.
-            let chain = unsafe { self.chunk.add(HEADER_BYTES).cast::<Chain>().as_ref() };
-            (chain.here as usize, chain.next)
+        let (here, next) = match self.chain(bits) {
+            None => (
+                usize::from(self.header().value_len) + CRLF_BYTES,
+                null_mut(),
+            ),
+            Some(chain) => (chain.here as usize, chain.next),
         };
         // SAFETY: the data lies inside the chunk.
         let first = unsafe { self.chunk.add(offset) };

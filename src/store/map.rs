@@ -184,10 +184,15 @@ impl Map {
         hasher.finish()
     }
 
+    /// The number of the shard that `hash` belongs to.
+    #[inline]
+    pub(crate) fn shard_index(&self, hash: u64) -> usize {
+        self.inner.determine_shard(hash as usize)
+    }
+
     #[inline]
     fn shard_of(&self, hash: u64) -> &RwLock<Table> {
-        let index = self.inner.determine_shard(hash as usize);
-        &self.inner.shards()[index]
+        &self.inner.shards()[self.shard_index(hash)]
     }
 
     /// Asks for the line of the lock that guards `hash`.
@@ -199,7 +204,7 @@ impl Map {
     /// Asks for the control bytes and the slot where `hash` is looked for.
     #[inline]
     pub(crate) fn prefetch_slot(&self, hash: u64) {
-        let hint = &self.hints[self.inner.determine_shard(hash as usize)];
+        let hint = &self.hints[self.shard_index(hash)];
         let control = hint.control.load(Ordering::Relaxed);
         let first = hash as usize & hint.mask.load(Ordering::Relaxed);
         prefetch(control.wrapping_add(first));
@@ -237,7 +242,7 @@ impl Map {
     /// Locks the shard of `hash` for writing.
     #[inline]
     pub(crate) fn write(&self, hash: u64) -> WriteShard<'_> {
-        self.write_at(self.inner.determine_shard(hash as usize))
+        self.write_at(self.shard_index(hash))
     }
 
     /// Locks shard number `index` for writing.

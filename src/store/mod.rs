@@ -21,6 +21,7 @@ mod poison;
 mod pool;
 mod reclaim;
 mod refs;
+mod seen;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -92,6 +93,8 @@ struct Flush {
     generation: AtomicU64,
     /// The oldest generation of which items may still be in memory.
     oldest: AtomicU64,
+    /// Held by whoever begins the next generation.
+    turn: Mutex<()>,
 }
 
 /// What one thread needs to work on the store.
@@ -176,6 +179,7 @@ impl Store {
             flush: Flush {
                 generation: AtomicU64::new(0),
                 oldest: AtomicU64::new(0),
+                turn: Mutex::new(()),
             },
             mean_bytes: AtomicUsize::new(CACHE_LINE_BYTES),
             options,
@@ -322,13 +326,17 @@ impl Store {
 
     /// Forgets all items there are; their memory follows.
     pub fn flush_all(&self, local: &mut Local) {
-        let generation = self.flush.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        // Generations have 16 bits in an item: before one comes again, the
-        // items of its first time must be gone.
-        let oldest = self.flush.oldest.load(Ordering::Relaxed);
-        if generation.saturating_sub(oldest) >= u64::from(u16::MAX) - 1 {
+        let turn = &self.flush.turn;
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.flush.generation.load(Ordering::Relaxed) + 1;
+        // Items tell 256 generations apart: before one comes again, those of
+        // its first time must be gone. Acquire: and whoever saw one of them
+        // has seen it before this.
+        let oldest = self.flush.oldest.load(Ordering::Acquire);
+        if next - oldest > u64::from(u8::MAX) {
             self.sweep_all(local);
         }
+        self.flush.generation.store(next, Ordering::Relaxed);
     }
 
     /// Whether an item of this size may be stored; counted as memcached
@@ -360,8 +368,8 @@ impl Store {
         self.memory.pool().pages_in_use() * classes::PAGE_BYTES
     }
 
-    pub(crate) fn generation(&self) -> u16 {
-        self.flush.generation.load(Ordering::Relaxed) as u16
+    pub(crate) fn generation(&self) -> u8 {
+        self.flush.generation.load(Ordering::Relaxed) as u8
     }
 
     /// Why an item no longer counts, if it does not.

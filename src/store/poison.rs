@@ -3,6 +3,7 @@
 //! so that reading a freed chunk fails and writing to one is found. Does
 //! nothing in release builds; called by [`super::memory`] alone.
 
+use std::ops::Range;
 use std::slice;
 
 use crate::store::classes::{PAGE_HEADER_BYTES, chunk_bytes};
@@ -11,8 +12,10 @@ use crate::store::refs::RefWord;
 
 /// What a free chunk is filled with in debug builds: no valid item.
 const POISON: u8 = 0xDD;
-/// The poison begins behind the reference word and the link.
-const POISON_OFFSET: usize = 2 * NEXT_FREE_OFFSET;
+/// There is poison between the reference word and the link,
+const FIRST: Range<usize> = size_of::<RefWord>()..NEXT_FREE_OFFSET;
+/// and from the link's end to the chunk's.
+const SECOND_OFFSET: usize = 2 * NEXT_FREE_OFFSET;
 
 /// In debug builds, fills a free chunk so that reading it is seen to be a use
 /// after free, and makes sure that it is a chunk and free.
@@ -27,8 +30,9 @@ pub(crate) fn poison(chunk: Chunk, class: usize) {
         "no chunk of class {class} begins at {offset} of its page"
     );
     // SAFETY: the chunk is free and this long.
-    let bytes = unsafe { free_bytes_of_chunk(chunk, class) };
-    bytes.fill(POISON);
+    for bytes in unsafe { free_bytes_of_chunk(chunk, class) } {
+        bytes.fill(POISON);
+    }
 }
 
 /// In debug builds, makes sure that nobody has written to a free chunk.
@@ -42,7 +46,10 @@ pub(crate) fn check_poison(chunk: Chunk, class: usize) {
     // SAFETY: the chunk is free and this long.
     let bytes = unsafe { free_bytes_of_chunk(chunk, class) };
     assert!(
-        bytes.iter().all(|byte| *byte == POISON),
+        bytes
+            .iter()
+            .flat_map(|bytes| bytes.iter())
+            .all(|byte| *byte == POISON),
         "a free chunk of class {class} was written to"
     );
 }
@@ -51,8 +58,9 @@ pub(crate) fn check_poison(chunk: Chunk, class: usize) {
 ///
 /// # Safety
 /// The chunk is of this class, free and the caller's.
-unsafe fn free_bytes_of_chunk<'a>(chunk: Chunk, class: usize) -> &'a mut [u8] {
-    let len = chunk_bytes(class) - POISON_OFFSET;
-    // SAFETY: the caller's promise.
-    unsafe { slice::from_raw_parts_mut(chunk.as_ptr().add(POISON_OFFSET), len) }
+unsafe fn free_bytes_of_chunk<'a>(chunk: Chunk, class: usize) -> [&'a mut [u8]; 2] {
+    [FIRST, SECOND_OFFSET..chunk_bytes(class)].map(|part| {
+        // SAFETY: the caller's promise; the parts lie apart.
+        unsafe { slice::from_raw_parts_mut(chunk.as_ptr().add(part.start), part.len()) }
+    })
 }

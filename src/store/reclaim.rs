@@ -1,6 +1,8 @@
 //! Getting memory back: evicting what is worth least, moving items so that
 //! pages run empty, and sweeping out what is dead.
 
+use std::ops::Range;
+
 use crate::store::chain::segment_hash;
 use crate::store::classes::{CLASSES, PAGE_BYTES, chunk_bytes};
 use crate::store::item::{Item, word_of};
@@ -26,6 +28,9 @@ const SLACK_BYTES: usize = 2 << 20;
 /// Buckets that a sweep looks at under one lock.
 const SWEEP_BUCKETS: usize = 256;
 
+/// Times that a shard's sweep begins anew before it keeps the lock.
+const SWEEP_RESTARTS_MAX: usize = 3;
+
 /// What a sweep has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -33,6 +38,51 @@ pub struct Swept {
     pub looked: usize,
     /// Of these, items that end some time, or have ended.
     pub mortal: usize,
+}
+
+/// No table has so many buckets.
+const ALL_SEEN: usize = usize::MAX;
+
+/// How far the sweep of one shard has come.
+pub(super) struct ShardSweep {
+    shard: usize,
+    /// The next bucket to look at; [`ALL_SEEN`] after a look at all at once.
+    next: usize,
+    /// How often the table had been rebuilt then.
+    rebuilt: usize,
+    /// How often it began anew.
+    restarts: usize,
+    swept: Swept,
+}
+
+impl ShardSweep {
+    pub(super) fn new(shard: usize) -> Self {
+        Self {
+            shard,
+            next: 0,
+            rebuilt: 0,
+            restarts: 0,
+            swept: Swept::default(),
+        }
+    }
+
+    /// The buckets to look at now. If the table was rebuilt meanwhile, items
+    /// not seen yet may be where the sweep has been: then it begins anew and,
+    /// if that goes on, takes all buckets under one lock.
+    fn next_part(&mut self, rebuilt: usize) -> Range<usize> {
+        if self.rebuilt != rebuilt && self.next > 0 && self.next != ALL_SEEN {
+            self.next = 0;
+            self.restarts += 1;
+        }
+        self.rebuilt = rebuilt;
+        let start = self.next;
+        self.next = if self.restarts > SWEEP_RESTARTS_MAX {
+            ALL_SEEN
+        } else {
+            start + SWEEP_BUCKETS
+        };
+        start..self.next
+    }
 }
 
 impl Store {
@@ -365,46 +415,51 @@ impl Store {
 
     /// Removes the dead items of one shard, a few buckets under each lock.
     pub fn sweep_shard(&self, local: &mut Local, index: usize, now: Now) -> Swept {
-        let mut swept = Swept::default();
-        let mut start = 0;
-        loop {
-            let mut dead = Vec::new();
-            let mut shard = self.map.write_at(index);
-            let buckets = shard.buckets();
-            if start >= buckets {
-                let shrunk = shard.shrink();
-                drop(shard);
-                self.memory.pool().sub_overhead(shrunk);
-                return swept;
-            }
-            for bucket in start..buckets.min(start + SWEEP_BUCKETS) {
-                if shard.slot(bucket).is_none() {
-                    continue;
-                }
-                swept.looked += 1;
-                let item = shard.item(bucket);
-                swept.mortal += usize::from(item.expiry() != Expiry::NEVER);
-                let class = local.classes.of(item.class());
-                class.crawler_items_checked.add(1);
-                local.counters.crawler_items_checked.add(1);
-                let Some(miss) = self.dead(item, now) else {
-                    self.oldest.note(item);
-                    continue;
-                };
-                class.crawler_reclaimed.add(1);
-                local.counters.crawler_reclaimed.add(1);
-                if miss == Miss::Expired {
-                    count_unfetched(local, item);
-                }
-                dead.push(item.chunk());
-                self.unlink(local, &mut shard, bucket);
-            }
+        let mut sweep = ShardSweep::new(index);
+        while self.sweep_part(local, &mut sweep, now) {}
+        sweep.swept
+    }
+
+    /// Goes on with a sweep for as long as one lock is held. False if it was
+    /// at its end.
+    pub(super) fn sweep_part(&self, local: &mut Local, sweep: &mut ShardSweep, now: Now) -> bool {
+        let mut dead = Vec::new();
+        let mut shard = self.map.write_at(sweep.shard);
+        let buckets = shard.buckets();
+        let part = sweep.next_part(self.map.rebuilt(sweep.shard));
+        if part.start >= buckets {
+            let shrunk = shard.shrink();
             drop(shard);
-            start += SWEEP_BUCKETS;
-            for chunk in dead {
-                self.release_chunk(local, chunk);
-            }
+            self.memory.pool().sub_overhead(shrunk);
+            return false;
         }
+        for bucket in part.start..buckets.min(part.end) {
+            if shard.slot(bucket).is_none() {
+                continue;
+            }
+            sweep.swept.looked += 1;
+            let item = shard.item(bucket);
+            sweep.swept.mortal += usize::from(item.expiry() != Expiry::NEVER);
+            let class = local.classes.of(item.class());
+            class.crawler_items_checked.add(1);
+            local.counters.crawler_items_checked.add(1);
+            let Some(miss) = self.dead(item, now) else {
+                self.oldest.note(item, now);
+                continue;
+            };
+            class.crawler_reclaimed.add(1);
+            local.counters.crawler_reclaimed.add(1);
+            if miss == Miss::Expired {
+                count_unfetched(local, item);
+            }
+            dead.push(item.chunk());
+            self.unlink(local, &mut shard, bucket);
+        }
+        drop(shard);
+        for chunk in dead {
+            self.release_chunk(local, chunk);
+        }
+        true
     }
 
     /// Empties a page of class number `id`, evicting what does not fit
@@ -432,17 +487,19 @@ impl Store {
         self.flush.generation.load(Ordering::Relaxed)
     }
 
-    /// Notes that no item from before `generation` is left.
+    /// Notes that no item from before `generation` is left. Those linked since
+    /// [`Store::sweep_begins`] are not from before it: they are stamped under
+    /// the locks that the sweep takes.
     pub fn swept(&self, generation: u64) {
-        self.flush.oldest.fetch_max(generation, Ordering::Relaxed);
+        // Release: what was seen of the items that are gone came before.
+        self.flush.oldest.fetch_max(generation, Ordering::Release);
         self.oldest.swept();
     }
 
     pub(crate) fn sweep_all(&self, local: &mut Local) {
         let begun = self.sweep_begins();
         for index in 0..self.map.shard_count() {
-            // Only flushed items matter here; expired ones have their time.
-            self.sweep_shard(local, index, Now::from_millis(0));
+            self.sweep_shard(local, index, local.now);
         }
         self.swept(begun);
     }

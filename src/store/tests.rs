@@ -1,5 +1,8 @@
 //! Eviction and the moving of items, step by step in one thread.
 
+mod flush;
+mod layout;
+
 use crate::config::Eviction;
 use crate::store::classes::{PAGE_BYTES, class_for, per_page};
 use crate::store::memory::Stuck;
@@ -313,22 +316,6 @@ fn nobody_is_refused_while_a_lowered_limit_is_not_reached_yet() {
 }
 
 #[test]
-fn a_flush_takes_what_is_there_and_nothing_else() {
-    let mut bench = Bench::new(60);
-    bench.set(1, 10).unwrap();
-    let new = bench.make(2, 10).unwrap();
-    bench.store.flush_all(&mut bench.local);
-    bench.link(2, new);
-    assert_eq!(bench.get(1), None);
-    assert_eq!(bench.get(2), Some(10), "it was stored after the flush");
-    // Generations come again after so many flushes.
-    for _ in 0..=u16::MAX {
-        bench.store.flush_all(&mut bench.local);
-    }
-    assert_eq!(bench.get(2), None);
-}
-
-#[test]
 fn what_is_counted_as_present_is_never_less_than_nothing() {
     let bench = Bench::new(60);
     let other = bench.store.local();
@@ -337,60 +324,6 @@ fn what_is_counted_as_present_is_never_less_than_nothing() {
     other.counters.item_bytes.sub(100);
     let sum = bench.store.snapshot();
     assert_eq!((sum.items, sum.item_bytes), (0, 0));
-}
-
-/// Small enough for Miri, which finds data races and wrong references:
-/// `cargo +nightly miri test --lib store::tests::readers_meet_movers` with
-/// `MIRIFLAGS=-Zmiri-permissive-provenance -Zmiri-ignore-leaks`.
-#[test]
-fn readers_meet_movers() {
-    const ROUNDS: usize = if cfg!(miri) { 4 } else { 400 };
-    const COUNT: usize = 24;
-    let mut bench = Bench::new(40);
-    let len = |key: usize| if key.is_multiple_of(6) { 1500 } else { 700 };
-    (0..COUNT).for_each(|key| bench.set(key, len(key)).unwrap());
-    let Bench { store, mut local } = bench;
-    let store = std::sync::Arc::new(store);
-    let reader = {
-        let store = std::sync::Arc::clone(&store);
-        std::thread::spawn(move || {
-            let mut local = store.local();
-            for key in (0..COUNT).cycle().take(ROUNDS * COUNT) {
-                let name = key.to_string();
-                let hashed = store.hashed(name.as_bytes());
-                let pin = store.read(&mut local, &hashed, NOW, |item| {
-                    (Access::Counted, item.pin())
-                });
-                if let Some(pin) = pin.ok().flatten() {
-                    let bytes: Vec<u8> = pin.item().pieces().flatten().copied().collect();
-                    assert!(bytes == value(key, bytes.len() - 2), "{key} is damaged");
-                    store.release(&mut local, pin);
-                }
-            }
-            store.memory.flush(&mut local.magazines);
-        })
-    };
-    for round in 0..ROUNDS {
-        for key in (0..COUNT).filter(|key| (key + round) % 3 != 0) {
-            let name = key.to_string();
-            let hashed = store.hashed(name.as_bytes());
-            let value = value(key, len(key + round));
-            let spec = ItemSpec {
-                key: name.as_bytes(),
-                flags: 0,
-                expiry: Expiry::NEVER,
-                value_len: value.len() - 2,
-                key_binary: false,
-                expiry_room: false,
-            };
-            let pieces = std::iter::once(&value[..]);
-            let new = store.new_filled(&mut local, &hashed, &spec, NOW, pieces);
-            let new = new.expect("there is memory");
-            store.edit(&mut local, &hashed, NOW, |entry| entry.put(new, 1));
-        }
-        store.drain(&mut local, false, &mut Stuck::default());
-    }
-    reader.join().expect("the reader found nothing wrong");
 }
 
 #[test]

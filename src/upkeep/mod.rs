@@ -16,6 +16,9 @@ const SWEEP_ITEMS: usize = 5_000;
 const PAUSE: Duration = Duration::from_millis(50);
 /// Pause while memory is being made compact.
 const COMPACT_PAUSE: Duration = Duration::from_millis(10);
+/// After so many flushes during one sweep there is no pause before its end:
+/// before they are 256, it must be over.
+const HURRY_FLUSHES: u64 = 64;
 /// Pause where there is nothing to sweep out: no item ends some time.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -86,11 +89,12 @@ impl Upkeep {
                 break;
             }
         }
-        if !within_limit {
+        let flushes = self.store.sweep_begins() - self.generation;
+        if !within_limit || flushes >= HURRY_FLUSHES {
             Duration::ZERO
         } else if compacted {
             COMPACT_PAUSE
-        } else if self.mortals.contains(&true) || self.store.sweep_begins() != self.generation {
+        } else if self.mortals.contains(&true) || flushes > 0 {
             PAUSE
         } else {
             IDLE_PAUSE
