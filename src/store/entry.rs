@@ -41,6 +41,8 @@ pub struct Entry<'a> {
     /// Chunks that the map no longer holds: at most a dead item and the
     /// item that was put in its place and removed again.
     removed: [Option<Chunk>; 3],
+    /// An item that had to go to make place for this one.
+    evicted: Option<Chunk>,
     grown: usize,
 }
 
@@ -66,12 +68,18 @@ impl Store {
             now,
             generation: self.generation(),
             removed: [None; 3],
+            evicted: None,
             grown: 0,
         };
         entry.remove_dead();
         let result = f(&mut entry);
-        let (removed, grown) = (entry.removed, entry.grown);
+        let (removed, evicted, grown) = (entry.removed, entry.evicted, entry.grown);
         drop(entry);
+        if let Some(chunk) = evicted {
+            // SAFETY: the reference that was the map's is ours now.
+            local.tell_evicted(unsafe { Item::at(chunk) });
+            self.release_chunk(local, chunk);
+        }
         for chunk in removed.into_iter().flatten() {
             self.release_chunk(local, chunk);
         }
@@ -117,12 +125,26 @@ impl Entry<'_> {
                 self.retire(old);
             }
             None => {
+                self.make_place();
                 let uses = self.store.ghosts.recall(self.hash).unwrap_or(0);
                 let stamp = self.store.policy.on_insert(bytes, uses, remaining);
                 let (bucket, grown) = self.shard.insert(self.hash, chunk, stamp);
                 self.bucket = Some(bucket);
                 self.grown += grown;
             }
+        }
+    }
+
+    /// Lets another item of the shard go rather than let its table grow, where
+    /// memory is short.
+    fn make_place(&mut self) {
+        let victim = self
+            .store
+            .evict_for_neighbour(self.local, &mut self.shard, self.now);
+        match victim {
+            Some((chunk, true)) => self.evicted = Some(chunk),
+            Some((chunk, false)) => self.keep_removed(chunk),
+            None => {}
         }
     }
 
@@ -271,6 +293,10 @@ impl Entry<'_> {
     fn retire(&mut self, chunk: Chunk) {
         // SAFETY: the map held this chunk until just now.
         unsafe { word_of(chunk) }.unlink();
+        self.keep_removed(chunk);
+    }
+
+    fn keep_removed(&mut self, chunk: Chunk) {
         let free = self.removed.iter_mut().find(|place| place.is_none());
         *free.expect("an edit removes at most a dead, an old and a new item") = Some(chunk);
     }

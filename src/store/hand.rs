@@ -10,10 +10,13 @@ use crate::store::map::WriteShard;
 use crate::store::memory::Chunk;
 use crate::store::{Local, Store};
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
+use crate::time::Now;
 
 /// Items that the hand passes over in one visit to a shard, or up to twice
 /// as many.
 const VISIT_ITEMS: usize = 16;
+/// Where no more pages than these are left, memory counts as used up.
+const SPARE_PAGES: usize = 8;
 /// Evictions between two looks at how many items there are.
 const SURVEY_EVERY: u32 = 256;
 
@@ -187,9 +190,75 @@ impl Store {
         mut shard: WriteShard<'_>,
         bucket: usize,
     ) -> Option<usize> {
+        let bytes = shard.item(bucket).bytes();
+        let (chunk, alive) = self.take_out(local, &mut shard, bucket, local.now);
+        drop(shard);
+        if alive {
+            // SAFETY: the reference that was the map's is ours now.
+            local.tell_evicted(unsafe { Item::at(chunk) });
+        }
+        self.release_chunk(local, chunk);
+        Some(bytes)
+    }
+
+    /// Evicts an item of a shard to which one is to be added, if there is no
+    /// memory to spare and the shard's table would grow for it, though the
+    /// larger table would cost more items than it could take. Returns its
+    /// chunk, whose reference is the caller's, and whether it was alive.
+    #[inline]
+    pub(super) fn evict_for_neighbour(
+        &self,
+        local: &Local,
+        shard: &mut WriteShard<'_>,
+        now: Now,
+    ) -> Option<(Chunk, bool)> {
+        if !shard.is_nearly_full() || !self.options.evict {
+            return None;
+        }
+        self.evict_from(local, shard, now)
+    }
+
+    #[cold]
+    fn evict_from(
+        &self,
+        local: &Local,
+        shard: &mut WriteShard<'_>,
+        now: Now,
+    ) -> Option<(Chunk, bool)> {
+        let pool = self.memory.pool();
+        if !pool.over_limit(SPARE_PAGES) {
+            return None;
+        }
+        let share = pool.limit() / self.map.shard_count();
+        let item_bytes = self.mean_bytes.load(Ordering::Relaxed).max(1);
+        let would_take = share.saturating_sub(shard.grown_bytes()) / item_bytes;
+        if would_take > shard.len() {
+            return None;
+        }
+        let mut visit = Visit {
+            shard: shard.index(),
+            left: Some(usize::MAX),
+        };
+        let (mut looked, mut best) = (0, None);
+        let due = self.look(&mut visit, shard, &mut looked, &mut best);
+        self.policy.advance(looked);
+        self.policy.learn(due.is_some());
+        let bucket = due.or(best.map(|best| best.bucket))?;
+        Some(self.take_out(local, shard, bucket, now))
+    }
+
+    /// Takes an item out of the map because it has to go. Returns its chunk,
+    /// whose reference is the caller's, and whether it was alive.
+    fn take_out(
+        &self,
+        local: &Local,
+        shard: &mut WriteShard<'_>,
+        bucket: usize,
+        now: Now,
+    ) -> (Chunk, bool) {
         let item = shard.item(bucket);
-        let (chunk, bytes) = (item.chunk(), item.bytes());
-        let dead = self.dead(item, local.now);
+        let chunk = item.chunk();
+        let dead = self.dead(item, now);
         if let Some(miss) = dead {
             self.count_reclaimed(local, item, miss);
         } else {
@@ -198,13 +267,7 @@ impl Store {
             let uses = shard.slot(bucket).map_or(0, |slot| slot.stamp().uses());
             self.ghosts.remember(hash, uses);
         }
-        self.unlink(local, &mut shard, bucket);
-        drop(shard);
-        if dead.is_none() {
-            // SAFETY: the reference that was the map's is ours now.
-            local.tell_evicted(unsafe { Item::at(chunk) });
-        }
-        self.release_chunk(local, chunk);
-        Some(bytes)
+        self.unlink(local, shard, bucket);
+        (chunk, dead.is_none())
     }
 }

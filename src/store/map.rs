@@ -36,6 +36,8 @@ const BUCKET_BYTES: usize = 9;
 /// of removed entries.
 const MARKED_PART: usize = 32;
 
+/// Tables below this size are too small to matter.
+const GROUP_BUCKETS: usize = 64;
 /// Entries whose items are on their way into the cache while a table is
 /// rebuilt, which reads every key,
 const REBUILD_AHEAD: usize = 16;
@@ -361,6 +363,29 @@ impl WriteShard<'_> {
         // SAFETY: the bucket was just filled in this table.
         let index = unsafe { self.table.bucket_index(&bucket) };
         (index, table_bytes(&self.table) - before)
+    }
+
+    /// Its number.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Items in it.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether so many of the table's places are taken that one more item
+    /// may make it grow.
+    #[inline]
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        let fitting = capacity_of(self.table.buckets());
+        self.table.len() + fitting / MARKED_PART >= fitting && self.table.buckets() >= GROUP_BUCKETS
+    }
+
+    /// Bytes of the table after it has grown.
+    pub(crate) fn grown_bytes(&self) -> usize {
+        2 * table_bytes(&self.table)
     }
 
     /// Doubles the table; or rebuilds it at its size, if it is full of the
