@@ -374,3 +374,32 @@ fn a_half_closed_client_still_gets_its_answers() {
     client.finish_sending();
     client.expect_closed("STORED\r\nVALUE k 0 2\r\nhi\r\nEND\r\nVALUE k 0 2\r\nhi\r\nEND\r\n");
 }
+
+#[test]
+fn the_same_get_many_times_in_a_row_is_answered_and_counted_each_time() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.ask("set k 5 0 1\r\na\r\n", "STORED\r\n");
+    let hit = "VALUE k 5 1\r\na\r\nEND\r\n";
+    client.ask("get k\r\n".repeat(100), hit.repeat(100));
+    client.ask("get none\r\n".repeat(100), "END\r\n".repeat(100));
+    // Whatever comes between changes the answer from there on.
+    client.ask(
+        "get k\r\nget k\r\nset k 0 0 2\r\nbc\r\nget k\r\nget k\r\ndelete k\r\nget k\r\nget k\r\n",
+        format!(
+            "{hit}{hit}STORED\r\n{new}{new}DELETED\r\nEND\r\nEND\r\n",
+            new = "VALUE k 0 2\r\nbc\r\nEND\r\n"
+        ),
+    );
+    assert_eq!(client.stat("get_hits"), "104");
+    assert_eq!(client.stat("get_misses"), "102");
+    // One that is sent from the item itself, and one that has ended.
+    let large = "v".repeat(50_000);
+    client.ask(format!("set l 0 10 50000\r\n{large}\r\n"), "STORED\r\n");
+    let hit = format!("VALUE l 0 50000\r\n{large}\r\nEND\r\n");
+    client.ask("get l\r\n".repeat(9), hit.repeat(9));
+    server.advance(11);
+    client.ask("get l\r\n".repeat(9), "END\r\n".repeat(9));
+    assert_eq!(client.stat("get_expired"), "1");
+    assert_eq!(client.stat("get_misses"), "111");
+}

@@ -156,6 +156,28 @@ fn parse_packets<'a>(
     (used, Stop::Full)
 }
 
+/// How many of the steps, from the first on, are one and the same `get` of one
+/// key; at least 1.
+#[inline]
+pub(super) fn repeats(steps: &[Step<'_>]) -> usize {
+    let Some(Step::Execute {
+        request: first @ Request::Get(line),
+        hash: Some(hash),
+        ..
+    }) = steps.first()
+    else {
+        return 1;
+    };
+    if line.touch.is_some() {
+        return 1;
+    }
+    let is_same = |step: &&Step<'_>| {
+        matches!(step, Step::Execute { request, hash: Some(other), .. }
+            if other == hash && request == first)
+    };
+    1 + steps[1..].iter().take_while(is_same).count()
+}
+
 /// The value block behind a request's line, empty for one that has none;
 /// `None` while it is incomplete.
 #[inline]

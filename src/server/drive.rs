@@ -11,9 +11,9 @@ use crate::command::{After, Detour, Executor, Output};
 use crate::events::Kinds;
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES, OUTPUT_FLUSH_BYTES};
 use crate::protocol::encode;
-use crate::protocol::request::tokens;
+use crate::protocol::request::{Request, tokens};
 use crate::server::StopRequest;
-use crate::server::batch::{STEPS_MAX, Spelling, Step, Steps, Stop, parse_batch};
+use crate::server::batch::{STEPS_MAX, Spelling, Step, Steps, Stop, parse_batch, repeats};
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::guard::Admitted;
 use crate::server::log;
@@ -87,12 +87,14 @@ impl Context {
 
     /// Brings into the cache what the steps will touch.
     pub(super) fn prefetch(&self, steps: &[Step<'_>]) {
+        let mut last = None;
         let hashes: ArrayVec<u64, STEPS_MAX> = steps
             .iter()
             .filter_map(|step| match step {
                 Step::Execute { hash, .. } => *hash,
                 Step::Refuse(_) => None,
             })
+            .filter(|hash| last.replace(*hash) != Some(*hash))
             .collect();
         if hashes.len() > 1 {
             self.store.prefetch(&hashes);
@@ -196,8 +198,16 @@ impl Context {
         let verbose = self.shared.runtime.verbosity.load(Ordering::Relaxed) > 1;
         let guarded = self.is_guarded();
         let ordinary = !verbose && !guarded;
-        for (index, step) in steps.iter().enumerate() {
+        let mut index = 0;
+        while let Some(step) = steps.get(index) {
+            let times = if ordinary {
+                repeats(&steps[index..])
+            } else {
+                1
+            };
+            index += times;
             let after = match ordinary {
+                true if times > 1 => self.run_repeated(step, times),
                 true => self.run_step(step),
                 false => self.run_watched(connection, step, verbose),
             };
@@ -211,7 +221,7 @@ impl Context {
                 }
                 After::Detour(detour) => {
                     // What was parsed behind the command has to wait.
-                    *used = batch.start + self.length_of(&input[batch], index + 1);
+                    *used = batch.start + self.length_of(&input[batch], index);
                     return take_detour(connection, detour);
                 }
             }
@@ -294,6 +304,19 @@ impl Context {
             true => self.run_guarded(connection, step),
             false => self.run_step(step),
         }
+    }
+
+    fn run_repeated(&mut self, step: &Step<'_>, times: usize) -> After {
+        let (mut executor, out) = self.executor();
+        if let Step::Execute {
+            request: Request::Get(line),
+            hash: Some(hash),
+            ..
+        } = step
+        {
+            executor.get_repeatedly(line, *hash, times, out);
+        }
+        After::Continue
     }
 
     #[inline]
