@@ -144,7 +144,7 @@ fn cve_2013_0179_and_7290_and_7291_keys_are_logged_within_bounds() {
         client.send(&Frame::new(code).key(&odd));
     }
     for key in [&odd[..], b"\x1b[2J\0"] {
-        client.send(&Frame::store(opcode::SETQ, key, "v"));
+        client.send(&Frame::new(opcode::SETQ).key(key).extras([0; 8]).value("v"));
     }
     client.send(&Frame::new(opcode::QUIT));
     client.0.read_to_close();
