@@ -55,7 +55,8 @@
 //! TLS lies below all this, in the stream: the handshake happens inside the
 //! first reads, and decrypted bytes go where those of a plain socket would.
 //! Where a password is needed, a connection is in a state of its own, in which
-//! no command is parsed.
+//! no command is parsed; with `-S` as well, one that begins with a packet goes
+//! from there to the guard.
 //!
 //! # Looking inside
 //!

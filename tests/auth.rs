@@ -179,7 +179,7 @@ fn every_transport_is_locked() {
 }
 
 #[test]
-fn other_protocols_are_refused_beside_it() {
+fn fixed_1_6_43_other_protocols_are_refused_beside_it() {
     let secret = Secret::new("u:p\n");
     let cases: [(&[&str], &str); 3] = [
         (&["-U", "11311"], "UDP"),
@@ -198,7 +198,7 @@ fn other_protocols_are_refused_beside_it() {
 }
 
 #[test]
-fn floods_before_the_password_are_cut() {
+fn cve_2026_90698_and_fixed_1_6_42_floods_before_the_password_are_cut() {
     let secret = Secret::new("u:p\n");
     let (mut program, address) = start(&secret, &[]);
     let before = program.resident_bytes();
@@ -230,7 +230,7 @@ fn floods_before_the_password_are_cut() {
 }
 
 #[test]
-fn files_of_many_kinds_are_read() {
+fn cve_2021_37519_files_of_many_kinds_are_read() {
     for (text, user, password) in [
         ("u:p", "u", "p"),
         ("u:p\r\n", "u", "p"),
@@ -290,7 +290,7 @@ fn the_file_is_read_again_on_a_signal() {
 
 /// Reloading while many log in: nobody is ever let in or kept out wrongly.
 #[test]
-fn reloading_races_with_nobody() {
+fn fixed_1_6_42_reloading_races_with_nobody() {
     let secret = Secret::new("u:p\nother:1\n");
     let (program, address) = start(&secret, &[]);
     std::thread::scope(|scope| {

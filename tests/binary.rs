@@ -16,9 +16,11 @@ const UNKNOWN: &str = "Unknown command";
 /// Expiry time that creates no number.
 const NEVER_CREATE: u32 = 0xffff_ffff;
 
-fn with_client(test: impl FnOnce(&mut BinaryClient)) {
-    let server = Server::start();
-    test(&mut BinaryClient::connect(&server.address()));
+/// Runs a test over each transport.
+fn with_client(test: impl Fn(&mut BinaryClient)) {
+    for server in [Server::start(), Server::start_unix(), Server::start_tls()] {
+        test(&mut BinaryClient::connect(&server.address()));
+    }
 }
 
 fn get(key: &str) -> Frame {
@@ -364,10 +366,16 @@ fn statistics() {
             client.refused(&frame, status::NOT_FOUND, NOT_FOUND);
         }
     });
+}
+
+#[test]
+fn fixed_1_6_44_detail_is_refused_where_dumps_are() {
     let closed = Server::with(|config: &mut Config| config.dump = false);
     let mut client = BinaryClient::connect(&closed.address());
-    let frame = Frame::new(opcode::STAT).key("detail dump");
-    client.refused(&frame, status::NOT_FOUND, NOT_FOUND);
+    for group in ["detail dump", "detail on", "detail off"] {
+        let frame = Frame::new(opcode::STAT).key(group);
+        client.refused(&frame, status::NOT_FOUND, NOT_FOUND);
+    }
 }
 
 #[test]

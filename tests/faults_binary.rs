@@ -4,7 +4,7 @@
 mod support;
 
 use support::binary::{BinaryClient, Frame, opcode, status};
-use support::client::Address;
+use support::client::{Address, Client};
 use support::program::Program;
 
 const INVALID: &str = "Invalid arguments";
@@ -136,6 +136,27 @@ fn cve_2020_10931_extras_of_the_greatest_length() {
 }
 
 #[test]
+fn cve_2013_0179_and_7290_and_7291_keys_are_logged_within_bounds() {
+    let (program, address) = Program::start(&["-vv"]);
+    let mut client = BinaryClient::connect(&address);
+    let odd: Vec<u8> = (1..=250).collect();
+    for code in [opcode::GET, opcode::GETKQ, opcode::DELETE, 0x77] {
+        client.send(&Frame::new(code).key(&odd));
+    }
+    for key in [&odd[..], b"\x1b[2J\0"] {
+        client.send(&Frame::new(opcode::SETQ).key(key).extras([0; 8]).value("v"));
+    }
+    client.send(&Frame::new(opcode::QUIT));
+    client.0.read_to_close();
+    program.signal("TERM");
+    let ended = program.wait();
+    assert!(ended.status.success());
+    assert!(ended.errors.contains(r"\x1b[2J\x00"), "{}", ended.errors);
+    let is_plain = |char: char| char == '\n' || (' '..='~').contains(&char);
+    assert!(ended.errors.chars().all(is_plain), "{}", ended.errors);
+}
+
+#[test]
 fn cve_2018_1000127_and_fixed_1_6_43_one_item_in_very_many_answers() {
     with_program(|address| {
         const TIMES: usize = 70_000;
@@ -172,6 +193,26 @@ fn fixed_1_6_42_a_set_that_fails_leaves_the_stream_in_step() {
             client.refused(&frame, status::TOO_LARGE, "Too large.");
             client.in_step();
         }
+    });
+}
+
+#[test]
+fn fixed_1_6_42_a_set_that_fails_does_no_harm_to_watchers() {
+    with_program(|address| {
+        let mut watcher = Client::connect(address);
+        watcher.send("watch mutations\r\n");
+        watcher.expect("OK\r\n");
+        let mut client = BinaryClient::connect(address);
+        for value in [2_000_000, 1_048_500] {
+            let frame = Frame::store(opcode::SET, "failing", vec![b'v'; value]);
+            client.ask(&frame);
+        }
+        let mut absent = Frame::store(opcode::REPLACE, "absent", "v");
+        client.refused(&absent, status::NOT_FOUND, "Not found");
+        absent = Frame::store(opcode::SET, "absent", "v").cas(1);
+        client.refused(&absent, status::NOT_FOUND, "Not found");
+        client.done(&Frame::store(opcode::SET, "last", "v"));
+        while !watcher.line().contains("key=last ") {}
     });
 }
 

@@ -264,6 +264,9 @@ fn no_secret_is_logged_however_much_is() {
     let program = Program::spawn_in(&options, &[("MEMCACHED_SASL_PWDB", &path)]);
     let mut client = BinaryClient::connect(&program.address());
     client.refused(&auth("\0someone\0s3cr3t2"), status::AUTH, FAILED);
+    // With a length that lies, the message is the mechanism's name.
+    let lying = Frame::new(opcode::SASL_AUTH).key("PLAIN\0someone\0s3cr3t");
+    client.refused(&lying, status::AUTH, FAILED);
     accepted(&mut client, &auth("\0someone\0s3cr3t"));
     client.in_step();
     program.signal("TERM");
@@ -271,6 +274,81 @@ fn no_secret_is_logged_however_much_is() {
     assert!(ended.errors.contains("0x21"), "{}", ended.errors);
     for secret in ["someone", "s3cr3t"] {
         assert!(!ended.errors.contains(secret), "{}", ended.errors);
+    }
+}
+
+/// `-S` and `-Y` at once: each protocol has its own users, and neither is a
+/// way round the other's.
+#[test]
+fn beside_a_password_file_each_protocol_has_its_own_way_in() {
+    let folder = TempDir::new();
+    let (users, passwords) = (folder.path("users"), folder.path("passwords"));
+    std::fs::write(&users, "binary:one\n").expect("a file of users");
+    std::fs::write(&passwords, "text:two\n").expect("a file of passwords");
+    let [users, passwords] = [&users, &passwords].map(|path| path.to_str().expect("plain"));
+    let options = on_free_port(&["-S", "-Y", passwords]);
+    let program = Program::spawn_in(&options, &[("MEMCACHED_SASL_PWDB", users)]);
+    let address = program.address();
+
+    locked_out(BinaryClient::connect(&address));
+    let refused = |message: &str| {
+        let mut client = BinaryClient::connect(&address);
+        assert_eq!(client.ask(&auth(message)).status, status::AUTH, "{message}");
+        locked_out(client);
+    };
+    refused("\0text\0two");
+    let mut packets = BinaryClient::connect(&address);
+    accepted(&mut packets, &auth("\0binary\0one"));
+    packets.done(&Frame::store(opcode::SET, "k", "v"));
+
+    let mut lines = Client::connect(&address);
+    for (send, want) in [
+        ("get k\r\n", "CLIENT_ERROR unauthenticated\r\n"),
+        (
+            "set x 0 0 10\r\nbinary one\r\n",
+            "CLIENT_ERROR authentication failure\r\n",
+        ),
+        ("set x 0 0 8\r\ntext two\r\n", "STORED\r\n"),
+    ] {
+        lines.send(send);
+        lines.expect(want);
+    }
+    lines.ask("get k\r\n", "VALUE k 0 1\r\nv\r\nEND\r\n");
+    let large = "v".repeat(100_000);
+    lines.ask(format!("set large 0 0 100000\r\n{large}\r\n"), "STORED\r\n");
+    assert_eq!(
+        packets.get("large").map(|(_, value)| value.len()),
+        Some(100_000)
+    );
+    // What was a client of text stays one, before and after its password.
+    for login in ["", "set x 0 0 8\r\ntext two\r\n"] {
+        let mut client = Client::connect(&address);
+        client.send(format!("get\r\n{login}"));
+        client.line();
+        if !login.is_empty() {
+            assert_eq!(client.line(), "STORED\r\n");
+        }
+        client.send(b"\x80\x0b\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\r\n");
+        let answer = client.line();
+        let want = if login.is_empty() {
+            "CLIENT_ERROR unauthenticated\r\n"
+        } else {
+            "ERROR\r\n"
+        };
+        assert_eq!(answer, want);
+    }
+    assert_eq!(packets.stat("auth_cmds"), "5");
+    assert_eq!(packets.stat("auth_errors"), "2");
+    let settings = packets.stats("settings");
+    for (name, value) in [
+        ("auth_enabled_sasl", "yes"),
+        ("auth_enabled_ascii", passwords),
+        ("binding_protocol", "auto-negotiate"),
+    ] {
+        assert!(
+            settings.contains(&(name.into(), value.into())),
+            "{settings:?}"
+        );
     }
 }
 

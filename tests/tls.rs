@@ -73,7 +73,7 @@ fn large_values_go_both_ways() {
 }
 
 #[test]
-fn pipelined_sets_are_all_answered() {
+fn fixed_1_6_39_pipelined_sets_are_all_answered() {
     let files = Files::new();
     let (_program, address) = start(&files, "", &[]);
     let mut client = Client::connect(&address);

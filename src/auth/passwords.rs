@@ -278,8 +278,10 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::{Fault, Form, List, Passwords, parse};
+    use std::hint::black_box;
     use std::path::{Path, PathBuf};
     use std::sync::{Arc, RwLock};
+    use std::time::{Duration, Instant};
 
     fn of(text: &str, form: Form) -> Passwords {
         let entries = parse(text.as_bytes(), form).unwrap();
@@ -315,6 +317,43 @@ mod tests {
             ("three", "lastx"),
         ] {
             assert!(!list.check(user.as_bytes(), password.as_bytes()), "{user}");
+        }
+    }
+
+    /// The least time of many that checking takes.
+    fn least_time(list: &Passwords, user: &str, password: &str) -> Duration {
+        let once = || {
+            let start = Instant::now();
+            black_box(list.check(user.as_bytes(), password.as_bytes()));
+            start.elapsed()
+        };
+        (0..200).map(|_| once()).min().unwrap_or_default()
+    }
+
+    /// Neither which entry it is, nor how much of it is right, nor whether
+    /// there is any, can be told by the time. A search that ends early takes a
+    /// small part of it, so there is room for noise.
+    #[test]
+    #[cfg_attr(miri, ignore = "measures time")]
+    fn cve_2026_47783_and_47784_users_and_passwords_cannot_be_timed() {
+        let lines: String = (100..164)
+            .map(|number| format!("{number}{}:{}\n", "u".repeat(100), "p".repeat(100)))
+            .collect();
+        let list = of(&lines, Form::Sasl);
+        let (user, password) = ("u".repeat(100), "p".repeat(100));
+        let first = least_time(&list, &format!("100{user}"), &password);
+        let others = [
+            (format!("163{user}"), password.clone()),
+            (format!("100{user}"), format!("{}x", &password[1..])),
+            (format!("100{user}"), format!("x{}", &password[1..])),
+            (format!("100{user}"), String::new()),
+            (format!("163{}", &user[1..]), password.clone()),
+            ("nobody".to_owned(), password),
+        ];
+        for (user, password) in others {
+            let other = least_time(&list, &user, &password);
+            let ratio = other.as_secs_f64() / first.as_secs_f64();
+            assert!((0.6..1.7).contains(&ratio), "{user}: {ratio}");
         }
     }
 

@@ -284,7 +284,7 @@ pub(super) const FLAGS: &[Flag] = &[
         'S',
         "enable-sasl",
         "",
-        "Let in only who authenticates by SASL (PLAIN, binary protocol only); the users are in \
+        "Let in only who authenticates by SASL (PLAIN, binary protocol; the only one without -Y); the users are in \
          the file that MEMCACHED_SASL_PWDB names",
         Effect::Switch(|typed| typed.sasl = true),
     ),
@@ -293,7 +293,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "auth-file",
         "file",
         "Let text clients speak only after a password: lines of user:password, read again on \
-         SIGHUP; the only protocol is then text",
+         SIGHUP; without -S the only protocol is then text",
         Effect::Path(|typed, path| typed.auth_file = Some(path)),
     ),
     Flag::new(

@@ -127,14 +127,9 @@ fn notices(typed: &Typed, threads: usize) -> Result<Vec<String>, CliError> {
 
 /// What applies to listeners that do not say.
 fn defaults(typed: &Typed) -> Result<Defaults, CliError> {
-    let protocol = match (protocol(typed)?, &typed.auth_file) {
-        // The only one that knows the password file.
-        (ProtocolMode::Auto, Some(_)) => ProtocolMode::Ascii,
-        (protocol, _) => protocol,
-    };
     Ok(Defaults {
         port: tcp_port(typed)?,
-        protocol,
+        protocol: lock(typed, protocol(typed)?)?,
         tls: typed.tls.on.then(|| typed.tls.ask()),
         can_verify: typed.tls.ca.is_some(),
         mode: typed.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
@@ -155,27 +150,26 @@ fn listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliErro
     if listeners.is_empty() && udp_port(typed).is_none() {
         return Err(CliError::NothingListens);
     }
-    let is_binary = |listener: &Listener| listener.protocol == ProtocolMode::Binary;
-    if typed.sasl && !listeners.iter().all(is_binary) {
-        return Err(only_binary());
-    }
-    if typed.auth_file.is_some() {
-        lock(&mut listeners)?;
+    for listener in &mut listeners {
+        listener.protocol = lock(typed, listener.protocol)?;
     }
     Ok(listeners)
 }
 
-/// Leaves listeners only the protocol that knows the password file.
-fn lock(listeners: &mut [Listener]) -> Result<(), CliError> {
-    for listener in listeners {
-        if listener.protocol == ProtocolMode::Binary {
+/// What a listener that is to speak `protocol` may speak: each protocol has
+/// its own way to authenticate, and one without would be a way round the
+/// other's.
+fn lock(typed: &Typed, protocol: ProtocolMode) -> Result<ProtocolMode, CliError> {
+    match (typed.sasl, typed.auth_file.is_some(), protocol) {
+        (true, false, ProtocolMode::Ascii | ProtocolMode::Auto) => Err(only_binary()),
+        (false, true, ProtocolMode::Binary) => {
             let text = "You cannot allow the BINARY protocol while using ascii authentication \
                         tokens.";
-            return Err(CliError::Limit(text.to_owned()));
+            Err(CliError::Limit(text.to_owned()))
         }
-        listener.protocol = ProtocolMode::Ascii;
+        (false, true, _) => Ok(ProtocolMode::Ascii),
+        _ => Ok(protocol),
     }
-    Ok(())
 }
 
 /// The port of TCP listeners that do not say; `None` if TCP is off.
@@ -253,8 +247,7 @@ fn udp_reply_limit(typed: &Typed, default: &Config) -> Result<usize, CliError> {
 
 fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {
     match typed.protocol.as_deref() {
-        None if typed.sasl => Ok(ProtocolMode::Binary),
-        Some("ascii" | "auto") if typed.sasl => Err(only_binary()),
+        None if typed.sasl && typed.auth_file.is_none() => Ok(ProtocolMode::Binary),
         None | Some("auto") => Ok(ProtocolMode::Auto),
         Some("ascii") => Ok(ProtocolMode::Ascii),
         Some("binary") => Ok(ProtocolMode::Binary),

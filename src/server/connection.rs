@@ -109,7 +109,7 @@ impl Connection {
     /// How its requests are spelt, the first of which `input` begins with.
     pub(super) fn spelling(&mut self, input: &[u8]) -> Spelling {
         if self.protocol == ProtocolMode::Auto
-            && matches!(self.state, State::New)
+            && matches!(self.state, State::New | State::Locked)
             && let Some(first) = input.first()
         {
             self.protocol = match *first == REQUEST_MAGIC {

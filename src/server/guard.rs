@@ -1,6 +1,7 @@
 //! What a connection may ask on a server that authenticates its clients
-//! (`-S`): nothing but how to authenticate, until it has. The ordinary way of
-//! a request never comes here.
+//! (`-S`): nothing but how to authenticate, until it has. Lines are for those
+//! who have given a password (`-Y`). The ordinary way of a request never comes
+//! here.
 
 use crate::command::{After, Login};
 use crate::protocol::binary::{Packet, Verb};
@@ -33,8 +34,10 @@ impl Context {
             ..
         } = step
         else {
-            // Lines cannot authenticate.
-            return After::Close;
+            return match connection.login {
+                Login::Done => self.run_step(step),
+                Login::No | Login::Begun => After::Close,
+            };
         };
         if !self.lets_through(connection, packet) {
             return After::Close;
@@ -69,7 +72,10 @@ impl Context {
         request: &Request<'_>,
     ) -> Admitted {
         let Request::Packet(packet) = request else {
-            return Admitted::No;
+            return match connection.login {
+                Login::Done => Admitted::Yes,
+                Login::No | Login::Begun => Admitted::No,
+            };
         };
         if !self.lets_through(connection, packet) {
             return Admitted::No;

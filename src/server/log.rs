@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use crate::protocol::binary::{Packet, Verb};
 use crate::protocol::request::Request;
 use crate::server::batch::Step;
 use crate::shared::Shared;
@@ -74,10 +75,7 @@ fn describe(request: &Request<'_>) -> String {
         Request::MetaArithmetic(_) => "ma",
         Request::MetaDebug { .. } => "me",
         Request::MetaNoop => "mn",
-        Request::Packet(packet) => {
-            let (verb, key) = (packet.verb, shown(packet.key));
-            return format!("packet {:#04x} {key} {verb:?}", packet.echo.opcode);
-        }
+        Request::Packet(packet) => return describe_packet(packet),
         other => return shown(format!("{other:?}").as_bytes()),
     };
     let key = match request {
@@ -85,6 +83,16 @@ fn describe(request: &Request<'_>) -> String {
         other => other.plain_key().unwrap_or_default(),
     };
     format!("{name} {}", shown(key.trim_ascii()))
+}
+
+fn describe_packet(packet: &Packet<'_>) -> String {
+    let (opcode, verb) = (packet.echo.opcode, packet.verb);
+    // What says that it is a mechanism may, with lengths that lie, be a secret.
+    let key = match verb {
+        Verb::SaslList | Verb::SaslAuth | Verb::SaslStep => String::new(),
+        _ => shown(packet.key),
+    };
+    format!("packet {opcode:#04x} {key} {verb:?}")
 }
 
 fn shown(bytes: &[u8]) -> String {

@@ -1,8 +1,11 @@
 //! The door under `-Y`: a connection stays in a state of its own, in which no
-//! command is parsed at all, until its client has given a password.
+//! command is parsed at all, until its client has given a password. Beside
+//! `-S` a client that sends packets is let through to the guard over those.
 
+use crate::command;
 use crate::protocol::encode;
 use crate::protocol::login::{Login, parse};
+use crate::server::batch::Spelling;
 use crate::server::connection::{Connection, State};
 use crate::server::drive::{Context, Served, Turn};
 use crate::server::log;
@@ -11,6 +14,10 @@ impl Context {
     /// Goes on with a connection that is not let in yet.
     pub(super) fn login(&mut self, connection: &mut Connection, input: &[u8]) -> (usize, Turn) {
         connection.state = State::Locked;
+        if self.is_guarded() && connection.spelling(input) == Spelling::Binary {
+            connection.state = State::Command;
+            return (0, Turn::GoOn);
+        }
         let (reply, used) = match parse(input) {
             Login::Incomplete => return (0, Turn::End(Served::Hungry)),
             Login::HangUp => return (input.len(), Turn::End(Served::Finished)),
@@ -24,6 +31,7 @@ impl Context {
                 log::login(&self.shared, admitted);
                 if admitted {
                     connection.state = State::Command;
+                    connection.login = command::Login::Done;
                     ("STORED", used)
                 } else {
                     ("CLIENT_ERROR authentication failure", used)

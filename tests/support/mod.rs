@@ -9,6 +9,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod client;
+pub(crate) mod datagram;
 pub(crate) mod memcached;
 pub(crate) mod program;
 pub(crate) mod random;

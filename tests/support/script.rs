@@ -1,6 +1,6 @@
 //! Runs scripts of (send, expect) against a server in several deliveries:
-//! step by step, all at once, and a byte at a time. The answers must be the
-//! same bytes in each.
+//! step by step, all at once, and a byte at a time, over each transport. The
+//! answers must be the same bytes in each.
 //!
 //! In an expectation `<name>` stands for a number: the first time it is bound,
 //! later the same number must come back, and in what is sent it is replaced by
@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 
 use super::client::{Address, Client, show};
+use super::datagram::{Datagrams, REQUEST_MAX_BYTES};
 use super::server::Server;
 
 /// One step: what is sent and what must come back, whole.
@@ -25,6 +26,16 @@ pub(crate) fn check(steps: &[Step<'_>]) {
     run(&Server::start_unix().address(), steps);
     run(&Server::start_tls().address(), steps);
     run_bytewise(&Server::start_tls().address(), steps);
+    if steps.iter().all(suits_datagrams) {
+        run_datagrams(steps);
+    }
+}
+
+/// Whether a step's commands and answers go into datagrams: all of it must be
+/// there at once, and little enough.
+fn suits_datagrams((send, want): &Step<'_>) -> bool {
+    const ANSWER_MAX_BYTES: usize = 16 << 10;
+    send.len() < REQUEST_MAX_BYTES && want.len() < ANSWER_MAX_BYTES
 }
 
 /// Runs a script step by step on one connection.
@@ -55,6 +66,28 @@ fn run_with(address: &Address, steps: &[Step<'_>], deliver: impl Fn(&mut Client,
         }
     }
     assert!(differences.is_empty(), "\n{differences}");
+}
+
+/// Runs a script step by step over UDP.
+fn run_datagrams(steps: &[Step<'_>]) {
+    const END: &[u8] = b"MN\r\n";
+    let (_server, address) = Server::start_udp();
+    let mut client = Datagrams::connect(address);
+    let mut bindings = Bindings::default();
+    for (send, want) in steps {
+        let send = format!("{}mn\r\n", bindings.fill_in(send));
+        let answer = client.ask(send.as_bytes());
+        let got = answer.strip_suffix(END).unwrap_or(&answer);
+        if !bindings.matches(want.as_bytes(), got) {
+            let (send, want, got) = (send.as_bytes(), want.as_bytes(), &answer[..]);
+            panic!(
+                "udp: {}\nwanted {}\n   got {}",
+                show(send),
+                show(want),
+                show(got)
+            );
+        }
+    }
 }
 
 /// Sends the whole script in one write and compares the whole answer.

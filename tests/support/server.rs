@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustcached::config::{ClientCertificates, Config, Endpoint, Listener, ProtocolMode};
+use rustcached::config::{ClientCertificates, Config, Datagrams, Endpoint, Listener, ProtocolMode};
 
 use super::TempDir;
 use super::client::{Address, Client};
@@ -48,6 +48,19 @@ impl Server {
             address: Address::Unix(path),
             _directory: Some(directory),
         }
+    }
+
+    /// As [`Server::start`], and where it takes datagrams.
+    pub(crate) fn start_udp() -> (Self, SocketAddr) {
+        let server = Self::with(|config| {
+            config.udp.push(Datagrams {
+                address: SocketAddr::from(([127, 0, 0, 1], 0)),
+                protocol: ProtocolMode::Auto,
+                optional: false,
+            });
+        });
+        let address = server.inner.udp_addrs()[0];
+        (server, address)
     }
 
     /// The same over TLS.

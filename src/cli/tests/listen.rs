@@ -90,6 +90,25 @@ fn listen_entries_are_understood() {
 }
 
 #[test]
+fn ways_to_authenticate_decide_what_is_spoken() {
+    let spoken = |args: &[&str]| config(&[&["-p", "7"], args].concat()).listeners[0].protocol;
+    assert_eq!(spoken(&["-S"]), ProtocolMode::Binary);
+    assert_eq!(spoken(&["-Y", "/x"]), ProtocolMode::Ascii);
+    assert_eq!(spoken(&["-Y", "/x", "-B", "auto"]), ProtocolMode::Ascii);
+    let both = ["-S", "-Y", "/x"];
+    assert_eq!(spoken(&both), ProtocolMode::Auto);
+    for (protocol, mode) in [
+        ("auto", ProtocolMode::Auto),
+        ("ascii", ProtocolMode::Ascii),
+        ("binary", ProtocolMode::Binary),
+    ] {
+        assert_eq!(spoken(&[&both[..], &["-B", protocol]].concat()), mode);
+        let listener = format!("proto[{protocol}]:127.0.0.1");
+        assert_eq!(spoken(&[&both[..], &["-l", &listener]].concat()), mode);
+    }
+}
+
+#[test]
 fn names_are_resolved_and_v4_is_what_must_work() {
     let listeners = config(&["-l", "localhost:5"]).listeners;
     assert!(!listeners.is_empty());
