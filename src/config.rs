@@ -219,6 +219,8 @@ pub struct Config {
     pub growth_factor: f64,
     /// File that receives the bound ports (`MEMCACHED_PORT_FILENAME`).
     pub port_file: Option<PathBuf>,
+    /// What operators may tune later on, as it is at the start.
+    pub knobs: Knobs,
 }
 
 impl Default for Config {
@@ -255,6 +257,54 @@ impl Default for Config {
             chunk_size: 48,
             growth_factor: 1.25,
             port_file: None,
+            knobs: Knobs::default(),
+        }
+    }
+}
+
+/// What `lru`, `slabs` and `lru_crawler` change, and words of `-o` begin with. Some of it has a meaning for
+/// memcached's queues only, and is kept to be told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Knobs {
+    /// Dead items are swept out in the background, and dumps are permitted.
+    pub crawler: bool,
+    /// Pause of a sweep that was asked for, in microseconds.
+    pub crawler_sleep_us: u32,
+    /// Items of a class that such a sweep looks at; 0 for all.
+    pub crawler_items: u32,
+    /// `slabs automove`.
+    pub automove: u32,
+    /// `slabs automove ratio`.
+    pub automove_ratio: f64,
+    /// `slabs automove window`.
+    pub automove_window: u32,
+    /// `lru tune`: part of the hot and of the warm queue, in percent.
+    pub queue_percents: [u32; 2],
+    /// `lru tune`: ages of these queues, relative to the cold one.
+    pub queue_factors: [f64; 2],
+    /// `lru mode segmented`.
+    pub segmented: bool,
+    /// `lru temp_ttl` is on.
+    pub temporary: bool,
+    /// `lru temp_ttl`.
+    pub temporary_ttl: u32,
+}
+
+impl Default for Knobs {
+    /// memcached's defaults, but for what would not be true.
+    fn default() -> Self {
+        Self {
+            crawler: true,
+            crawler_sleep_us: 100,
+            crawler_items: 0,
+            automove: 1,
+            automove_ratio: 0.8,
+            automove_window: 30,
+            queue_percents: [20, 40],
+            queue_factors: [0.2, 2.0],
+            segmented: false,
+            temporary: false,
+            temporary_ttl: 61,
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::{Passwords, Sasl};
-use crate::config::Config;
+use crate::config::{Config, Knobs};
 use crate::limits::CLASSES_MAX;
 use crate::stats::{ClassSnapshot, ConnTable, Prefixes, Snapshot};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -55,53 +55,6 @@ pub struct Runtime {
     pub knobs: Mutex<Knobs>,
     /// A sweep that an operator asked for.
     pub crawl: Crawl,
-}
-
-/// What `lru`, `slabs` and `lru_crawler` change. Some of it has a meaning for
-/// memcached's queues only, and is kept to be told.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Knobs {
-    /// Dead items are swept out in the background, and dumps are permitted.
-    pub crawler: bool,
-    /// Pause of a sweep that was asked for, in microseconds.
-    pub crawler_sleep_us: u32,
-    /// Items of a class that such a sweep looks at; 0 for all.
-    pub crawler_items: u32,
-    /// `slabs automove`.
-    pub automove: u32,
-    /// `slabs automove ratio`.
-    pub automove_ratio: f64,
-    /// `slabs automove window`.
-    pub automove_window: u32,
-    /// `lru tune`: part of the hot and of the warm queue, in percent.
-    pub queue_percents: [u32; 2],
-    /// `lru tune`: ages of these queues, relative to the cold one.
-    pub queue_factors: [f64; 2],
-    /// `lru mode segmented`.
-    pub segmented: bool,
-    /// `lru temp_ttl` is on.
-    pub temporary: bool,
-    /// `lru temp_ttl`.
-    pub temporary_ttl: u32,
-}
-
-impl Default for Knobs {
-    /// memcached's defaults, but for what would not be true.
-    fn default() -> Self {
-        Self {
-            crawler: true,
-            crawler_sleep_us: 100,
-            crawler_items: 0,
-            automove: 1,
-            automove_ratio: 0.8,
-            automove_window: 30,
-            queue_percents: [20, 40],
-            queue_factors: [0.2, 2.0],
-            segmented: false,
-            temporary: false,
-            temporary_ttl: 61,
-        }
-    }
 }
 
 /// A sweep that `lru_crawler crawl` asks for and upkeep makes.
@@ -155,7 +108,7 @@ impl Shared {
             runtime: Runtime {
                 verbosity: AtomicU32::new(config.verbosity),
                 flush_at: AtomicU32::new(0),
-                knobs: Mutex::new(Knobs::default()),
+                knobs: Mutex::new(config.knobs),
                 crawl: Crawl::default(),
             },
             clock: Clock::start(),

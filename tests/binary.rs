@@ -344,7 +344,7 @@ fn statistics() {
         }
         let settings = client.stats("settings");
         assert!(settings.contains(&("maxconns".into(), "1024".into())));
-        for group in ["items", "slabs", "sizes", "detail on", "detail off"] {
+        for group in ["items", "slabs", "detail on", "detail off"] {
             client.stats(group);
         }
         let dump = client.stats("detail dump");
@@ -372,10 +372,40 @@ fn statistics() {
 fn fixed_1_6_44_detail_is_refused_where_dumps_are() {
     let closed = Server::with(|config: &mut Config| config.dump = false);
     let mut client = BinaryClient::connect(&closed.address());
-    for group in ["detail dump", "detail on", "detail off"] {
+    for group in ["detail on", "detail off", "detail dump", "cachedump 1 1"] {
         let frame = Frame::new(opcode::STAT).key(group);
         client.refused(&frame, status::NOT_FOUND, NOT_FOUND);
     }
+}
+
+#[test]
+fn sizes_come_in_packets_and_in_their_turn() {
+    with_client(|client| {
+        assert_eq!(client.stats("sizes"), []);
+        for number in 0..1000 {
+            client.done(&set(&format!("key{number:04}"), "0123456789"));
+        }
+        // What comes behind it on its heels is answered behind it.
+        let sizes = Frame::new(opcode::STAT).key("sizes").opaque(7);
+        let noop = Frame::new(opcode::NOOP).opaque(8);
+        client.send(&get("none").opaque(6));
+        let both = [sizes.bytes(), noop.bytes()].concat();
+        client.0.send(&both);
+        let mut answers = Vec::new();
+        while answers.len() < 4 {
+            let reply = client.reply().expect("it answers");
+            let text = reply.text().to_owned();
+            answers.push((reply.opaque, reply.key, text));
+        }
+        let want = [
+            (6, "", NOT_FOUND),
+            (7, "64", "1000"),
+            (7, "", ""),
+            (8, "", ""),
+        ];
+        let want = want.map(|(opaque, key, text)| (opaque, key.into(), text.to_owned()));
+        assert_eq!(answers, want);
+    });
 }
 
 #[test]

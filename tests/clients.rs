@@ -48,6 +48,12 @@ fn python_binary_memcached() {
     run_python("with_bmemcached.py", &[]);
 }
 
+/// As the Datadog agent asks.
+#[test]
+fn python_binary_memcached_reads_statistics() {
+    run_python("statistics_with_bmemcached.py", &[]);
+}
+
 #[test]
 fn python_binary_memcached_authenticates() {
     let folder = TempDir::new();

@@ -4,6 +4,7 @@
 
 mod support;
 
+use support::binary::BinaryClient;
 use support::client::Client;
 use support::memcached::Memcached;
 use support::program::Program;
@@ -126,6 +127,75 @@ fn the_log_tells_commands_with_their_keys_escaped() {
     assert!(errors.contains(r" get a\x1b[2Jb"), "{errors}");
     assert!(errors.contains("connection closed (normal)"), "{errors}");
     assert!(!errors.contains('\x1b'));
+}
+
+#[test]
+fn each_level_tells_more() {
+    let told = |level: &str| {
+        let (program, address) = Program::start(&[level]);
+        let mut client = Client::connect(&address);
+        client.answer("set key 0 0 6\r\nsecret\r\nget key\r\nstats items \r\nlru mode flat\r\n");
+        BinaryClient::connect(&address).in_step();
+        program.signal("TERM");
+        program.wait().errors
+    };
+    let (second, third) = (told("-vv"), told("-vvv"));
+    for (errors, states) in [(&second, false), (&third, true)] {
+        for line in [
+            " store key",
+            " STORED",
+            " get key",
+            " VALUE key 0 6",
+            " stats items",
+            " STAT items:",
+            " lru mode flat",
+            " OK",
+            " packet 0x0a status 0",
+        ] {
+            assert!(errors.contains(line), "{line}: {errors}");
+        }
+        assert_eq!(errors.contains(" waits for input"), states, "{errors}");
+        assert!(!errors.contains("secret"), "{errors}");
+    }
+}
+
+#[test]
+fn words_of_the_command_line_are_told_by_settings() {
+    let words = "hot_lru_pct=11,warm_lru_pct=22,hot_max_factor=0.33,warm_max_factor=4.4,\
+                 temporary_ttl=55,slab_automove=2,slab_automove_ratio=0.66,\
+                 lru_crawler_sleep=77,lru_crawler_tocrawl=88,slab_automove_window=99";
+    let (_program, address) = Program::start(&["-o", words]);
+    let mut ours = Client::connect(&address);
+    let told = |client: &mut Client| {
+        let answer = String::from_utf8(client.answer("stats settings\r\n")).expect("text");
+        let names = words.split(',').map(|word| {
+            let name = word.split('=').next().expect("a name").trim();
+            format!("STAT {name} ")
+        });
+        let begins: Vec<String> = names.collect();
+        let lines = answer.lines().map(str::to_owned);
+        let is_told = |line: &String| begins.iter().any(|begin| line.starts_with(begin));
+        lines.filter(is_told).collect::<Vec<_>>()
+    };
+    let lines = told(&mut ours);
+    assert_eq!(lines.len(), 10, "{lines:?}");
+    assert!(
+        lines.contains(&"STAT hot_max_factor 0.33".to_owned()),
+        "{lines:?}"
+    );
+    assert!(
+        lines.contains(&"STAT lru_crawler_tocrawl 88".to_owned()),
+        "{lines:?}"
+    );
+    if let Some(memcached) = Memcached::start_or_skip(&["-o", words]) {
+        assert_eq!(lines, told(&mut Client::connect(&memcached.address())));
+    }
+    let (_program, address) = Program::start(&["-o", "no_lru_crawler"]);
+    let mut client = Client::connect(&address);
+    client.ask(
+        "lru_crawler metadump all\r\n",
+        "CLIENT_ERROR lru crawler disabled\r\n",
+    );
 }
 
 #[test]

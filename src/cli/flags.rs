@@ -321,8 +321,8 @@ pub(super) const FLAGS: &[Flag] = &[
         'v',
         "verbose",
         "",
-        "Log errors and warnings; -vv also commands and answers, -vvv also the states of \
-         connections",
+        "Log errors and warnings; -vv also commands and answers, -vvv also what each \
+         connection does next",
         Effect::Level(|typed| typed.verbosity += 1),
     ),
     Flag::new(

@@ -14,6 +14,7 @@ use super::flag::{Effect, Flag};
 use super::flags::{self, FLAGS};
 use super::number;
 use super::tls::TypedTls;
+use crate::config::Knobs;
 
 /// A text to print instead of serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub(super) struct Typed {
     pub(super) bare_dumps: bool,
     /// Which of the kinds of eviction.
     pub(super) eviction: Option<i64>,
+    /// What words set that only `stats settings` tells, or the crawler obeys.
+    pub(super) knobs: Knobs,
     pub(super) idle_timeout_seconds: Option<i64>,
     pub(super) tls: TypedTls,
     pub(super) drop_privileges: bool,

@@ -103,6 +103,7 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         chunk_size: above_zero(typed.chunk_size, "Chunk size")?.unwrap_or(default.chunk_size),
         growth_factor: growth_factor(typed, &default)?,
         port_file: None,
+        knobs: typed.knobs,
     };
     Ok((config, notices(typed, threads)?))
 }

@@ -5,7 +5,7 @@
 use super::error::{CliError, Missing};
 use super::number;
 use super::typed::Typed;
-use crate::config::Eviction;
+use crate::config::{Eviction, Knobs};
 
 /// One word.
 pub(super) struct Word {
@@ -46,6 +46,9 @@ pub(super) enum Rule {
 pub(super) enum Effect {
     /// Nothing but a line for the operator.
     Ignored,
+    /// Nothing but a line for the operator and what `stats settings` tells;
+    /// the number is that of the value.
+    Told(fn(&mut Knobs, f64)),
     /// Nothing, silently: what it asks for holds anyway.
     Granted,
     /// Something; the number is that of the value, or zero.
@@ -76,6 +79,11 @@ pub(super) fn apply(typed: &mut Typed, list: &str) -> Result<(), CliError> {
         let number = check(name, rule, value)?;
         match effect {
             Effect::Ignored => typed.note(format!("-o {name} has no effect")),
+            Effect::Told(tell) => {
+                typed.note(format!("-o {name} has no effect"));
+                let fraction = value.and_then(number::fraction);
+                tell(&mut typed.knobs, fraction.unwrap_or(number as f64));
+            }
             Effect::Set(set) => set(typed, number),
             Effect::SetText(set) => set(typed, value.unwrap_or_default()),
             Effect::Granted | Effect::Unavailable(_) => {}
@@ -178,6 +186,15 @@ const fn ignored(name: &'static str, rule: Rule) -> Word {
         name,
         rule,
         effect: Effect::Ignored,
+        help: "",
+    }
+}
+
+const fn told(name: &'static str, rule: Rule, tell: fn(&mut Knobs, f64)) -> Word {
+    Word {
+        name,
+        rule,
+        effect: Effect::Told(tell),
         help: "",
     }
 }
@@ -337,36 +354,77 @@ pub(super) const WORDS: &[Word] = &[
         "hash_algorithm",
         Rule::Choice(&["jenkins", "murmur3", "xxh3"]),
     ),
-    ignored("hot_lru_pct", Rule::Number(1, 79)),
-    ignored("hot_max_factor", Rule::Fraction(f64::MAX)),
+    told("hot_lru_pct", Rule::Number(1, 79), |knobs, part| {
+        knobs.queue_percents[0] = part as u32;
+    }),
+    told("hot_max_factor", Rule::Fraction(f64::MAX), |knobs, age| {
+        knobs.queue_factors[0] = age;
+    }),
     ignored("lru_crawler", Rule::Nothing),
-    ignored("lru_crawler_sleep", Rule::Number(0, 1_000_000)),
-    ignored("lru_crawler_tocrawl", ANY_SIZE),
+    Word {
+        name: "lru_crawler_sleep",
+        rule: Rule::Number(0, 1_000_000),
+        effect: Effect::Set(|typed, number| typed.knobs.crawler_sleep_us = number as u32),
+        help: "pause of a sweep that is asked for, in microseconds (default 100)",
+    },
+    Word {
+        name: "lru_crawler_tocrawl",
+        rule: ANY_SIZE,
+        effect: Effect::Set(|typed, number| typed.knobs.crawler_items = number as u32),
+        help: "items of a class that such a sweep looks at (default 0, all)",
+    },
     ignored("lru_maintainer", Rule::Nothing),
     ignored("meta_response_old", Rule::Nothing),
     ignored("no_hashexpand", Rule::Nothing),
-    ignored("no_lru_crawler", Rule::Nothing),
+    Word {
+        name: "no_lru_crawler",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.knobs.crawler = false),
+        help: "neither sweep out dead items nor permit key dumps",
+    },
     ignored("no_lru_maintainer", Rule::Nothing),
-    ignored("no_slab_automove", Rule::Nothing),
+    told("no_slab_automove", Rule::Nothing, |knobs, _| {
+        knobs.automove = 0;
+    }),
     ignored("no_slab_reassign", Rule::Nothing),
     ignored("read_buf_mem_limit", ANY_SIZE),
     ignored("resp_obj_mem_limit", Rule::Anything),
-    ignored("slab_automove", Rule::MaybeNumber(0, 2)),
+    told("slab_automove", Rule::MaybeNumber(0, 2), |knobs, level| {
+        knobs.automove = level as u32;
+    }),
     ignored("slab_automove_freeratio", Rule::Fraction(1.0)),
-    ignored("slab_automove_ratio", Rule::Fraction(1.0)),
-    ignored("slab_automove_window", Rule::Number(3, i32::MAX as i64)),
+    told(
+        "slab_automove_ratio",
+        Rule::Fraction(1.0),
+        |knobs, ratio| {
+            knobs.automove_ratio = ratio;
+        },
+    ),
+    told(
+        "slab_automove_window",
+        Rule::Number(3, i32::MAX as i64),
+        |knobs, window| knobs.automove_window = window as u32,
+    ),
     ignored("slab_chunk_max", ANY_SIZE),
     ignored("slab_reassign", Rule::Nothing),
     ignored("slab_sizes", Rule::Text),
     ignored("sock_cookie_id", ANY_SIZE),
     ignored("tail_repair_time", Rule::Number(10, i32::MAX as i64)),
-    ignored(
+    told(
         "temporary_ttl",
         Rule::Number(i32::MIN as i64, i32::MAX as i64),
+        |knobs, seconds| {
+            knobs.temporary = true;
+            knobs.temporary_ttl = seconds as u32;
+        },
     ),
     ignored("track_sizes", Rule::Nothing),
-    ignored("warm_lru_pct", Rule::Number(1, 79)),
-    ignored("warm_max_factor", Rule::Fraction(f64::MAX)),
+    told("warm_lru_pct", Rule::Number(1, 79), |knobs, part| {
+        knobs.queue_percents[1] = part as u32;
+    }),
+    told("warm_max_factor", Rule::Fraction(f64::MAX), |knobs, age| {
+        knobs.queue_factors[1] = age;
+    }),
     ignored("watcher_logbuf_size", ANY_SIZE),
     ignored("worker_logbuf_size", ANY_SIZE),
 ];

@@ -7,7 +7,7 @@ use crate::command::control::VERSION;
 use crate::command::remove::Removed;
 use crate::command::stat_sink::StatSink;
 use crate::command::write::{Condition, Outcome, Refusal};
-use crate::command::{After, Executor, Output};
+use crate::command::{After, Detour, Executor, Output};
 use crate::protocol::binary::encode::{Echo, Lengths, Status, error, header, keyed, plain};
 use crate::protocol::binary::{HEADER_BYTES, Packet, Verb};
 use crate::protocol::request::StoreVerb;
@@ -195,6 +195,9 @@ impl Executor<'_> {
         match packet.verb {
             Verb::Noop => plain(&mut out.bytes, echo, 0, b""),
             Verb::Version => plain(&mut out.bytes, echo, 0, VERSION.as_bytes()),
+            Verb::Stat if packet.key == b"sizes" => {
+                return After::Detour(Detour::Dump(self.sizes(Some(echo))));
+            }
             Verb::Stat => self.packet_stat(packet, out),
             Verb::Flush { delay } => {
                 let status = match self.flush(i64::from(delay)) {
@@ -227,7 +230,7 @@ impl Executor<'_> {
     /// than on text lines they are whole, and some are missing.
     fn packet_stat(&mut self, packet: &Packet<'_>, out: &mut Output) {
         let arguments: &[u8] = match packet.key {
-            key @ (b"" | b"items" | b"slabs" | b"sizes" | b"udp") => key,
+            key @ (b"" | b"items" | b"slabs" | b"udp") => key,
             key if key.starts_with(b"reset") => b"reset",
             key if key.starts_with(b"settings") => b"settings",
             key if key.starts_with(b"detail on") => b"detail on",

@@ -9,6 +9,7 @@ use crate::command::stat_sink::{StatSink, stat};
 use crate::command::{Executor, Output};
 use crate::events::write_uri;
 use crate::limits::CACHEDUMP_MAX_BYTES;
+use crate::protocol::binary::encode::Echo;
 use crate::protocol::encode;
 use crate::protocol::meta::encode_key;
 use crate::store::{Item, Store, Walk};
@@ -44,8 +45,12 @@ enum Form {
     Mgdump,
     /// `stats cachedump`, so many more items and bytes.
     Cachedump { items: u64, bytes: usize },
-    /// `stats sizes`: items by size, rounded up.
-    Sizes(BTreeMap<usize, u64>),
+    /// `stats sizes`: items by size, rounded up, told in packets to whoever
+    /// asked in one.
+    Sizes {
+        bars: BTreeMap<usize, u64>,
+        echo: Option<Echo>,
+    },
 }
 
 /// Which dump of the crawler's.
@@ -78,9 +83,10 @@ impl Executor<'_> {
         Box::new(self.dump(Form::Cachedump { items, bytes }, classes))
     }
 
-    /// The histogram of sizes.
-    pub(super) fn sizes(&self) -> Box<Dump> {
-        Box::new(self.dump(Form::Sizes(BTreeMap::new()), u64::MAX))
+    /// The histogram of sizes, in packets if the question was one.
+    pub(super) fn sizes(&self, echo: Option<Echo>) -> Box<Dump> {
+        let bars = BTreeMap::new();
+        Box::new(self.dump(Form::Sizes { bars, echo }, u64::MAX))
     }
 
     fn dump(&self, form: Form, classes: u64) -> Dump {
@@ -145,7 +151,7 @@ impl Form {
                     *bytes = bytes.saturating_sub(out.len() - before);
                 }
             }
-            Self::Sizes(bars) => {
+            Self::Sizes { bars, .. } => {
                 let size = item.bytes().div_ceil(SIZE_STEP) * SIZE_STEP;
                 *bars.entry(size).or_default() += 1;
             }
@@ -160,8 +166,11 @@ impl Form {
         match self {
             Self::Metadump | Self::Cachedump { .. } => out.extend_from_slice(b"END\r\n"),
             Self::Mgdump => out.extend_from_slice(b"EN\r\n"),
-            Self::Sizes(bars) => {
-                let mut sink = StatSink::text(out);
+            Self::Sizes { bars, echo } => {
+                let mut sink = match echo {
+                    None => StatSink::text(out),
+                    Some(echo) => StatSink::binary(out, *echo),
+                };
                 for (size, items) in bars {
                     stat(&mut sink, &size.to_string(), items);
                 }

@@ -41,7 +41,7 @@ impl Executor<'_> {
         let words: Vec<&[u8]> = tokens(line).collect();
         let group = *words.first()?;
         if group == b"sizes" {
-            return Some(Operated::Detour(Detour::Dump(self.sizes())));
+            return Some(Operated::Detour(Detour::Dump(self.sizes(None))));
         }
         if !matches(group, "cachedump") {
             return None;

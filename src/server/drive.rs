@@ -13,7 +13,7 @@ use crate::limits::{BATCH_MAX, KEY_MAX_BYTES, OUTPUT_FLUSH_BYTES};
 use crate::protocol::encode;
 use crate::protocol::request::{Request, tokens};
 use crate::server::StopRequest;
-use crate::server::batch::{STEPS_MAX, Spelling, Step, Steps, Stop, parse_batch, repeats};
+use crate::server::batch::{STEPS_MAX, Step, Steps, Stop, parse_batch, repeats};
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::guard::Admitted;
 use crate::server::log;
@@ -164,14 +164,16 @@ impl Context {
 
     /// Sends what there is.
     fn finish(&mut self, connection: &mut Connection, served: Served) -> Served {
-        match self.send(connection) {
+        let served = match self.send(connection) {
             Sent::All => served,
             Sent::Lost => Served::Finished,
             Sent::Blocked => {
                 connection.closing |= served == Served::Finished;
                 Served::Blocked
             }
-        }
+        };
+        log::state(&self.shared, connection.stream.fd(), served);
+        served
     }
 
     pub(super) fn send(&mut self, connection: &mut Connection) -> Sent {
@@ -221,7 +223,7 @@ impl Context {
                 }
                 After::Detour(detour) => {
                     // What was parsed behind the command has to wait.
-                    *used = batch.start + self.length_of(&input[batch], index);
+                    *used = batch.start + self.length_of(connection, &input[batch], index);
                     return take_detour(connection, detour);
                 }
             }
@@ -259,11 +261,11 @@ impl Context {
         Turn::GoOn
     }
 
-    /// Bytes of the first `count` commands of `input`. They are lines: no
-    /// packet is answered by another way.
-    fn length_of(&self, input: &[u8], count: usize) -> usize {
+    /// Bytes of the first `count` commands of `input`.
+    fn length_of(&self, connection: &mut Connection, input: &[u8], count: usize) -> usize {
+        let spelling = connection.spelling(input);
         let mut steps = Steps::new();
-        parse_batch(&self.store, Spelling::Text, input, &mut steps, count).0
+        parse_batch(&self.store, spelling, input, &mut steps, count).0
     }
 
     fn note_command(&self, connection: &mut Connection) {
@@ -300,10 +302,17 @@ impl Context {
         if verbose {
             log::step(self.connection, step);
         }
-        match self.is_guarded() {
+        let before = self.out.bytes.len();
+        let after = match self.is_guarded() {
             true => self.run_guarded(connection, step),
             false => self.run_step(step),
+        };
+        if verbose {
+            // What was there before may have been sent meanwhile.
+            let answer = self.out.bytes.get(before..).unwrap_or_default();
+            log::answer(self.connection, answer);
         }
+        after
     }
 
     fn run_repeated(&mut self, step: &Step<'_>, times: usize) -> After {

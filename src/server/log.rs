@@ -1,12 +1,15 @@
-//! What `-v` (errors and refusals), `-vv` (commands and connections) and
-//! `-vvv` tell on standard error. Keys come from clients: they are escaped
-//! and cut, so that neither terminals nor log files are at risk.
+//! What `-v` (errors and refusals), `-vv` (connections, commands and the first
+//! line of each answer) and `-vvv` (what a connection does next) tell on
+//! standard error. Keys come from clients: they are escaped and cut, so that
+//! neither terminals nor log files are at risk. Values are never told.
 
 use std::net::SocketAddr;
 
-use crate::protocol::binary::{Packet, Verb};
-use crate::protocol::request::Request;
+use crate::protocol::binary::encode::MAGIC;
+use crate::protocol::binary::{HEADER_BYTES, Packet, Verb};
+use crate::protocol::request::{ControlVerb, Request};
 use crate::server::batch::Step;
+use crate::server::drive::Served;
 use crate::shared::Shared;
 use crate::sync::Ordering;
 
@@ -14,6 +17,8 @@ use crate::sync::Ordering;
 const SHOWN_MAX: usize = 256;
 /// Level from which on commands are told.
 const COMMANDS: u32 = 2;
+/// Level from which on it is told what connections do next.
+const STATES: u32 = 3;
 
 /// Logs something that operators may want to change, from `-v` on.
 pub(super) fn notice(shared: &Shared, text: &str) {
@@ -41,6 +46,29 @@ pub(super) fn step(connection: i32, step: &Step<'_>) {
     }
 }
 
+/// Logs the first line of a command's answer, or the status of a packet.
+pub(super) fn answer(connection: i32, answer: &[u8]) {
+    if answer.is_empty() {
+        return;
+    }
+    if answer[0] == MAGIC && answer.len() >= HEADER_BYTES {
+        let status = u16::from_be_bytes([answer[6], answer[7]]);
+        eprintln!(">{connection} packet {:#04x} status {status}", answer[1]);
+    } else {
+        let line = answer.split(|byte| *byte == b'\n').next();
+        let line = line.unwrap_or_default().trim_ascii_end();
+        eprintln!(">{connection} {}", shown(line));
+    }
+}
+
+/// Logs what a connection does next.
+#[inline]
+pub(super) fn state(shared: &Shared, connection: i32, served: Served) {
+    if level(shared) >= STATES {
+        tell_state(connection, served);
+    }
+}
+
 /// Logs a new connection.
 pub(super) fn opened(shared: &Shared, connection: i32, peer: Option<SocketAddr>) {
     if level(shared) >= COMMANDS {
@@ -56,6 +84,19 @@ pub(super) fn closed(shared: &Shared, connection: i32, reason: &str) {
     if level(shared) >= COMMANDS {
         eprintln!("<{connection} connection closed ({reason})");
     }
+}
+
+#[cold]
+fn tell_state(connection: i32, served: Served) {
+    let state = match served {
+        Served::Hungry => "waits for input",
+        Served::Yielding => "has more to do and lets others go first",
+        Served::Blocked => "waits for its client to take the answer",
+        Served::Finished => "is to be closed",
+        Served::Dumping => "goes on with a dump when others had their turn",
+        Served::Leaving => "becomes a watcher",
+    };
+    eprintln!("={connection} {state}");
 }
 
 fn level(shared: &Shared) -> u32 {
@@ -76,6 +117,10 @@ fn describe(request: &Request<'_>) -> String {
         Request::MetaDebug { .. } => "me",
         Request::MetaNoop => "mn",
         Request::Packet(packet) => return describe_packet(packet),
+        Request::Stats { arguments } => return with_arguments("stats", arguments),
+        Request::Control {
+            verb, arguments, ..
+        } => return with_arguments(control_name(*verb), arguments),
         other => return shown(format!("{other:?}").as_bytes()),
     };
     let key = match request {
@@ -93,6 +138,23 @@ fn describe_packet(packet: &Packet<'_>) -> String {
         _ => shown(packet.key),
     };
     format!("packet {opcode:#04x} {key} {verb:?}")
+}
+
+fn control_name(verb: ControlVerb) -> &'static str {
+    match verb {
+        ControlVerb::Lru => "lru",
+        ControlVerb::LruCrawler => "lru_crawler",
+        ControlVerb::Slabs => "slabs",
+        ControlVerb::Watch => "watch",
+        ControlVerb::Extstore => "extstore",
+    }
+}
+
+fn with_arguments(name: &str, arguments: &[u8]) -> String {
+    match arguments.trim_ascii() {
+        b"" => name.to_owned(),
+        arguments => format!("{name} {}", shown(arguments)),
+    }
 }
 
 fn shown(bytes: &[u8]) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{config, settings, wildcards};
 use crate::cli::{Invocation, parse};
-use crate::config::{Config, Eviction, HandedOver, Listener, Process, ProtocolMode};
+use crate::config::{Config, Eviction, HandedOver, Knobs, Listener, Process, ProtocolMode};
 
 #[test]
 fn defaults_are_memcached_s() {
@@ -61,7 +61,7 @@ fn flags_do_what_they_say() {
         "-B",
         "ascii",
         "-o",
-        "idle_timeout=5,hashpower=20,no_maxconns_fast",
+        "idle_timeout=5,hashpower=20,no_maxconns_fast,lru_crawler_sleep=9,no_lru_crawler",
     ]);
     let listeners = wildcards(11211).into_iter().map(|listener| Listener {
         protocol: ProtocolMode::Ascii,
@@ -102,6 +102,11 @@ fn flags_do_what_they_say() {
         chunk_size: 64,
         growth_factor: 1.5,
         port_file: None,
+        knobs: Knobs {
+            crawler_sleep_us: 9,
+            crawler: false,
+            ..Knobs::default()
+        },
     };
     assert_eq!(yes.0, expected);
     let process = Process {

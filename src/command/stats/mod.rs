@@ -36,12 +36,6 @@ impl Executor<'_> {
             match group {
                 b"items" => self.items(out),
                 b"slabs" => self.slabs(out),
-                b"sizes" => {
-                    // It takes a walk through the store, which only a text
-                    // client can be made to wait for.
-                    stat(out, "sizes_status", "disabled");
-                    out.end();
-                }
                 b"udp" => self.datagrams(out),
                 _ => out.refuse("ERROR"),
             }

@@ -4,7 +4,7 @@
 use crate::protocol::binary::HEADER_BYTES;
 
 /// First byte of an answer.
-const MAGIC: u8 = 0x81;
+pub const MAGIC: u8 = 0x81;
 
 /// What became of a request, with the number that says so on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
