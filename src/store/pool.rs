@@ -15,6 +15,9 @@ use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 /// Free pages that keep their memory.
 const IDLE_PAGES: usize = 32;
 
+/// Freed bytes of the index that are returned to the system.
+const HEAP_TRIM_BYTES: usize = 4 << 20;
+
 /// Pages asked of the system at once. Only the address space is taken;
 /// memory follows as it is touched.
 const EXTENT_PAGES: usize = if cfg!(miri) { 64 } else { 512 };
@@ -28,6 +31,8 @@ pub(crate) struct Pool {
     in_use: AtomicUsize,
     limit: AtomicUsize,
     overhead: AtomicUsize,
+    /// The most overhead since the heap was last trimmed.
+    overhead_high: AtomicUsize,
     /// One page may be taken although the limit is exceeded.
     allowance: AtomicBool,
 }
@@ -61,6 +66,7 @@ impl Pool {
             in_use: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
             overhead: AtomicUsize::new(0),
+            overhead_high: AtomicUsize::new(0),
             allowance: AtomicBool::new(false),
         }
     }
@@ -127,6 +133,23 @@ impl Pool {
     /// Takes `less` bytes of overhead off again.
     pub(crate) fn sub_overhead(&self, less: usize) {
         self.overhead.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// Returns memory of the heap to the system if much of the index was
+    /// freed: its tables are too small for the allocator to do so by itself.
+    /// To be called now and then, by one thread.
+    pub(crate) fn trim_heap(&self) {
+        let overhead = self.overhead();
+        let high = self.overhead_high.fetch_max(overhead, Ordering::Relaxed);
+        if high < overhead + HEAP_TRIM_BYTES {
+            return;
+        }
+        self.overhead_high.store(overhead, Ordering::Relaxed);
+        #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+        // SAFETY: it gives back what lies free and touches nothing in use.
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
 
     /// Bytes outside the pages that count against the limit.

@@ -410,6 +410,7 @@ impl Store {
             emptied += 1;
         }
         pool.release_idle(COMPACT_PAGES_MAX);
+        pool.trim_heap();
         emptied > 0
     }
 
