@@ -262,8 +262,8 @@ impl Default for Config {
     }
 }
 
-/// What `lru`, `slabs` and `lru_crawler` change, and words of `-o` begin with. Some of it has a meaning for
-/// memcached's queues only, and is kept to be told.
+/// What `lru`, `slabs` and `lru_crawler` change, and words of `-o` begin with.
+/// Some of it has a meaning for memcached's queues only, and is kept to be told.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Knobs {
     /// Dead items are swept out in the background, and dumps are permitted.

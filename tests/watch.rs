@@ -44,7 +44,8 @@ fn class(client: &mut Client, key: &str) -> String {
 
 #[test]
 fn fetchers() {
-    let server = Server::start();
+    // What is dead must not be swept out before it is asked for.
+    let server = Server::with(|config| config.knobs.crawler = false);
     let mut client = server.client();
     client.answer("set a:b 0 0 5\r\nvalue\r\nset gone 0 -1 1\r\n1\r\n");
     let class = class(&mut client, "a:b");

@@ -4,7 +4,7 @@
 pub mod reader;
 
 use rustcached::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES};
-use rustcached::protocol::request::{Request, tokens};
+use rustcached::protocol::request::{ControlVerb, Request, tokens};
 use rustcached::protocol::text::{Parsed, parse};
 
 /// Stands for as many times [`FILLER_BYTES`] as the byte behind it says, so
@@ -54,7 +54,8 @@ pub fn cut(knife: u8, mut stream: &[u8]) -> Vec<&[u8]> {
 
 /// Whether a stream means the same however it is cut. A line beyond the limit
 /// does not: if its end has not come in time, the connection is closed, or a
-/// retrieval is answered before an error in it is seen.
+/// retrieval is answered before an error in it is seen. Nor does `watch`, which
+/// is refused if something was sent together with it.
 pub fn is_cut_proof(stream: &[u8]) -> bool {
     let mut rest = stream;
     while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -64,6 +65,13 @@ pub fn is_cut_proof(stream: &[u8]) -> bool {
         }
         let skip = match parse(line) {
             Parsed::Request(Request::Quit | Request::Shutdown { .. }, _) => return true,
+            Parsed::Request(
+                Request::Control {
+                    verb: ControlVerb::Watch,
+                    ..
+                },
+                _,
+            ) => return false,
             Parsed::Request(request, _) => request.block_len().unwrap_or(0),
             Parsed::Malformed(malformed, _) if malformed.reply.is_none() => return true,
             Parsed::Malformed(malformed, _) => malformed.swallow,
