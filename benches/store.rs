@@ -25,19 +25,8 @@ struct Bench {
 
 impl Bench {
     fn new(items: usize) -> Self {
-        let store = Store::new(Options {
-            max_memory: 1 << 30,
-            evict: true,
-            max_item_size: 1 << 20,
-            eviction: Eviction::default(),
-            cas: true,
-        });
-        let now = Clock::start().now();
-        let mut local = store.local();
+        let (store, _, now) = filled(1 << 30, items);
         let all: Vec<_> = (0..items).map(key).collect();
-        for key in &all {
-            set(&store, &mut local, &store.hashed(key), now);
-        }
         let mut random = 1_u64;
         let keys = (0..SEQUENCE).map(|_| {
             random = random

@@ -5,18 +5,18 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Token};
 
 use crate::config::ClientCertificates;
 use crate::server::listen::Listening;
 use crate::server::log;
+use crate::server::mailbox::{Stopper, WAKER};
 use crate::server::stream::Stream;
 use crate::server::tls_stream::TlsStream;
 use crate::server::worker::Handle;
 use crate::shared::Shared;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::Ordering;
 
-const WAKER: Token = Token(usize::MAX);
 const EVENTS_MAX: usize = 16;
 /// Connections accepted from one listener before the others get their turn.
 const ACCEPTS_MAX: usize = 256;
@@ -25,21 +25,6 @@ const ACCEPTS_MAX: usize = 256;
 const PAUSE: Duration = Duration::from_millis(10);
 /// What a connection above the limit is told, in memcached's words.
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
-
-/// What others may do to the acceptor.
-pub(super) struct Stopper {
-    waker: Waker,
-    stopping: AtomicBool,
-}
-
-impl Stopper {
-    /// Makes the acceptor end.
-    pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-        // Fails only if the acceptor's poll is gone.
-        let _ = self.waker.wake();
-    }
-}
 
 /// See the module's documentation.
 pub(super) struct Acceptor {
@@ -73,10 +58,7 @@ impl Acceptor {
         for (index, listener) in listeners.iter_mut().enumerate() {
             listener.register(poll.registry(), Token(index))?;
         }
-        let handle = Arc::new(Stopper {
-            waker: Waker::new(poll.registry(), WAKER)?,
-            stopping: AtomicBool::new(false),
-        });
+        let handle = Arc::new(Stopper::new(&poll)?);
         shared.connections.accepting.store(true, Ordering::Relaxed);
         let acceptor = Self {
             poll,
@@ -93,7 +75,7 @@ impl Acceptor {
     /// Accepts until stopped. The listeners close with it.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        while !self.handle.stopping.load(Ordering::Acquire) {
+        while !self.handle.is_stopping() {
             let timeout = match (self.paused_since, self.waiting.contains(&true)) {
                 (Some(_), _) => Some(PAUSE),
                 (None, true) => Some(Duration::ZERO),

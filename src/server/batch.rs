@@ -86,20 +86,11 @@ fn parse_lines<'a>(
         }
         match parse(rest) {
             Parsed::Request(request, line) => {
-                let Some(block) = block_of(&request, &rest[line..]) else {
-                    let wanted = request.block_len().unwrap_or(0);
-                    if wanted <= WAIT_FOR_BLOCK_BYTES {
-                        return (used, Stop::Incomplete);
-                    }
-                    return (used + line, Stop::ValueToCome(request));
-                };
-                used += line + block.len();
-                let hash = request.plain_key().map(|key| store.hashed(key).hash);
-                steps.push(Step::Execute {
-                    request,
-                    hash,
-                    block,
-                });
+                match push_request(store, request, &rest[line..], steps) {
+                    Ok(block) => used += line + block,
+                    Err(Stop::Incomplete) => return (used, Stop::Incomplete),
+                    Err(stop) => return (used + line, stop),
+                }
             }
             Parsed::Malformed(malformed, line) => {
                 used += line;
@@ -134,20 +125,11 @@ fn parse_packets<'a>(
             binary::Parsed::Incomplete => return (used, Stop::Incomplete),
             binary::Parsed::BadMagic => return (used, Stop::HangUp),
         };
-        let request = Request::Packet(packet);
-        let Some(block) = block_of(&request, &rest[front..]) else {
-            if packet.rest as usize <= WAIT_FOR_BLOCK_BYTES {
-                return (used, Stop::Incomplete);
-            }
-            return (used + front, Stop::ValueToCome(request));
-        };
-        used += front + block.len();
-        let hash = request.plain_key().map(|key| store.hashed(key).hash);
-        steps.push(Step::Execute {
-            request,
-            hash,
-            block,
-        });
+        match push_request(store, Request::Packet(packet), &rest[front..], steps) {
+            Ok(block) => used += front + block,
+            Err(Stop::Incomplete) => return (used, Stop::Incomplete),
+            Err(stop) => return (used + front, stop),
+        }
         if packet.value_len().is_none() && packet.rest > 0 {
             // A body that the command does not have.
             return (used, Stop::Swallow(packet.rest as usize));
@@ -176,6 +158,31 @@ pub(super) fn repeats(steps: &[Step<'_>]) -> usize {
             if other == hash && request == first)
     };
     1 + steps[1..].iter().take_while(is_same).count()
+}
+
+/// Adds a request, if its value block stands whole in what follows it, and
+/// returns the block's bytes; else says what to wait for.
+#[inline]
+fn push_request<'a>(
+    store: &Store,
+    request: Request<'a>,
+    behind: &'a [u8],
+    steps: &mut Steps<'a>,
+) -> Result<usize, Stop<'a>> {
+    let Some(block) = block_of(&request, behind) else {
+        let wanted = request.block_len().unwrap_or(0);
+        if wanted <= WAIT_FOR_BLOCK_BYTES {
+            return Err(Stop::Incomplete);
+        }
+        return Err(Stop::ValueToCome(request));
+    };
+    let hash = request.plain_key().map(|key| store.hashed(key).hash);
+    steps.push(Step::Execute {
+        request,
+        hash,
+        block,
+    });
+    Ok(block.len())
 }
 
 /// The value block behind a request's line, empty for one that has none;

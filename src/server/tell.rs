@@ -47,7 +47,7 @@ impl Context {
         match (connection.state, &self.desk) {
             (State::Watching(filter), Some(desk)) => {
                 self.shared.table.set_state(fd, ConnState::Watching);
-                desk.hand_over(connection.stream, filter);
+                desk.hand_over((connection.stream, filter));
             }
             _ => {
                 debug_assert!(self.desk.is_none(), "only watchers leave");

@@ -7,18 +7,17 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::queue::SegQueue;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::events::{Event, Filter, Hub, Kinds, write_line};
 use crate::limits::{WATCHER_BUFFER_BYTES, WATCHERS_MAX};
+use crate::server::mailbox::Mailbox;
 use crate::server::stream::Stream;
 use crate::shared::Shared;
 use crate::store::Store;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::Ordering;
 
-const WAKER: Token = Token(usize::MAX);
 /// Events drained before lines are sent.
 const DRAIN_MAX: usize = 1024;
 /// Bounds of the pause between two looks at the rings.
@@ -27,31 +26,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// Bytes of a line that tells how many were missed.
 const SKIPPED_LINE_BYTES: usize = 64;
 
-/// Where workers hand over the connections of watchers.
-pub(super) struct Desk {
-    arrivals: SegQueue<(Stream, Filter)>,
-    waker: Waker,
-    stopping: AtomicBool,
-}
-
-impl Desk {
-    /// Gives the log thread a watcher, whose place has been taken already.
-    pub(super) fn hand_over(&self, stream: Stream, filter: Filter) {
-        self.arrivals.push((stream, filter));
-        self.wake();
-    }
-
-    /// Makes the log thread close its connections and end.
-    pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // Fails only if the thread's poll is gone, and then nobody waits.
-        let _ = self.waker.wake();
-    }
-}
+/// Where workers hand over the connections of watchers, whose places have been
+/// taken already.
+pub(super) type Desk = Mailbox<(Stream, Filter)>;
 
 /// See the module's documentation.
 pub(super) struct LogThread {
@@ -80,11 +57,7 @@ struct Watcher {
 impl LogThread {
     pub(super) fn new(store: Arc<Store>, shared: Arc<Shared>) -> io::Result<(Self, Arc<Desk>)> {
         let poll = Poll::new()?;
-        let desk = Arc::new(Desk {
-            arrivals: SegQueue::new(),
-            waker: Waker::new(poll.registry(), WAKER)?,
-            stopping: AtomicBool::new(false),
-        });
+        let desk = Arc::new(Desk::new(&poll)?);
         let thread = Self {
             poll,
             desk: Arc::clone(&desk),
@@ -100,7 +73,7 @@ impl LogThread {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(2 * WATCHERS_MAX);
         let mut pause = PAUSE_MIN;
-        while !self.desk.stopping.load(Ordering::Acquire) {
+        while !self.desk.is_stopping() {
             let timeout = (!self.watchers.is_empty()).then_some(pause);
             if let Err(error) = self.poll.poll(&mut events, timeout) {
                 debug_assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
@@ -116,14 +89,10 @@ impl LogThread {
             let told = self.tell();
             self.send();
             pause = match told {
+                _ if self.watchers.is_empty() => PAUSE_MIN,
                 0 => (pause * 9 / 8).min(PAUSE_MAX),
                 DRAIN_MAX.. => Duration::ZERO,
                 _ => PAUSE_MIN,
-            };
-            pause = if self.watchers.is_empty() {
-                PAUSE_MIN
-            } else {
-                pause
             };
         }
         for token in self.tokens() {
@@ -136,7 +105,7 @@ impl LogThread {
     }
 
     fn admit(&mut self) {
-        while let Some((mut stream, filter)) = self.desk.arrivals.pop() {
+        while let Some((mut stream, filter)) = self.desk.take() {
             let entry = self.watchers.vacant_entry();
             let (token, interest) = (entry.key(), Interest::READABLE | Interest::WRITABLE);
             let registered = self

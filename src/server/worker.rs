@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use crossbeam::queue::SegQueue;
 use mio::event::{Event, Source};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::config::ProtocolMode;
@@ -20,16 +19,16 @@ use crate::server::batch::{Step, Steps, Stop, parse_batch};
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::drive::{Context, Served};
 use crate::server::log;
+use crate::server::mailbox::Mailbox;
 use crate::server::stream::Stream;
 use crate::server::udp::Bound;
 use crate::stats::ConnState;
-use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering};
 
 /// Reads into an item after which others get their turn.
 const RECEIVES_MAX: usize = 64;
 /// Events fetched at once.
 const EVENTS_MAX: usize = 256;
-const WAKER: Token = Token(usize::MAX);
 /// The first UDP socket's token; those of the others are below it.
 const UDP: usize = usize::MAX - 1;
 /// How often connections are looked over for having been idle too long.
@@ -41,30 +40,21 @@ const LAST_FLUSH: Duration = Duration::from_millis(500);
 
 /// What others may do to a worker.
 pub(super) struct Handle {
-    arrivals: SegQueue<(Stream, ProtocolMode)>,
-    waker: Waker,
+    arrivals: Mailbox<(Stream, ProtocolMode)>,
     /// Connections it has, those on their way to it included.
     pub(super) load: AtomicUsize,
-    stopping: AtomicBool,
 }
 
 impl Handle {
     /// Gives the worker a connection.
     pub(super) fn hand_over(&self, stream: Stream, protocol: ProtocolMode) {
         self.load.fetch_add(1, Ordering::Relaxed);
-        self.arrivals.push((stream, protocol));
-        self.wake();
+        self.arrivals.hand_over((stream, protocol));
     }
 
     /// Makes the worker finish its replies and end.
     pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // Fails only if the worker's poll is gone, and then nobody waits.
-        let _ = self.waker.wake();
+        self.arrivals.stop();
     }
 }
 
@@ -110,10 +100,8 @@ impl Worker {
             socket.register(poll.registry(), Token(UDP - index))?;
         }
         let handle = Arc::new(Handle {
-            arrivals: SegQueue::new(),
-            waker: Waker::new(poll.registry(), WAKER)?,
+            arrivals: Mailbox::new(&poll)?,
             load: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
         });
         let worker = Self {
             poll,
@@ -135,7 +123,7 @@ impl Worker {
     /// Serves until stopped.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        while !self.handle.stopping.load(Ordering::Acquire) {
+        while !self.handle.arrivals.is_stopping() {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
             let timeout = if self.is_idle() {
                 let waiting = self.stalled || !self.handshakes.is_empty();
@@ -234,7 +222,7 @@ impl Worker {
     /// events have been dealt with, since a new connection may get the token
     /// of one that an event was for.
     fn admit(&mut self) {
-        while let Some((stream, protocol)) = self.handle.arrivals.pop() {
+        while let Some((stream, protocol)) = self.handle.arrivals.take() {
             let second = self.context.now.second();
             let entry = self.connections.vacant_entry();
             let token = entry.key();

@@ -1,0 +1,82 @@
+//! How threads reach one that sleeps in its poll: they wake it, leave things
+//! for it, or ask it to end. Owned by the server, which gives each thread its
+//! own; nothing here waits or locks.
+
+use std::io;
+
+use crossbeam::queue::SegQueue;
+use mio::{Poll, Token, Waker};
+
+use crate::sync::{AtomicBool, Ordering};
+
+/// The token of events that mean nothing but "look up".
+pub(super) const WAKER: Token = Token(usize::MAX);
+
+/// Asks a thread to end.
+pub(super) struct Stopper {
+    waker: Waker,
+    stopping: AtomicBool,
+}
+
+impl Stopper {
+    /// For the thread that sleeps in `poll`.
+    pub(super) fn new(poll: &Poll) -> io::Result<Self> {
+        Ok(Self {
+            waker: Waker::new(poll.registry(), WAKER)?,
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes the thread finish what it has begun, and end.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether the thread is to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn wake(&self) {
+        // Fails only if the thread's poll is gone, and then nobody waits.
+        let _ = self.waker.wake();
+    }
+}
+
+/// Takes things for a thread, and asks it to end.
+pub(super) struct Mailbox<T> {
+    arrivals: SegQueue<T>,
+    stopper: Stopper,
+}
+
+impl<T> Mailbox<T> {
+    /// For the thread that sleeps in `poll`.
+    pub(super) fn new(poll: &Poll) -> io::Result<Self> {
+        Ok(Self {
+            arrivals: SegQueue::new(),
+            stopper: Stopper::new(poll)?,
+        })
+    }
+
+    /// Leaves something for the thread, and wakes it.
+    pub(super) fn hand_over(&self, thing: T) {
+        self.arrivals.push(thing);
+        self.stopper.wake();
+    }
+
+    /// The next thing that was left; for the thread itself.
+    pub(super) fn take(&self) -> Option<T> {
+        self.arrivals.pop()
+    }
+
+    /// Makes the thread finish what it has begun, and end.
+    pub(super) fn stop(&self) {
+        self.stopper.stop();
+    }
+
+    /// Whether the thread is to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopper.is_stopping()
+    }
+}
