@@ -157,8 +157,17 @@ fn get(keys: &[Key], cas: bool, touch: Option<i32>) {
     }
     let keys_line = [&b" "[..], &spelt.join(&b' ')].concat();
     line.extend_from_slice(&keys_line);
-    let keys = &keys_line[..];
-    expect(&line, Request::Get(GetLine { keys, cas, touch }));
+    let (keys, single) = match &spelt[..] {
+        [key] => (*key, true),
+        _ => (&keys_line[..], false),
+    };
+    let expected = GetLine {
+        keys,
+        single,
+        cas,
+        touch,
+    };
+    expect(&line, Request::Get(expected));
     assert_eq!(tokens(keys).collect::<Vec<_>>(), spelt);
 }
 

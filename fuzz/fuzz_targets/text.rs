@@ -52,6 +52,8 @@ fn look(input: &[u8]) -> Option<usize> {
 fn check(request: &Request<'_>) {
     match request {
         Request::Get(line) => {
+            assert_eq!(line.single, tokens(line.keys).count() == 1);
+            assert!(!line.single || !line.keys.contains(&b' '));
             assert!(tokens(line.keys).next().is_some());
             tokens(line.keys).for_each(check_key);
         }

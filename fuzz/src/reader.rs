@@ -128,7 +128,9 @@ impl Reader {
 
     fn request(&mut self, request: &Request<'_>) {
         match request {
-            Request::Get(GetLine { keys, cas, touch }) => {
+            Request::Get(GetLine {
+                keys, cas, touch, ..
+            }) => {
                 let (cas, touch) = (*cas, *touch);
                 self.seen.push(Seen::Get { cas, touch });
                 self.keys(keys);

@@ -23,16 +23,15 @@ impl Executor<'_> {
     pub(super) fn get(&mut self, line: &GetLine<'_>, hash: Option<u64>, out: &mut Output) {
         match (hash, line.touch) {
             (Some(hash), None) => {
-                if let Some(key) = tokens(line.keys).next() {
-                    self.get_one(&Hashed { key, hash }, line.cas, out);
-                }
+                let key = line.keys;
+                self.get_one(&Hashed { key, hash }, line.cas, out);
             }
             _ => self.get_many(line.keys, line.cas, line.touch, out),
         }
         out.bytes.extend_from_slice(b"END\r\n");
     }
 
-    /// Answers a `get` of one key that was asked so many times in a row: with
+    /// Answers a `get` of a single key that was asked so many times in a row: with
     /// one look-up, so that a key that everybody wants does not have all
     /// threads wait for its shard's lock.
     pub fn get_repeatedly(
@@ -42,9 +41,7 @@ impl Executor<'_> {
         times: usize,
         out: &mut Output,
     ) {
-        let Some(key) = tokens(line.keys).next() else {
-            return;
-        };
+        let key = line.keys;
         let start = out.bytes.len();
         let mut found = self.look_at(&Hashed { key, hash }, |item| {
             write_value(item, line.cas, out)

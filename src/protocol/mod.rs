@@ -8,6 +8,8 @@ pub mod encode;
 pub mod login;
 pub mod meta;
 pub mod number;
+mod plain;
 pub mod request;
+mod scan;
 pub mod text;
 pub mod udp;

@@ -3,6 +3,7 @@
 
 use crate::protocol::binary::Packet;
 use crate::protocol::meta::MetaRequest;
+use crate::protocol::scan::until_blank;
 
 /// How a storage command decides whether to store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct StoreLine<'a> {
 pub struct GetLine<'a> {
     /// The keys, blank-separated; each at most 250 bytes.
     pub keys: &'a [u8],
+    /// There is one key, and `keys` is nothing else.
+    pub single: bool,
     /// Send CAS values (`gets`, `gats`).
     pub cas: bool,
     /// New expiry time for what is found (`gat`, `gats`).
@@ -188,11 +191,7 @@ impl<'a> Request<'a> {
     /// needs no decoding.
     pub fn plain_key(&self) -> Option<&'a [u8]> {
         match self {
-            Self::Get(line) => {
-                let mut keys = tokens(line.keys);
-                let first = keys.next();
-                if keys.next().is_some() { None } else { first }
-            }
+            Self::Get(line) => line.single.then_some(line.keys),
             Self::Store(line) => Some(line.key),
             Self::Delete { key, .. } | Self::Arithmetic { key, .. } | Self::Touch { key, .. } => {
                 Some(key)
@@ -248,8 +247,7 @@ impl<'a> Iterator for Tokens<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let end = memchr::memchr(b' ', self.rest).unwrap_or(self.rest.len());
-        let (token, rest) = self.rest.split_at(end);
+        let (token, rest) = self.rest.split_at(until_blank(self.rest));
         self.rest = rest;
         Some(token)
     }

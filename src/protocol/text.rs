@@ -5,6 +5,7 @@
 use crate::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES};
 use crate::protocol::meta::{MetaRequest, parse_flags};
 use crate::protocol::number::{lenient_i32, lenient_u32, lenient_u64, strict_i32, strict_u32};
+use crate::protocol::plain::parse_plain;
 use crate::protocol::request::{
     ControlVerb, GetLine, Request, ShutdownMode, StoreLine, StoreVerb, Tokens, tokens,
 };
@@ -72,6 +73,14 @@ impl Refusal {
 /// Parses what stands at the start of `input`.
 #[inline]
 pub fn parse(input: &[u8]) -> Parsed<'_> {
+    match parse_plain(input) {
+        Some((request, used)) => Parsed::Request(request, used),
+        None => parse_any(input),
+    }
+}
+
+/// The same without the short way for plain lines.
+pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
     let Some(end) = memchr::memchr(b'\n', input) else {
         return unfinished(input);
     };
@@ -203,13 +212,7 @@ fn shutdown_mode(rest: &[u8]) -> ShutdownMode {
 
 #[inline]
 fn get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
-    keys(rest).map(|keys| {
-        Request::Get(GetLine {
-            keys,
-            cas,
-            touch: None,
-        })
-    })
+    get_line(rest, cas, None)
 }
 
 fn touching_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
@@ -221,31 +224,30 @@ fn touching_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
     let Some(exptime) = exptime.and_then(strict_i32) else {
         return Err(Refusal::loud(BAD_EXPTIME));
     };
-    keys(tokens.rest()).map(|keys| {
-        Request::Get(GetLine {
-            keys,
-            cas,
-            touch: Some(exptime),
-        })
-    })
+    get_line(tokens.rest(), cas, Some(exptime))
 }
 
 /// At least one key, none too long. The whole line is looked at first, so
 /// that an error is the only answer the line gets.
 #[inline]
-fn keys(rest: &[u8]) -> Result<&[u8], Refusal> {
-    let mut found = false;
-    for key in tokens(rest) {
-        found = true;
-        if key.len() > KEY_MAX_BYTES {
-            return Err(Refusal::loud(BAD_FORMAT));
-        }
+fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, Refusal> {
+    let mut keys = tokens(rest);
+    let first = keys.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let mut single = true;
+    let mut longest = first.len();
+    for key in keys {
+        single = false;
+        longest = longest.max(key.len());
     }
-    if found {
-        Ok(rest)
-    } else {
-        Err(Refusal::loud(BAD_FORMAT))
+    if longest > KEY_MAX_BYTES {
+        return Err(Refusal::loud(BAD_FORMAT));
     }
+    Ok(Request::Get(GetLine {
+        keys: if single { first } else { rest },
+        single,
+        cas,
+        touch,
+    }))
 }
 
 #[inline]

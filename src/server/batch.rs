@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 
 use crate::limits::BATCH_MAX;
 use crate::protocol::binary;
-use crate::protocol::request::Request;
+use crate::protocol::request::{GetLine, Request};
 use crate::protocol::text::{Malformed, Parsed, parse};
 use crate::store::Store;
 
@@ -87,9 +87,8 @@ fn parse_lines<'a>(
         match parse(rest) {
             Parsed::Request(request, line) => {
                 match push_request(store, request, &rest[line..], steps) {
-                    Ok(block) => used += line + block,
-                    Err(Stop::Incomplete) => return (used, Stop::Incomplete),
-                    Err(stop) => return (used + line, stop),
+                    Some(block) => used += line + block,
+                    None => return wait_for_block(request, used, line),
                 }
             }
             Parsed::Malformed(malformed, line) => {
@@ -125,10 +124,10 @@ fn parse_packets<'a>(
             binary::Parsed::Incomplete => return (used, Stop::Incomplete),
             binary::Parsed::BadMagic => return (used, Stop::HangUp),
         };
-        match push_request(store, Request::Packet(packet), &rest[front..], steps) {
-            Ok(block) => used += front + block,
-            Err(Stop::Incomplete) => return (used, Stop::Incomplete),
-            Err(stop) => return (used + front, stop),
+        let request = Request::Packet(packet);
+        match push_request(store, request, &rest[front..], steps) {
+            Some(block) => used += front + block,
+            None => return wait_for_block(request, used, front),
         }
         if packet.value_len().is_none() && packet.rest > 0 {
             // A body that the command does not have.
@@ -138,51 +137,54 @@ fn parse_packets<'a>(
     (used, Stop::Full)
 }
 
-/// How many of the steps, from the first on, are one and the same `get` of one
-/// key; at least 1.
+/// The `get` of one key that the first steps are, its hash and how many there
+/// are of it, if more than one.
 #[inline]
-pub(super) fn repeats(steps: &[Step<'_>]) -> usize {
-    let Some(Step::Execute {
-        request: first @ Request::Get(line),
-        hash: Some(hash),
-        ..
-    }) = steps.first()
-    else {
-        return 1;
+pub(super) fn repeated_get<'s>(steps: &'s [Step<'_>]) -> Option<(&'s GetLine<'s>, u64, usize)> {
+    let same_hash = |step: &Step<'_>, hash: u64| matches!(step, Step::Execute { hash: Some(other), .. } if *other == hash);
+    let [Step::Execute { request, hash, .. }, second, ..] = steps else {
+        return None;
     };
-    if line.touch.is_some() {
-        return 1;
-    }
+    // Of neighbours that are not the same, this tells nearly all.
+    let hash = hash.filter(|hash| same_hash(second, *hash))?;
+    let Request::Get(line @ GetLine { touch: None, .. }) = request else {
+        return None;
+    };
     let is_same = |step: &&Step<'_>| {
-        matches!(step, Step::Execute { request, hash: Some(other), .. }
-            if other == hash && request == first)
+        same_hash(step, hash)
+            && matches!(step, Step::Execute { request: Request::Get(other), .. } if other == line)
     };
-    1 + steps[1..].iter().take_while(is_same).count()
+    let times = 1 + steps[1..].iter().take_while(is_same).count();
+    (times > 1).then_some((line, hash, times))
 }
 
 /// Adds a request, if its value block stands whole in what follows it, and
-/// returns the block's bytes; else says what to wait for.
+/// returns the block's bytes.
 #[inline]
 fn push_request<'a>(
     store: &Store,
     request: Request<'a>,
     behind: &'a [u8],
     steps: &mut Steps<'a>,
-) -> Result<usize, Stop<'a>> {
-    let Some(block) = block_of(&request, behind) else {
-        let wanted = request.block_len().unwrap_or(0);
-        if wanted <= WAIT_FOR_BLOCK_BYTES {
-            return Err(Stop::Incomplete);
-        }
-        return Err(Stop::ValueToCome(request));
-    };
+) -> Option<usize> {
+    let block = block_of(&request, behind)?;
     let hash = request.plain_key().map(|key| store.hashed(key).hash);
     steps.push(Step::Execute {
         request,
         hash,
         block,
     });
-    Ok(block.len())
+    Some(block.len())
+}
+
+/// How a batch ends at a request whose block has not arrived: so many bytes
+/// were used before the request, which takes `front` without its block.
+#[cold]
+fn wait_for_block(request: Request<'_>, used: usize, front: usize) -> (usize, Stop<'_>) {
+    if request.block_len().unwrap_or(0) <= WAIT_FOR_BLOCK_BYTES {
+        return (used, Stop::Incomplete);
+    }
+    (used + front, Stop::ValueToCome(request))
 }
 
 /// The value block behind a request's line, empty for one that has none;

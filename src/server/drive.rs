@@ -11,9 +11,9 @@ use crate::command::{After, Detour, Executor, Output};
 use crate::events::Kinds;
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES, OUTPUT_FLUSH_BYTES};
 use crate::protocol::encode;
-use crate::protocol::request::{Request, tokens};
+use crate::protocol::request::tokens;
 use crate::server::StopRequest;
-use crate::server::batch::{STEPS_MAX, Step, Steps, Stop, parse_batch, repeats};
+use crate::server::batch::{STEPS_MAX, Step, Steps, Stop, parse_batch, repeated_get};
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::guard::Admitted;
 use crate::server::log;
@@ -199,20 +199,14 @@ impl Context {
         self.watched = self.local.events.wanted();
         let verbose = self.shared.runtime.verbosity.load(Ordering::Relaxed) > 1;
         let guarded = self.is_guarded();
-        let ordinary = !verbose && !guarded;
         let mut index = 0;
-        while let Some(step) = steps.get(index) {
-            let times = if ordinary {
-                repeats(&steps[index..])
-            } else {
-                1
+        while index < steps.len() {
+            let rest = &steps[index..];
+            let (ran, after) = match verbose || guarded {
+                false => self.run_steps(rest),
+                true => (1, self.run_watched(connection, &rest[0], verbose)),
             };
-            index += times;
-            let after = match ordinary {
-                true if times > 1 => self.run_repeated(step, times),
-                true => self.run_step(step),
-                false => self.run_watched(connection, step, verbose),
-            };
+            index += ran;
             match after {
                 After::Continue => {}
                 After::Close => return Turn::End(Served::Finished),
@@ -315,36 +309,30 @@ impl Context {
         after
     }
 
-    fn run_repeated(&mut self, step: &Step<'_>, times: usize) -> After {
-        let (mut executor, out) = self.executor();
-        if let Step::Execute {
-            request: Request::Get(line),
-            hash: Some(hash),
-            ..
-        } = step
-        {
-            executor.get_repeatedly(line, *hash, times, out);
-        }
-        After::Continue
-    }
-
+    /// Runs steps until one has another consequence than its answer. Returns
+    /// how many ran, and the consequence.
     #[inline]
-    pub(super) fn run_step(&mut self, step: &Step<'_>) -> After {
+    fn run_steps(&mut self, steps: &[Step<'_>]) -> (usize, After) {
         let (mut executor, out) = self.executor();
-        match step {
-            Step::Execute {
-                request,
-                hash,
-                block,
-            } => executor.execute(request, *hash, block, out),
-            Step::Refuse(malformed) => {
-                match malformed.reply {
-                    Some("") | None => {}
-                    Some(reply) => encode::line(&mut out.bytes, reply),
-                }
-                After::Continue
+        let mut index = 0;
+        while let Some(step) = steps.get(index) {
+            if let Some((line, hash, times)) = repeated_get(&steps[index..]) {
+                executor.get_repeatedly(line, hash, times, out);
+                index += times;
+                continue;
+            }
+            index += 1;
+            match perform(&mut executor, step, out) {
+                After::Continue => {}
+                other => return (index, other),
             }
         }
+        (index, After::Continue)
+    }
+
+    pub(super) fn run_step(&mut self, step: &Step<'_>) -> After {
+        let (mut executor, out) = self.executor();
+        perform(&mut executor, step, out)
     }
 
     /// Goes on in a state other than waiting for a command.
@@ -474,6 +462,24 @@ impl Context {
                 }
                 if missing == 0 { None } else { Some(result) }
             }
+        }
+    }
+}
+
+#[inline]
+fn perform(executor: &mut Executor<'_>, step: &Step<'_>, out: &mut Output) -> After {
+    match step {
+        Step::Execute {
+            request,
+            hash,
+            block,
+        } => executor.execute(request, *hash, block, out),
+        Step::Refuse(malformed) => {
+            match malformed.reply {
+                Some("") | None => {}
+                Some(reply) => encode::line(&mut out.bytes, reply),
+            }
+            After::Continue
         }
     }
 }

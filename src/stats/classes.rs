@@ -118,9 +118,9 @@ impl PerClass {
     /// The counters of class number `id`, from 1.
     #[inline]
     pub fn of(&self, id: u8) -> &ClassCounters {
-        // One too large for the table cannot be, and would not be worth a
-        // panic on a hot path.
-        &self.0[usize::from(id.wrapping_sub(1)) % CLASSES_MAX]
+        // One outside the table cannot be, and would not be worth a panic on a
+        // hot path.
+        &self.0[usize::from(id.wrapping_sub(1)).min(CLASSES_MAX - 1)]
     }
 
     /// Adds these counters to the sums, class by class.

@@ -24,6 +24,15 @@ fn segment_capacity(chunk: Chunk) -> usize {
     chunk_bytes(unsafe { class_of(chunk) }) - SEGMENT_HEADER_BYTES
 }
 
+/// What the map no longer holds, and must be given back after unlocking.
+#[derive(Clone, Copy)]
+enum Removed {
+    /// Held by the reference that was the map's, and maybe others.
+    Held(Chunk),
+    /// Held by nobody.
+    Free(Chunk),
+}
+
 /// A key's place in its locked shard. What is replaced or removed through it
 /// is freed after the lock is gone.
 pub struct Entry<'a> {
@@ -38,9 +47,9 @@ pub struct Entry<'a> {
     /// comes while this edit runs must take the copy that it makes of an
     /// old item with it.
     generation: u8,
-    /// Chunks that the map no longer holds: at most a dead item and the
+    /// Items that the map no longer holds: at most a dead item and the
     /// item that was put in its place and removed again.
-    removed: [Option<Chunk>; 3],
+    removed: [Option<Removed>; 3],
     /// An item that had to go to make place for this one.
     evicted: Option<Chunk>,
     grown: usize,
@@ -80,8 +89,12 @@ impl Store {
             local.tell_evicted(unsafe { Item::at(chunk) });
             self.release_chunk(local, chunk);
         }
-        for chunk in removed.into_iter().flatten() {
-            self.release_chunk(local, chunk);
+        for removed in removed.into_iter().flatten() {
+            match removed {
+                Removed::Held(chunk) => self.release_chunk(local, chunk),
+                // SAFETY: retiring it took its count to 0.
+                Removed::Free(chunk) => unsafe { self.free_item(local, chunk) },
+            }
         }
         if grown > 0 {
             self.memory.pool().add_overhead(grown);
@@ -143,7 +156,7 @@ impl Entry<'_> {
             .evict_for_neighbour(self.local, &mut self.shard, self.now);
         match victim {
             Some((chunk, true)) => self.evicted = Some(chunk),
-            Some((chunk, false)) => self.keep_removed(chunk),
+            Some((chunk, false)) => self.keep_removed(Removed::Held(chunk)),
             None => {}
         }
     }
@@ -292,12 +305,18 @@ impl Entry<'_> {
     /// Takes the map's reference to a chunk, to be given back after unlock.
     fn retire(&mut self, chunk: Chunk) {
         // SAFETY: the map held this chunk until just now.
-        unsafe { word_of(chunk) }.unlink();
-        self.keep_removed(chunk);
+        let word = unsafe { word_of(chunk) };
+        self.keep_removed(match word.unlink_sole() {
+            true => Removed::Free(chunk),
+            false => {
+                word.unlink();
+                Removed::Held(chunk)
+            }
+        });
     }
 
-    fn keep_removed(&mut self, chunk: Chunk) {
+    fn keep_removed(&mut self, removed: Removed) {
         let free = self.removed.iter_mut().find(|place| place.is_none());
-        *free.expect("an edit removes at most a dead, an old and a new item") = Some(chunk);
+        *free.expect("an edit removes at most a dead, an old and a new item") = Some(removed);
     }
 }

@@ -140,11 +140,16 @@ const fn fields_offset(bits: u8) -> usize {
 }
 
 const fn flags_offset(bits: u8) -> usize {
-    fields_offset(bits) + if bits & HAS_EXPIRY != 0 { 4 } else { 0 }
+    fields_offset(bits) + field_bytes(bits, HAS_EXPIRY)
 }
 
 const fn key_offset(bits: u8) -> usize {
-    flags_offset(bits) + if bits & HAS_FLAGS != 0 { 4 } else { 0 }
+    flags_offset(bits) + field_bytes(bits, HAS_FLAGS)
+}
+
+/// Bytes of the field that `bit` announces: 4 or none, without a branch.
+const fn field_bytes(bits: u8, bit: u8) -> usize {
+    (bits & bit) as usize * 4 / bit as usize
 }
 
 const fn data_offset(bits: u8, key_len: usize) -> usize {
@@ -155,6 +160,9 @@ const fn data_offset(bits: u8, key_len: usize) -> usize {
 #[derive(Clone, Copy)]
 pub struct Item<'a> {
     pub(super) chunk: Chunk,
+    /// The bits as they were when the view was made: good for asking which
+    /// fields there are, which does not change.
+    layout: u8,
     held: PhantomData<&'a ()>,
 }
 
@@ -228,13 +236,18 @@ impl<'a> Item<'a> {
     /// # Safety
     /// For all of `'a` the caller holds the lock of the item's shard while
     /// the item is linked, or a reference to it.
+    #[inline]
     pub(crate) unsafe fn at(chunk: Chunk) -> Self {
+        // SAFETY: the item is held, and its bits are an atomic.
+        let header: &Header = unsafe { chunk.cast().as_ref() };
         Self {
             chunk,
+            layout: header.bits.load(Ordering::Relaxed),
             held: PhantomData,
         }
     }
 
+    #[inline]
     fn header(self) -> &'a Header {
         // SAFETY: the item is held for 'a; its plain fields do not change,
         // the others are atomics.
@@ -253,19 +266,23 @@ impl<'a> Item<'a> {
     /// The key.
     #[inline]
     pub fn key(self) -> &'a [u8] {
-        let header = self.header();
-        let offset = key_offset(self.bits());
+        let offset = key_offset(self.layout);
         // SAFETY: the key lies inside the chunk and does not change.
         unsafe {
             let start = self.chunk.add(offset).as_ptr();
-            slice::from_raw_parts(start, usize::from(header.key_len))
+            slice::from_raw_parts(start, self.key_len())
         }
+    }
+
+    #[inline]
+    fn key_len(self) -> usize {
+        usize::from(self.header().key_len)
     }
 
     /// Bytes of the value, without its line end.
     #[inline]
     pub fn value_len(self) -> usize {
-        match self.chain(self.bits()) {
+        match self.chain() {
             None => usize::from(self.header().value_len),
             Some(chain) => chain.value_len.load(Ordering::Relaxed) as usize,
         }
@@ -273,15 +290,15 @@ impl<'a> Item<'a> {
 
     /// Says how long the value of a chained item is now.
     pub(super) fn set_chained_len(self, len: usize) {
-        let chain = self.chain(self.bits()).expect("the item is chained");
+        let chain = self.chain().expect("the item is chained");
         chain.value_len.store(len as u32, Ordering::Relaxed);
     }
 
     #[inline]
-    fn chain(self, bits: u8) -> Option<&'a Chain> {
+    fn chain(self) -> Option<&'a Chain> {
         // SAFETY: a chained item has this behind its header. The length is an
         // atomic; the rest is changed only where nobody else has the item.
-        (bits & CHAINED != 0)
+        (self.layout & CHAINED != 0)
             .then(|| unsafe { self.chunk.add(CHAIN_OFFSET).cast::<Chain>().as_ref() })
     }
 
@@ -300,13 +317,17 @@ impl<'a> Item<'a> {
     /// Opaque client flags.
     #[inline]
     pub fn flags(self) -> u32 {
-        let bits = self.bits();
-        if bits & HAS_FLAGS == 0 {
+        if self.layout & HAS_FLAGS == 0 {
             return 0;
         }
         // SAFETY: the field is there and does not change; it may be
         // unaligned for no other reason than an odd layout, so read it so.
-        unsafe { self.chunk.add(flags_offset(bits)).cast::<u32>().read() }
+        unsafe {
+            self.chunk
+                .add(flags_offset(self.layout))
+                .cast::<u32>()
+                .read()
+        }
     }
 
     /// When it ends.
@@ -317,11 +338,10 @@ impl<'a> Item<'a> {
     }
 
     fn expiry_field(self) -> Option<&'a AtomicU32> {
-        let bits = self.bits();
         // SAFETY: the field is there, aligned to 4, and an atomic.
-        (bits & HAS_EXPIRY != 0).then(|| unsafe {
+        (self.layout & HAS_EXPIRY != 0).then(|| unsafe {
             self.chunk
-                .add(fields_offset(bits))
+                .add(fields_offset(self.layout))
                 .cast::<AtomicU32>()
                 .as_ref()
         })
@@ -347,7 +367,7 @@ impl<'a> Item<'a> {
     }
 
     pub(super) fn is_chained(self) -> bool {
-        self.bits() & CHAINED != 0
+        self.layout & CHAINED != 0
     }
 
     #[inline]
@@ -372,7 +392,7 @@ impl<'a> Item<'a> {
 
     /// Its key came in base64.
     pub fn is_key_binary(self) -> bool {
-        self.bits() & KEY_BINARY != 0
+        self.layout & KEY_BINARY != 0
     }
 
     /// Notes an access. Writes only what changes, so that a hot item's line
@@ -416,25 +436,23 @@ impl<'a> Item<'a> {
 
     /// Bytes of the item's chunks that are used.
     pub fn bytes(self) -> usize {
-        data_offset(self.bits(), self.key().len()) + self.value_len() + CRLF_BYTES
+        data_offset(self.layout, self.key_len()) + self.value_len() + CRLF_BYTES
     }
 
     /// The size class the item counts in, from 1: the one that its size
     /// belongs to. Its chunk may be of the next one, if that lay free.
     #[inline]
     pub fn class(self) -> u8 {
-        let bits = self.bits() & !CHAINED;
-        let key_len = usize::from(self.header().key_len);
-        let bytes = data_offset(bits, key_len) + self.value_len() + CRLF_BYTES;
+        let layout = self.layout & !CHAINED;
+        let bytes = data_offset(layout, self.key_len()) + self.value_len() + CRLF_BYTES;
         class_for_item(bytes, bytes + CHAIN_BYTES) as u8 + 1
     }
 
     /// The value and its line end, in pieces.
     #[inline]
     pub fn pieces(self) -> Pieces<'a> {
-        let bits = self.bits();
-        let offset = data_offset(bits, usize::from(self.header().key_len));
-        let (here, next) = match self.chain(bits) {
+        let offset = data_offset(self.layout, self.key_len());
+        let (here, next) = match self.chain() {
             None => (
                 usize::from(self.header().value_len) + CRLF_BYTES,
                 null_mut(),
@@ -468,7 +486,7 @@ impl<'a> Item<'a> {
     /// The caller holds the shard's write lock, the map's reference is the
     /// only one, and the value lies in one piece.
     pub(crate) unsafe fn overwrite(self, value: impl Iterator<Item = u8>) {
-        let offset = data_offset(self.bits(), usize::from(self.header().key_len));
+        let offset = data_offset(self.layout, self.key_len());
         for (index, byte) in value.take(self.value_len()).enumerate() {
             // SAFETY: inside the value; nobody else reads it now.
             unsafe { self.chunk.add(offset + index).write(byte) };

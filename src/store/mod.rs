@@ -387,11 +387,19 @@ impl Store {
     /// Gives back a reference to a chunk and, with the last one, its memory.
     fn release_chunk(&self, local: &mut Local, head: Chunk) {
         // SAFETY: the caller holds the reference it gives back.
-        if !unsafe { word_of(head) }.unpin() {
-            return;
+        if unsafe { word_of(head) }.unpin() {
+            // SAFETY: we took the count to 0.
+            unsafe { self.free_item(local, head) };
         }
-        // SAFETY: we took the count to 0: the item is ours alone, and its
-        // chunks are freed once.
+    }
+
+    /// Frees the chunks of an item.
+    ///
+    /// # Safety
+    /// It was the caller who took the count of references to the head to 0.
+    unsafe fn free_item(&self, local: &mut Local, head: Chunk) {
+        // SAFETY: the item is the caller's alone, and its chunks are freed
+        // once.
         unsafe {
             for segment in Item::at(head).segments() {
                 if word_of(segment).unpin() {

@@ -41,12 +41,25 @@ impl RefWord {
 
     /// Hands the maker's reference to the map.
     pub(crate) fn link(&self) {
-        self.0.fetch_or(LINKED, Ordering::Release);
+        debug_assert_eq!(self.0.load(Ordering::Relaxed), 1, "its maker's alone");
+        // Not one atomic step: nobody pins what is not linked.
+        self.0.store(1 | LINKED, Ordering::Release);
     }
 
     /// Takes the map's reference back; the caller must release it.
     pub(crate) fn unlink(&self) {
         self.0.fetch_and(!LINKED, Ordering::Relaxed);
+    }
+
+    /// Takes the map's reference back and, if it is the only one, releases
+    /// it: the word is then 0 and the caller must free the chunk. False if
+    /// others hold the chunk, and nothing has changed.
+    #[must_use]
+    pub(crate) fn unlink_sole(&self) -> bool {
+        // Acquire: the other holders' reads have ended.
+        self.0
+            .compare_exchange(1 | LINKED, 0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Adds a reference to a chunk that someone is known to hold (the map,
@@ -144,10 +157,14 @@ mod tests {
         assert!(word.is_linked() && word.is_sole());
         assert_eq!(word.try_pin(), Some(Pinned::Item));
         assert!(!word.is_sole());
+        assert!(!word.unlink_sole());
         word.unlink();
         assert!(!word.unpin());
         assert!(word.unpin(), "the last reference frees");
         assert_eq!(word.try_pin(), None);
+        word.become_item();
+        word.link();
+        assert!(word.unlink_sole() && word.is_free());
     }
 }
 
@@ -190,9 +207,13 @@ mod loom_tests {
                     }
                 })
             };
-            word.unlink();
-            if word.unpin() {
+            if word.unlink_sole() {
                 freed.fetch_add(1, Ordering::Relaxed);
+            } else {
+                word.unlink();
+                if word.unpin() {
+                    freed.fetch_add(1, Ordering::Relaxed);
+                }
             }
             mover.join().unwrap();
             reader.join().unwrap();

@@ -1,0 +1,150 @@
+//! The commonest lines, read in one pass: a retrieval of one key and a
+//! storage command, spelt as client libraries spell them, with single blanks
+//! and no control characters. Whatever is spelt otherwise is left to the
+//! parser of any line, which reads these the same.
+
+use crate::limits::KEY_MAX_BYTES;
+use crate::protocol::request::{GetLine, Request, StoreLine, StoreVerb};
+use crate::protocol::scan::until_blank_or_control;
+
+/// Numbers of so many digits fit every field.
+const DIGITS_MAX: usize = 9;
+
+/// The request that a plain line at the start of `input` is, and the bytes of
+/// the line. `None` says nothing about it.
+#[inline]
+pub(super) fn parse_plain(input: &[u8]) -> Option<(Request<'_>, usize)> {
+    let (verb, rest) = input.split_first_chunk::<4>()?;
+    let mut words = Words { rest };
+    let request = match verb {
+        b"get " => {
+            let keys = words.key()?;
+            words.take(b"\r\n")?;
+            Request::Get(GetLine {
+                keys,
+                single: true,
+                cas: false,
+                touch: None,
+            })
+        }
+        b"set " => Request::Store(words.store(StoreVerb::Set)?),
+        b"add " => Request::Store(words.store(StoreVerb::Add)?),
+        _ => return None,
+    };
+    Some((request, input.len() - words.rest.len()))
+}
+
+struct Words<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Words<'a> {
+    #[inline]
+    fn key(&mut self) -> Option<&'a [u8]> {
+        let (key, rest) = self.rest.split_at(until_blank_or_control(self.rest));
+        self.rest = rest;
+        (1..=KEY_MAX_BYTES).contains(&key.len()).then_some(key)
+    }
+
+    #[inline]
+    fn store(&mut self, verb: StoreVerb) -> Option<StoreLine<'a>> {
+        let key = self.key()?;
+        let [flags, exptime, value_len] = [self.number()?, self.number()?, self.number()?];
+        let noreply = self.take(b"\r\n").is_none();
+        if noreply {
+            self.take(b" noreply\r\n")?;
+        }
+        Some(StoreLine {
+            verb,
+            key,
+            flags,
+            exptime: exptime as i32,
+            value_len,
+            cas: 0,
+            noreply,
+        })
+    }
+
+    /// A blank and a number of few digits.
+    #[inline]
+    fn number(&mut self) -> Option<u32> {
+        self.take(b" ")?;
+        let (mut number, mut digits) = (0, 0);
+        while let [byte @ b'0'..=b'9', rest @ ..] = self.rest {
+            if digits == DIGITS_MAX {
+                return None;
+            }
+            number = 10 * number + u32::from(byte - b'0');
+            digits += 1;
+            self.rest = rest;
+        }
+        (digits > 0).then_some(number)
+    }
+
+    #[inline]
+    fn take(&mut self, expected: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(expected)?;
+        Some(())
+    }
+}
+
+const _: () = assert!(10_i64.pow(DIGITS_MAX as u32) <= i32::MAX as i64);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Just, Strategy, prop, prop_assert_eq, prop_oneof, proptest};
+
+    use super::parse_plain;
+    use crate::protocol::text::{Parsed, parse_any};
+
+    /// Lines that are plain, or nearly so.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let verb = prop::sample::select(vec!["get", "set", "add", "gets", "get\t", "", "GET"]);
+        let word = prop_oneof![
+            "[a-z]{1,12}",
+            "[0-9]{1,11}",
+            "[a-z\t\r\u{0}\u{e9}]{0,4}",
+            "k{245,255}",
+            Just("noreply".to_string()),
+            Just("-1".to_string()),
+            Just("00".to_string()),
+        ];
+        let blank = prop::sample::select(vec![" ", " ", " ", "  ", "\t"]);
+        let words = prop::collection::vec((blank, word), 0..6);
+        let end = prop::sample::select(vec!["\r\n", "\r\n", "\n", " \r\n", "\r", "\r\nget a\r\n"]);
+        (verb, words, end).prop_map(|(verb, words, end)| {
+            let words = words.iter().map(|(blank, word)| format!("{blank}{word}"));
+            format!("{verb}{}{end}", words.collect::<String>()).into_bytes()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_reads_what_the_long_one_does(line in line()) {
+            if let Some((request, used)) = parse_plain(&line) {
+                prop_assert_eq!(parse_any(&line), Parsed::Request(request, used));
+            }
+        }
+    }
+
+    #[test]
+    fn the_lines_of_client_libraries_are_plain() {
+        for line in [
+            "get key\r\n",
+            "set key 0 0 5\r\n",
+            "add k 32 3600 1 noreply\r\n",
+        ] {
+            let (_, used) = parse_plain(line.as_bytes()).expect(line);
+            assert_eq!(used, line.len());
+        }
+        for other in [
+            "get a b\r\n",
+            "get key\n",
+            "get key \r\n",
+            "set key 0 -1 5\r\n",
+            "get k",
+        ] {
+            assert!(parse_plain(other.as_bytes()).is_none(), "{other:?}");
+        }
+    }
+}
