@@ -51,7 +51,8 @@ impl Bench {
                 .map(|key| self.store.hashed(key))
                 .collect();
             if batch > 1 {
-                let hashes: Vec<u64> = hashed.iter().map(|key| key.hash).collect();
+                let hashes = hashed.iter().map(|key| key.hash);
+                let hashes: Vec<u64> = hashes.filter(|hash| !local.is_hot(*hash)).collect();
                 self.store.prefetch(&hashes);
             }
             for key in &hashed {
@@ -59,6 +60,7 @@ impl Bench {
             }
             done += batch as u64;
         }
+        self.store.let_all_go(&mut local);
     }
 }
 

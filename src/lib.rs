@@ -130,3 +130,7 @@ pub mod upkeep;
 #[allow(dead_code, reason = "its callers are not compiled")]
 #[path = "store/refs.rs"]
 mod refs;
+#[cfg(loom)]
+#[allow(dead_code, reason = "its callers are not compiled")]
+#[path = "store/version.rs"]
+mod version;

@@ -72,7 +72,9 @@ impl Executor<'_> {
                 .map(|key| self.store.hashed(key))
                 .collect();
             if batch.len() > 1 {
-                let hashes: ArrayVec<u64, BATCH_MAX> = batch.iter().map(|key| key.hash).collect();
+                let hashes = batch.iter().map(|key| key.hash);
+                let hashes: ArrayVec<u64, BATCH_MAX> =
+                    hashes.filter(|hash| !self.local.is_hot(*hash)).collect();
                 self.store.prefetch(&hashes);
             }
             for key in &batch {

@@ -80,6 +80,12 @@ impl Context {
         self.store.settle(&mut self.local);
     }
 
+    /// Lets go of items that were held for being asked for all the time.
+    #[inline]
+    pub(super) fn cool(&mut self) {
+        self.store.cool(&mut self.local);
+    }
+
     /// Carries out a delayed flush whose time has come.
     pub(super) fn flush_if_due(&mut self) {
         self.executor().0.flush_if_due();
@@ -94,7 +100,7 @@ impl Context {
                 Step::Execute { hash, .. } => *hash,
                 Step::Refuse(_) => None,
             })
-            .filter(|hash| last.replace(*hash) != Some(*hash))
+            .filter(|hash| last.replace(*hash) != Some(*hash) && !self.local.is_hot(*hash))
             .collect();
         if hashes.len() > 1 {
             self.store.prefetch(&hashes);

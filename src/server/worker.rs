@@ -126,7 +126,8 @@ impl Worker {
         while !self.handle.arrivals.is_stopping() {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
             let timeout = if self.is_idle() {
-                let waiting = self.stalled || !self.handshakes.is_empty();
+                let waiting =
+                    self.stalled || !self.handshakes.is_empty() || self.context.local.holds_items();
                 idle_check.or(waiting.then_some(IDLE_CHECK))
             } else {
                 Some(Duration::ZERO)
@@ -154,6 +155,7 @@ impl Worker {
         }
         self.context.now = self.context.shared.clock.now();
         self.context.local.now = self.context.now;
+        self.context.cool();
         self.context.flush_if_due();
         for event in &*events {
             self.note(event);
@@ -550,5 +552,7 @@ impl Worker {
         for token in tokens {
             self.close(token, "shutdown");
         }
+        let Context { store, local, .. } = &mut self.context;
+        store.let_all_go(local);
     }
 }

@@ -16,6 +16,7 @@ use hashbrown::raw::RawTable;
 use crate::store::eviction::Stamp;
 use crate::store::item::Item;
 use crate::store::memory::Chunk;
+use crate::store::version::Version;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// The hash function, by its name.
@@ -145,6 +146,7 @@ struct Hint {
     /// How often the table was rebuilt: what lay in one bucket may then lie
     /// in another.
     rebuilt: AtomicUsize,
+    version: Version,
 }
 
 impl Hint {
@@ -163,6 +165,7 @@ impl Map {
             control: AtomicPtr::new(std::ptr::null_mut()),
             mask: AtomicUsize::new(0),
             rebuilt: AtomicUsize::new(0),
+            version: Version::new(),
         };
         Self {
             inner: DashMap::with_hasher_and_shard_amount(RandomState::new(), shards),
@@ -227,12 +230,22 @@ impl Map {
     /// Locks the shard of `hash` for reading.
     #[inline]
     pub(crate) fn read(&self, hash: u64) -> ReadShard<'_> {
-        ReadShard(self.shard_of(hash).read())
+        self.read_at(self.shard_index(hash))
     }
 
     /// Locks shard number `index` for reading.
+    #[inline]
     pub(crate) fn read_at(&self, index: usize) -> ReadShard<'_> {
-        ReadShard(self.inner.shards()[index].read())
+        ReadShard {
+            table: self.inner.shards()[index].read(),
+            hint: &self.hints[index],
+        }
+    }
+
+    /// The version of the shard of `hash`.
+    #[inline]
+    pub(crate) fn version(&self, hash: u64) -> &Version {
+        &self.hints[self.shard_index(hash)].version
     }
 
     /// How often the table of shard number `index` was rebuilt; does not
@@ -250,8 +263,10 @@ impl Map {
     /// Locks shard number `index` for writing.
     #[inline]
     pub(crate) fn write_at(&self, index: usize) -> WriteShard<'_> {
+        let table = self.inner.shards()[index].write();
+        self.hints[index].version.change();
         WriteShard {
-            table: self.inner.shards()[index].write(),
+            table,
             map: self,
             index,
         }
@@ -259,32 +274,40 @@ impl Map {
 }
 
 /// A shard that others may read as well.
-pub(crate) struct ReadShard<'a>(RwLockReadGuard<'a, Table>);
+pub(crate) struct ReadShard<'a> {
+    table: RwLockReadGuard<'a, Table>,
+    hint: &'a Hint,
+}
 
 impl ReadShard<'_> {
+    /// The shard's version.
+    pub(crate) fn version(&self) -> &Version {
+        &self.hint.version
+    }
+
     /// The slot of a key.
     #[inline]
     pub(crate) fn find(&self, key: &Hashed<'_>) -> Option<&Slot> {
-        let found = self.0.get(key.hash, |entry| has_key(&entry.0, key.key));
+        let found = self.table.get(key.hash, |entry| has_key(&entry.0, key.key));
         found.map(|entry| &entry.0)
     }
 
     /// Buckets of the table, full or not.
     pub(crate) fn buckets(&self) -> usize {
-        if self.0.is_empty() {
+        if self.table.is_empty() {
             return 0;
         }
-        self.0.buckets()
+        self.table.buckets()
     }
 
     /// The slot in bucket `index`, if it is full.
     pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
         // SAFETY: the index is checked, and the bucket found full.
         unsafe {
-            if index >= self.0.buckets() || !self.0.is_bucket_full(index) {
+            if index >= self.table.buckets() || !self.table.is_bucket_full(index) {
                 return None;
             }
-            Some(&self.0.bucket(index).as_ref().0)
+            Some(&self.table.bucket(index).as_ref().0)
         }
     }
 

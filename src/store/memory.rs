@@ -211,14 +211,17 @@ impl Memory {
         self.recalls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Empties a worker's magazines if it has been asked to since last time.
+    /// Empties a worker's magazines if it has been asked to since last time;
+    /// says whether it has.
     #[inline]
-    pub(crate) fn heed_recall(&self, magazines: &mut Magazines) {
+    pub(crate) fn heed_recall(&self, magazines: &mut Magazines) -> bool {
         let recalls = self.recalls.load(Ordering::Relaxed);
-        if magazines.recalls_heeded != recalls {
+        let recalled = magazines.recalls_heeded != recalls;
+        if recalled {
             magazines.recalls_heeded = recalls;
             self.flush(magazines);
         }
+        recalled
     }
 
     /// Bytes of free chunks in pages of all classes.

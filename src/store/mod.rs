@@ -13,6 +13,7 @@ mod entry;
 mod eviction;
 mod ghosts;
 mod hand;
+mod hot;
 mod item;
 mod magazine;
 mod map;
@@ -24,6 +25,7 @@ mod refs;
 mod seen;
 #[cfg(test)]
 mod tests;
+mod version;
 mod walk;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +48,7 @@ use crate::store::census::Oldest;
 use crate::store::eviction::Policy;
 use crate::store::ghosts::Ghosts;
 use crate::store::hand::{Hand, Visit};
+use crate::store::hot::Hot;
 use crate::store::item::{CRLF_BYTES, word_of};
 use crate::store::magazine::Magazines;
 use crate::store::map::{CACHE_LINE_BYTES, Map};
@@ -100,6 +103,7 @@ struct Flush {
 /// What one thread needs to work on the store.
 pub struct Local {
     magazines: Magazines,
+    hot: Hot,
     visit: Visit,
     /// Searches for something to evict so far.
     searches: u32,
@@ -201,6 +205,7 @@ impl Store {
         all.push((Arc::clone(&counters), Arc::clone(&classes)));
         Local {
             magazines: Magazines::new(),
+            hot: Hot::new(),
             visit: Visit::default(),
             searches: 0,
             now: Now::default(),
@@ -264,6 +269,15 @@ impl Store {
         now: Now,
         f: impl FnOnce(Item<'_>) -> (Access, R),
     ) -> Result<R, Miss> {
+        if let Some(item) = local.hot.find(key, &self.map, now)
+            && self.dead(item, now).is_none()
+        {
+            let (access, result) = f(item);
+            if access == Access::Counted {
+                item.note_access(now.second());
+            }
+            return Ok(result);
+        }
         let shard = self.map.read(key.hash);
         let Some(slot) = shard.find(key) else {
             return Err(Miss::Absent);
@@ -285,13 +299,20 @@ impl Store {
                 slot.set_stamp(bumped);
             }
         }
+        if let Some(pin) = local.hot.note(key.hash, item, &shard, now) {
+            drop(shard);
+            self.release(local, pin);
+        }
         Ok(result)
     }
 
-    /// Gives back the free chunks that a thread keeps in stock, if others ran
-    /// short of memory since it last did; for threads about to wait.
+    /// Gives back the free chunks that a thread keeps in stock, and the items
+    /// that it holds, if others ran short of memory since it last did; for
+    /// threads about to wait.
     pub fn settle(&self, local: &mut Local) {
-        self.memory.heed_recall(&mut local.magazines);
+        if self.memory.heed_recall(&mut local.magazines) {
+            self.let_all_go(local);
+        }
     }
 
     /// Takes note of how many items there are and how large they are, for

@@ -147,6 +147,7 @@ impl Store {
         }
         // What was freed is spread too thin: empty pages by force. One that
         // holds an item in the making stays as it is.
+        self.let_all_go(local);
         for _ in 0..FORCED_PAGES_MAX {
             self.memory.flush(&mut local.magazines);
             let emptied = self.drain(local, false, &mut stuck);

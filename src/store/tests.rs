@@ -1,6 +1,7 @@
 //! Eviction and the moving of items, step by step in one thread.
 
 mod flush;
+mod hot;
 mod layout;
 
 use crate::config::Eviction;
