@@ -5,6 +5,7 @@
 mod support;
 
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use support::client::Client;
@@ -245,4 +246,53 @@ fn a_deleted_item_stays_deleted_under_incr() {
             }
         }
     });
+}
+
+#[test]
+fn a_key_that_everybody_asks_for_is_never_stale() {
+    const WRITES: usize = 2000;
+    const DEPTH: usize = 40;
+    let server = Server::with(|config| config.threads = 4);
+    server.client().ask("set hot 0 0 1\r\n0\r\n", "STORED\r\n");
+    let answered = AtomicUsize::new(0);
+    let done = AtomicBool::new(false);
+    let gets = together(&server, |number, client| {
+        if number == 0 {
+            for value in 1..=WRITES {
+                let value = value.to_string();
+                let set = format!("set hot 0 0 {}\r\n{value}\r\n", value.len());
+                client.ask(set, "STORED\r\n");
+                answered.fetch_add(1, Ordering::Release);
+            }
+            done.store(true, Ordering::Release);
+            return 0;
+        }
+        let (mut gets, mut last) = (0, 0);
+        while !done.load(Ordering::Acquire) || last < WRITES {
+            // What was answered before the request is the least it may find.
+            // Not one request many times over, which would be one look-up.
+            let known = answered.load(Ordering::Acquire);
+            client.send("get hot\r\nget none\r\n".repeat(DEPTH));
+            for _ in 0..DEPTH {
+                assert!(client.line().starts_with("VALUE hot 0 "));
+                let value = client.line().trim_end().parse().expect("a number");
+                client.expect("END\r\nEND\r\n");
+                assert!(
+                    value >= known && value >= last,
+                    "{value} after {known}, {last}"
+                );
+                last = value;
+            }
+            gets += DEPTH;
+        }
+        gets
+    });
+    let gets: usize = gets.into_iter().sum();
+    let mut client = server.client();
+    assert_eq!(client.stat("get_hits"), gets.to_string());
+    assert_eq!(client.stat("get_misses"), gets.to_string());
+    client.ask("delete hot\r\n", "DELETED\r\n");
+    for mut client in (0..THREADS).map(|_| server.client()) {
+        client.ask("get hot\r\n", "END\r\n");
+    }
 }

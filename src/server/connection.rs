@@ -12,10 +12,14 @@ use crate::protocol::binary::REQUEST_MAGIC;
 use crate::server::batch::Spelling;
 use crate::server::stream::Stream;
 use crate::stats::Counters;
-use crate::store::{Local, Store};
+use crate::store::{Local, Store, prefetch_bytes};
 
 /// Pieces that one system call sends.
 const SLICES_MAX: usize = 64;
+
+/// Bytes of large values that are asked for before the kernel copies them:
+/// about as many as a socket takes at once, and no more than fit the cache.
+const PREFETCH_BYTES: usize = 256 * 1024;
 
 /// What a connection is in the middle of.
 pub(super) enum State {
@@ -213,12 +217,16 @@ fn flush_stream(stream: &mut Stream) -> Sent {
 
 fn write_pieces(stream: &mut Stream, output: &Output, sent: usize) -> io::Result<usize> {
     let mut skip = sent;
+    let mut ahead = PREFETCH_BYTES;
     let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> = output
         .pieces()
         .filter_map(|piece| {
             let skipped = skip.min(piece.len());
             skip -= skipped;
             let rest = &piece[skipped..];
+            let wanted = &rest[..ahead.min(rest.len())];
+            prefetch_bytes(wanted);
+            ahead -= wanted.len();
             (!rest.is_empty()).then(|| IoSlice::new(rest))
         })
         .take(SLICES_MAX)

@@ -10,6 +10,7 @@ use std::slice;
 use crate::store::classes::chunk_bytes;
 use crate::store::item::{CHAIN_OFFSET, CRLF_BYTES, Item, word_of};
 use crate::store::memory::{Chunk, class_of};
+use crate::store::prefetch::prefetch;
 use crate::store::refs::RefWord;
 
 /// Bytes before the data of a segment.
@@ -219,6 +220,7 @@ pub struct Pieces<'a> {
 impl Pieces<'_> {
     /// Pieces that begin with `len` bytes at `first` and go on in `next`.
     pub(super) fn new(first: NonNull<u8>, len: usize, next: *mut u8) -> Self {
+        prefetch(next);
         Self {
             piece: Some((first, len)),
             next,
@@ -239,6 +241,7 @@ impl<'a> Iterator for Pieces<'a> {
                 // SAFETY: a segment of an item held for 'a.
                 unsafe {
                     self.next = (&raw const (*segment.as_ptr()).next).read();
+                    prefetch(self.next);
                     let len = (&raw const (*segment.as_ptr()).len).read();
                     (segment.cast::<u8>().add(SEGMENT_HEADER_BYTES), len as usize)
                 }

@@ -16,14 +16,13 @@ use hashbrown::raw::RawTable;
 use crate::store::eviction::Stamp;
 use crate::store::item::Item;
 use crate::store::memory::Chunk;
+use crate::store::prefetch::{CACHE_LINE_BYTES, prefetch};
 use crate::store::version::Version;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// The hash function, by its name.
 pub const HASH_NAME: &str = "ahash";
 
-/// Bytes of a cache line.
-pub(crate) const CACHE_LINE_BYTES: usize = 64;
 /// Lines of an item that are prefetched at most.
 const LINES_MAX: usize = 4;
 
@@ -511,16 +510,4 @@ fn table_bytes(table: &Table) -> usize {
         1 => 0,
         buckets => buckets * BUCKET_BYTES + 16,
     }
-}
-
-#[inline]
-pub(crate) fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing, whatever the address.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 use crate::store::Store;
 use crate::store::item::Item;
-use crate::store::map::prefetch;
+use crate::store::prefetch::prefetch;
 use crate::time::Now;
 
 /// Items that one step shows at most.
