@@ -9,51 +9,106 @@ use crate::loadgen::density::Filler;
 use crate::loadgen::failure::Failure;
 use crate::loadgen::process::ServerProcess;
 use crate::loadgen::stall::link::{connect, now_or_zero};
+use crate::loadgen::stall::scenes::Load;
 
-const KEY_LENGTH: usize = 20;
+/// Bytes of a key.
+pub(super) const KEY_LENGTH: usize = 20;
 const STORED: &[u8] = b"STORED\r\n";
 /// Sets written at once, and sets that may be unanswered.
 const BATCH: u32 = 64;
 const WINDOW: u32 = 512;
 
+/// Items to insert one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    /// What is shown while it lasts.
+    pub(super) name: String,
+    /// How many.
+    pub(super) items: u32,
+    /// Bytes of the values, in turn.
+    sizes: Vec<usize>,
+}
+
+impl Run {
+    /// Items whose values have these sizes, in turn.
+    pub(super) fn new(items: u32, sizes: &[usize]) -> Self {
+        let names: Vec<String> = sizes.iter().map(|size| format!("{size} B")).collect();
+        Run {
+            name: names.join(", "),
+            items,
+            sizes: sizes.to_vec(),
+        }
+    }
+}
+
 /// Sets new items, a window of them unanswered.
 pub(super) struct Inserter {
     stream: Stream,
     filler: Filler,
-    size: usize,
+    runs: Vec<Run>,
+    /// The run that is being sent, and how many of its items have been.
+    run: usize,
+    sent_of_run: u32,
+    first_key: u32,
     items: u32,
     sent: u32,
-    pub(super) answered: u32,
+    answered: u32,
+    value_bytes: u64,
     request: Vec<u8>,
     written: usize,
     buffer: Vec<u8>,
 }
 
 impl Inserter {
-    pub(super) fn new(server: &ServerProcess, items: u32, size: usize) -> Result<Self, Failure> {
+    /// Will insert the runs' items under the keys from `first_key` on.
+    pub(super) fn new(
+        server: &ServerProcess,
+        first_key: u32,
+        runs: Vec<Run>,
+    ) -> Result<Self, Failure> {
+        let sizes = runs.iter().flat_map(|run| &run.sizes);
         Ok(Inserter {
             stream: connect(server)?,
-            filler: Filler::new(KEY_LENGTH, size),
-            size,
-            items,
+            filler: Filler::new(KEY_LENGTH, sizes.copied().max().unwrap_or(0)),
+            items: runs.iter().map(|run| run.items).sum(),
+            runs,
+            run: 0,
+            sent_of_run: 0,
+            first_key,
             sent: 0,
             answered: 0,
+            value_bytes: 0,
             request: Vec::new(),
             written: 0,
             buffer: vec![0; 64 * 1024],
         })
     }
 
-    pub(super) fn turn(&mut self) -> Result<(), Failure> {
+    /// The next sets, of one run.
+    fn fill_request(&mut self) {
+        self.request.clear();
+        self.written = 0;
+        while self.sent_of_run == self.runs[self.run].items {
+            (self.run, self.sent_of_run) = (self.run + 1, 0);
+        }
+        let run = &self.runs[self.run];
+        let count = BATCH.min(run.items - self.sent_of_run);
+        for number in self.sent..self.sent + count {
+            let size = run.sizes[number as usize % run.sizes.len()];
+            let key = self.first_key + number;
+            self.filler.push_set(&mut self.request, key, size);
+            self.value_bytes += size as u64;
+        }
+        self.sent_of_run += count;
+        self.sent += count;
+    }
+}
+
+impl Load for Inserter {
+    fn turn(&mut self) -> Result<(), Failure> {
         let room = self.sent - self.answered + BATCH <= WINDOW && self.sent < self.items;
         if self.written == self.request.len() && room {
-            self.request.clear();
-            self.written = 0;
-            let end = self.items.min(self.sent + BATCH);
-            for key in self.sent..end {
-                self.filler.push_set(&mut self.request, key, self.size);
-            }
-            self.sent = end;
+            self.fill_request();
         }
         if self.written < self.request.len() {
             self.written += now_or_zero(self.stream.write(&self.request[self.written..]))?;
@@ -67,5 +122,26 @@ impl Inserter {
         }
         let text = self.buffer[..n.min(80)].escape_ascii();
         Err(Failure::Server(format!("a set was refused: {text}")))
+    }
+
+    fn is_finished(&self) -> bool {
+        self.answered == self.items
+    }
+
+    fn phase(&self) -> &str {
+        &self.runs[self.run].name
+    }
+
+    fn progress(&self) -> String {
+        let millions = f64::from(self.answered) / 1e6;
+        format!("{millions:.1} million items ({})", self.phase())
+    }
+
+    fn sets(&self) -> u64 {
+        u64::from(self.answered)
+    }
+
+    fn value_bytes(&self) -> u64 {
+        self.value_bytes
     }
 }
