@@ -252,7 +252,7 @@ fn every_scene_of_stall_is_played_on_both_servers() {
         .args(["stall", "--no-pin", "--quiet", "--ours", server])
         .args(["--theirs", server, "--millions=0.02", "--memory=64"])
         .args(["--limit-millions=0.02", "--limit-sizes=1000,9000"])
-        .arg("--limit-memory=64")
+        .args(["--limit-memory=64", "--huge-mib=8", "--huge-memory=64"])
         .arg("--json")
         .arg(&json)
         .output()
@@ -265,7 +265,7 @@ fn every_scene_of_stall_is_played_on_both_servers() {
     let names = rows
         .iter()
         .map(|row| (row["scene"].as_str(), row["server"].as_str()));
-    let all = ["growth", "limit"].map(|scene| [(scene, "theirs"), (scene, "ours")]);
+    let all = ["growth", "limit", "huge"].map(|scene| [(scene, "theirs"), (scene, "ours")]);
     let all = all.as_flattened().iter();
     assert!(
         names.eq(all.map(|&(scene, server)| (Some(scene), Some(server)))),
@@ -277,7 +277,7 @@ fn every_scene_of_stall_is_played_on_both_servers() {
         match row["scene"].as_str() {
             Some("growth") => assert_eq!((sets, bytes), (20_000, 20_000 * 32)),
             Some("limit") => assert_eq!((sets, bytes), (20_000, 10_000 * (1000 + 9000))),
-            other => panic!("{other:?}"),
+            _ => assert_eq!((sets, bytes), (2, 3 * ((8 << 20) - 1024))),
         }
         let evicts = row["scene"].as_str() == Some("limit");
         assert_eq!(number("evictions") > 0, evicts, "{text}");

@@ -5,6 +5,7 @@
 //! that thread itself was away is reported beside the pauses. What each scene plays is the part of
 //! `scenes`.
 
+mod huge;
 mod inserter;
 mod link;
 mod prober;

@@ -7,6 +7,7 @@ use crate::loadgen::density::Filler;
 use crate::loadgen::failure::Failure;
 use crate::loadgen::process::{Launch, ServerProcess};
 use crate::loadgen::stall::MIB;
+use crate::loadgen::stall::huge::Huge;
 use crate::loadgen::stall::inserter::{Inserter, KEY_LENGTH, Run};
 use crate::loadgen::versus::{Side, VersusOptions};
 
@@ -14,6 +15,9 @@ use crate::loadgen::versus::{Side, VersusOptions};
 const TURNS: usize = 2;
 /// Bytes of values between two looks at whether the server evicts.
 const FILL_STEP: u64 = 8 * MIB;
+/// What an item of so many MiB takes besides its value (its key, flags and links), amply: servers
+/// count it towards the largest size.
+const HUGE_OVERHEAD: u64 = 1024;
 
 /// Keeps one connection busy.
 pub(super) trait Load {
@@ -43,6 +47,8 @@ pub enum Scene {
     Growth,
     /// New items of changing sizes go into a full server, which evicts for each
     Limit,
+    /// One huge value is set, fetched, overwritten and deleted
+    Huge,
 }
 
 impl Scene {
@@ -51,6 +57,7 @@ impl Scene {
         match self {
             Scene::Growth => "growth",
             Scene::Limit => "limit",
+            Scene::Huge => "huge",
         }
     }
 }
@@ -63,7 +70,7 @@ pub struct SceneOptions {
         long,
         value_name = "NAMES",
         value_delimiter = ',',
-        default_value = "growth,limit"
+        default_value = "growth,limit,huge"
     )]
     pub scenes: Vec<Scene>,
     /// Items to insert, in millions
@@ -116,6 +123,23 @@ pub struct SceneOptions {
         help_heading = "Scene limit"
     )]
     pub limit_memory: u64,
+    /// Largest item of each server (-I) in MiB; the value has 1 KiB less
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 1024,
+        value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = "Scene huge"
+    )]
+    pub huge_mib: u64,
+    /// Memory of each server in MiB: at least twice the value
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 4096,
+        help_heading = "Scene huge"
+    )]
+    pub huge_memory: u64,
 }
 
 impl SceneOptions {
@@ -124,6 +148,13 @@ impl SceneOptions {
         match scene {
             Scene::Growth => versus.launch(side, self.memory),
             Scene::Limit => versus.launch(side, self.limit_memory),
+            Scene::Huge => {
+                let mut launch = versus.launch(side, self.huge_memory);
+                // In front, so that a flag of the user's prevails.
+                let flags = ["-I".to_string(), format!("{}m", self.huge_mib)];
+                launch.extra.splice(0..0, flags);
+                launch
+            }
         }
     }
 
@@ -146,6 +177,7 @@ impl SceneOptions {
                 let runs = limit_runs(in_millions(self.limit_millions), sizes);
                 Box::new(Inserter::new(server, first, runs)?)
             }
+            Scene::Huge => Box::new(Huge::new(server, self.huge_mib * MIB - HUGE_OVERHEAD)?),
         })
     }
 }
