@@ -282,5 +282,6 @@ fn every_scene_of_stall_is_played_on_both_servers() {
         let evicts = row["scene"].as_str() == Some("limit");
         assert_eq!(number("evictions") > 0, evicts, "{text}");
         assert!(number("probes") > 0, "{text}");
+        assert_eq!(number("refused"), 0, "{text}");
     }
 }

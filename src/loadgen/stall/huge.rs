@@ -125,6 +125,11 @@ impl Load for Huge {
         done.filter(|step| step.request.body > 0).count() as u64
     }
 
+    /// A refusal ends it: there is nothing left to fetch.
+    fn refused(&self) -> u64 {
+        0
+    }
+
     fn value_bytes(&self) -> u64 {
         let texts = |step: &Step| step.request.body_done() + step.answer.body_done();
         self.steps.iter().map(texts).sum()

@@ -14,6 +14,8 @@ use crate::loadgen::stall::scenes::Load;
 /// Bytes of a key.
 pub(super) const KEY_LENGTH: usize = 20;
 const STORED: &[u8] = b"STORED\r\n";
+/// What a server says that finds no memory for a size while others have it all.
+const REFUSED: &[u8] = b"SERVER_ERROR out of memory";
 /// Sets written at once, and sets that may be unanswered.
 const BATCH: u32 = 64;
 const WINDOW: u32 = 512;
@@ -53,10 +55,13 @@ pub(super) struct Inserter {
     items: u32,
     sent: u32,
     answered: u32,
+    refused: u32,
     value_bytes: u64,
     request: Vec<u8>,
     written: usize,
+    /// Answers, of which the last may be cut.
     buffer: Vec<u8>,
+    filled: usize,
 }
 
 impl Inserter {
@@ -77,10 +82,12 @@ impl Inserter {
             first_key,
             sent: 0,
             answered: 0,
+            refused: 0,
             value_bytes: 0,
             request: Vec::new(),
             written: 0,
             buffer: vec![0; 64 * 1024],
+            filled: 0,
         })
     }
 
@@ -102,6 +109,25 @@ impl Inserter {
         self.sent_of_run += count;
         self.sent += count;
     }
+
+    fn take_answers(&mut self) -> Result<(), Failure> {
+        let mut taken = 0;
+        for end in memchr_iter(b'\n', &self.buffer[..self.filled]) {
+            let line = &self.buffer[taken..=end];
+            if line.starts_with(REFUSED) {
+                self.refused += 1;
+            } else if line != STORED {
+                let text = line[..line.len().min(80)].escape_ascii();
+                let text = format!("a set was answered \"{text}\"");
+                return Err(Failure::Server(text));
+            }
+            self.answered += 1;
+            taken = end + 1;
+        }
+        self.buffer.copy_within(taken..self.filled, 0);
+        self.filled -= taken;
+        Ok(())
+    }
 }
 
 impl Load for Inserter {
@@ -113,15 +139,8 @@ impl Load for Inserter {
         if self.written < self.request.len() {
             self.written += now_or_zero(self.stream.write(&self.request[self.written..]))?;
         }
-        let n = now_or_zero(self.stream.read(&mut self.buffer))?;
-        let lines = memchr_iter(b'\n', &self.buffer[..n]).count();
-        self.answered += lines as u32;
-        // An error line has letters (or a space) that "STORED" has not, however it is cut.
-        if self.buffer[..n].iter().all(|byte| STORED.contains(byte)) {
-            return Ok(());
-        }
-        let text = self.buffer[..n.min(80)].escape_ascii();
-        Err(Failure::Server(format!("a set was refused: {text}")))
+        self.filled += now_or_zero(self.stream.read(&mut self.buffer[self.filled..]))?;
+        self.take_answers()
     }
 
     fn is_finished(&self) -> bool {
@@ -139,6 +158,10 @@ impl Load for Inserter {
 
     fn sets(&self) -> u64 {
         u64::from(self.answered)
+    }
+
+    fn refused(&self) -> u64 {
+        u64::from(self.refused)
     }
 
     fn value_bytes(&self) -> u64 {

@@ -49,6 +49,7 @@ struct Stall {
     scene: &'static str,
     server: &'static str,
     sets: u64,
+    refused: u64,
     value_bytes: u64,
     seconds: f64,
     sets_per_second: f64,
@@ -87,6 +88,7 @@ pub fn stall(options: &StallOptions) -> Result<String, Failure> {
         "scene",
         "server",
         "sets",
+        "refused",
         "sets/s",
         "MiB/s",
         "probes",
@@ -123,7 +125,7 @@ fn row(stall: &Stall) -> Vec<String> {
     let latency = &stall.latency_us;
     let mib = stall.value_bytes as f64 / MIB as f64;
     let mut row = vec![stall.scene.to_string(), stall.server.to_string()];
-    row.push(stall.sets.to_string());
+    row.extend([stall.sets, stall.refused].map(|count| count.to_string()));
     row.push(format!("{:.0}", stall.sets_per_second));
     row.push(format!("{:.0}", mib / stall.seconds));
     row.extend([stall.probes, stall.probe_misses].map(|count| count.to_string()));
@@ -173,6 +175,7 @@ fn measure(options: &StallOptions, scene: Scene, side: Side) -> Result<Stall, Fa
         scene: scene.name(),
         server: side.name(),
         sets: load.sets(),
+        refused: load.refused(),
         value_bytes: load.value_bytes(),
         seconds,
         sets_per_second: load.sets() as f64 / seconds,

@@ -36,6 +36,9 @@ pub(super) trait Load {
     /// Sets that have been answered.
     fn sets(&self) -> u64;
 
+    /// Of these, sets for which there was no memory.
+    fn refused(&self) -> u64;
+
     /// Bytes of values that went either way.
     fn value_bytes(&self) -> u64;
 }
