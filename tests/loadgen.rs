@@ -1,9 +1,12 @@
 //! The load generator against a tiny server in a thread: what it sends must be answerable, what it
-//! counts must be what was answered. Needs no installed server.
+//! counts must be what was answered. Comparisons of two servers have this package's own for both.
+//! Needs no installed server.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -239,4 +242,46 @@ fn a_replay_sets_what_it_misses_and_sees_keys_in_order() {
     assert_eq!((found.bytes_found, found.bytes_wanted), (30_040, 30_080));
     assert_eq!((found.wrong_values, found.refused), (0, 0));
     assert_eq!(server.items.lock().unwrap().len(), 3);
+}
+
+#[test]
+fn every_scene_of_stall_is_played_on_both_servers() {
+    let server = env!("CARGO_BIN_EXE_rustcached");
+    let json = std::env::temp_dir().join(format!("stall-{}.json", process::id()));
+    let output = process::Command::new(env!("CARGO_BIN_EXE_rustcached-bench"))
+        .args(["stall", "--no-pin", "--quiet", "--ours", server])
+        .args(["--theirs", server, "--millions=0.02", "--memory=64"])
+        .args(["--limit-millions=0.02", "--limit-sizes=1000,9000"])
+        .args(["--limit-memory=64", "--huge-mib=8", "--huge-memory=64"])
+        .arg("--json")
+        .arg(&json)
+        .output()
+        .expect("the generator starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    let figures = fs::read_to_string(&json).expect("the figures are written");
+    fs::remove_file(&json).expect("the file is ours");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&figures).expect("it is JSON");
+    let names = rows
+        .iter()
+        .map(|row| (row["scene"].as_str(), row["server"].as_str()));
+    let all = ["growth", "limit", "huge"].map(|scene| [(scene, "theirs"), (scene, "ours")]);
+    let all = all.as_flattened().iter();
+    assert!(
+        names.eq(all.map(|&(scene, server)| (Some(scene), Some(server)))),
+        "{text}"
+    );
+    for row in &rows {
+        let number = |name: &str| row[name].as_u64().expect("a whole number");
+        let (sets, bytes) = (number("sets"), number("value_bytes"));
+        match row["scene"].as_str() {
+            Some("growth") => assert_eq!((sets, bytes), (20_000, 20_000 * 32)),
+            Some("limit") => assert_eq!((sets, bytes), (20_000, 10_000 * (1000 + 9000))),
+            _ => assert_eq!((sets, bytes), (2, 3 * ((8 << 20) - 1024))),
+        }
+        let evicts = row["scene"].as_str() == Some("limit");
+        assert_eq!(number("evictions") > 0, evicts, "{text}");
+        assert!(number("probes") > 0, "{text}");
+        assert_eq!(number("refused"), 0, "{text}");
+    }
 }

@@ -37,7 +37,7 @@ enum Task {
     Idle(IdleOptions),
     /// Time from start to first answer of two servers
     Startup(StartupOptions),
-    /// Longest pauses of two servers while many items are inserted
+    /// Longest pauses of two servers while they grow, evict, or take and give a huge value
     Stall(StallOptions),
     /// Resident bytes per item of two servers
     Density(DensityOptions),
