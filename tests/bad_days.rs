@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::thread;
+
 use support::client::{Address, Client};
 use support::program::Program;
 use support::{skip, wait_until};
@@ -47,6 +49,63 @@ fn a_client_that_never_reads_costs_bounded_memory() {
         greedy[0].expect(&one);
     }
     drop(greedy);
+    program.assert_answers(&address);
+}
+
+/// Counts the answers that one client gets while `work` occupies another, of
+/// a server with a single worker.
+fn answers_meanwhile(address: &Address, work: impl FnOnce(&mut Client) + Send) -> usize {
+    let mut other = Client::connect(address);
+    thread::scope(|scope| {
+        let working = scope.spawn(|| work(&mut Client::connect(address)));
+        let mut answers = 0;
+        while !working.is_finished() {
+            other.ask("get nothing\r\n", "END\r\n");
+            answers += 1;
+        }
+        answers
+    })
+}
+
+#[test]
+fn a_client_that_takes_a_large_value_does_not_have_the_worker_to_itself() {
+    const BLOCK: usize = 1 << 16;
+    const BYTES: usize = 2000 * BLOCK;
+    let (mut program, address) = Program::start(&["-t", "1", "-m", "512", "-I", "256m"]);
+    let mut client = Client::connect(&address);
+    client.send(format!("set k 0 0 {BYTES}\r\n"));
+    client.send(vec![b'v'; BYTES]);
+    client.ask("\r\n", "STORED\r\n");
+    let answers = answers_meanwhile(&address, |client| {
+        client.send("get k\r\n");
+        client.expect(format!("VALUE k 0 {BYTES}\r\n"));
+        for _ in 0..BYTES / BLOCK {
+            client.expect([b'v'; BLOCK]);
+        }
+        client.expect("\r\nEND\r\n");
+    });
+    assert!(answers > 20, "{answers}");
+    program.assert_answers(&address);
+}
+
+#[test]
+fn a_client_that_sends_without_pause_does_not_have_the_worker_to_itself() {
+    let (mut program, address) = Program::start(&["-t", "1"]);
+    let answers = answers_meanwhile(&address, |client| {
+        let sets = "set k 0 0 1\r\nv\r\n".repeat(20_000);
+        let mut reader = client.another_end();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    reader.expect("STORED\r\n".repeat(20_000));
+                }
+            });
+            for _ in 0..20 {
+                client.send(&sets);
+            }
+        });
+    });
+    assert!(answers > 20, "{answers}");
     program.assert_answers(&address);
 }
 

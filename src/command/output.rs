@@ -2,25 +2,28 @@
 //! that are sent from the item itself.
 
 use crate::limits::SEND_BY_REFERENCE_BYTES;
-use crate::store::{Item, Local, Pin, Store};
+use crate::store::{Item, Local, Outgoing, Store};
 
 /// Collects the answers of a batch.
 #[derive(Default)]
 pub struct Output {
     /// Everything but the values sent by reference.
     pub bytes: Vec<u8>,
+    /// How many of these are sent.
+    sent: usize,
     /// Values between them, in order.
     values: Vec<Held>,
+    /// How many of these are sent.
+    values_sent: usize,
+    /// Bytes of the others that are not.
     value_bytes: usize,
 }
 
 /// A value that is sent from its item.
 struct Held {
-    pin: Pin,
+    value: Outgoing,
     /// The place in the other bytes that it goes before.
     before: usize,
-    /// Bytes of it that are sent: its line end may be left out.
-    len: usize,
 }
 
 impl Output {
@@ -54,17 +57,19 @@ impl Output {
             return false;
         };
         self.value_bytes += len;
-        let before = self.bytes.len();
-        self.values.push(Held { pin, before, len });
+        self.values.push(Held {
+            value: Outgoing::new(pin, len),
+            before: self.bytes.len(),
+        });
         true
     }
 
-    /// Bytes to be sent.
+    /// Bytes that are still to be sent.
     pub fn len(&self) -> usize {
-        self.bytes.len() + self.value_bytes
+        self.bytes.len() - self.sent + self.value_bytes
     }
 
-    /// Nothing is to be sent.
+    /// Nothing is left to be sent.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -74,24 +79,44 @@ impl Output {
         self.values.is_empty()
     }
 
-    /// The pieces to be sent, in order.
+    /// The bytes still to be sent, if all of them lie together.
+    pub fn plain(&self) -> Option<&[u8]> {
+        let values_left = self.values_sent < self.values.len();
+        (!values_left).then(|| &self.bytes[self.sent..])
+    }
+
+    /// The pieces still to be sent, in order.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        let values = self.values.iter().flat_map(move |held| {
+        let values = &self.values[self.values_sent..];
+        let mut start = self.sent;
+        let last = values.last().map_or(start, |held| held.before);
+        let values = values.iter().flat_map(move |held| {
             let bytes = &self.bytes[start..held.before];
             start = held.before;
-            let mut left = held.len;
-            let value = held.pin.item().pieces().map(move |piece| {
-                let sent = &piece[..piece.len().min(left)];
-                left -= sent.len();
-                sent
-            });
-            std::iter::once(bytes).chain(value)
+            std::iter::once(bytes).chain(held.value.pieces())
         });
-        let last = self.values.last().map_or(0, |held| held.before);
         values
             .chain(std::iter::once(&self.bytes[last..]))
             .filter(|piece| !piece.is_empty())
+    }
+
+    /// Notes that so many more bytes are sent.
+    pub fn advance(&mut self, mut len: usize) {
+        debug_assert!(len <= self.len());
+        while let Some(held) = self.values.get_mut(self.values_sent) {
+            let bytes = len.min(held.before - self.sent);
+            self.sent += bytes;
+            len -= bytes;
+            let of_value = len.min(held.value.left());
+            held.value.advance(of_value);
+            self.value_bytes -= of_value;
+            len -= of_value;
+            if held.value.left() > 0 {
+                return;
+            }
+            self.values_sent += 1;
+        }
+        self.sent += len;
     }
 
     /// Forgets what was appended since `bytes` had this length, provided no
@@ -104,9 +129,87 @@ impl Output {
     /// Forgets everything, keeping the buffer for the next batch.
     pub fn clear(&mut self, store: &Store, local: &mut Local) {
         self.bytes.clear();
-        self.value_bytes = 0;
+        (self.sent, self.values_sent, self.value_bytes) = (0, 0, 0);
         for held in self.values.drain(..) {
-            store.release(local, held.pin);
+            store.release(local, held.value.into_pin());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Output;
+    use crate::config::Eviction;
+    use crate::store::{Access, ItemSpec, Local, Options, Store};
+    use crate::time::{Expiry, Now};
+
+    const NOW: Now = Now::from_millis(10_000);
+
+    fn store() -> Store {
+        Store::new(Options {
+            max_memory: 64 << 20,
+            evict: true,
+            max_item_size: 1 << 20,
+            eviction: Eviction::default(),
+            cas: true,
+        })
+    }
+
+    /// Stores a value of `len` bytes and appends it, between other bytes, to
+    /// `out` and what is expected of it.
+    fn append(store: &Store, local: &mut Local, len: usize, out: &mut Output) -> Vec<u8> {
+        let name = format!("key{len}");
+        let key = store.hashed(name.as_bytes());
+        let value: Vec<u8> = (0..len)
+            .map(|at| (at * 7 + (at >> 9) + len) as u8)
+            .collect();
+        let spec = ItemSpec {
+            key: key.key,
+            flags: 0,
+            expiry: Expiry::NEVER,
+            value_len: len,
+            key_binary: false,
+            expiry_room: false,
+        };
+        let pieces = [&value[..], b"\r\n"].into_iter();
+        let new = store.new_filled(local, &key, &spec, NOW, pieces).unwrap();
+        store.edit(local, &key, NOW, |entry| entry.put(new, 1));
+        out.bytes.extend_from_slice(name.as_bytes());
+        let shown = store.read(local, &key, NOW, |item| {
+            (Access::Peek, out.bare_value(item))
+        });
+        shown.unwrap();
+        [name.as_bytes(), &value].concat()
+    }
+
+    #[test]
+    fn what_is_sent_in_parts_comes_whole() {
+        let store = store();
+        let mut local = store.local();
+        for step in [13, 4096, 32_700, 100_000, 1 << 30] {
+            let mut out = Output::default();
+            let mut expected = Vec::new();
+            // By copy and by reference, in one piece and in several.
+            for len in [10, 20_000, 100_000, 300, 40_000, 70_000] {
+                expected.extend(append(&store, &mut local, len, &mut out));
+            }
+            out.bytes.extend_from_slice(b"the end");
+            expected.extend_from_slice(b"the end");
+            let mut sent = 0;
+            while !out.is_empty() {
+                assert_eq!(out.len(), expected.len() - sent);
+                let next: Vec<u8> = out.pieces().flatten().take(2 * step).copied().collect();
+                assert!(
+                    expected[sent..].starts_with(&next),
+                    "after {sent}, by {step}"
+                );
+                assert_eq!(next.len(), out.len().min(2 * step));
+                let len = step.min(out.len());
+                out.advance(len);
+                sent += len;
+            }
+            assert_eq!(out.plain(), Some(&[][..]));
+            out.clear(&store, &mut local);
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::server::stream::Stream;
 use crate::stats::Counters;
 use crate::store::{Local, Store, prefetch_bytes};
 
+/// Bytes sent to one client before others get their turn. Some fast reader
+/// would otherwise have a worker to itself for as long as a large value takes.
+const SEND_MAX_BYTES: usize = 512 * 1024;
 /// Pieces that one system call sends.
 const SLICES_MAX: usize = 64;
 
@@ -52,7 +55,8 @@ pub(super) struct Connection {
     pub(super) state: State,
     /// Input that makes no command yet.
     pub(super) leftover: Vec<u8>,
-    unsent: Option<Box<Unsent>>,
+    /// Output that the socket did not take, or not yet.
+    unsent: Option<Box<Output>>,
     /// What it may speak, and once the first byte is there, does.
     pub(super) protocol: ProtocolMode,
     /// How far it has got with authenticating, where it must.
@@ -71,18 +75,14 @@ pub(super) struct Connection {
     pub(super) active: u32,
 }
 
-/// Output that the socket did not take.
-struct Unsent {
-    output: Output,
-    sent: usize,
-}
-
 /// How sending ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     All,
     /// The socket takes no more for now.
     Blocked,
+    /// It may take more, but others come first.
+    Paused,
     /// The peer is gone.
     Lost,
 }
@@ -127,7 +127,7 @@ impl Connection {
         }
     }
 
-    /// Whether output waits for the socket.
+    /// Whether there is output that is not sent.
     pub(super) fn is_blocked(&self) -> bool {
         self.unsent.is_some() || self.stream.has_unsent()
     }
@@ -138,26 +138,23 @@ impl Connection {
             return Sent::All;
         }
         debug_assert!(self.unsent.is_none(), "blocked connections are not served");
-        let mut sent = 0;
-        let result = write_from(&mut self.stream, output, &mut sent, &local.counters);
-        if result == Sent::Blocked {
-            let output = std::mem::take(output);
-            self.unsent = Some(Box::new(Unsent { output, sent }));
+        let result = write_from(&mut self.stream, output, &local.counters);
+        if result.is_unfinished() {
+            self.unsent = Some(Box::new(std::mem::take(output)));
         } else {
             output.clear(store, local);
         }
         result
     }
 
-    /// Sends on what the socket did not take before.
+    /// Goes on with sending what there is.
     pub(super) fn flush(&mut self, store: &Store, local: &mut Local) -> Sent {
         let Some(unsent) = &mut self.unsent else {
             return flush_stream(&mut self.stream);
         };
-        let Unsent { output, sent } = unsent.as_mut();
-        let result = write_from(&mut self.stream, output, sent, &local.counters);
-        if result != Sent::Blocked {
-            output.clear(store, local);
+        let result = write_from(&mut self.stream, unsent, &local.counters);
+        if !result.is_unfinished() {
+            unsent.clear(store, local);
             self.unsent = None;
         }
         result
@@ -169,7 +166,7 @@ impl Connection {
             pending.abandon(store, local);
         }
         if let Some(mut unsent) = self.unsent {
-            unsent.output.clear(store, local);
+            unsent.clear(store, local);
         }
     }
 
@@ -185,19 +182,29 @@ impl Connection {
     }
 }
 
-/// Writes `output` from byte `sent` on.
-fn write_from(stream: &mut Stream, output: &Output, sent: &mut usize, counters: &Counters) -> Sent {
-    while *sent < output.len() {
-        let result = if output.is_plain() {
-            stream.write(&output.bytes[*sent..])
-        } else {
-            write_pieces(stream, output, *sent)
+impl Sent {
+    fn is_unfinished(self) -> bool {
+        matches!(self, Self::Blocked | Self::Paused)
+    }
+}
+
+/// Writes what of `output` is not sent.
+fn write_from(stream: &mut Stream, output: &mut Output, counters: &Counters) -> Sent {
+    let mut written = 0;
+    while !output.is_empty() {
+        if written >= SEND_MAX_BYTES {
+            return Sent::Paused;
+        }
+        let result = match output.plain() {
+            Some(bytes) => stream.write(bytes),
+            None => write_pieces(stream, output),
         };
         match result {
             Ok(0) => return Sent::Lost,
             Ok(len) => {
                 counters.bytes_written.add(len as u64);
-                *sent += len;
+                output.advance(len);
+                written += len;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Sent::Blocked,
             Err(_) => return Sent::Lost,
@@ -215,21 +222,16 @@ fn flush_stream(stream: &mut Stream) -> Sent {
     }
 }
 
-fn write_pieces(stream: &mut Stream, output: &Output, sent: usize) -> io::Result<usize> {
-    let mut skip = sent;
-    let mut ahead = PREFETCH_BYTES;
-    let slices: ArrayVec<IoSlice<'_>, SLICES_MAX> = output
-        .pieces()
-        .filter_map(|piece| {
-            let skipped = skip.min(piece.len());
-            skip -= skipped;
-            let rest = &piece[skipped..];
-            let wanted = &rest[..ahead.min(rest.len())];
-            prefetch_bytes(wanted);
-            ahead -= wanted.len();
-            (!rest.is_empty()).then(|| IoSlice::new(rest))
-        })
-        .take(SLICES_MAX)
-        .collect();
+fn write_pieces(stream: &mut Stream, output: &Output) -> io::Result<usize> {
+    let (mut slices, mut bytes) = (ArrayVec::<IoSlice<'_>, SLICES_MAX>::new(), 0);
+    for piece in output.pieces().take(SLICES_MAX) {
+        let wanted = piece.len().min(PREFETCH_BYTES.saturating_sub(bytes));
+        prefetch_bytes(&piece[..wanted]);
+        slices.push(IoSlice::new(piece));
+        bytes += piece.len();
+        if bytes >= SEND_MAX_BYTES {
+            break;
+        }
+    }
     stream.write_vectored(&slices)
 }

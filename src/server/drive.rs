@@ -48,12 +48,59 @@ pub(super) enum Served {
     Yielding,
     /// The socket takes no more output for now.
     Blocked,
+    /// There is more to send, when others have had their turn.
+    Sending,
     /// The connection is over.
     Finished,
     /// The answer goes on when others have had their turn.
     Dumping,
     /// The connection belongs to the log thread now.
     Leaving,
+}
+
+/// How much of a connection's input is served before others get their turn.
+pub(super) struct Budget<'a> {
+    /// Batches left.
+    batches: usize,
+    /// Says whether others wait, for a connection that was alone at first.
+    others_wait: Option<&'a mut dyn FnMut() -> bool>,
+}
+
+/// Batches of a lone connection between two looks at who else waits: not so
+/// many that a newcomer waits long, nor so few that the looks cost much.
+const LONE_BATCHES: usize = 8;
+
+impl<'a> Budget<'a> {
+    /// So many batches.
+    pub(super) fn of(batches: usize) -> Self {
+        Self {
+            batches,
+            others_wait: None,
+        }
+    }
+
+    /// As much as there is while nobody else waits.
+    pub(super) fn alone(others_wait: &'a mut dyn FnMut() -> bool) -> Self {
+        Self {
+            batches: LONE_BATCHES,
+            others_wait: Some(others_wait),
+        }
+    }
+
+    /// Whether another batch is to be served.
+    fn take(&mut self) -> bool {
+        if self.batches == 0 {
+            let Some(others_wait) = &mut self.others_wait else {
+                return false;
+            };
+            if others_wait() {
+                return false;
+            }
+            self.batches = LONE_BATCHES;
+        }
+        self.batches -= 1;
+        true
+    }
 }
 
 /// Where one batch left off.
@@ -115,7 +162,7 @@ impl Context {
         input: &[u8],
         first: &[Step<'_>],
         (first_used, first_stop): (usize, Option<Stop<'_>>),
-        budget: &mut usize,
+        mut budget: Budget<'_>,
     ) -> (usize, Served) {
         let mut used = first_used;
         if let Some(stop) = first_stop {
@@ -131,10 +178,9 @@ impl Context {
             if used == input.len() {
                 return (used, self.finish(connection, Served::Hungry));
             }
-            let Some(left) = budget.checked_sub(1) else {
+            if !budget.take() {
                 return (used, self.finish(connection, Served::Yielding));
-            };
-            *budget = left;
+            }
             let rest = &input[used..];
             let turn = if matches!(connection.state, State::Command | State::New) {
                 let mut steps = Steps::new();
@@ -163,6 +209,7 @@ impl Context {
             Turn::GoOn => match self.send(connection) {
                 Sent::All => None,
                 Sent::Blocked => Some(Served::Blocked),
+                Sent::Paused => Some(Served::Sending),
                 Sent::Lost => Some(Served::Finished),
             },
         }
@@ -170,12 +217,16 @@ impl Context {
 
     /// Sends what there is.
     fn finish(&mut self, connection: &mut Connection, served: Served) -> Served {
-        let served = match self.send(connection) {
+        let sent = self.send(connection);
+        let served = match sent {
             Sent::All => served,
             Sent::Lost => Served::Finished,
-            Sent::Blocked => {
+            Sent::Blocked | Sent::Paused => {
                 connection.closing |= served == Served::Finished;
-                Served::Blocked
+                match sent {
+                    Sent::Blocked => Served::Blocked,
+                    _ => Served::Sending,
+                }
             }
         };
         log::state(&self.shared, connection.stream.fd(), served);

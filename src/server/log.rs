@@ -93,6 +93,7 @@ fn tell_state(connection: i32, served: Served) {
         Served::Yielding => "has more to do and lets others go first",
         Served::Blocked => "waits for its client to take the answer",
         Served::Finished => "is to be closed",
+        Served::Sending => "goes on with its answer when others had their turn",
         Served::Dumping => "goes on with a dump when others had their turn",
         Served::Leaving => "becomes a watcher",
     };

@@ -17,7 +17,7 @@ use crate::config::ProtocolMode;
 use crate::limits::{BATCH_MAX, BATCH_SOCKETS_MAX, DUMP_STALL_MAX_SECONDS, READ_BUFFER_BYTES};
 use crate::server::batch::{Step, Steps, Stop, parse_batch};
 use crate::server::connection::{Connection, Sent, State};
-use crate::server::drive::{Context, Served};
+use crate::server::drive::{Budget, Context, Served};
 use crate::server::log;
 use crate::server::mailbox::Mailbox;
 use crate::server::stream::Stream;
@@ -25,8 +25,10 @@ use crate::server::udp::Bound;
 use crate::stats::ConnState;
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Reads into an item after which others get their turn.
-const RECEIVES_MAX: usize = 64;
+/// Reads into an item, a chunk each, after which others get their turn. Enough
+/// for a value of the largest size by default: were many begun before one is
+/// complete, their memory would be short.
+const RECEIVES_MAX: usize = 40;
 /// Events fetched at once.
 const EVENTS_MAX: usize = 256;
 /// The first UDP socket's token; those of the others are below it.
@@ -62,6 +64,8 @@ impl Handle {
 pub(super) struct Worker {
     poll: Poll,
     handle: Arc<Handle>,
+    /// Events that were fetched while a connection was served.
+    arrived: Events,
     connections: Slab<Connection>,
     /// Connections to be served.
     ready: Vec<usize>,
@@ -106,6 +110,7 @@ impl Worker {
         let worker = Self {
             poll,
             handle: Arc::clone(&handle),
+            arrived: Events::with_capacity(EVENTS_MAX),
             connections: Slab::new(),
             ready: Vec::new(),
             datagrams,
@@ -299,6 +304,10 @@ impl Worker {
         let was_blocked = connection.is_blocked();
         match connection.flush(&context.store, &mut context.local) {
             Sent::Blocked => return None,
+            Sent::Paused => {
+                self.requeue(token);
+                return None;
+            }
             Sent::All if !connection.closing => {
                 if was_blocked {
                     let table = &context.shared.table;
@@ -356,8 +365,10 @@ impl Worker {
             match self.context.receive(connection) {
                 None => {
                     let sent = self.context.send(connection);
-                    if sent == Sent::Lost {
-                        self.close(token, "error");
+                    match sent {
+                        Sent::All | Sent::Blocked => {}
+                        Sent::Paused => self.requeue(token),
+                        Sent::Lost => self.close(token, "error"),
                     }
                     return sent == Sent::All;
                 }
@@ -393,21 +404,29 @@ impl Worker {
     fn serve_job(&mut self, job: Job<'_>, first: &[Step<'_>], alone: bool) {
         let token = job.token;
         let connection = &mut self.connections[token];
-        let mut budget = match alone {
-            true => usize::MAX,
-            false => self.context.shared.config.requests_per_event,
+        let (poll, arrived) = (&mut self.poll, &mut self.arrived);
+        let mut others_wait = || {
+            if poll.poll(arrived, Some(Duration::ZERO)).is_err() {
+                // The next wait sees to it.
+                arrived.clear();
+            }
+            !arrived.is_empty()
+        };
+        let budget = match alone {
+            true => Budget::alone(&mut others_wait),
+            false => Budget::of(self.context.shared.config.requests_per_event),
         };
         let begun = (job.used, job.stop);
         let (used, served) = self
             .context
-            .serve(connection, job.input, first, begun, &mut budget);
+            .serve(connection, job.input, first, begun, budget);
         connection.keep(&job.input[used..]);
         connection.unserved =
-            matches!(served, Served::Yielding | Served::Blocked | Served::Dumping);
+            !matches!(served, Served::Hungry | Served::Finished | Served::Leaving);
         match served {
             Served::Finished => self.close(token, "normal"),
             Served::Blocked => self.note_blocked(token),
-            Served::Dumping => self.requeue(token),
+            Served::Dumping | Served::Sending => self.requeue(token),
             Served::Leaving => self.hand_to_log(token),
             Served::Yielding => {
                 self.context.local.counters.conn_yields.add(1);
@@ -416,6 +435,20 @@ impl Worker {
             Served::Hungry if connection.readable || connection.hung_up => self.requeue(token),
             Served::Hungry => {}
         }
+        self.note_arrived();
+    }
+
+    /// Takes note of events that were fetched while a connection was served.
+    fn note_arrived(&mut self) {
+        if self.arrived.is_empty() {
+            return;
+        }
+        let mut arrived = std::mem::replace(&mut self.arrived, Events::with_capacity(0));
+        for event in &arrived {
+            self.note(event);
+        }
+        arrived.clear();
+        self.arrived = arrived;
     }
 
     fn requeue(&mut self, token: usize) {
@@ -535,8 +568,10 @@ impl Worker {
         loop {
             let blocked = self.connections.iter().any(|(_, c)| c.is_blocked());
             let timeout = match blocked {
-                true => deadline.saturating_duration_since(std::time::Instant::now()),
-                false => Duration::ZERO,
+                true if self.ready.is_empty() => {
+                    deadline.saturating_duration_since(std::time::Instant::now())
+                }
+                _ => Duration::ZERO,
             };
             self.wait(&mut events, Some(timeout));
             let quiet = events.is_empty() && self.ready.is_empty();

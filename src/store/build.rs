@@ -3,7 +3,7 @@
 
 use std::ptr::NonNull;
 
-use crate::store::chain::{SEGMENT_HEADER_BYTES, write_segment};
+use crate::store::chain::{SEGMENT_HEADER_BYTES, segment_data_before, write_segment};
 use crate::store::classes::{PAGE_SPACE_BYTES, chunk_bytes, class_for_item, class_for_next};
 use crate::store::entry::Extended;
 use crate::store::item::{CRLF_BYTES, Item, ItemSpec, write_head};
@@ -54,6 +54,13 @@ impl NewItem {
     /// item.
     pub fn ends_with_crlf(&self) -> bool {
         debug_assert_eq!(self.missing(), 0);
+        if self.last != self.head {
+            // SAFETY: what was written last lies in this segment, up to `at`.
+            let written = unsafe { segment_data_before(self.last, self.at) };
+            if let Some(end) = written.last_chunk::<CRLF_BYTES>() {
+                return end == b"\r\n";
+            }
+        }
         let mut last = [0; CRLF_BYTES];
         for piece in self.item().pieces() {
             match piece {

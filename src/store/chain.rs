@@ -67,6 +67,19 @@ unsafe fn next_link(chunk: Chunk, is_head: bool) -> NonNull<*mut u8> {
     unsafe { chunk.add(offset).cast() }
 }
 
+/// The data of a segment up to `end`.
+///
+/// # Safety
+/// `chunk` is a segment that stays as it is for `'a`, and its data is written
+/// up to `end`.
+pub(crate) unsafe fn segment_data_before<'a>(chunk: Chunk, end: NonNull<u8>) -> &'a [u8] {
+    // SAFETY: both lie in the chunk, whose data begins behind its head.
+    unsafe {
+        let start = chunk.add(SEGMENT_HEADER_BYTES);
+        slice::from_raw_parts(start.as_ptr(), end.offset_from_unsigned(start))
+    }
+}
+
 /// The hash of the item a pinned segment belongs to.
 ///
 /// # Safety
@@ -224,6 +237,16 @@ impl Pieces<'_> {
         Self {
             piece: Some((first, len)),
             next,
+            held: PhantomData,
+        }
+    }
+
+    /// The same without a hold on the item: whoever has them sees to it that
+    /// they are gone before it is.
+    pub(super) fn detached(self) -> Pieces<'static> {
+        Pieces {
+            piece: self.piece,
+            next: self.next,
             held: PhantomData,
         }
     }

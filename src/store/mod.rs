@@ -18,6 +18,7 @@ mod item;
 mod magazine;
 mod map;
 mod memory;
+mod outgoing;
 mod poison;
 mod pool;
 mod prefetch;
@@ -40,6 +41,7 @@ pub use crate::store::classes::PAGE_SPACE_BYTES;
 pub use crate::store::entry::Entry;
 pub use crate::store::item::{Item, ItemSpec};
 pub use crate::store::map::{HASH_NAME, Hashed};
+pub use crate::store::outgoing::Outgoing;
 pub use crate::store::walk::Walk;
 
 use crate::config::Eviction;
