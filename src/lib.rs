@@ -44,7 +44,8 @@
 //! one buffer, large values are sent from the item itself, and each socket
 //! gets one send. A connection owns memory only for half a command or for
 //! output that its client does not take; while it has such output, nothing
-//! more is read from it.
+//! more is read from it. However fast a client sends or takes, others get
+//! their turn after so many batches, or half a megabyte of an answer.
 //!
 //! Text and packets are two spellings of the same requests: which one a
 //! connection speaks its first byte tells, the operations in `command` return
@@ -76,6 +77,13 @@
 //! it later. Whoever gives back the last reference frees its chunks. The page
 //! mover takes references like any reader, by address rather than by key,
 //! and replaces the slot under the write lock.
+//!
+//! What everybody asks for, a worker keeps a reference to, and serves without
+//! a lock or a look into the map as long as the version of the item's shard
+//! says that nothing has changed there. Writers change the version only where
+//! somebody relies on it; now and then a hit goes the ordinary way, so that
+//! the eviction clock hears of it. Such a hit writes no line of memory that
+//! another worker writes; an ordinary one takes the shard's read lock.
 //!
 //! When memory is at its limit, a set walks the CLOCK hand over slots until
 //! it meets an item whose date has passed, or settles for the worst of

@@ -20,7 +20,7 @@ const LARGER_BY_PART: usize = 8;
 /// Pages given up at a time after the index grew or the limit was lowered.
 const SHRINK_PAGES_MAX: usize = 16;
 /// Pages emptied in one step of making memory compact.
-const COMPACT_PAGES_MAX: usize = 128;
+const COMPACT_PAGES_MAX: usize = 25;
 /// Free chunks may take this part of the memory in use,
 const SLACK_PART: usize = 24;
 /// and so many bytes besides, before it is made compact.

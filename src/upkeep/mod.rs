@@ -10,12 +10,13 @@ use crate::store::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::Now;
 
-/// Items a step looks at, at least.
-const SWEEP_ITEMS: usize = 5_000;
+/// Items a step looks at, at least. Few, since a worker may have to wait for
+/// the end of a step where there are fewer processors than threads.
+const SWEEP_ITEMS: usize = 1_000;
 /// Pause between two steps.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(10);
 /// Pause while memory is being made compact.
-const COMPACT_PAUSE: Duration = Duration::from_millis(10);
+const COMPACT_PAUSE: Duration = Duration::from_millis(2);
 /// After so many flushes during one sweep there is no pause before its end:
 /// before they are 256, it must be over.
 const HURRY_FLUSHES: u64 = 64;
