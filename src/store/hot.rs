@@ -102,8 +102,8 @@ impl Hot {
         (item.key() == key.key).then_some(item)
     }
 
-    /// Takes note of an item that was looked up in its shard, and holds it if
-    /// its key is hot. Returns what is no longer held, to be released when the
+    /// Takes note of an access to an item that was looked up in its shard, and
+    /// holds it if its key is hot. Returns what is no longer held, to be released when the
     /// shard is unlocked.
     #[inline]
     pub(crate) fn note(

@@ -277,10 +277,9 @@ impl Store {
         if let Some(item) = local.hot.find(key, &self.map, now)
             && self.dead(item, now).is_none()
         {
-            let (access, result) = f(item);
-            if access == Access::Counted {
-                item.note_access(now.second());
-            }
+            // It was accessed in this second already: there is nothing to
+            // note. Nor may there be: whoever moves it now copies its header.
+            let (_, result) = f(item);
             return Ok(result);
         }
         let shard = self.map.read(key.hash);
@@ -303,10 +302,10 @@ impl Store {
             if bumped != stamp {
                 slot.set_stamp(bumped);
             }
-        }
-        if let Some(pin) = local.hot.note(key.hash, item, &shard, now) {
-            drop(shard);
-            self.release(local, pin);
+            if let Some(pin) = local.hot.note(key.hash, item, &shard, now) {
+                drop(shard);
+                self.release(local, pin);
+            }
         }
         Ok(result)
     }
