@@ -244,24 +244,37 @@ fn a_replay_sets_what_it_misses_and_sees_keys_in_order() {
     assert_eq!(server.items.lock().unwrap().len(), 3);
 }
 
-#[test]
-fn every_scene_of_stall_is_played_on_both_servers() {
+/// Runs a comparison of this package's server with itself: what is printed, and the figures.
+fn versus_itself(task: &str, arguments: &[&str]) -> (String, Vec<serde_json::Value>) {
     let server = env!("CARGO_BIN_EXE_rustcached");
-    let json = std::env::temp_dir().join(format!("stall-{}.json", process::id()));
+    let json = std::env::temp_dir().join(format!("{task}-{}.json", process::id()));
     let output = process::Command::new(env!("CARGO_BIN_EXE_rustcached-bench"))
-        .args(["stall", "--no-pin", "--quiet", "--ours", server])
-        .args(["--theirs", server, "--millions=0.02", "--memory=64"])
-        .args(["--limit-millions=0.02", "--limit-sizes=1000,9000"])
-        .args(["--limit-memory=64", "--huge-mib=8", "--huge-memory=64"])
+        .args([task, "--no-pin", "--quiet", "--ours", server])
+        .args(["--theirs", server])
+        .args(arguments)
         .arg("--json")
         .arg(&json)
         .output()
         .expect("the generator starts");
-    let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
     let figures = fs::read_to_string(&json).expect("the figures are written");
     fs::remove_file(&json).expect("the file is ours");
-    let rows: Vec<serde_json::Value> = serde_json::from_str(&figures).expect("it is JSON");
+    let rows = serde_json::from_str(&figures).expect("it is JSON");
+    (String::from_utf8_lossy(&output.stdout).into_owned(), rows)
+}
+
+#[test]
+fn every_scene_of_stall_is_played_on_both_servers() {
+    let arguments = [
+        "--millions=0.02",
+        "--memory=64",
+        "--limit-millions=0.02",
+        "--limit-sizes=1000,9000",
+        "--limit-memory=64",
+        "--huge-mib=8",
+        "--huge-memory=64",
+    ];
+    let (text, rows) = versus_itself("stall", &arguments);
     let names = rows
         .iter()
         .map(|row| (row["scene"].as_str(), row["server"].as_str()));
@@ -283,5 +296,35 @@ fn every_scene_of_stall_is_played_on_both_servers() {
         assert_eq!(number("evictions") > 0, evicts, "{text}");
         assert!(number("probes") > 0, "{text}");
         assert_eq!(number("refused"), 0, "{text}");
+    }
+}
+
+#[test]
+fn the_floor_answers_all_its_loads_beside_both_servers() {
+    let loads = [
+        "get1", "get32", "mget50", "mg32", "get100k", "set1", "set32",
+    ];
+    let arguments = [
+        &format!("--loads={}", loads.join(",")),
+        "--rounds=1",
+        "--seconds=0.05",
+        "--keys=500",
+        "--connections=4",
+        "--memory=64",
+    ];
+    let (text, found) = versus_itself("floor", &arguments);
+    let names = ["theirs", "ours", "floor, in cache", "floor, in memory"];
+    assert_eq!(found.len(), loads.len(), "{text}");
+    for (load, figures) in loads.iter().zip(&found) {
+        assert_eq!(figures["load"], *load);
+        let servers = figures["servers"].as_array().expect("a list");
+        assert_eq!(servers.len(), names.len(), "{text}");
+        for (name, server) in names.iter().zip(servers) {
+            assert_eq!(server["server"], *name);
+            assert!(server["trouble"].is_null(), "{text}");
+            let round = &server["rounds"][0];
+            assert!(round["operations"].as_u64() > Some(0), "{text}");
+            assert_eq!(round["misses"], 0, "{text}");
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! The `rustcached-bench` load generator.
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rustcached::loadgen::compare::{self, CompareOptions};
 use rustcached::loadgen::density::{self, DensityOptions};
 use rustcached::loadgen::failure::Failure;
+use rustcached::loadgen::floor::{self, FloorOptions};
 use rustcached::loadgen::idle::{self, IdleOptions};
 use rustcached::loadgen::keep::{self, KeepOptions};
 use rustcached::loadgen::memory::{self, MemoryOptions, MemoryPlotOptions};
+use rustcached::loadgen::null_server::{self, NullServerOptions};
 use rustcached::loadgen::replay::{self, ReplayOptions};
 use rustcached::loadgen::replay_compare::{self, ReplayCompareOptions};
 use rustcached::loadgen::run::{self, RunOptions};
@@ -29,6 +32,9 @@ enum Task {
     Run(RunOptions),
     /// Starts two servers and runs the standard loads on both, in alternating rounds
     Compare(CompareOptions),
+    /// CPU time per operation of two servers, and of one that keeps nothing: what the system calls
+    /// alone cost
+    Floor(FloorOptions),
     /// Replays recorded request streams on one server: hit ratio, evictions, memory
     Replay(ReplayOptions),
     /// Replays traces at several memory limits on two servers and compares hit ratios
@@ -47,6 +53,9 @@ enum Task {
     MemoryPlot(MemoryPlotOptions),
     /// Items of several sizes that two servers keep in the same memory
     Keep(KeepOptions),
+    /// The server of `floor` that keeps nothing
+    #[command(hide = true)]
+    NullServer(NullServerOptions),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +75,7 @@ fn perform(task: Task) -> Result<String, Failure> {
     match task {
         Task::Run(options) => run::run(&options),
         Task::Compare(options) => compare::compare(&options),
+        Task::Floor(options) => floor::floor(&options),
         Task::Replay(options) => replay::replay(&options),
         Task::ReplayCompare(options) => replay_compare::replay_compare(&options),
         Task::Idle(options) => idle::idle(&options),
@@ -75,5 +85,8 @@ fn perform(task: Task) -> Result<String, Failure> {
         Task::Memory(options) => memory::memory(&options),
         Task::MemoryPlot(options) => memory::memory_plot(&options),
         Task::Keep(options) => keep::keep(&options),
+        Task::NullServer(options) => {
+            null_server::serve(&options).map(|never: Infallible| match never {})
+        }
     }
 }

@@ -133,11 +133,7 @@ impl Default for Plan {
 impl Plan {
     /// One of [`STANDARD`], by name.
     pub fn standard(name: &str) -> Result<Plan, Failure> {
-        let load = STANDARD.iter().find(|load| load.name == name);
-        let load = load.ok_or_else(|| {
-            let names: Vec<&str> = STANDARD.iter().map(|load| load.name).collect();
-            Failure::Usage(format!("no load {name:?}; there are {}", names.join(", ")))
-        })?;
+        let load = Standard::named(name)?;
         let mut plan = Plan {
             name: name.to_string(),
             command: load.command,
@@ -235,6 +231,17 @@ pub struct Standard {
     command: Command,
     depth: usize,
     multiget: usize,
+}
+
+impl Standard {
+    /// One of [`STANDARD`].
+    pub fn named(name: &str) -> Result<&'static Standard, Failure> {
+        let load = STANDARD.iter().find(|load| load.name == name);
+        load.ok_or_else(|| {
+            let names: Vec<&str> = STANDARD.iter().map(|load| load.name).collect();
+            Failure::Usage(format!("no load {name:?}; there are {}", names.join(", ")))
+        })
+    }
 }
 
 /// The ten standard loads.

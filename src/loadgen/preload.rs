@@ -1,7 +1,7 @@
 //! Fills a server with a plan's keys and makes sure that they are there.
 //!
 //! A measurement over keys that were never stored, or evicted again, would measure misses; so each
-//! key is read back and its value compared before any load begins. Called by `run` and `compare`.
+//! key is read back and its value compared before any load begins. Called by `run` and `rounds`.
 
 use super::address::Address;
 use super::client::Client;

@@ -130,14 +130,7 @@ impl Launch {
     }
 
     fn command(&self, address: &Address) -> Command {
-        let mut command = match &self.cpus {
-            None => Command::new(&self.binary),
-            Some(cpus) => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", cpus]).arg(&self.binary);
-                command
-            }
-        };
+        let mut command = pinned(&self.binary, self.cpus.as_deref());
         match address {
             Address::Tcp(address) => {
                 command.args(["-l", "127.0.0.1", "-U", "0"]);
@@ -158,6 +151,16 @@ impl Launch {
     }
 }
 
+/// How a binary is run on some CPUs, written as `taskset -c` takes them, or on all.
+pub fn pinned(binary: &Path, cpus: Option<&str>) -> Command {
+    let Some(cpus) = cpus else {
+        return Command::new(binary);
+    };
+    let mut command = Command::new("taskset");
+    command.args(["-c", cpus]).arg(binary);
+    command
+}
+
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
@@ -176,14 +179,16 @@ impl ServerProcess {
     /// Starts a server and waits until it answers.
     pub fn start(launch: &Launch) -> Result<Self, Failure> {
         let address = free_address(launch.unix_socket)?;
-        let name = launch.binary.display();
+        let name = launch.binary.display().to_string();
+        Self::spawn(&name, launch.command(&address), address)
+    }
+
+    /// Starts a server by a command that makes it listen at an address, and waits until it answers
+    /// there.
+    pub fn spawn(name: &str, mut command: Command, address: Address) -> Result<Self, Failure> {
         let starting = Failure::io(format!("starting {name}"));
         let begun = Instant::now();
-        let child = launch
-            .command(&address)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let mut server = ServerProcess {
             child: child.map_err(starting)?,
             address,
@@ -234,7 +239,7 @@ impl Drop for ServerProcess {
 
 /// An address nobody listens on. Another process may take the port before the server does; it then
 /// fails to start, and says so.
-fn free_address(unix_socket: bool) -> Result<Address, Failure> {
+pub fn free_address(unix_socket: bool) -> Result<Address, Failure> {
     let finding = || Failure::io("looking for a free port");
     let listener = TcpListener::bind("127.0.0.1:0").map_err(finding())?;
     let address = listener.local_addr().map_err(finding())?;

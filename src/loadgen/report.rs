@@ -40,6 +40,11 @@ impl Latency {
             max: histogram.max() as f64 / 1000.0,
         }
     }
+
+    /// All of them, the slowest last: columns of a table.
+    pub fn figures(&self) -> [f64; 5] {
+        [self.p50, self.p90, self.p99, self.p999, self.max]
+    }
 }
 
 /// What a load did, measured.

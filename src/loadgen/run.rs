@@ -1,7 +1,7 @@
 //! `run`: one load on one server.
 //!
 //! Loads the keys, starts the workers, opens and closes the measured phase and puts their figures
-//! together with the CPU time of both sides. `compare` uses [`measure`] too.
+//! together with the CPU time of both sides. `rounds` uses [`measure`] too.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -409,7 +409,6 @@ fn summary_table(summary: &Summary) -> Table {
         "server_busy",
         "generator_busy",
     ]);
-    let latency = &summary.latency_us;
     let optional = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
     let mut row = vec![
         summary.load.clone(),
@@ -427,14 +426,7 @@ fn summary_table(summary: &Summary) -> Table {
         summary.lost_connections,
     ];
     row.extend(counts.iter().map(ToString::to_string));
-    let times = [
-        latency.p50,
-        latency.p90,
-        latency.p99,
-        latency.p999,
-        latency.max,
-    ];
-    row.extend(times.iter().map(|us| format!("{us:.1}")));
+    row.extend(summary.latency_us.figures().map(|us| format!("{us:.1}")));
     row.push(optional(summary.server_cpu_ns));
     row.push(optional(summary.server_busy));
     row.push(format!("{:.3}", summary.generator_busy));

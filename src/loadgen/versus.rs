@@ -107,6 +107,11 @@ impl VersusOptions {
         pin_self(&self.load_cpus)
     }
 
+    /// Where servers run, if anywhere in particular.
+    pub fn cpus(&self) -> Option<&str> {
+        (!self.no_pin).then_some(self.server_cpus.as_str())
+    }
+
     /// How a side is started, with this much memory.
     pub fn launch(&self, side: Side, memory_mib: u64) -> Launch {
         let (binary, flags) = match side {
@@ -117,7 +122,7 @@ impl VersusOptions {
             threads: self.threads,
             memory_mib,
             unix_socket: self.unix,
-            cpus: (!self.no_pin).then(|| self.server_cpus.clone()),
+            cpus: self.cpus().map(String::from),
             extra: flags.clone(),
             ..Launch::new(binary)
         }
