@@ -200,7 +200,7 @@ fn nothing_is_refused_for_what_is_held() {
 
 #[test]
 fn readers_never_go_back_behind_an_answered_write() {
-    const WRITES: usize = if cfg!(miri) { 60 } else { 20_000 };
+    const WRITES: usize = if cfg!(miri) { 60 } else { 5_000 };
     let bench = Bench::new(200);
     let store = &bench.store;
     let answered = &AtomicUsize::new(0);
