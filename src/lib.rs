@@ -45,7 +45,7 @@
 //! gets one send. A connection owns memory only for half a command or for
 //! output that its client does not take; while it has such output, nothing
 //! more is read from it. However fast a client sends or takes, others get
-//! their turn after so many batches, or half a megabyte of an answer.
+//! their turn after so many batches, or half a megabyte of one send.
 //!
 //! Text and packets are two spellings of the same requests: which one a
 //! connection speaks its first byte tells, the operations in `command` return
@@ -82,12 +82,13 @@
 //! a lock or a look into the map as long as the version of the item's shard
 //! says that nothing has changed there. Writers change the version only where
 //! somebody relies on it; now and then a hit goes the ordinary way, so that
-//! the eviction clock hears of it. Such a hit writes no line of memory that
-//! another worker writes; an ordinary one takes the shard's read lock.
+//! the eviction clock hears of it. Such a hit writes nothing but counters of
+//! its worker's; an ordinary one takes the shard's read lock and, once a
+//! second, notes the access in the item.
 //!
 //! When memory is at its limit, a set walks the CLOCK hand over slots until
-//! it meets an item whose date has passed, or settles for the worst of
-//! sixteen. Victims are chosen without regard to where they lie; if no chunk
+//! it meets an item whose date has passed, or settles for the worst of some
+//! dozens. Victims are chosen without regard to where they lie; if no chunk
 //! of the right size comes free, a page of the class with most free chunks is
 //! emptied by moving what is left in it, and changes its class.
 //!

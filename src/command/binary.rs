@@ -61,7 +61,11 @@ impl Executor<'_> {
         out: &mut Output,
     ) {
         let told_key = if with_key { key.key } else { &[] };
-        let show = |item: Item<'_>| write_item(item, packet.echo, told_key, out);
+        let start = out.bytes.len();
+        let show = |item: Item<'_>| {
+            out.truncate(start);
+            write_item(item, packet.echo, told_key, out);
+        };
         let hit = match touch {
             None => self.show(key, show),
             Some(exptime) => {

@@ -116,7 +116,9 @@ impl Executor<'_> {
         } else {
             Access::Counted
         };
-        let answered = self.store.read(self.local, key, now, |item| {
+        let start = out.bytes.len();
+        let answered = self.store.read_often(self.local, key, now, |item| {
+            out.truncate(start);
             if item.is_stale() && !item.is_token_sent() {
                 return (Access::Peek, None);
             }

@@ -44,6 +44,7 @@ impl Executor<'_> {
         let key = line.keys;
         let start = out.bytes.len();
         let mut found = self.look_at(&Hashed { key, hash }, |item| {
+            out.truncate(start);
             write_value(item, line.cas, out)
         });
         out.bytes.extend_from_slice(b"END\r\n");
@@ -91,18 +92,23 @@ impl Executor<'_> {
 
     #[inline]
     fn get_one(&mut self, key: &Hashed<'_>, cas: bool, out: &mut Output) {
-        self.show(key, |item| write_value(item, cas, out));
+        let start = out.bytes.len();
+        self.show(key, |item| {
+            out.truncate(start);
+            write_value(item, cas, out);
+        });
     }
 
-    /// Shows a key's item to `f`; false if there is none.
+    /// Shows a key's item to `f`, maybe twice, of which the last counts; false
+    /// if there is none.
     #[inline]
-    pub(super) fn show(&mut self, key: &Hashed<'_>, f: impl FnOnce(Item<'_>)) -> bool {
+    pub(super) fn show(&mut self, key: &Hashed<'_>, f: impl FnMut(Item<'_>)) -> bool {
         self.look_at(key, f).is_ok()
     }
 
     #[inline]
-    fn look_at(&mut self, key: &Hashed<'_>, f: impl FnOnce(Item<'_>)) -> Result<Figures, Miss> {
-        let found = self.store.read(self.local, key, self.now, |item| {
+    fn look_at(&mut self, key: &Hashed<'_>, mut f: impl FnMut(Item<'_>)) -> Result<Figures, Miss> {
+        let found = self.store.read_often(self.local, key, self.now, |item| {
             f(item);
             (Access::Counted, item.figures())
         });

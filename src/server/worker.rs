@@ -2,6 +2,8 @@
 //! that are ready together are read together, so that the memory their first
 //! commands touch is on its way while others are being served.
 
+mod patience;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem::take;
@@ -14,7 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::config::ProtocolMode;
-use crate::limits::{BATCH_MAX, BATCH_SOCKETS_MAX, DUMP_STALL_MAX_SECONDS, READ_BUFFER_BYTES};
+use crate::limits::{BATCH_MAX, BATCH_SOCKETS_MAX, READ_BUFFER_BYTES};
 use crate::server::batch::{Step, Steps, Stop, parse_batch};
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::drive::{Budget, Context, Served};
@@ -35,8 +37,6 @@ const EVENTS_MAX: usize = 256;
 const UDP: usize = usize::MAX - 1;
 /// How often connections are looked over for having been idle too long.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
-/// Seconds that a client has for its TLS handshake.
-const HANDSHAKE_SECONDS: u32 = 10;
 /// How long a stopping worker waits for clients to take their answers.
 const LAST_FLUSH: Duration = Duration::from_millis(500);
 
@@ -314,7 +314,11 @@ impl Worker {
                     table.set_state(connection.stream.fd(), ConnState::Waiting);
                 }
             }
-            Sent::All | Sent::Lost => {
+            Sent::All => {
+                self.close(token, "normal");
+                return None;
+            }
+            Sent::Lost => {
                 self.close(token, "error");
                 return None;
             }
@@ -405,12 +409,23 @@ impl Worker {
         let token = job.token;
         let connection = &mut self.connections[token];
         let (poll, arrived) = (&mut self.poll, &mut self.arrived);
+        let (mut more, mut hung_up) = (false, false);
         let mut others_wait = || {
             if poll.poll(arrived, Some(Duration::ZERO)).is_err() {
                 // The next wait sees to it.
                 arrived.clear();
             }
-            !arrived.is_empty()
+            let mut others = false;
+            for event in &*arrived {
+                // Its own come once, and the next look forgets them.
+                if event.token() == Token(token) {
+                    more |= event.is_readable();
+                    hung_up |= event.is_read_closed() || event.is_error();
+                } else {
+                    others = true;
+                }
+            }
+            others
         };
         let budget = match alone {
             true => Budget::alone(&mut others_wait),
@@ -420,6 +435,8 @@ impl Worker {
         let (used, served) = self
             .context
             .serve(connection, job.input, first, begun, budget);
+        connection.readable |= more;
+        connection.hung_up |= hung_up;
         connection.keep(&job.input[used..]);
         connection.unserved =
             !matches!(served, Served::Hungry | Served::Finished | Served::Leaving);
@@ -490,73 +507,11 @@ impl Worker {
         self.context.hand_to_log(connection);
     }
 
-    /// Hangs up on clients that asked for a dump and have taken nothing of it
-    /// for long.
-    fn close_stalled(&mut self) {
-        let second = self.context.now.second();
-        if !self.stalled || self.stalled_checked == second {
-            return;
-        }
-        self.stalled_checked = second;
-        let stalled =
-            self.connections
-                .iter()
-                .filter_map(|(token, connection)| match &connection.state {
-                    State::Dumping(dump) if connection.is_blocked() => Some((token, dump.progress)),
-                    _ => None,
-                });
-        let stalled: Vec<(usize, u32)> = stalled.collect();
-        self.stalled = !stalled.is_empty();
-        for (token, progress) in stalled {
-            if second.saturating_sub(progress) > DUMP_STALL_MAX_SECONDS {
-                self.close(token, "error");
-            }
-        }
-    }
-
     fn note_blocked(&mut self, token: usize) {
         let connection = &self.connections[token];
         self.stalled |= connection.is_dumping();
         let table = &self.context.shared.table;
         table.set_state(connection.stream.fd(), ConnState::Sending);
-    }
-
-    fn close_idle(&mut self) {
-        let Some(limit) = self.context.shared.config.idle_timeout else {
-            return;
-        };
-        let second = self.context.now.second();
-        if self.idle_checked == second {
-            return;
-        }
-        self.idle_checked = second;
-        let idle: Vec<usize> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| {
-                u64::from(second.saturating_sub(connection.active)) > limit.as_secs()
-            })
-            .map(|(token, _)| token)
-            .collect();
-        for token in idle {
-            self.context.local.counters.idle_kicks.add(1);
-            self.close(token, "idle_timeout");
-        }
-    }
-
-    /// Closes connections whose handshake takes too long.
-    fn close_unfinished_handshakes(&mut self) {
-        let second = self.context.now.second();
-        while let Some((since, token)) = self.handshakes.front().copied()
-            && second.saturating_sub(since) >= HANDSHAKE_SECONDS
-        {
-            self.handshakes.pop_front();
-            // A token may have gone to a later connection.
-            let stalled = self.connections.get(token);
-            if stalled.is_some_and(|c| c.stream.handshaking_since() == Some(since)) {
-                self.close(token, "error");
-            }
-        }
     }
 
     /// Answers what has arrived, gives clients a moment to take it, and

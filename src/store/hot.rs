@@ -4,7 +4,7 @@
 //! of its shard is; now and then a look-up goes the ordinary way all the
 //! same, so that the eviction policy hears of the accesses.
 //!
-//! Which keys are hot, a sample of the look-ups tells: each place keeps the
+//! Which keys are hot, a sample of the look-ups in the table tells: each place keeps the
 //! key that is ahead in it (Boyer and Moore's majority vote), so that only a
 //! key with about a hundredth of all look-ups gets there.
 
@@ -18,7 +18,7 @@ use crate::time::Now;
 const PLACES: usize = 32;
 /// Keys that may be becoming hot.
 const CANDIDATES: usize = 64;
-/// One look-up in about so many is looked at: between these.
+/// One look-up in the table in about so many is looked at: between these.
 const SAMPLE_EVERY: std::ops::Range<u32> = 9..25;
 /// By how many samples a key must be ahead,
 const AHEAD_HOT: u8 = 8;
@@ -83,9 +83,15 @@ impl Hot {
         self.held > 0 && matches!(&self.places[place(hash)], Some(held) if held.hash == hash)
     }
 
-    /// The key's item, if it is held and still the one.
+    /// The key's item, if it is held and still the one, and the version on
+    /// which that rests.
     #[inline]
-    pub(crate) fn find(&mut self, key: &Hashed<'_>, map: &Map, now: Now) -> Option<Item<'_>> {
+    pub(crate) fn find(
+        &mut self,
+        key: &Hashed<'_>,
+        map: &Map,
+        now: Now,
+    ) -> Option<(Item<'_>, Relied)> {
         if self.held == 0 {
             return None;
         }
@@ -99,7 +105,7 @@ impl Hot {
         }
         held.left -= 1;
         let item = held.pin.item();
-        (item.key() == key.key).then_some(item)
+        (item.key() == key.key).then_some((item, held.relied))
     }
 
     /// Takes note of an access to an item that was looked up in its shard, and
@@ -171,7 +177,8 @@ impl Hot {
             Some(held) if held.hash != hash && held.second == second => return None,
             _ => {}
         }
-        let fits = item.value_len() <= VALUE_MAX_BYTES;
+        // One of several chunks could not be moved while it is held.
+        let fits = item.value_len() <= VALUE_MAX_BYTES && !item.is_chained();
         let fresh = fits.then(|| item.pin()).flatten().map(|pin| Held {
             hash,
             pin,

@@ -137,8 +137,9 @@ pub(crate) struct Map {
     hints: Box<[Hint]>,
 }
 
-/// Where a shard's table lies, for prefetching from it without its lock. It
-/// may have moved since: a prefetch of the wrong place does no harm.
+/// What there is to know of a shard without its lock: its version, and where
+/// its table lies, for prefetching. That may have moved since: a prefetch of
+/// the wrong place does no harm.
 struct Hint {
     control: AtomicPtr<u8>,
     mask: AtomicUsize,

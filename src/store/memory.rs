@@ -205,23 +205,27 @@ impl Memory {
         }
     }
 
-    /// Asks all threads to empty their magazines: a single chunk in one of
-    /// them keeps its page from running empty.
+    /// Asks all threads to empty their magazines, and before they wait to let
+    /// go of the items they hold: a single chunk keeps its page from running
+    /// empty.
     pub(crate) fn recall(&self) {
         self.recalls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Empties a worker's magazines if it has been asked to since last time;
-    /// says whether it has.
+    /// Empties a worker's magazines if it has been asked to since last time.
     #[inline]
-    pub(crate) fn heed_recall(&self, magazines: &mut Magazines) -> bool {
-        let recalls = self.recalls.load(Ordering::Relaxed);
-        let recalled = magazines.recalls_heeded != recalls;
-        if recalled {
-            magazines.recalls_heeded = recalls;
+    fn heed_recall(&self, magazines: &mut Magazines) {
+        if self.is_recalled(&mut magazines.recalls_heeded) {
             self.flush(magazines);
         }
-        recalled
+    }
+
+    /// Whether threads have been asked to give back what they can since
+    /// `heeded` was brought up to date, which this does.
+    #[inline]
+    pub(crate) fn is_recalled(&self, heeded: &mut u32) -> bool {
+        let recalls = self.recalls.load(Ordering::Relaxed);
+        std::mem::replace(heeded, recalls) != recalls
     }
 
     /// Bytes of free chunks in pages of all classes.

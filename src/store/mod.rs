@@ -110,6 +110,8 @@ pub struct Local {
     magazines: Magazines,
     hot: Hot,
     visit: Visit,
+    /// Recalls of what it holds and keeps in stock that it has heeded.
+    recalls_heeded: u32,
     /// Searches for something to evict so far.
     searches: u32,
     /// The time, as of the thread's last look at the clock.
@@ -212,6 +214,7 @@ impl Store {
             magazines: Magazines::new(),
             hot: Hot::new(),
             visit: Visit::default(),
+            recalls_heeded: 0,
             searches: 0,
             now: Now::default(),
             events: self.events.ring(),
@@ -274,14 +277,47 @@ impl Store {
         now: Now,
         f: impl FnOnce(Item<'_>) -> (Access, R),
     ) -> Result<R, Miss> {
-        if let Some(item) = local.hot.find(key, &self.map, now)
+        self.look_up(local, key, now, false, f)
+    }
+
+    /// Shows a key's item to `f` as [`Store::read`] does, but without the lock
+    /// if this thread holds the item for being asked for all the time. If the
+    /// item is changed meanwhile, `f` is called once more, and the first call
+    /// must leave no trace.
+    ///
+    /// # Errors
+    /// Why there is no such item.
+    #[inline]
+    pub fn read_often<R>(
+        &self,
+        local: &mut Local,
+        key: &Hashed<'_>,
+        now: Now,
+        mut f: impl FnMut(Item<'_>) -> (Access, R),
+    ) -> Result<R, Miss> {
+        if let Some((item, relied)) = local.hot.find(key, &self.map, now)
             && self.dead(item, now).is_none()
         {
             // It was accessed in this second already: there is nothing to
             // note. Nor may there be: whoever moves it now copies its header.
             let (_, result) = f(item);
-            return Ok(result);
+            if self.map.version(key.hash).held(relied) {
+                return Ok(result);
+            }
         }
+        self.look_up(local, key, now, true, f)
+    }
+
+    /// Looks a key up in its shard; `often` lets this thread hold its item.
+    #[inline]
+    fn look_up<R>(
+        &self,
+        local: &mut Local,
+        key: &Hashed<'_>,
+        now: Now,
+        often: bool,
+        f: impl FnOnce(Item<'_>) -> (Access, R),
+    ) -> Result<R, Miss> {
         let shard = self.map.read(key.hash);
         let Some(slot) = shard.find(key) else {
             return Err(Miss::Absent);
@@ -302,7 +338,7 @@ impl Store {
             if bumped != stamp {
                 slot.set_stamp(bumped);
             }
-            if let Some(pin) = local.hot.note(key.hash, item, &shard, now) {
+            if often && let Some(pin) = local.hot.note(key.hash, item, &shard, now) {
                 drop(shard);
                 self.release(local, pin);
             }
@@ -314,8 +350,9 @@ impl Store {
     /// that it holds, if others ran short of memory since it last did; for
     /// threads about to wait.
     pub fn settle(&self, local: &mut Local) {
-        if self.memory.heed_recall(&mut local.magazines) {
+        if self.memory.is_recalled(&mut local.recalls_heeded) {
             self.let_all_go(local);
+            self.memory.flush(&mut local.magazines);
         }
     }
 

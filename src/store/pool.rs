@@ -106,12 +106,14 @@ impl Pool {
     }
 
     /// Returns the memory of up to `most` free pages to the system, but for a
-    /// few that the next takers will want.
-    pub(crate) fn release_idle(&self, most: usize) {
+    /// few that the next takers will want. False if there were none.
+    pub(crate) fn release_idle(&self, most: usize) -> bool {
         let mut state = self.lock();
-        for _ in 0..most.min(state.touched.len().saturating_sub(IDLE_PAGES)) {
+        let idle = most.min(state.touched.len().saturating_sub(IDLE_PAGES));
+        for _ in 0..idle {
             state.release_one();
         }
+        idle > 0
     }
 
     /// The limit in bytes.

@@ -410,9 +410,9 @@ impl Store {
             }
             emptied += 1;
         }
-        pool.release_idle(COMPACT_PAGES_MAX);
+        let released = pool.release_idle(COMPACT_PAGES_MAX);
         pool.trim_heap();
-        emptied > 0
+        emptied > 0 || released
     }
 
     /// Removes the dead items of one shard, a few buckets under each lock.

@@ -3,7 +3,7 @@
 //! it, and written only when somebody does: a shard that nobody relies on
 //! costs its writers a look.
 
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering, fence};
 
 /// Set while somebody relies on the version.
 const RELIED_ON: usize = 1;
@@ -40,12 +40,22 @@ impl Version {
         self.0.load(Ordering::Acquire) == relied.0
     }
 
+    /// Whether nothing has been changed until what the caller read before this
+    /// call, so that all of it was so at one moment.
+    #[inline]
+    pub(crate) fn held(&self, relied: Relied) -> bool {
+        fence(Ordering::Acquire);
+        self.0.load(Ordering::Relaxed) == relied.0
+    }
+
     /// Announces a change; the caller has just taken the shard's write lock.
     #[inline]
     pub(crate) fn change(&self) {
         let version = self.0.load(Ordering::Relaxed);
         if version & RELIED_ON != 0 {
             self.0.store(version + RELIED_ON, Ordering::Release);
+            // Whoever sees any of the change sees this before.
+            fence(Ordering::Release);
         }
     }
 }
@@ -58,7 +68,8 @@ mod tests {
     fn holds_until_the_next_change() {
         let version = Version::new();
         let relied = version.rely();
-        assert!(version.holds(relied) && version.rely() == relied);
+        assert!(version.holds(relied) && version.held(relied));
+        assert_eq!(version.rely(), relied);
         version.change();
         assert!(!version.holds(relied));
         let again = version.rely();
