@@ -78,6 +78,15 @@ struct Candidate {
     left: i16,
 }
 
+impl Candidate {
+    /// Whether the item is where it was seen. It may have gone since: the
+    /// shard was unlocked meanwhile, even if it is the one seen last.
+    fn is_in(&self, shard: &WriteShard<'_>) -> bool {
+        let slot = shard.slot(self.bucket);
+        shard.index() == self.shard && slot.is_some_and(|slot| slot.chunk() == self.chunk)
+    }
+}
+
 impl Store {
     /// Evicts the first item that is due, or the one with least left of those
     /// the hand looks at. Returns its bytes; `None` if there is none.
@@ -92,8 +101,10 @@ impl Store {
             }
             if looked >= LOOK {
                 self.note_search(local, looked, false);
-                let here = best.as_ref().filter(|best| best.shard == local.visit.shard);
-                if let Some(best) = here {
+                // Seen under this lock, or in the turn before.
+                if let Some(best) = best.as_ref()
+                    && best.is_in(&shard)
+                {
                     return self.evict_at(local, shard, best.bucket);
                 }
                 drop(shard);
@@ -112,10 +123,7 @@ impl Store {
             return self.evict_any(local);
         };
         let shard = self.map.write_at(best.shard);
-        let unchanged = shard
-            .slot(best.bucket)
-            .is_some_and(|slot| slot.chunk() == best.chunk);
-        if unchanged {
+        if best.is_in(&shard) {
             return self.evict_at(local, shard, best.bucket);
         }
         // Someone else removed or moved it meanwhile.
