@@ -74,11 +74,6 @@ impl Output {
         self.len() == 0
     }
 
-    /// Whether everything lies in `bytes`.
-    pub fn is_plain(&self) -> bool {
-        self.values.is_empty()
-    }
-
     /// The bytes still to be sent, if all of them lie together.
     pub fn plain(&self) -> Option<&[u8]> {
         let values_left = self.values_sent < self.values.len();

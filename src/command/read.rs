@@ -49,7 +49,7 @@ impl Executor<'_> {
         });
         out.bytes.extend_from_slice(b"END\r\n");
         let end = out.bytes.len();
-        if !out.is_plain() {
+        if out.plain().is_none() {
             for _ in 1..times {
                 self.get(line, Some(hash), out);
             }

@@ -183,7 +183,8 @@ impl Connection {
 }
 
 impl Sent {
-    fn is_unfinished(self) -> bool {
+    /// Whether there is output left to send.
+    pub(super) fn is_unfinished(self) -> bool {
         matches!(self, Self::Blocked | Self::Paused)
     }
 }

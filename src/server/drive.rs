@@ -229,16 +229,14 @@ impl Context {
     /// Sends what there is.
     fn finish(&mut self, connection: &mut Connection, served: Served) -> Served {
         let sent = self.send(connection);
+        if sent.is_unfinished() {
+            connection.closing |= served == Served::Finished;
+        }
         let served = match sent {
             Sent::All => served,
             Sent::Lost => Served::Finished,
-            Sent::Blocked | Sent::Paused => {
-                connection.closing |= served == Served::Finished;
-                match sent {
-                    Sent::Blocked => Served::Blocked,
-                    _ => Served::Sending,
-                }
-            }
+            Sent::Blocked => Served::Blocked,
+            Sent::Paused => Served::Sending,
         };
         log::state(&self.shared, connection.stream.fd(), served);
         served
