@@ -30,8 +30,15 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// ones are copied into the output.
 pub const SEND_BY_REFERENCE_BYTES: usize = 16 * 1024;
 
-/// Output in bytes after which a batch is sent before the next command runs.
-pub const OUTPUT_FLUSH_BYTES: usize = 256 * 1024;
+/// Unsent output in bytes at which a connection's commands pause, even between
+/// two keys of one command, until the output is sent.
+pub const OUTPUT_PAUSE_BYTES: usize = 128 * 1024;
+
+/// Connections that one step of `stats conns` lists.
+pub const CONNS_PER_STEP: usize = 64;
+
+/// Prefixes that one step of `stats detail dump` lists.
+pub const PREFIXES_PER_STEP: usize = 64;
 
 /// Size classes of items; tools know ids 1 to 63.
 pub const CLASSES_MAX: usize = 63;
@@ -102,4 +109,4 @@ const _: () = assert!(LINE_MAX_BYTES + LOGIN_BLOCK_MAX_BYTES < READ_BUFFER_BYTES
 const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);
 const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
 const _: () = assert!(ITEM_SIZE_MAX_BYTES < u32::MAX as usize);
-const _: () = assert!(SEND_BY_REFERENCE_BYTES < OUTPUT_FLUSH_BYTES);
+const _: () = assert!(SEND_BY_REFERENCE_BYTES < OUTPUT_PAUSE_BYTES);

@@ -243,7 +243,14 @@ impl Executor<'_> {
             _ => return error(&mut out.bytes, packet.echo, Status::NotFound),
         };
         let mut sink = StatSink::binary(&mut out.bytes, packet.echo);
-        self.stats(arguments, &mut sink);
+        if self.stats(arguments, &mut sink).is_none() {
+            return;
+        }
+        // Of the lists, packets know this one alone.
+        match self.prefix_lines() {
+            Some(lines) => sink.lines("detailed", &lines),
+            None => error(&mut out.bytes, packet.echo, Status::OutOfMemory),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::command::operate::Operated;
 use crate::command::stat_sink::StatSink;
-use crate::command::{After, Executor, Output, reply};
+use crate::command::{After, Detour, Executor, Output, reply};
 use crate::limits::{MEMLIMIT_MIN_MIB, VERBOSITY_MAX};
 use crate::protocol::encode;
 use crate::protocol::request::{Request, ShutdownMode};
@@ -43,7 +43,10 @@ impl Executor<'_> {
                 if let Some(operated) = self.walking_stats(arguments) {
                     return say(operated, false, out);
                 }
-                self.stats(arguments, &mut StatSink::text(&mut out.bytes));
+                let listing = self.stats(arguments, &mut StatSink::text(&mut out.bytes));
+                if let Some(listing) = listing {
+                    return After::Detour(Detour::Dump(self.listing(listing)));
+                }
             }
             Request::Control {
                 verb,

@@ -1,10 +1,12 @@
-//! Answers that take a walk through the store: key dumps, `stats cachedump`
-//! and `stats sizes`. A connection that asked for one goes from step to step
-//! as its client takes what there is, and others are served in between.
+//! Answers of unbounded length, written in steps: key dumps, `stats cachedump`
+//! and `stats sizes`, which walk the store, and the lists of `listing.rs`. A
+//! connection that asked for one takes the next step when its client has taken
+//! the last, and others are served in between.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::command::listing::Listing;
 use crate::command::stat_sink::{StatSink, stat};
 use crate::command::{Executor, Output};
 use crate::events::write_uri;
@@ -12,16 +14,35 @@ use crate::limits::CACHEDUMP_MAX_BYTES;
 use crate::protocol::binary::encode::Echo;
 use crate::protocol::encode;
 use crate::protocol::meta::encode_key;
+use crate::shared::Shared;
 use crate::store::{Item, Store, Walk};
 use crate::time::{Expiry, Now, unix_seconds};
 
 /// Width of a bar of the histogram of sizes, in bytes.
 const SIZE_STEP: usize = 32;
+/// Bars of that histogram that one step writes.
+const BARS_PER_STEP: usize = 1024;
 
-/// See the module's documentation.
+/// An answer that is written in steps.
 #[derive(Debug)]
 pub struct Dump {
+    body: Body,
+    /// Second in which the client last took something.
+    pub progress: u32,
+}
+
+#[derive(Debug)]
+enum Body {
+    Items(ItemDump),
+    Listing(Listing),
+}
+
+/// An answer that walks the store.
+#[derive(Debug)]
+struct ItemDump {
     walk: Walk,
+    /// The walk is over.
+    walked: bool,
     form: Form,
     /// Size classes wanted, class 1 in the lowest bit.
     classes: u64,
@@ -29,8 +50,6 @@ pub struct Dump {
     prefix: Box<[u8]>,
     /// The Unix time of second 0.
     origin: u64,
-    /// Second in which the client last took something.
-    pub progress: u32,
     started: bool,
     /// Counts it among those under way.
     _running: Option<Arc<()>>,
@@ -68,11 +87,21 @@ impl Executor<'_> {
             KeyDump::Mgdump => Form::Mgdump,
         };
         let running = Arc::clone(&self.shared.runtime.crawl.dumps);
-        Box::new(Dump {
+        self.boxed(Body::Items(ItemDump {
             prefix: prefix.into(),
             _running: Some(running),
             ..self.dump(form, classes)
-        })
+        }))
+    }
+
+    /// A list of what is not in the store.
+    pub(super) fn listing(&self, listing: Listing) -> Box<Dump> {
+        self.boxed(Body::Listing(listing))
+    }
+
+    fn boxed(&self, body: Body) -> Box<Dump> {
+        let progress = self.now.second();
+        Box::new(Dump { body, progress })
     }
 
     /// The first `items` items of class number `id`; all for 0.
@@ -80,23 +109,25 @@ impl Executor<'_> {
         let items = if items == 0 { u64::MAX } else { items };
         let bytes = CACHEDUMP_MAX_BYTES;
         let classes = if id == 0 { 0 } else { 1 << (id - 1) };
-        Box::new(self.dump(Form::Cachedump { items, bytes }, classes))
+        self.boxed(Body::Items(
+            self.dump(Form::Cachedump { items, bytes }, classes),
+        ))
     }
 
     /// The histogram of sizes, in packets if the question was one.
     pub(super) fn sizes(&self, echo: Option<Echo>) -> Box<Dump> {
         let bars = BTreeMap::new();
-        Box::new(self.dump(Form::Sizes { bars, echo }, u64::MAX))
+        self.boxed(Body::Items(self.dump(Form::Sizes { bars, echo }, u64::MAX)))
     }
 
-    fn dump(&self, form: Form, classes: u64) -> Dump {
-        Dump {
+    fn dump(&self, form: Form, classes: u64) -> ItemDump {
+        ItemDump {
             walk: Walk::default(),
+            walked: false,
             form,
             classes,
             prefix: Box::default(),
             origin: unix_seconds().saturating_sub(u64::from(self.now.second())),
-            progress: self.now.second(),
             started: self.shared.config.bare_dumps,
             _running: None,
         }
@@ -104,10 +135,24 @@ impl Executor<'_> {
 }
 
 impl Dump {
-    /// Takes a step and appends what it brings. False once all is said.
-    pub fn step(&mut self, store: &Store, now: Now, out: &mut Output) -> bool {
+    /// Whether it takes as long as there are items in the store.
+    pub fn walks_store(&self) -> bool {
+        matches!(self.body, Body::Items(_))
+    }
+
+    /// Takes a step and appends what it brings. False once the answer is
+    /// complete.
+    pub fn step(&mut self, store: &Store, shared: &Shared, now: Now, out: &mut Output) -> bool {
         self.progress = now.second();
-        let out = &mut out.bytes;
+        match &mut self.body {
+            Body::Items(items) => items.step(store, now, &mut out.bytes),
+            Body::Listing(listing) => listing.step(shared, now, &mut out.bytes),
+        }
+    }
+}
+
+impl ItemDump {
+    fn step(&mut self, store: &Store, now: Now, out: &mut Vec<u8>) -> bool {
         if !self.started {
             self.started = true;
             if matches!(self.form, Form::Metadump | Form::Mgdump) {
@@ -122,17 +167,18 @@ impl Dump {
             origin,
             ..
         } = self;
-        let more = store.walk(walk, now, |item| {
-            let wanted = *classes >> (item.class() - 1) & 1 != 0;
-            if wanted && item.key().starts_with(prefix) {
-                form.show(item, *origin, now, out);
-            }
-        });
+        let more = !self.walked
+            && store.walk(walk, now, |item| {
+                let wanted = *classes >> (item.class() - 1) & 1 != 0;
+                if wanted && item.key().starts_with(prefix) {
+                    form.show(item, *origin, now, out);
+                }
+            });
         if more && !form.is_full() {
             return true;
         }
-        form.end(out);
-        false
+        self.walked = true;
+        form.end(out)
     }
 }
 
@@ -162,7 +208,8 @@ impl Form {
         matches!(self, Self::Cachedump { items, bytes } if *items == 0 || *bytes == 0)
     }
 
-    fn end(&self, out: &mut Vec<u8>) {
+    /// Writes what follows the walk; true if there is more of it.
+    fn end(&mut self, out: &mut Vec<u8>) -> bool {
         match self {
             Self::Metadump | Self::Cachedump { .. } => out.extend_from_slice(b"END\r\n"),
             Self::Mgdump => out.extend_from_slice(b"EN\r\n"),
@@ -171,12 +218,17 @@ impl Form {
                     None => StatSink::text(out),
                     Some(echo) => StatSink::binary(out, *echo),
                 };
-                for (size, items) in bars {
+                for _ in 0..BARS_PER_STEP {
+                    let Some((size, items)) = bars.pop_first() else {
+                        sink.end();
+                        return false;
+                    };
                     stat(&mut sink, &size.to_string(), items);
                 }
-                sink.end();
+                return true;
             }
         }
+        false
     }
 }
 

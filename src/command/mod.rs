@@ -7,6 +7,7 @@ mod binary;
 mod control;
 mod dump;
 mod join;
+mod listing;
 mod meta;
 mod observe;
 mod operate;
@@ -41,6 +42,12 @@ pub enum After {
     Shutdown {
         /// Without hurry.
         graceful: bool,
+    },
+    /// The output is full in the middle of a retrieval, which goes on when
+    /// the client has taken some of it.
+    Paused {
+        /// Bytes of the list of keys that are answered.
+        done: usize,
     },
     /// The answer comes by another way; nothing behind the request may be
     /// executed before.
@@ -85,7 +92,7 @@ impl Executor<'_> {
         out: &mut Output,
     ) -> After {
         match request {
-            Request::Get(line) => self.get(line, hash, out),
+            Request::Get(line) => return self.get(line, hash, out),
             Request::Store(line) => self.store_line(line, hash, block, out),
             Request::Packet(packet) => return self.packet(packet, hash, block, out),
             Request::MetaGet(meta) => self.meta_get(meta, hash, out),

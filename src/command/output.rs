@@ -1,11 +1,10 @@
 //! Answers of a batch on their way out: bytes, and between them large values
 //! that are sent from the item itself.
 
-use crate::limits::SEND_BY_REFERENCE_BYTES;
+use crate::limits::{OUTPUT_PAUSE_BYTES, SEND_BY_REFERENCE_BYTES};
 use crate::store::{Item, Local, Outgoing, Store};
 
 /// Collects the answers of a batch.
-#[derive(Default)]
 pub struct Output {
     /// Everything but the values sent by reference.
     pub bytes: Vec<u8>,
@@ -17,6 +16,8 @@ pub struct Output {
     values_sent: usize,
     /// Bytes of the others that are not.
     value_bytes: usize,
+    /// Unsent bytes at which execution pauses.
+    pause_bytes: usize,
 }
 
 /// A value that is sent from its item.
@@ -26,7 +27,31 @@ struct Held {
     before: usize,
 }
 
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            sent: 0,
+            values: Vec::new(),
+            values_sent: 0,
+            value_bytes: 0,
+            pause_bytes: OUTPUT_PAUSE_BYTES,
+        }
+    }
+}
+
 impl Output {
+    /// Sets the number of unsent bytes at which execution pauses.
+    pub fn set_pause_bytes(&mut self, bytes: usize) {
+        self.pause_bytes = bytes;
+    }
+
+    /// Whether nothing more may be executed before some of this is sent.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.pause_bytes
+    }
+
     /// Appends an item's value and its line end.
     #[inline]
     pub fn value(&mut self, item: Item<'_>) {
@@ -119,6 +144,23 @@ impl Output {
     pub fn truncate(&mut self, len: usize) {
         debug_assert!(self.values.last().is_none_or(|held| held.before <= len));
         self.bytes.truncate(len);
+    }
+
+    /// Moves what is not sent into an output of its own, in a buffer no larger
+    /// than it needs, and empties this one.
+    pub fn take_unsent(&mut self, store: &Store, local: &mut Local) -> Self {
+        let mut values: Vec<Held> = self.values.drain(self.values_sent..).collect();
+        for held in &mut values {
+            held.before -= self.sent;
+        }
+        let unsent = Self {
+            bytes: self.bytes[self.sent..].to_vec(),
+            values,
+            value_bytes: self.value_bytes,
+            ..Self::default()
+        };
+        self.clear(store, local);
+        unsent
     }
 
     /// Forgets everything, keeping the buffer for the next batch.

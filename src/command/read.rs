@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::command::{Executor, Output, reply};
+use crate::command::{After, Executor, Output, reply};
 use crate::events::Figures;
 use crate::limits::BATCH_MAX;
 use crate::protocol::encode;
@@ -20,27 +20,34 @@ enum Touched {
 
 impl Executor<'_> {
     #[inline]
-    pub(super) fn get(&mut self, line: &GetLine<'_>, hash: Option<u64>, out: &mut Output) {
+    pub(super) fn get(&mut self, line: &GetLine<'_>, hash: Option<u64>, out: &mut Output) -> After {
         match (hash, line.touch) {
             (Some(hash), None) => {
                 let key = line.keys;
                 self.get_one(&Hashed { key, hash }, line.cas, out);
             }
-            _ => self.get_many(line.keys, line.cas, line.touch, out),
+            _ => {
+                let done = self.get_many(line.keys, line.cas, line.touch, out);
+                if done < line.keys.len() {
+                    return After::Paused { done };
+                }
+            }
         }
         out.bytes.extend_from_slice(b"END\r\n");
+        After::Continue
     }
 
-    /// Answers a `get` of a single key that was asked so many times in a row: with
+    /// Answers a `get` of a single key that was asked `times` times in a row: with
     /// one look-up, so that a key that everybody wants does not have all
-    /// threads wait for its shard's lock.
+    /// threads wait for its shard's lock. Returns how many are answered: at
+    /// least one, and fewer than `times` if the output is full before.
     pub fn get_repeatedly(
         &mut self,
         line: &GetLine<'_>,
         hash: u64,
         times: usize,
         out: &mut Output,
-    ) {
+    ) -> usize {
         let key = line.keys;
         let start = out.bytes.len();
         let mut found = self.look_at(&Hashed { key, hash }, |item| {
@@ -50,24 +57,32 @@ impl Executor<'_> {
         out.bytes.extend_from_slice(b"END\r\n");
         let end = out.bytes.len();
         if out.plain().is_none() {
-            for _ in 1..times {
-                self.get(line, Some(hash), out);
-            }
-            return;
+            return 1;
         }
-        for _ in 1..times {
+        for answered in 1..times {
+            if out.is_full() {
+                return answered;
+            }
             // What had expired was removed.
             found = found.or(Err(Miss::Absent));
             out.bytes.extend_from_within(start..end);
             self.count_get(key, found);
         }
+        times
     }
 
-    /// Answers for each of several keys, without the closing `END`.
-    pub fn get_many(&mut self, keys: &[u8], cas: bool, touch: Option<i32>, out: &mut Output) {
-        let mut keys = tokens(keys);
+    /// Answers for each of several keys, without the closing `END`, until the
+    /// output is full. Returns the bytes of `keys` that are answered.
+    pub fn get_many(
+        &mut self,
+        keys: &[u8],
+        cas: bool,
+        touch: Option<i32>,
+        out: &mut Output,
+    ) -> usize {
+        let mut rest = tokens(keys);
         loop {
-            let batch: ArrayVec<Hashed<'_>, BATCH_MAX> = keys
+            let batch: ArrayVec<Hashed<'_>, BATCH_MAX> = rest
                 .by_ref()
                 .take(BATCH_MAX)
                 .map(|key| self.store.hashed(key))
@@ -79,13 +94,16 @@ impl Executor<'_> {
                 self.store.prefetch(&hashes);
             }
             for key in &batch {
+                if out.is_full() {
+                    return key.key.as_ptr().addr() - keys.as_ptr().addr();
+                }
                 match touch {
                     None => self.get_one(key, cas, out),
                     Some(exptime) => self.get_and_touch(key, exptime, cas, out),
                 }
             }
             if !batch.is_full() {
-                return;
+                return keys.len();
             }
         }
     }

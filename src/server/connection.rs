@@ -36,10 +36,13 @@ pub(super) enum State {
     Receiving(Pending),
     /// Skipping the value of a refused command.
     Swallowing(usize),
-    /// In a retrieval whose line is too long to wait for.
+    /// In a retrieval, at the next of its keys: the line is too long to wait
+    /// for, or the client has to take some of the answer first.
     LongGet {
-        /// `gets`.
+        /// `gets` or `gats`.
         cas: bool,
+        /// The new expiry time of `gat` and `gats`.
+        touch: Option<i32>,
     },
     /// Skipping the rest of such a line, after an error in it.
     SkippingLine,
@@ -140,7 +143,7 @@ impl Connection {
         debug_assert!(self.unsent.is_none(), "blocked connections are not served");
         let result = write_from(&mut self.stream, output, &local.counters);
         if result.is_unfinished() {
-            self.unsent = Some(Box::new(std::mem::take(output)));
+            self.unsent = Some(Box::new(output.take_unsent(store, local)));
         } else {
             output.clear(store, local);
         }

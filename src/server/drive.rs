@@ -3,18 +3,18 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use crossbeam::channel::Sender;
 
 use crate::command::{After, Detour, Executor, Output};
 use crate::events::Kinds;
-use crate::limits::{BATCH_MAX, KEY_MAX_BYTES, OUTPUT_FLUSH_BYTES};
+use crate::limits::{BATCH_MAX, KEY_MAX_BYTES};
 use crate::protocol::encode;
-use crate::protocol::request::tokens;
+use crate::protocol::request::{Request, tokens};
 use crate::server::StopRequest;
 use crate::server::batch::{STEPS_MAX, Step, Steps, Stop, parse_batch, repeated_get};
+use crate::server::budget::Budget;
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::guard::Admitted;
 use crate::server::log;
@@ -57,61 +57,6 @@ pub(super) enum Served {
     Dumping,
     /// The connection belongs to the log thread now.
     Leaving,
-}
-
-/// How much of a connection's input is served before others get their turn.
-pub(super) struct Budget<'a> {
-    /// Batches left.
-    batches: usize,
-    /// When the second batch began, after which the clock counts as well.
-    begun: Option<Instant>,
-    /// Says whether others wait, for a connection that was alone at first.
-    others_wait: Option<&'a mut dyn FnMut() -> bool>,
-}
-
-/// Batches of a lone connection between two looks at who else waits: not so
-/// many that a newcomer waits long, nor so few that the looks cost much.
-const LONE_BATCHES: usize = 8;
-/// Time after which others get their turn whatever is left of the batches.
-const TURN_MAX: Duration = Duration::from_millis(1);
-
-impl<'a> Budget<'a> {
-    /// So many batches.
-    pub(super) fn of(batches: usize) -> Self {
-        Self {
-            batches,
-            begun: None,
-            others_wait: None,
-        }
-    }
-
-    /// As much as there is while nobody else waits.
-    pub(super) fn alone(others_wait: &'a mut dyn FnMut() -> bool) -> Self {
-        Self {
-            batches: LONE_BATCHES,
-            begun: None,
-            others_wait: Some(others_wait),
-        }
-    }
-
-    /// Whether another batch is to be served.
-    fn take(&mut self) -> bool {
-        // Batches differ: while memory comes from the system one may take a
-        // hundred times as long as usual.
-        let begun = *self.begun.get_or_insert_with(Instant::now);
-        if self.batches == 0 || begun.elapsed() >= TURN_MAX {
-            let Some(others_wait) = &mut self.others_wait else {
-                return false;
-            };
-            if others_wait() {
-                return false;
-            }
-            self.batches = LONE_BATCHES;
-            self.begun = Some(Instant::now());
-        }
-        self.batches -= 1;
-        true
-    }
 }
 
 /// Where one batch left off.
@@ -216,7 +161,7 @@ impl Context {
     fn settle(&mut self, connection: &mut Connection, turn: Turn) -> Option<Served> {
         match turn {
             Turn::End(served) => Some(self.finish(connection, served)),
-            Turn::GoOn if self.out.len() < OUTPUT_FLUSH_BYTES => None,
+            Turn::GoOn if !self.out.is_full() => None,
             Turn::GoOn => match self.send(connection) {
                 Sent::All => None,
                 Sent::Blocked => Some(Served::Blocked),
@@ -281,11 +226,18 @@ impl Context {
                     let _ = self.stop.try_send(StopRequest { graceful });
                     return Turn::End(Served::Finished);
                 }
+                After::Paused { done } => {
+                    return self.pause(connection, &steps[index - 1], done, input, used);
+                }
                 After::Detour(detour) => {
                     // What was parsed behind the command has to wait.
                     *used = batch.start + self.length_of(connection, &input[batch], index);
                     return take_detour(connection, detour);
                 }
+            }
+            if index < steps.len() && self.out.is_full() {
+                *used = batch.start + self.length_of(connection, &input[batch], index);
+                return Turn::GoOn;
             }
         }
         match stop {
@@ -293,7 +245,7 @@ impl Context {
             Stop::Incomplete => return Turn::End(Served::Hungry),
             Stop::HangUp => return Turn::End(Served::Finished),
             Stop::Swallow(len) => connection.state = State::Swallowing(len),
-            Stop::LongGet { cas } => connection.state = State::LongGet { cas },
+            Stop::LongGet { cas } => connection.state = State::LongGet { cas, touch: None },
             Stop::ValueToCome(request) => {
                 let admitted = match guarded {
                     true => self.admit_value(connection, &request),
@@ -321,6 +273,33 @@ impl Context {
         Turn::GoOn
     }
 
+    /// Leaves a retrieval of which the first `done` bytes of keys are answered
+    /// to be continued with the next key.
+    #[cold]
+    fn pause(
+        &mut self,
+        connection: &mut Connection,
+        step: &Step<'_>,
+        done: usize,
+        input: &[u8],
+        used: &mut usize,
+    ) -> Turn {
+        let Step::Execute {
+            request: Request::Get(line),
+            ..
+        } = step
+        else {
+            debug_assert!(false, "only retrievals pause between keys");
+            return Turn::End(Served::Finished);
+        };
+        *used = line.keys.as_ptr().addr() - input.as_ptr().addr() + done;
+        connection.state = State::LongGet {
+            cas: line.cas,
+            touch: line.touch,
+        };
+        Turn::GoOn
+    }
+
     /// Bytes of the first `count` commands of `input`.
     fn length_of(&self, connection: &mut Connection, input: &[u8], count: usize) -> usize {
         let spelling = connection.spelling(input);
@@ -343,7 +322,7 @@ impl Context {
         let State::Dumping(dump) = &mut connection.state else {
             return false;
         };
-        let more = dump.step(&self.store, self.now, &mut self.out);
+        let more = dump.step(&self.store, &self.shared, self.now, &mut self.out);
         connection.active = self.now.second();
         if !more {
             connection.state = State::Command;
@@ -375,22 +354,24 @@ impl Context {
         after
     }
 
-    /// Runs steps until one has another consequence than its answer. Returns
-    /// how many ran, and the consequence.
+    /// Runs steps until one has another consequence than its answer, or the
+    /// output is full. Returns how many ran, and the consequence.
     #[inline]
     fn run_steps(&mut self, steps: &[Step<'_>]) -> (usize, After) {
         let (mut executor, out) = self.executor();
         let mut index = 0;
         while let Some(step) = steps.get(index) {
             if let Some((line, hash, times)) = repeated_get(&steps[index..]) {
-                executor.get_repeatedly(line, hash, times, out);
-                index += times;
-                continue;
+                index += executor.get_repeatedly(line, hash, times, out);
+            } else {
+                index += 1;
+                match perform(&mut executor, step, out) {
+                    After::Continue => {}
+                    other => return (index, other),
+                }
             }
-            index += 1;
-            match perform(&mut executor, step, out) {
-                After::Continue => {}
-                other => return (index, other),
+            if out.is_full() {
+                break;
             }
         }
         (index, After::Continue)
@@ -423,7 +404,7 @@ impl Context {
                     (input.len(), Turn::GoOn)
                 }
             },
-            State::LongGet { cas } => self.long_get(connection, cas, input),
+            State::LongGet { cas, touch } => self.long_get(connection, cas, touch, input),
             State::Receiving(mut pending) => {
                 let before = pending.missing();
                 let len = before.min(input.len());
@@ -447,9 +428,15 @@ impl Context {
         }
     }
 
-    /// Answers for the keys that are there of a line that is too long to
-    /// wait for.
-    fn long_get(&mut self, connection: &mut Connection, cas: bool, input: &[u8]) -> (usize, Turn) {
+    /// Goes on with a retrieval at the next of its keys, as far as these are
+    /// there and the output has room.
+    fn long_get(
+        &mut self,
+        connection: &mut Connection,
+        cas: bool,
+        touch: Option<i32>,
+        input: &[u8],
+    ) -> (usize, Turn) {
         let end = memchr::memchr(b'\n', input);
         let (keys, used) = match end {
             Some(end) => {
@@ -473,12 +460,16 @@ impl Context {
             }
             return (used, Turn::GoOn);
         }
-        executor.get_many(keys, cas, None, out);
+        let done = executor.get_many(keys, cas, touch, out);
+        if done < keys.len() {
+            connection.state = State::LongGet { cas, touch };
+            return (done, Turn::GoOn);
+        }
         if end.is_some() {
             out.bytes.extend_from_slice(b"END\r\n");
             return (used, Turn::GoOn);
         }
-        connection.state = State::LongGet { cas };
+        connection.state = State::LongGet { cas, touch };
         if used == 0 {
             return (0, Turn::End(Served::Hungry));
         }

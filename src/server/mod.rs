@@ -3,6 +3,7 @@
 
 mod acceptor;
 mod batch;
+mod budget;
 mod connection;
 mod drive;
 mod guard;

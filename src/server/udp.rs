@@ -10,9 +10,9 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::command::After;
+use crate::command::{After, Detour, Dump};
 use crate::config::{Config, Datagrams, ProtocolMode};
-use crate::limits::{BATCH_MAX, LINE_MAX_BYTES};
+use crate::limits::{BATCH_MAX, OUTPUT_PAUSE_BYTES};
 use crate::protocol::binary::REQUEST_MAGIC;
 use crate::protocol::encode;
 use crate::protocol::request::{ControlVerb, Request};
@@ -172,6 +172,15 @@ impl Bound {
 }
 
 impl Context {
+    /// Writes a list at once, as far as it may be sent.
+    fn complete(&mut self, list: &mut Dump, limit: usize) {
+        while list.step(&self.store, &self.shared, self.now, &mut self.out) {
+            if self.out.len() > limit {
+                return;
+            }
+        }
+    }
+
     /// Executes the commands of a datagram. What is not whole is refused:
     /// there will be no more of it.
     fn serve_datagram(&mut self, payload: &[u8], protocol: ProtocolMode) -> Answered {
@@ -182,6 +191,13 @@ impl Context {
             ProtocolMode::Auto | ProtocolMode::Ascii => Spelling::Text,
         };
         let limit = self.shared.config.udp_reply_limit;
+        self.out.set_pause_bytes(limit + 1);
+        let answered = self.serve_commands(payload, spelling, limit);
+        self.out.set_pause_bytes(OUTPUT_PAUSE_BYTES);
+        answered
+    }
+
+    fn serve_commands(&mut self, payload: &[u8], spelling: Spelling, limit: usize) -> Answered {
         let mut used = 0;
         // Datagrams do not authenticate.
         if self.is_guarded() || self.shared.passwords.is_some() {
@@ -194,13 +210,17 @@ impl Context {
             used += len;
             self.prefetch(&steps);
             for step in &steps {
-                if is_unbounded(step) {
-                    return Answered::TooLarge;
-                }
                 if is_watch(step) {
                     encode::line(&mut self.out.bytes, NO_WATCH);
-                } else if !matches!(self.run_step(step), After::Continue) {
-                    return Answered::Sent;
+                } else {
+                    match self.run_step(step) {
+                        After::Continue => {}
+                        After::Paused { .. } => return Answered::TooLarge,
+                        After::Detour(Detour::Dump(mut dump)) if !dump.walks_store() => {
+                            self.complete(&mut dump, limit);
+                        }
+                        _ => return Answered::Sent,
+                    }
                 }
                 if self.out.len() > limit {
                     return Answered::TooLarge;
@@ -229,16 +249,4 @@ fn is_watch(step: &Step<'_>) -> bool {
     };
     let verb = ControlVerb::Watch;
     matches!(request, Request::Control { verb: asked, .. } if *asked == verb)
-}
-
-/// Whether one command asks for so many keys that its answer could fill
-/// memory before it is seen to be too large.
-fn is_unbounded(step: &Step<'_>) -> bool {
-    match step {
-        Step::Execute {
-            request: Request::Get(line),
-            ..
-        } => line.keys.len() > LINE_MAX_BYTES,
-        _ => false,
-    }
 }

@@ -156,18 +156,13 @@ impl ConnTable {
         })
     }
 
-    /// Shows all there are, by ascending descriptor.
-    pub fn each(&self, mut show: impl FnMut(i32, Conn)) {
-        for (block, entries) in self.blocks.iter().enumerate() {
-            if entries.get().is_none() {
-                continue;
-            }
-            for fd in (block * BLOCK) as i32..((block + 1) * BLOCK) as i32 {
-                if let Some(conn) = self.get(fd) {
-                    show(fd, conn);
-                }
-            }
-        }
+    /// The connections from descriptor `first` on, by ascending descriptor.
+    pub fn from(&self, first: i32) -> impl Iterator<Item = (i32, Conn)> {
+        let first = usize::try_from(first).unwrap_or(0);
+        (first / BLOCK..self.blocks.len())
+            .filter(|block| self.blocks[*block].get().is_some())
+            .flat_map(move |block| first.max(block * BLOCK)..(block + 1) * BLOCK)
+            .filter_map(|fd| Some((fd as i32, self.get(fd as i32)?)))
     }
 
     fn entry(&self, fd: i32) -> Option<&Entry> {
@@ -214,13 +209,11 @@ mod tests {
         table.open(900, &six);
         table.open(901, &unix);
         table.open(5000, &four);
-        let all = |table: &ConnTable| {
-            let mut all = Vec::new();
-            table.each(|fd, conn| all.push((fd, conn)));
-            all
-        };
+        let all = |table: &ConnTable| table.from(0).collect::<Vec<_>>();
         let want = [(7, four.clone()), (900, six), (901, unix)];
         assert_eq!(all(&table), want);
+        assert_eq!(table.from(8).collect::<Vec<_>>(), want[1..]);
+        assert_eq!(table.from(902).next(), None);
         table.close(900);
         table.close(901);
         table.set_state(7, ConnState::Sending);

@@ -9,4 +9,4 @@ mod prefixes;
 pub use classes::{ClassCounters, ClassSnapshot, PerClass};
 pub use conns::{Conn, ConnState, ConnTable};
 pub use counters::{Counter, Counters, Snapshot};
-pub use prefixes::{PrefixCount, PrefixSums, Prefixes};
+pub use prefixes::{PrefixCount, PrefixCursor, PrefixSums, Prefixes};

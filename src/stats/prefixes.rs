@@ -2,14 +2,24 @@
 //! delimiter. Collected only while it is switched on; keys without a
 //! delimiter, and prefixes beyond the limit, are not counted.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::limits::PREFIXES_MAX;
 
 const PARTS: usize = 16;
 
-type Part = HashMap<Box<[u8]>, PrefixSums>;
+/// Ordered, so that a list can go on where it left off.
+type Part = BTreeMap<Box<[u8]>, PrefixSums>;
+
+/// How far a list of the prefixes has come.
+#[derive(Clone, Debug, Default)]
+pub struct PrefixCursor {
+    part: usize,
+    /// The last prefix listed of that part.
+    last: Option<Box<[u8]>>,
+}
 
 /// See the module's documentation. Divided into parts with a lock each, so
 /// that threads seldom wait for one another.
@@ -90,6 +100,33 @@ impl Prefixes {
         }
     }
 
+    /// Shows the next prefixes, at most `most`. False if there are no more.
+    pub fn next(
+        &self,
+        cursor: &mut PrefixCursor,
+        most: usize,
+        mut show: impl FnMut(&[u8], PrefixSums),
+    ) -> bool {
+        let mut left = most;
+        while let Some(part) = self.parts.get(cursor.part) {
+            let after = match &cursor.last {
+                Some(last) => Bound::Excluded(last.clone()),
+                None => Bound::Unbounded,
+            };
+            for (prefix, sums) in lock(part).range((after, Bound::Unbounded)) {
+                if left == 0 {
+                    return true;
+                }
+                show(prefix, *sums);
+                cursor.last = Some(prefix.clone());
+                left -= 1;
+            }
+            cursor.part += 1;
+            cursor.last = None;
+        }
+        false
+    }
+
     /// Forgets all counts.
     pub fn clear(&self) {
         for part in &self.parts {
@@ -109,7 +146,7 @@ fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PrefixCount, PrefixSums, Prefixes};
+    use super::{PrefixCount, PrefixCursor, PrefixSums, Prefixes};
     use crate::limits::PREFIXES_MAX;
 
     fn all(prefixes: &Prefixes) -> Vec<(Vec<u8>, PrefixSums)> {
@@ -135,6 +172,21 @@ mod tests {
         assert_eq!(all(&prefixes), [(b"user".to_vec(), sums)]);
         prefixes.clear();
         assert_eq!(all(&prefixes), []);
+    }
+
+    #[test]
+    fn a_list_in_steps_shows_each_prefix_once() {
+        let prefixes = Prefixes::new(b':');
+        for number in 0..100 {
+            prefixes.count(format!("{number}:").as_bytes(), PrefixCount::Set);
+        }
+        for most in [1, 7, 100, 1000] {
+            let (mut cursor, mut listed) = (PrefixCursor::default(), Vec::new());
+            while prefixes.next(&mut cursor, most, |prefix, _| listed.push(prefix.to_vec())) {}
+            listed.sort();
+            listed.dedup();
+            assert_eq!(listed.len(), 100, "{most} at a time");
+        }
     }
 
     #[test]

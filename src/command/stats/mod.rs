@@ -8,16 +8,20 @@ mod settings;
 mod tls;
 
 use crate::command::Executor;
+use crate::command::listing::{Listing, write_prefix};
 use crate::command::stat_sink::{StatSink, stat};
-use crate::events::{Kinds, write_uri};
+use crate::events::Kinds;
+use crate::limits::{OUTPUT_PAUSE_BYTES, PREFIXES_PER_STEP};
 use crate::protocol::request::tokens;
-use crate::stats::ConnState;
+use crate::stats::PrefixCursor;
 
 impl Executor<'_> {
-    /// Some sub-commands match by prefix, as memcached's do.
-    pub(super) fn stats(&mut self, arguments: &[u8], out: &mut StatSink<'_>) {
+    /// Writes a group of statistics, or returns the list that is to be written
+    /// in steps. Some sub-commands match by prefix, as memcached's do.
+    pub(super) fn stats(&mut self, arguments: &[u8], out: &mut StatSink<'_>) -> Option<Listing> {
         let Some(group) = tokens(arguments).next() else {
-            return self.general(out);
+            self.general(out);
+            return None;
         };
         let is = |name: &str| name.as_bytes().starts_with(group);
         if is("reset") {
@@ -25,11 +29,12 @@ impl Executor<'_> {
                 .reset(self.store.snapshot(), self.store.class_snapshots());
             out.done("RESET");
         } else if is("detail") {
-            self.detail(arguments, out);
+            return self.detail(arguments, out);
         } else if is("settings") {
             self.settings(out);
         } else if is("conns") {
-            self.connections(out);
+            let asker = self.connection;
+            return Some(Listing::Connections { next: 0, asker });
         } else if is("extstore") {
             out.end();
         } else {
@@ -40,6 +45,7 @@ impl Executor<'_> {
                 _ => out.refuse("ERROR"),
             }
         }
+        None
     }
 
     /// Not one of memcached's groups.
@@ -51,7 +57,7 @@ impl Executor<'_> {
         out.end();
     }
 
-    fn detail(&mut self, arguments: &[u8], out: &mut StatSink<'_>) {
+    fn detail(&mut self, arguments: &[u8], out: &mut StatSink<'_>) -> Option<Listing> {
         let what = tokens(arguments).nth(1).unwrap_or(b"stats");
         let is = |name: &str| name.as_bytes().starts_with(what);
         if !self.shared.config.dump {
@@ -63,59 +69,30 @@ impl Executor<'_> {
             self.store.events().want(Kinds::DETAIL, false);
             out.done("OK");
         } else if is("dump") {
-            out.lines("detailed", &self.prefix_lines());
+            return Some(Listing::Prefixes(PrefixCursor::default()));
         } else {
             out.refuse("CLIENT_ERROR usage: stats detail on|off|dump");
         }
+        None
     }
 
-    /// Prefixes are bytes of clients' keys: one that is no word is escaped.
-    fn prefix_lines(&self) -> Vec<u8> {
-        use std::io::Write as _;
-        let mut lines = Vec::new();
-        self.shared.prefixes.each(|prefix, sums| {
-            lines.extend_from_slice(b"PREFIX ");
-            if prefix.iter().all(u8::is_ascii_graphic) {
-                lines.extend_from_slice(prefix);
-            } else {
-                write_uri(&mut lines, prefix);
+    /// The prefixes as one figure for a packet, whose length must be known
+    /// before it begins; `None` if they take more than an answer may.
+    pub(super) fn prefix_lines(&self) -> Option<Vec<u8>> {
+        let (mut lines, mut cursor) = (Vec::new(), PrefixCursor::default());
+        let mut more = true;
+        while more {
+            if lines.len() > OUTPUT_PAUSE_BYTES {
+                return None;
             }
-            // Writing to a Vec cannot fail.
-            let _ = write!(
-                lines,
-                " get {} hit {} set {} del {}\r\n",
-                sums.gets, sums.hits, sums.sets, sums.deletes
-            );
-        });
+            let write = |prefix: &[u8], sums| write_prefix(&mut lines, prefix, sums);
+            more = self
+                .shared
+                .prefixes
+                .next(&mut cursor, PREFIXES_PER_STEP, write);
+        }
         lines.extend_from_slice(b"END\r\n");
-        lines
-    }
-
-    fn connections(&self, out: &mut StatSink<'_>) {
-        let now = self.now.second();
-        self.shared.table.each(|fd, conn| {
-            let listens = conn.state == ConnState::Listening;
-            let address = match conn.peer {
-                _ if listens => conn.local.clone(),
-                Some(peer) if peer.is_ipv4() => format!("tcp:{peer}"),
-                Some(peer) => format!("tcp6:{peer}"),
-                None => "unix:<AF 1>".to_owned(),
-            };
-            stat(out, &format!("{fd}:addr"), address);
-            if !listens {
-                stat(out, &format!("{fd}:listen_addr"), &conn.local);
-            }
-            let asks = fd == self.connection;
-            let state = if asks { ConnState::Parsing } else { conn.state };
-            stat(out, &format!("{fd}:state"), state.name());
-            let idle = if asks {
-                0
-            } else {
-                now.saturating_sub(conn.active)
-            };
-            stat(out, &format!("{fd}:secs_since_last_cmd"), idle);
-        });
-        out.end();
+        Some(lines)
     }
 }
 

@@ -1,0 +1,59 @@
+//! How long one connection is served before others get their turn: by count of
+//! batches and by time, or for as long as nobody else waits.
+
+use std::time::{Duration, Instant};
+
+/// How much of a connection's input is served before others get their turn.
+pub(super) struct Budget<'a> {
+    /// Batches left.
+    batches: usize,
+    /// When the second batch began, after which the clock counts as well.
+    begun: Option<Instant>,
+    /// Says whether others wait, for a connection that was alone at first.
+    others_wait: Option<&'a mut dyn FnMut() -> bool>,
+}
+
+/// Batches of a lone connection between two looks at who else waits: not so
+/// many that a newcomer waits long, nor so few that the looks cost much.
+const LONE_BATCHES: usize = 8;
+/// Time after which others get their turn whatever is left of the batches.
+const TURN_MAX: Duration = Duration::from_millis(1);
+
+impl<'a> Budget<'a> {
+    /// So many batches.
+    pub(super) fn of(batches: usize) -> Self {
+        Self {
+            batches,
+            begun: None,
+            others_wait: None,
+        }
+    }
+
+    /// As much as there is while nobody else waits.
+    pub(super) fn alone(others_wait: &'a mut dyn FnMut() -> bool) -> Self {
+        Self {
+            batches: LONE_BATCHES,
+            begun: None,
+            others_wait: Some(others_wait),
+        }
+    }
+
+    /// Whether another batch is to be served.
+    pub(super) fn take(&mut self) -> bool {
+        // Batches differ: while memory comes from the system one may take a
+        // hundred times as long as usual.
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        if self.batches == 0 || begun.elapsed() >= TURN_MAX {
+            let Some(others_wait) = &mut self.others_wait else {
+                return false;
+            };
+            if others_wait() {
+                return false;
+            }
+            self.batches = LONE_BATCHES;
+            self.begun = Some(Instant::now());
+        }
+        self.batches -= 1;
+        true
+    }
+}
