@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::limits::UDP_REPLY_DEFAULT_BYTES;
+use crate::limits::{CLIENT_MEMORY_MIN_MIB, UDP_REPLY_DEFAULT_BYTES};
 
 /// The memcached release whose behaviour, options and answers this server
 /// follows.
@@ -164,6 +164,13 @@ pub struct Config {
     /// Most bytes of an answer over UDP; what is larger goes unanswered
     /// (`--udp-reply-limit`).
     pub udp_reply_limit: usize,
+    /// Bytes that the buffers of all clients may take together: output that
+    /// clients do not take, input that makes no command yet
+    /// (`--client-memory-limit`).
+    pub client_memory_limit: usize,
+    /// Refuse retrievals at that limit, as memcached does
+    /// (`-o read_buf_mem_limit`).
+    pub refuse_at_client_limit: bool,
     /// What becomes of sockets that are handed over.
     pub handed_over: HandedOver,
     /// TLS, for the listeners that speak it.
@@ -230,6 +237,8 @@ impl Default for Config {
             listeners: Vec::new(),
             udp: Vec::new(),
             udp_reply_limit: UDP_REPLY_DEFAULT_BYTES,
+            client_memory_limit: CLIENT_MEMORY_MIN_MIB << 20,
+            refuse_at_client_limit: false,
             handed_over: HandedOver::default(),
             tls: None,
             auth_file: None,

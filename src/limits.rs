@@ -34,11 +34,29 @@ pub const SEND_BY_REFERENCE_BYTES: usize = 16 * 1024;
 /// two keys of one command, until the output is sent.
 pub const OUTPUT_PAUSE_BYTES: usize = 128 * 1024;
 
+/// The same two limits, and the bytes of input read at once, while the buffers
+/// of all clients together take half of their limit.
+pub const TIGHT_SEND_BY_REFERENCE_BYTES: usize = 512;
+/// See [`TIGHT_SEND_BY_REFERENCE_BYTES`].
+pub const TIGHT_OUTPUT_PAUSE_BYTES: usize = 16 * 1024;
+/// See [`TIGHT_SEND_BY_REFERENCE_BYTES`].
+pub const TIGHT_READ_BYTES: usize = 8 * 1024;
+
+/// Smallest limit of all clients' buffers together, in MiB, unless another is
+/// asked for; otherwise it is this part of the memory limit.
+pub const CLIENT_MEMORY_MIN_MIB: usize = 64;
+/// See [`CLIENT_MEMORY_MIN_MIB`].
+pub const CLIENT_MEMORY_PART: usize = 4;
+
 /// Connections that one step of `stats conns` lists.
 pub const CONNS_PER_STEP: usize = 64;
 
 /// Prefixes that one step of `stats detail dump` lists.
 pub const PREFIXES_PER_STEP: usize = 64;
+
+/// Data blocks up to this length are waited for in the read buffer; longer
+/// ones are received into their item.
+pub const WAIT_FOR_BLOCK_BYTES: usize = 4096;
 
 /// Size classes of items; tools know ids 1 to 63.
 pub const CLASSES_MAX: usize = 63;
@@ -103,6 +121,8 @@ pub const SASL_FILE_ENTRIES_MAX: usize = 4096;
 /// `MAX_ENTRY_LEN`, less that end).
 pub const PASSWORD_LINE_MAX_BYTES: usize = 255;
 
+// A line and a data block that are waited for fit into the smallest read.
+const _: () = assert!(LINE_MAX_BYTES + WAIT_FOR_BLOCK_BYTES < TIGHT_READ_BYTES);
 const _: () = assert!(LINE_MAX_BYTES < READ_BUFFER_BYTES);
 const _: () = assert!(PASSWORD_LINE_MAX_BYTES <= LOGIN_BLOCK_MAX_BYTES);
 const _: () = assert!(LINE_MAX_BYTES + LOGIN_BLOCK_MAX_BYTES < READ_BUFFER_BYTES / 2);

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config as Proptest, TestRunner};
 
-use rustcached::command::{Executor, Output};
+use rustcached::command::{Executor, Output, Stalled};
 use rustcached::config::Config;
 use rustcached::config::Eviction;
 use rustcached::events::Kinds;
@@ -84,6 +84,7 @@ struct Pair {
     local: Local,
     shared: Shared,
     out: Output,
+    stalled: Stalled,
     now_ms: u64,
     model: HashMap<usize, Kept>,
     cas: u64,
@@ -178,6 +179,7 @@ impl Pair {
             store,
             shared: Shared::new(config),
             out: Output::default(),
+            stalled: Stalled::new(1, 1 << 20, false),
             now_ms: 10_000,
             model: HashMap::new(),
             cas: 0,
@@ -199,6 +201,7 @@ impl Pair {
             now: Now::from_millis(self.now_ms),
             connection: -1,
             watched: Kinds::NONE,
+            stalled: &self.stalled,
         };
         let mut block = block.to_vec();
         block.extend_from_slice(b"\r\n");

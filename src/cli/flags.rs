@@ -60,6 +60,13 @@ pub(super) const FLAGS: &[Flag] = &[
         Effect::Size(|typed, bytes| typed.udp_reply_limit = Some(bytes)),
     )
     .default(|config| format!("{}k", config.udp_reply_limit >> 10)),
+    Flag::own(
+        "client-memory-limit",
+        "megabytes",
+        "Memory for the buffers of all clients together; at the limit, the largest of those \
+         that keep the server waiting are disconnected (default a quarter of -m, at least 64)",
+        Effect::Number(|typed, mebibytes| typed.client_memory_limit = Some(mebibytes)),
+    ),
     Flag::new(
         's',
         "unix-socket",

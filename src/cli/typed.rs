@@ -34,6 +34,9 @@ pub(super) struct Typed {
     pub(super) port: Option<i64>,
     pub(super) udp_port: Option<i64>,
     pub(super) udp_reply_limit: Option<i64>,
+    pub(super) client_memory_limit: Option<i64>,
+    /// `-o read_buf_mem_limit`, in MiB; 0 sets none.
+    pub(super) read_buf_mem_limit: usize,
     pub(super) unix_socket: Option<PathBuf>,
     pub(super) unix_mask: Option<u32>,
     /// Each `-l` as typed, with its commas.

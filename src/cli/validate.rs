@@ -11,7 +11,10 @@ use crate::cli::words::EVICTION_KINDS;
 use crate::config::{
     Config, Datagrams, Endpoint, Eviction, HandedOver, Listener, Process, ProtocolMode, SaslFiles,
 };
-use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX, UDP_REPLY_MAX_BYTES};
+use crate::limits::{
+    CLIENT_MEMORY_MIN_MIB, CLIENT_MEMORY_PART, ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES,
+    THREADS_MAX, UDP_REPLY_MAX_BYTES,
+};
 
 /// The TCP port when none is given.
 pub(super) const DEFAULT_PORT: u16 = 11211;
@@ -71,6 +74,8 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         listeners,
         udp: Vec::new(),
         udp_reply_limit: udp_reply_limit(typed, &default)?,
+        client_memory_limit: client_memory_limit(typed, max_memory)?,
+        refuse_at_client_limit: typed.read_buf_mem_limit > 0,
         tls: None,
         auth_file: None,
         handed_over: HandedOver::default(),
@@ -244,6 +249,27 @@ fn udp_reply_limit(typed: &Typed, default: &Config) -> Result<usize, CliError> {
     let most = UDP_REPLY_MAX_BYTES >> 20;
     let text = format!("--udp-reply-limit must be between 1 byte and {most}m");
     Err(CliError::BadValue(text))
+}
+
+/// Bytes for the buffers of all clients together.
+fn client_memory_limit(typed: &Typed, max_memory: usize) -> Result<usize, CliError> {
+    const MIB: usize = 1 << 20;
+    let default = (max_memory / CLIENT_MEMORY_PART).max(CLIENT_MEMORY_MIN_MIB * MIB);
+    let limit = match typed.client_memory_limit {
+        None => default,
+        Some(mebibytes) => usize::try_from(mebibytes)
+            .ok()
+            .filter(|mebibytes| *mebibytes > 0)
+            .and_then(|mebibytes| mebibytes.checked_mul(MIB))
+            .ok_or_else(|| {
+                let text = "--client-memory-limit must be at least 1 megabyte";
+                CliError::BadValue(text.to_owned())
+            })?,
+    };
+    match typed.read_buf_mem_limit {
+        0 => Ok(limit),
+        mebibytes => Ok(limit.min(mebibytes.saturating_mul(MIB))),
+    }
 }
 
 fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {

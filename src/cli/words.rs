@@ -387,8 +387,19 @@ pub(super) const WORDS: &[Word] = &[
         knobs.automove = 0;
     }),
     ignored("no_slab_reassign", Rule::Nothing),
-    ignored("read_buf_mem_limit", ANY_SIZE),
-    ignored("resp_obj_mem_limit", Rule::Anything),
+    Word {
+        name: "read_buf_mem_limit",
+        rule: ANY_SIZE,
+        effect: Effect::Set(|typed, number| typed.read_buf_mem_limit = number as usize),
+        help: "megabytes for the buffers of all clients together; at the limit, retrievals are \
+               refused (default 0: see --client-memory-limit)",
+    },
+    Word {
+        name: "resp_obj_mem_limit",
+        rule: ANY_SIZE,
+        effect: Effect::Set(|typed, number| typed.read_buf_mem_limit = number as usize),
+        help: "older name of read_buf_mem_limit",
+    },
     told("slab_automove", Rule::MaybeNumber(0, 2), |knobs, level| {
         knobs.automove = level as u32;
     }),

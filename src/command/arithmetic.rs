@@ -226,9 +226,7 @@ impl Executor<'_> {
         };
         let blanks = vec![b' '; spec.value_len - digits.len()];
         let value = [digits, &blanks, b"\r\n"].into_iter();
-        self.store
-            .new_filled(self.local, key, &spec, self.now, value)
-            .ok()
+        self.new_filled(key, &spec, value).ok()
     }
 
     /// If someone else creates the item first, it is theirs that is counted

@@ -108,10 +108,7 @@ impl Executor<'_> {
             _ => (old, more),
         };
         let value = first.value_pieces().chain(second.pieces());
-        let made = self
-            .store
-            .new_filled(self.local, key, &spec, self.now, value);
-        let Ok(joined) = made else {
+        let Ok(joined) = self.new_filled(key, &spec, value) else {
             return Joined::Done(Outcome::NotStored);
         };
         let mut joined = Some(joined);

@@ -180,9 +180,7 @@ impl Executor<'_> {
             expiry_room: true,
         };
         let value = std::iter::once(&b"\r\n"[..]);
-        self.store
-            .new_filled(self.local, key, &spec, self.now, value)
-            .ok()
+        self.new_filled(key, &spec, value).ok()
     }
 
     pub(super) fn meta_debug(&mut self, key: &[u8], base64: bool, out: &mut Output) {

@@ -15,6 +15,7 @@ mod output;
 mod read;
 mod remove;
 mod sasl;
+mod stalled;
 mod stat_sink;
 mod stats;
 mod write;
@@ -22,13 +23,14 @@ mod write;
 pub use crate::command::dump::Dump;
 pub use crate::command::output::Output;
 pub use crate::command::sasl::Login;
+pub use crate::command::stalled::{Parked, Stalled};
 pub use crate::command::write::Pending;
 
 use crate::events::{Figures, Filter, Kinds};
 use crate::protocol::encode;
 use crate::protocol::request::Request;
 use crate::shared::Shared;
-use crate::store::{Local, Miss, Store};
+use crate::store::{Hashed, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
 use crate::time::Now;
 
 /// What becomes of the connection after a request.
@@ -78,6 +80,8 @@ pub struct Executor<'a> {
     pub connection: i32,
     /// What somebody wants to be told of, as of the beginning of the batch.
     pub watched: Kinds,
+    /// Clients whose stale or half-received values can be given up for memory.
+    pub stalled: &'a Stalled,
 }
 
 impl Executor<'_> {
@@ -118,6 +122,62 @@ impl Executor<'_> {
             rare => return self.control(rare, out),
         }
         After::Continue
+    }
+
+    /// Makes an item with its value, as [`Store::new_filled`] does, at the cost
+    /// of stalled clients if need be.
+    #[inline]
+    fn new_filled<'p>(
+        &mut self,
+        key: &Hashed<'_>,
+        spec: &ItemSpec<'_>,
+        value: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Result<NewItem, NoMemory> {
+        let (store, now) = (self.store, self.now);
+        self.with_memory(|local| store.new_filled(local, key, spec, now, value.clone()))
+    }
+
+    /// Appends bytes to a value, as [`Store::fill`] does, at the cost of
+    /// stalled clients if need be.
+    ///
+    /// # Errors
+    /// There is no memory; the item must be discarded.
+    pub fn fill(&mut self, new: &mut NewItem, bytes: &[u8]) -> Result<(), NoMemory> {
+        let (store, end) = (self.store, new.missing() - bytes.len());
+        self.with_memory(|local| {
+            let rest = &bytes[bytes.len() - (new.missing() - end)..];
+            store.fill(local, new, rest)
+        })
+    }
+
+    /// Lets `receive` write into a value, as [`Store::fill_with`] does, at the
+    /// cost of stalled clients if need be.
+    ///
+    /// # Errors
+    /// There is no memory; the item must be discarded.
+    pub fn fill_with<E>(
+        &mut self,
+        new: &mut NewItem,
+        mut receive: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Result<usize, E>, NoMemory> {
+        let store = self.store;
+        self.with_memory(|local| store.fill_with(local, new, &mut receive))
+    }
+
+    /// Tries again as long as stalled clients can be cut for the memory that
+    /// is missing.
+    #[inline]
+    fn with_memory<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Local) -> Result<T, NoMemory>,
+    ) -> Result<T, NoMemory> {
+        loop {
+            match attempt(self.local) {
+                Ok(done) => return Ok(done),
+                Err(NoMemory) if self.stalled.relieve_items(self.store, self.local) => {}
+                Err(NoMemory) => return Err(NoMemory),
+            }
+        }
     }
 
     /// Counts a key that was asked for.

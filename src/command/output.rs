@@ -1,7 +1,12 @@
 //! Answers of a batch on their way out: bytes, and between them large values
 //! that are sent from the item itself.
 
-use crate::limits::{OUTPUT_PAUSE_BYTES, SEND_BY_REFERENCE_BYTES};
+use std::mem::size_of;
+
+use crate::limits::{
+    OUTPUT_PAUSE_BYTES, SEND_BY_REFERENCE_BYTES, TIGHT_OUTPUT_PAUSE_BYTES,
+    TIGHT_SEND_BY_REFERENCE_BYTES,
+};
 use crate::store::{Item, Local, Outgoing, Store};
 
 /// Collects the answers of a batch.
@@ -18,6 +23,8 @@ pub struct Output {
     value_bytes: usize,
     /// Unsent bytes at which execution pauses.
     pause_bytes: usize,
+    /// Values from this length on are sent by reference.
+    reference_bytes: usize,
 }
 
 /// A value that is sent from its item.
@@ -36,14 +43,24 @@ impl Default for Output {
             values_sent: 0,
             value_bytes: 0,
             pause_bytes: OUTPUT_PAUSE_BYTES,
+            reference_bytes: SEND_BY_REFERENCE_BYTES,
         }
     }
 }
 
 impl Output {
-    /// Sets the number of unsent bytes at which execution pauses.
-    pub fn set_pause_bytes(&mut self, bytes: usize) {
-        self.pause_bytes = bytes;
+    /// Sets the number of unsent bytes at which execution pauses; returns what
+    /// it was.
+    pub fn set_pause_bytes(&mut self, bytes: usize) -> usize {
+        std::mem::replace(&mut self.pause_bytes, bytes)
+    }
+
+    /// Keeps the buffer small, at the cost of more system calls, or no longer.
+    pub fn set_tight(&mut self, tight: bool) {
+        (self.pause_bytes, self.reference_bytes) = match tight {
+            true => (TIGHT_OUTPUT_PAUSE_BYTES, TIGHT_SEND_BY_REFERENCE_BYTES),
+            false => (OUTPUT_PAUSE_BYTES, SEND_BY_REFERENCE_BYTES),
+        };
     }
 
     /// Whether nothing more may be executed before some of this is sent.
@@ -75,7 +92,7 @@ impl Output {
     /// Takes a reference to a large item; false for others.
     #[inline]
     fn hold(&mut self, item: Item<'_>, len: usize) -> bool {
-        if item.value_len() < SEND_BY_REFERENCE_BYTES {
+        if item.value_len() < self.reference_bytes {
             return false;
         }
         let Some(pin) = item.pin() else {
@@ -144,6 +161,26 @@ impl Output {
     pub fn truncate(&mut self, len: usize) {
         debug_assert!(self.values.last().is_none_or(|held| held.before <= len));
         self.bytes.truncate(len);
+    }
+
+    /// Bytes of memory that its buffers take.
+    pub fn buffer_bytes(&self) -> usize {
+        self.bytes.capacity() + self.values.capacity() * size_of::<Held>()
+    }
+
+    /// Bytes of the items whose values are still to be sent.
+    pub fn item_bytes(&self) -> usize {
+        let unsent = &self.values[self.values_sent..];
+        unsent.iter().map(|held| held.value.item().bytes()).sum()
+    }
+
+    /// Addresses and bytes of those of them that nothing but references such
+    /// as this one's keeps in memory.
+    pub fn stale_values(&self) -> impl Iterator<Item = (usize, usize)> {
+        let unsent = &self.values[self.values_sent..];
+        let items = unsent.iter().map(|held| held.value.item());
+        let stale = items.filter(|item| !item.is_linked());
+        stale.map(|item| (item.address(), item.bytes()))
     }
 
     /// Moves what is not sent into an output of its own, in a buffer no larger

@@ -10,6 +10,9 @@ use crate::protocol::request::{GetLine, tokens};
 use crate::store::{Access, Hashed, Item, ItemSpec, Miss, Pin};
 use crate::time::Expiry;
 
+/// The answer to a retrieval while clients' buffers are at their limit.
+const OUT_OF_MEMORY: &str = "SERVER_ERROR out of memory writing get response";
+
 /// How touching an item ended.
 enum Touched {
     Done(Figures),
@@ -21,6 +24,10 @@ enum Touched {
 impl Executor<'_> {
     #[inline]
     pub(super) fn get(&mut self, line: &GetLine<'_>, hash: Option<u64>, out: &mut Output) -> After {
+        if self.stalled.refuses_output() {
+            encode::line(&mut out.bytes, OUT_OF_MEMORY);
+            return After::Continue;
+        }
         match (hash, line.touch) {
             (Some(hash), None) => {
                 let key = line.keys;
@@ -204,9 +211,7 @@ impl Executor<'_> {
                 key_binary: item.is_key_binary(),
                 expiry_room: true,
             };
-            self.store
-                .new_filled(self.local, key, &spec, self.now, item.pieces())
-                .ok()
+            self.new_filled(key, &spec, item.pieces()).ok()
         });
         let made = copy.is_some();
         let mut copy = copy;

@@ -116,9 +116,7 @@ impl Executor<'_> {
             expiry_room: true,
         };
         let value = std::iter::once(&b"\r\n"[..]);
-        self.store
-            .new_filled(self.local, key, &spec, self.now, value)
-            .map(Some)
+        self.new_filled(key, &spec, value).map(Some)
     }
 
     fn delete_once(

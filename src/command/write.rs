@@ -96,6 +96,11 @@ impl Pending {
         }
     }
 
+    /// Bytes of item memory that it takes so far, roughly.
+    pub fn bytes(&self) -> usize {
+        self.new.bytes()
+    }
+
     /// Gives up on the command.
     pub fn abandon(self, store: &Store, local: &mut Local) {
         store.discard(local, self.new);
@@ -210,7 +215,7 @@ impl Executor<'_> {
     pub fn finish_store(&mut self, pending: Pending, out: &mut Output) {
         let Pending { mut new, how } = pending;
         if let OwnedHow::Binary { .. } = how
-            && self.store.fill(self.local, &mut new, LINE_END).is_err()
+            && self.fill(&mut new, LINE_END).is_err()
         {
             return self.fail_store(Pending { new, how }, out);
         }
@@ -315,7 +320,7 @@ impl Executor<'_> {
     ) -> Result<NewItem, Refusal> {
         self.admit(key, spec, drops, |executor| {
             let (store, now) = (executor.store, executor.now);
-            store.new_item(executor.local, key, spec, now)
+            executor.with_memory(|local| store.new_item(local, key, spec, now))
         })
     }
 
@@ -326,11 +331,10 @@ impl Executor<'_> {
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
         drops: bool,
-        value: impl Iterator<Item = &'p [u8]>,
+        value: impl Iterator<Item = &'p [u8]> + Clone,
     ) -> Result<NewItem, Refusal> {
         self.admit(key, spec, drops, |executor| {
-            let (store, now) = (executor.store, executor.now);
-            store.new_filled(executor.local, key, spec, now, value)
+            executor.new_filled(key, spec, value)
         })
     }
 

@@ -3,7 +3,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::limits::BATCH_MAX;
+use crate::limits::{BATCH_MAX, WAIT_FOR_BLOCK_BYTES};
 use crate::protocol::binary;
 use crate::protocol::request::{GetLine, Request};
 use crate::protocol::text::{Malformed, Parsed, parse};
@@ -11,10 +11,6 @@ use crate::store::Store;
 
 /// Requests of several sockets that are prefetched together.
 pub(super) const STEPS_MAX: usize = 2 * BATCH_MAX;
-
-/// Value blocks up to this length are waited for in the read buffer; longer
-/// ones are received into their item.
-const WAIT_FOR_BLOCK_BYTES: usize = 4096;
 
 /// How a connection's requests are spelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

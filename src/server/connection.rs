@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use arrayvec::ArrayVec;
 
-use crate::command::{Dump, Login, Output, Pending};
+use crate::command::{Dump, Login, Output, Parked, Pending};
 use crate::config::ProtocolMode;
 use crate::events::Filter;
 use crate::protocol::binary::REQUEST_MAGIC;
@@ -34,6 +34,8 @@ pub(super) enum State {
     Command,
     /// Receiving a value into its item.
     Receiving(Pending),
+    /// In the middle of a value that is parked.
+    Parked,
     /// Skipping the value of a refused command.
     Swallowing(usize),
     /// In a retrieval, at the next of its keys: the line is too long to wait
@@ -76,6 +78,15 @@ pub(super) struct Connection {
     pub(super) closing: bool,
     /// Second of the last command.
     pub(super) active: u32,
+    /// Something it holds is parked with the stalled clients.
+    pub(super) parked: bool,
+    /// So is its output.
+    output_parked: bool,
+    /// When its client last took or sent something, in milliseconds of the
+    /// cache's clock.
+    pub(super) progressed: u64,
+    /// Bytes of input that it was last found to keep.
+    pub(super) kept: usize,
 }
 
 /// How sending ended.
@@ -105,6 +116,10 @@ impl Connection {
             unserved: false,
             closing: false,
             active: second,
+            parked: false,
+            output_parked: false,
+            progressed: u64::from(second) * 1000,
+            kept: 0,
         }
     }
 
@@ -132,7 +147,36 @@ impl Connection {
 
     /// Whether there is output that is not sent.
     pub(super) fn is_blocked(&self) -> bool {
-        self.unsent.is_some() || self.stream.has_unsent()
+        self.unsent.is_some() || self.output_parked || self.stream.has_unsent()
+    }
+
+    /// Hands over what is to be parked while its client is waited for.
+    pub(super) fn park(&mut self) -> Option<Parked> {
+        let output = self.unsent.take();
+        self.output_parked = output.is_some();
+        let pending = match std::mem::replace(&mut self.state, State::Parked) {
+            State::Receiving(pending) => Some(pending),
+            state => {
+                self.state = state;
+                None
+            }
+        };
+        self.parked = output.is_some() || pending.is_some();
+        self.parked.then_some(Parked { output, pending })
+    }
+
+    /// Takes back what was parked.
+    pub(super) fn resume(&mut self, parked: Parked) {
+        (self.parked, self.output_parked) = (false, false);
+        self.unsent = parked.output;
+        if let Some(pending) = parked.pending {
+            self.state = State::Receiving(pending);
+        }
+    }
+
+    /// Bytes of memory that its incomplete input takes.
+    pub(super) fn input_bytes(&self) -> usize {
+        self.leftover.capacity() + self.stream.partial_record_bytes()
     }
 
     /// Sends a batch's answers, keeping what the socket does not take.
@@ -143,6 +187,7 @@ impl Connection {
         debug_assert!(self.unsent.is_none(), "blocked connections are not served");
         let result = write_from(&mut self.stream, output, &local.counters);
         if result.is_unfinished() {
+            self.progressed = local.now.millis();
             self.unsent = Some(Box::new(output.take_unsent(store, local)));
         } else {
             output.clear(store, local);
@@ -155,7 +200,11 @@ impl Connection {
         let Some(unsent) = &mut self.unsent else {
             return flush_stream(&mut self.stream);
         };
+        let before = unsent.len();
         let result = write_from(&mut self.stream, unsent, &local.counters);
+        if unsent.len() < before {
+            self.progressed = local.now.millis();
+        }
         if !result.is_unfinished() {
             unsent.clear(store, local);
             self.unsent = None;
@@ -175,12 +224,15 @@ impl Connection {
 
     /// Keeps input for the next time.
     pub(super) fn keep(&mut self, input: &[u8]) {
+        let capacity = self.leftover.capacity();
         if input.is_empty() {
             // An idle connection owns no buffer.
             self.leftover = Vec::new();
-        } else {
+        } else if (input.len()..=2 * input.len()).contains(&capacity) {
             self.leftover.clear();
             self.leftover.extend_from_slice(input);
+        } else {
+            self.leftover = input.to_vec();
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use crossbeam::channel::Sender;
 
-use crate::command::{After, Detour, Executor, Output};
+use crate::command::{After, Detour, Executor, Output, Stalled};
 use crate::events::Kinds;
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES};
 use crate::protocol::encode;
@@ -38,6 +38,10 @@ pub(super) struct Context {
     pub(super) watched: Kinds,
     /// Where watchers go, if there is a log thread.
     pub(super) desk: Option<Arc<Desk>>,
+    /// What stalled clients of all workers hold.
+    pub(super) stalled: Arc<Stalled>,
+    /// The worker's number, from 0.
+    pub(super) worker: usize,
 }
 
 /// How serving a connection's input ended.
@@ -74,6 +78,7 @@ impl Context {
             now: self.now,
             connection: self.connection,
             watched: self.watched,
+            stalled: &self.stalled,
         };
         (executor, &mut self.out)
     }
@@ -385,7 +390,11 @@ impl Context {
     /// Goes on in a state other than waiting for a command.
     fn go_on(&mut self, connection: &mut Connection, input: &[u8]) -> (usize, Turn) {
         match std::mem::replace(&mut connection.state, State::Command) {
-            state @ (State::New | State::Command | State::Dumping(_) | State::Watching(_)) => {
+            state @ (State::New
+            | State::Command
+            | State::Dumping(_)
+            | State::Watching(_)
+            | State::Parked) => {
                 connection.state = state;
                 (0, Turn::GoOn)
             }
@@ -408,11 +417,9 @@ impl Context {
             State::Receiving(mut pending) => {
                 let before = pending.missing();
                 let len = before.min(input.len());
-                let filled = self
-                    .store
-                    .fill(&mut self.local, &mut pending.new, &input[..len]);
-                let missing = pending.missing();
                 let (mut executor, out) = self.executor();
+                let filled = executor.fill(&mut pending.new, &input[..len]);
+                let missing = pending.missing();
                 if filled.is_err() {
                     executor.fail_store(pending, out);
                     connection.state = State::Swallowing(before);
@@ -492,15 +499,13 @@ impl Context {
             let len = room.len().min(wanted);
             stream.read(&mut room[..len])
         };
-        let received = self
-            .store
-            .fill_with(&mut self.local, &mut pending.new, read);
+        let (mut executor, out) = self.executor();
+        let received = executor.fill_with(&mut pending.new, read);
         let missing = pending.missing();
         let state = std::mem::replace(&mut connection.state, State::Command);
         let State::Receiving(pending) = state else {
             return None;
         };
-        let (mut executor, out) = self.executor();
         match received {
             Err(_) => {
                 executor.fail_store(pending, out);
@@ -516,6 +521,7 @@ impl Context {
                 if let Ok(len) = result {
                     self.local.counters.bytes_read.add(len as u64);
                     connection.active = self.now.second();
+                    connection.progressed = self.now.millis();
                 }
                 if missing == 0 { None } else { Some(result) }
             }

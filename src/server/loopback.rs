@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, bounded};
 use mio::Events;
 
-use crate::command::Output;
+use crate::command::{Output, Stalled};
 use crate::config::{Config, ProtocolMode};
 use crate::events::Kinds;
 use crate::server::StopRequest;
@@ -61,6 +61,8 @@ impl Loopback {
             connection: -1,
             watched: Kinds::NONE,
             desk: None,
+            stalled: Arc::new(Stalled::new(1, shared.config.client_memory_limit, false)),
+            worker: 0,
             shared,
         };
         let (worker, handle) = Worker::new(context, Vec::new())?;

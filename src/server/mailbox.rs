@@ -70,6 +70,11 @@ impl<T> Mailbox<T> {
         self.arrivals.pop()
     }
 
+    /// Wakes the thread.
+    pub(super) fn wake(&self) {
+        self.stopper.wake();
+    }
+
     /// Makes the thread finish what it has begun, and end.
     pub(super) fn stop(&self) {
         self.stopper.stop();

@@ -35,7 +35,7 @@ pub use crate::server::inherited::Inherited;
 pub use crate::server::loopback::Loopback;
 
 use crate::auth::{Form, LoadError, Passwords, Sasl};
-use crate::command::Output;
+use crate::command::{Output, Stalled};
 use crate::config::Config;
 use crate::events::Kinds;
 use crate::server::acceptor::Acceptor;
@@ -244,6 +244,11 @@ impl Server {
         let (log, desk) =
             LogThread::new(Arc::clone(&store), Arc::clone(&shared)).map_err(StartError::Thread)?;
         threads.push(spawn("log", || log.run())?);
+        let stalled = Arc::new(Stalled::new(
+            shared.config.threads,
+            shared.config.client_memory_limit,
+            shared.config.refuse_at_client_limit,
+        ));
         let mut workers = Vec::new();
         for index in 0..shared.config.threads {
             let context = Context {
@@ -256,6 +261,8 @@ impl Server {
                 connection: -1,
                 watched: Kinds::NONE,
                 desk: Some(Arc::clone(&desk)),
+                stalled: Arc::clone(&stalled),
+                worker: index,
             };
             let sockets = datagrams.pop().unwrap_or_default();
             let (worker, handle) = Worker::new(context, sockets).map_err(StartError::Thread)?;

@@ -65,6 +65,15 @@ impl Stream {
         matches!(self, Self::Tls(stream) if stream.holds_more())
     }
 
+    /// Bytes of a record that has begun and not ended, roughly.
+    #[inline]
+    pub(super) fn partial_record_bytes(&self) -> usize {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Tls(stream) => stream.partial_record_bytes(),
+        }
+    }
+
     /// Second in which a stream began that is not yet ready for use.
     pub(super) fn handshaking_since(&self) -> Option<u32> {
         match self {

@@ -15,6 +15,8 @@ use crate::tls::Tls;
 
 /// Encrypted bytes received at once.
 const INPUT_BYTES: usize = 64 * 1024;
+/// A record's payload, header and tag.
+const RECORD_MAX_BYTES: usize = 16 * 1024 + 5 + 256;
 /// Received even where less is wanted, since the records are larger.
 const INPUT_MIN_BYTES: usize = 4096;
 
@@ -32,6 +34,8 @@ pub(super) struct TlsStream {
     carry: Vec<u8>,
     /// There may be more to read without an event.
     more: bool,
+    /// What was received last has not made a whole record.
+    partial: bool,
     /// The peer sends no more.
     ended: bool,
     /// Something has been received.
@@ -55,6 +59,7 @@ impl TlsStream {
             tls,
             carry: Vec::new(),
             more: false,
+            partial: false,
             ended: false,
             begun: false,
             since: Some(second),
@@ -110,6 +115,13 @@ impl TlsStream {
     /// event will come.
     pub(super) fn holds_more(&self) -> bool {
         self.more
+    }
+
+    /// Bytes that it keeps of records which the peer has not sent whole: as
+    /// many as one may have, since the session does not say.
+    pub(super) fn partial_record_bytes(&self) -> usize {
+        let record = if self.partial { RECORD_MAX_BYTES } else { 0 };
+        record + self.carry.capacity()
     }
 
     /// Second of arrival, while the handshake lasts.
@@ -174,6 +186,7 @@ impl TlsStream {
     /// Decrypts, until the buffer is full; keeps what is left over then.
     fn feed(&mut self, mut encrypted: &[u8], buffer: &mut [u8], filled: &mut usize) {
         while !encrypted.is_empty() && *filled < buffer.len() && self.failure.is_none() {
+            let (state, before) = (self.session.is_handshaking(), *filled);
             let taken = self.session.read_tls(&mut encrypted);
             if let Err(error) = taken.and_then(|_| self.process()) {
                 self.failure = Some(error.to_string());
@@ -181,6 +194,7 @@ impl TlsStream {
                 let _ = self.flush();
             }
             *filled += self.take_decrypted(&mut buffer[*filled..]);
+            self.partial = *filled == before && state == self.session.is_handshaking();
         }
         if !encrypted.is_empty() && self.failure.is_none() {
             self.carry = encrypted.to_vec();

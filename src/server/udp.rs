@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::command::{After, Detour, Dump};
 use crate::config::{Config, Datagrams, ProtocolMode};
-use crate::limits::{BATCH_MAX, OUTPUT_PAUSE_BYTES};
+use crate::limits::BATCH_MAX;
 use crate::protocol::binary::REQUEST_MAGIC;
 use crate::protocol::encode;
 use crate::protocol::request::{ControlVerb, Request};
@@ -191,9 +191,9 @@ impl Context {
             ProtocolMode::Auto | ProtocolMode::Ascii => Spelling::Text,
         };
         let limit = self.shared.config.udp_reply_limit;
-        self.out.set_pause_bytes(limit + 1);
+        let pause_bytes = self.out.set_pause_bytes(limit + 1);
         let answered = self.serve_commands(payload, spelling, limit);
-        self.out.set_pause_bytes(OUTPUT_PAUSE_BYTES);
+        self.out.set_pause_bytes(pause_bytes);
         answered
     }
 

@@ -2,6 +2,7 @@
 //! that are ready together are read together, so that the memory their first
 //! commands touch is on its way while others are being served.
 
+mod client_memory;
 mod patience;
 
 use std::collections::VecDeque;
@@ -25,6 +26,7 @@ use crate::server::log;
 use crate::server::mailbox::Mailbox;
 use crate::server::stream::Stream;
 use crate::server::udp::Bound;
+use crate::server::worker::client_memory::ClientMemory;
 use crate::stats::ConnState;
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -55,6 +57,11 @@ impl Handle {
         self.arrivals.hand_over((stream, protocol));
     }
 
+    /// Wakes the worker.
+    pub(super) fn wake(&self) {
+        self.arrivals.wake();
+    }
+
     /// Makes the worker finish its replies and end.
     pub(super) fn stop(&self) {
         self.arrivals.stop();
@@ -82,6 +89,7 @@ pub(super) struct Worker {
     stalled: bool,
     /// Second in which such clients were last looked for.
     stalled_checked: u32,
+    memory: ClientMemory,
     context: Context,
 }
 
@@ -108,6 +116,10 @@ impl Worker {
             arrivals: Mailbox::new(&poll)?,
             load: AtomicUsize::new(0),
         });
+        let waker = Arc::clone(&handle);
+        context
+            .stalled
+            .set_waker(context.worker, move || waker.wake());
         let worker = Self {
             poll,
             handle: Arc::clone(&handle),
@@ -121,6 +133,7 @@ impl Worker {
             idle_checked: 0,
             stalled: false,
             stalled_checked: 0,
+            memory: ClientMemory::default(),
             context,
         };
         Ok((worker, handle))
@@ -132,8 +145,10 @@ impl Worker {
         while !self.handle.arrivals.is_stopping() {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
             let timeout = if self.is_idle() {
-                let waiting =
-                    self.stalled || !self.handshakes.is_empty() || self.context.local.holds_items();
+                let waiting = self.stalled
+                    || !self.handshakes.is_empty()
+                    || self.context.local.holds_items()
+                    || self.memory.is_held();
                 idle_check.or(waiting.then_some(IDLE_CHECK))
             } else {
                 Some(Duration::ZERO)
@@ -163,6 +178,7 @@ impl Worker {
         self.context.local.now = self.context.now;
         self.context.cool();
         self.context.flush_if_due();
+        self.look_after_memory();
         for event in &*events {
             self.note(event);
         }
@@ -289,18 +305,31 @@ impl Worker {
         }
         self.context.prefetch(&steps);
         for job in jobs {
-            let first = &steps[job.steps.clone()];
+            let (token, first) = (job.token, &steps[job.steps.clone()]);
             self.serve_job(job, first, alone);
+            self.park(token);
         }
         drop(steps);
         self.buffers = buffers;
+        self.enforce_limits();
     }
 
     /// Gets a connection's input into `buffer`, what was left over first.
     /// `None` if there is nothing to serve.
     fn prepare(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
+        self.connections.get_mut(token)?.queued = false;
+        if !self.unpark(token) {
+            return None;
+        }
+        let len = self.read_input(token, buffer);
+        if len.is_none() {
+            self.park(token);
+        }
+        len
+    }
+
+    fn read_input(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
         let connection = self.connections.get_mut(token)?;
-        connection.queued = false;
         let context = &mut self.context;
         let was_blocked = connection.is_blocked();
         match connection.flush(&context.store, &mut context.local) {
@@ -335,6 +364,7 @@ impl Worker {
             return Some(kept);
         }
         buffer[..kept].copy_from_slice(&connection.leftover);
+        let buffer = self.memory.readable_part(buffer, kept);
         if connection.unserved && (!connection.readable || kept > buffer.len() / 2) {
             return Some(kept);
         }
@@ -345,6 +375,7 @@ impl Worker {
             }
             Ok(len) => {
                 self.context.local.counters.bytes_read.add(len as u64);
+                connection.progressed = self.context.now.millis();
                 // A short read has emptied the socket; more raises an event.
                 connection.readable = kept + len == buffer.len() || connection.stream.holds_more();
                 Some(kept + len)
@@ -493,6 +524,8 @@ impl Worker {
         let open = &context.shared.connections.open;
         open.fetch_sub(1, Ordering::Relaxed);
         self.handle.load.fetch_sub(1, Ordering::Relaxed);
+        self.forget(token, &connection);
+        let context = &mut self.context;
         connection.dispose(&context.store, &mut context.local);
     }
 
@@ -505,6 +538,7 @@ impl Worker {
         let _ = connection.stream.deregister(self.poll.registry());
         let connection = self.connections.remove(token);
         self.handle.load.fetch_sub(1, Ordering::Relaxed);
+        self.forget(token, &connection);
         self.context.hand_to_log(connection);
     }
 

@@ -42,6 +42,11 @@ impl NewItem {
         self.room + self.left
     }
 
+    /// Bytes of memory that what has been received of it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        self.item().bytes().saturating_sub(self.left)
+    }
+
     pub(crate) fn chunk(&self) -> Chunk {
         self.head
     }

@@ -170,6 +170,17 @@ impl Item<'_> {
         self.chunk() == pin.0
     }
 
+    /// Whether the map still has this very item; it may have been replaced,
+    /// removed, evicted or moved since it was pinned.
+    pub fn is_linked(self) -> bool {
+        self.word().is_linked()
+    }
+
+    /// What tells items in memory apart.
+    pub fn address(self) -> usize {
+        self.chunk().addr().get()
+    }
+
     /// Takes a reference that outlives the lock; `None` if too many are held.
     pub fn pin(self) -> Option<Pin> {
         self.word().pin().then(|| Pin(self.chunk()))

@@ -1,8 +1,8 @@
 //! Values on their way out: how far each has got, so that going on with one
 //! of many pieces does not begin with a walk through those that are sent.
 
-use crate::store::Pin;
 use crate::store::chain::Pieces;
+use crate::store::{Item, Pin};
 
 /// The rest of a value that is sent from its item. The reference must be
 /// given back in the end: see [`Outgoing::into_pin`].
@@ -67,6 +67,11 @@ impl Outgoing {
                 _ => return,
             }
         }
+    }
+
+    /// The item whose value it is.
+    pub fn item(&self) -> Item<'_> {
+        self.pin.item()
     }
 
     /// The reference, to be given back.

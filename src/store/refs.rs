@@ -128,7 +128,6 @@ impl RefWord {
     }
 
     /// Whether the map holds this chunk.
-    #[cfg(test)]
     pub(crate) fn is_linked(&self) -> bool {
         self.0.load(Ordering::Relaxed) & LINKED != 0
     }

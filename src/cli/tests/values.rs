@@ -49,6 +49,8 @@ fn flags_do_what_they_say() {
         "77",
         "-R",
         "5",
+        "--client-memory-limit",
+        "20",
         "-I",
         "4M",
         "-D",
@@ -96,6 +98,8 @@ fn flags_do_what_they_say() {
         sasl: None,
         udp: Vec::new(),
         udp_reply_limit: 16 * 1024,
+        client_memory_limit: 20 << 20,
+        refuse_at_client_limit: false,
         idle_timeout: Some(Duration::from_secs(5)),
         verbosity: 3,
         hashpower: 20,
@@ -236,4 +240,24 @@ fn port_file_comes_from_the_environment() {
     };
     assert_eq!(run("/run/ports"), Some(PathBuf::from("/run/ports")));
     assert_eq!(run(""), None);
+}
+
+#[test]
+fn client_memory_follows_the_memory_limit() {
+    let limit = |arguments: &[&str]| {
+        let config = settings(arguments).0;
+        (
+            config.client_memory_limit >> 20,
+            config.refuse_at_client_limit,
+        )
+    };
+    assert_eq!(limit(&[]), (64, false));
+    assert_eq!(limit(&["-m", "4096"]), (1024, false));
+    assert_eq!(
+        limit(&["-m", "4096", "--client-memory-limit=1"]),
+        (1, false)
+    );
+    assert_eq!(limit(&["-o", "read_buf_mem_limit=3"]), (3, true));
+    assert_eq!(limit(&["-o", "resp_obj_mem_limit=5"]), (5, true));
+    assert_eq!(limit(&["-o", "read_buf_mem_limit=0"]), (64, false));
 }

@@ -48,16 +48,21 @@ impl Executor<'_> {
             stat(out, "rejected_connections", read(&connections.rejected));
         }
         stat(out, "connection_structures", read(&connections.structures));
+        let stalled = self.stalled;
+        let response_oom = (read(&stalled.refused) + read(&stalled.cut_output)) as usize;
         // Each worker has its buffers once and for all.
         let buffers = self.shared.config.threads * BATCH_SOCKETS_MAX;
         for (name, value) in [
-            ("response_obj_oom", 0),
+            ("response_obj_oom", response_oom),
             ("response_obj_count", self.shared.config.threads),
-            ("response_obj_bytes", 0),
+            ("response_obj_bytes", stalled.output_bytes()),
             ("read_buf_count", buffers),
-            ("read_buf_bytes", buffers * READ_BUFFER_BYTES),
+            (
+                "read_buf_bytes",
+                buffers * READ_BUFFER_BYTES + stalled.input_bytes(),
+            ),
             ("read_buf_bytes_free", buffers * READ_BUFFER_BYTES),
-            ("read_buf_oom", 0),
+            ("read_buf_oom", read(&stalled.cut_input) as usize),
         ] {
             stat(out, name, value);
         }

@@ -1,0 +1,403 @@
+//! Memory held for clients that keep the server waiting: output they do not
+//! take, and values they have not sent whole.
+//!
+//! A worker parks both here when it turns to other connections, and takes
+//! them back to continue. What is parked any thread may free: when client
+//! buffers reach their limit, or when a command needs item memory that stale
+//! values and half-received ones occupy. The worker then finds its entry gone
+//! and closes the connection. Each worker has a table of its own, so its lock
+//! is contended only while memory is short.
+
+use std::collections::HashSet;
+use std::mem::size_of;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crossbeam::utils::CachePadded;
+
+use crate::command::{Output, Pending};
+use crate::store::{Local, Store};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::time::Now;
+
+/// At the limit, buffers are freed until this part of it is in use.
+const FREED_TO: (usize, usize) = (7, 8);
+/// From this part of the limit on, new output and input are kept small.
+const TIGHT_FROM: (usize, usize) = (1, 2);
+/// Part of the item memory that stalled clients may occupy with stale and
+/// half-received values before those that made no progress for
+/// [`GRACE_MS`] are cut; from twice as much, for [`SHORT_GRACE_MS`].
+const ITEM_PART: usize = 4;
+const GRACE_MS: u64 = 1000;
+const SHORT_GRACE_MS: u64 = 100;
+/// Milliseconds between two counts of those values.
+const ITEM_CHECK_MS: u64 = 50;
+/// Item bytes freed at a time for a command that is short of memory: enough
+/// for the pages of one to run empty.
+const RELIEF_BYTES: usize = 2 << 20;
+
+/// What a stalled connection holds.
+#[derive(Default)]
+pub struct Parked {
+    /// Output that its client does not take.
+    pub output: Option<Box<Output>>,
+    /// The value that is being received.
+    pub pending: Option<Pending>,
+}
+
+/// The stalled clients of all workers.
+pub struct Stalled {
+    tables: Box<[CachePadded<Table>]>,
+    limit: usize,
+    /// Retrievals are refused at the limit (`-o read_buf_mem_limit`).
+    refuses: bool,
+    /// When stale and half-received values were last counted, in milliseconds
+    /// of the cache's clock.
+    items_checked: AtomicU64,
+    /// Retrievals refused.
+    pub refused: AtomicU64,
+    /// Clients cut for the output they did not take.
+    pub cut_output: AtomicU64,
+    /// Clients cut for the input they did not complete.
+    pub cut_input: AtomicU64,
+    /// Clients cut for item memory: stale values unsent, or half sent ones.
+    pub cut_items: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    /// By the worker's number of the connection.
+    entries: Mutex<Vec<Option<Box<Entry>>>>,
+    /// Bytes of parked output buffers.
+    output_bytes: AtomicUsize,
+    /// Bytes of the items that parked outputs and half-received values hold.
+    item_bytes: AtomicUsize,
+    /// Bytes of incomplete input that the worker keeps.
+    input_bytes: AtomicUsize,
+    /// Other threads freed entries, or ask the worker to free input.
+    attention: AtomicBool,
+    wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+struct Entry {
+    parked: Parked,
+    /// When the client last took or sent something, in milliseconds of the
+    /// cache's clock.
+    since: u64,
+    output_bytes: usize,
+    item_bytes: usize,
+}
+
+/// An entry among those of all tables.
+struct Candidate {
+    table: usize,
+    connection: usize,
+    since: u64,
+    weight: u128,
+}
+
+impl Stalled {
+    /// For `workers` workers, whose clients' buffers may take `limit` bytes
+    /// together. With `refuses`, retrievals are refused at the limit.
+    pub fn new(workers: usize, limit: usize, refuses: bool) -> Self {
+        Self {
+            tables: (0..workers).map(|_| CachePadded::default()).collect(),
+            limit,
+            refuses,
+            items_checked: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            cut_output: AtomicU64::new(0),
+            cut_input: AtomicU64::new(0),
+            cut_items: AtomicU64::new(0),
+        }
+    }
+
+    /// Limit of all clients' buffers, in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Bytes of output that clients have not taken.
+    pub fn output_bytes(&self) -> usize {
+        self.sum(|table| &table.output_bytes)
+    }
+
+    /// Bytes of input that makes no command yet.
+    pub fn input_bytes(&self) -> usize {
+        self.sum(|table| &table.input_bytes)
+    }
+
+    /// Bytes of items that stalled clients hold, live ones included.
+    pub fn item_bytes(&self) -> usize {
+        self.sum(|table| &table.item_bytes)
+    }
+
+    fn buffer_bytes(&self) -> usize {
+        self.output_bytes() + self.input_bytes()
+    }
+
+    fn sum(&self, of: impl Fn(&Table) -> &AtomicUsize) -> usize {
+        let bytes = self.tables.iter();
+        bytes
+            .map(|table| of(table).load(Ordering::Relaxed))
+            .fold(0, usize::saturating_add)
+    }
+
+    /// Whether buffers should be kept small.
+    pub fn is_tight(&self) -> bool {
+        self.buffer_bytes() >= part(self.limit, TIGHT_FROM)
+    }
+
+    /// Whether a retrieval must be refused, which it then counts.
+    #[inline]
+    pub fn refuses_output(&self) -> bool {
+        self.refuses && self.refuses_at_limit()
+    }
+
+    #[cold]
+    fn refuses_at_limit(&self) -> bool {
+        let refuses = self.buffer_bytes() >= self.limit;
+        self.refused
+            .fetch_add(u64::from(refuses), Ordering::Relaxed);
+        refuses
+    }
+
+    /// Tells how to wake a worker that sleeps.
+    pub fn set_waker(&self, worker: usize, wake: impl Fn() + Send + Sync + 'static) {
+        // A worker tells it once.
+        let _ = self.tables[worker].wake.set(Box::new(wake));
+    }
+
+    /// Parks what a worker's connection holds, which last made progress at
+    /// `since` milliseconds.
+    pub fn park(&self, worker: usize, connection: usize, parked: Parked, since: u64) {
+        let output = parked.output.as_deref();
+        let pending = parked.pending.as_ref();
+        let entry = Entry {
+            output_bytes: output.map_or(0, |output| size_of::<Output>() + output.buffer_bytes()),
+            item_bytes: output.map_or(0, Output::item_bytes) + pending.map_or(0, Pending::bytes),
+            parked,
+            since,
+        };
+        let table = &self.tables[worker];
+        table.add(&entry);
+        let mut entries = table.lock();
+        if entries.len() <= connection {
+            entries.resize_with(connection + 1, || None);
+        }
+        debug_assert!(entries[connection].is_none(), "parked twice");
+        entries[connection] = Some(Box::new(entry));
+    }
+
+    /// Takes back what a connection holds; `None` if it was cut.
+    pub fn unpark(&self, worker: usize, connection: usize) -> Option<Parked> {
+        Some(self.take(worker, connection)?.parked)
+    }
+
+    fn take(&self, worker: usize, connection: usize) -> Option<Entry> {
+        let table = &self.tables[worker];
+        let entry = *table.lock().get_mut(connection)?.take()?;
+        table.subtract(&entry);
+        Some(entry)
+    }
+
+    /// Whether a connection's entry is still there.
+    pub fn is_parked(&self, worker: usize, connection: usize) -> bool {
+        let entries = self.tables[worker].lock();
+        entries.get(connection).is_some_and(Option::is_some)
+    }
+
+    /// Sets the bytes of incomplete input that a worker keeps.
+    pub fn set_input_bytes(&self, worker: usize, bytes: usize) {
+        let table = &self.tables[worker];
+        table.input_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether a worker's connections were cut, or it must free input; true
+    /// once for each time.
+    pub fn needs_attention(&self, worker: usize) -> bool {
+        let attention = &self.tables[worker].attention;
+        attention.load(Ordering::Relaxed) && attention.swap(false, Ordering::AcqRel)
+    }
+
+    /// Frees output buffers, and asks for input to be freed, if all clients'
+    /// buffers together reach the limit: the largest that have stalled
+    /// longest go first. Returns the bytes of input that the calling worker
+    /// should free itself.
+    #[must_use]
+    pub fn enforce_limit(&self, store: &Store, local: &mut Local, worker: usize) -> usize {
+        if self.buffer_bytes() < self.limit {
+            return 0;
+        }
+        let target = part(self.limit, FREED_TO);
+        let weigh = |entry: &Entry, age: u64| entry.output_bytes as u128 * u128::from(age + 1);
+        for candidate in self.candidates(local.now, weigh) {
+            if self.buffer_bytes() < target {
+                return 0;
+            }
+            if candidate.weight == 0 {
+                break;
+            }
+            self.cut(&candidate, store, local, &self.cut_output);
+        }
+        let excess = self.buffer_bytes().saturating_sub(target);
+        let of_table = |table: &CachePadded<Table>| table.input_bytes.load(Ordering::Relaxed);
+        let own = of_table(&self.tables[worker]);
+        if own < excess {
+            let largest = self.tables.iter().max_by_key(|table| of_table(table));
+            if let Some(table) = largest {
+                table.call();
+            }
+        }
+        excess.min(own)
+    }
+
+    /// Cuts clients whose stale or half-received values occupy much of the
+    /// item memory and that make no progress.
+    pub fn enforce_item_share(&self, store: &Store, local: &mut Local, now: Now) {
+        let share = store.memory_limit() / ITEM_PART;
+        if self.item_bytes() < share || !self.is_item_check_due(now) {
+            return;
+        }
+        let mut occupied = self.occupied_bytes();
+        let candidates = self.candidates(now, |_, age| u128::from(age));
+        let mut candidates = candidates.into_iter().peekable();
+        for (floor, grace) in [(share, GRACE_MS), (2 * share, SHORT_GRACE_MS)] {
+            let is_due = |candidate: &Candidate| now.millis() >= candidate.since + grace;
+            while occupied > floor
+                && let Some(candidate) = candidates.next_if(is_due)
+            {
+                occupied = occupied.saturating_sub(self.cut_occupier(&candidate, store, local));
+            }
+        }
+    }
+
+    /// Frees item memory for a command that can get none otherwise, from the
+    /// client that has stalled longest on. False if there is nothing to free.
+    #[cold]
+    pub fn relieve_items(&self, store: &Store, local: &mut Local) -> bool {
+        let mut freed = 0;
+        for candidate in self.candidates(local.now, |_, age| u128::from(age)) {
+            freed += self.cut_occupier(&candidate, store, local);
+            if freed >= RELIEF_BYTES {
+                break;
+            }
+        }
+        freed > 0
+    }
+
+    /// One thread counts at a time, and not too often.
+    fn is_item_check_due(&self, now: Now) -> bool {
+        let last = self.items_checked.load(Ordering::Relaxed);
+        now.millis() >= last + ITEM_CHECK_MS
+            && self
+                .items_checked
+                .compare_exchange(last, now.millis(), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Bytes of item memory that only stalled clients hold, each item once.
+    fn occupied_bytes(&self) -> usize {
+        let (mut seen, mut bytes) = (HashSet::new(), 0);
+        for table in &self.tables {
+            for entry in table.lock().iter().flatten() {
+                bytes += entry.parked.pending.as_ref().map_or(0, Pending::bytes);
+                let stale = entry.parked.output.iter().flat_map(|o| o.stale_values());
+                bytes += stale
+                    .filter(|(address, _)| seen.insert(*address))
+                    .map(|(_, bytes)| bytes)
+                    .sum::<usize>();
+            }
+        }
+        bytes
+    }
+
+    /// All entries, the greatest weight first; `weigh` gets an entry and its
+    /// age in milliseconds.
+    fn candidates(&self, now: Now, weigh: impl Fn(&Entry, u64) -> u128) -> Vec<Candidate> {
+        let mut all = Vec::new();
+        for (index, table) in self.tables.iter().enumerate() {
+            let entries = table.lock();
+            let present = entries.iter().enumerate();
+            all.extend(present.filter_map(|(connection, entry)| {
+                let entry = entry.as_deref()?;
+                let age = now.millis().saturating_sub(entry.since);
+                Some(Candidate {
+                    table: index,
+                    connection,
+                    since: entry.since,
+                    weight: weigh(entry, age),
+                })
+            }));
+        }
+        all.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.weight));
+        all
+    }
+
+    /// Cuts a candidate if it occupies item memory; returns the bytes.
+    fn cut_occupier(&self, candidate: &Candidate, store: &Store, local: &mut Local) -> usize {
+        let bytes = {
+            let entries = self.tables[candidate.table].lock();
+            let Some(Some(entry)) = entries.get(candidate.connection) else {
+                return 0;
+            };
+            let stale = entry.parked.output.iter().flat_map(|o| o.stale_values());
+            let pending = entry.parked.pending.as_ref().map_or(0, Pending::bytes);
+            pending + stale.map(|(_, bytes)| bytes).sum::<usize>()
+        };
+        if bytes > 0 {
+            self.cut(candidate, store, local, &self.cut_items);
+        }
+        bytes
+    }
+
+    fn cut(&self, candidate: &Candidate, store: &Store, local: &mut Local, count: &AtomicU64) {
+        let Some(entry) = self.take(candidate.table, candidate.connection) else {
+            return;
+        };
+        entry.parked.dispose(store, local);
+        count.fetch_add(1, Ordering::Relaxed);
+        self.tables[candidate.table].call();
+    }
+}
+
+impl Parked {
+    /// Gives everything back to the store.
+    pub fn dispose(self, store: &Store, local: &mut Local) {
+        if let Some(mut output) = self.output {
+            output.clear(store, local);
+        }
+        if let Some(pending) = self.pending {
+            pending.abandon(store, local);
+        }
+    }
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, Vec<Option<Box<Entry>>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, entry: &Entry) {
+        let (output, items) = (&self.output_bytes, &self.item_bytes);
+        output.fetch_add(entry.output_bytes, Ordering::Relaxed);
+        items.fetch_add(entry.item_bytes, Ordering::Relaxed);
+    }
+
+    fn subtract(&self, entry: &Entry) {
+        let (output, items) = (&self.output_bytes, &self.item_bytes);
+        output.fetch_sub(entry.output_bytes, Ordering::Relaxed);
+        items.fetch_sub(entry.item_bytes, Ordering::Relaxed);
+    }
+
+    /// Makes the table's worker look at it.
+    fn call(&self) {
+        self.attention.store(true, Ordering::Release);
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+    }
+}
+
+fn part(whole: usize, (numerator, denominator): (usize, usize)) -> usize {
+    whole / denominator * numerator
+}
