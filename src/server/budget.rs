@@ -9,6 +9,8 @@ pub(super) struct Budget<'a> {
     batches: usize,
     /// When the second batch began, after which the clock counts as well.
     begun: Option<Instant>,
+    /// Time after which the turn ends whatever is left of the batches.
+    most: Duration,
     /// Says whether others wait, for a connection that was alone at first.
     others_wait: Option<&'a mut dyn FnMut() -> bool>,
 }
@@ -16,15 +18,19 @@ pub(super) struct Budget<'a> {
 /// Batches of a lone connection between two looks at who else waits: not so
 /// many that a newcomer waits long, nor so few that the looks cost much.
 const LONE_BATCHES: usize = 8;
-/// Time after which others get their turn whatever is left of the batches.
-const TURN_MAX: Duration = Duration::from_millis(1);
+/// The turn of a connection whose event has just come: longer than ordinary
+/// requests take, since those that take longer yield to them.
+pub(super) const FIRST_TURN: Duration = Duration::from_micros(250);
+/// Time between two such looks at the least.
+const LONE_TURN: Duration = Duration::from_millis(1);
 
 impl<'a> Budget<'a> {
-    /// So many batches.
-    pub(super) fn of(batches: usize) -> Self {
+    /// At most this many batches, and this long.
+    pub(super) fn of(batches: usize, most: Duration) -> Self {
         Self {
             batches,
             begun: None,
+            most,
             others_wait: None,
         }
     }
@@ -34,6 +40,7 @@ impl<'a> Budget<'a> {
         Self {
             batches: LONE_BATCHES,
             begun: None,
+            most: LONE_TURN,
             others_wait: Some(others_wait),
         }
     }
@@ -43,7 +50,7 @@ impl<'a> Budget<'a> {
         // Batches differ: while memory comes from the system one may take a
         // hundred times as long as usual.
         let begun = *self.begun.get_or_insert_with(Instant::now);
-        if self.batches == 0 || begun.elapsed() >= TURN_MAX {
+        if self.batches == 0 || begun.elapsed() >= self.most {
             let Some(others_wait) = &mut self.others_wait else {
                 return false;
             };

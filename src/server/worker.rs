@@ -3,13 +3,14 @@
 //! commands touch is on its way while others are being served.
 
 mod client_memory;
+mod input;
 mod patience;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem::take;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use mio::event::{Event, Source};
@@ -19,8 +20,8 @@ use slab::Slab;
 use crate::config::ProtocolMode;
 use crate::limits::{BATCH_MAX, BATCH_SOCKETS_MAX, READ_BUFFER_BYTES};
 use crate::server::batch::{Step, Steps, Stop, parse_batch};
-use crate::server::budget::Budget;
-use crate::server::connection::{Connection, Sent, State};
+use crate::server::budget::{Budget, FIRST_TURN};
+use crate::server::connection::{Connection, State};
 use crate::server::drive::{Context, Served};
 use crate::server::log;
 use crate::server::mailbox::Mailbox;
@@ -30,10 +31,11 @@ use crate::server::worker::client_memory::ClientMemory;
 use crate::stats::ConnState;
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Reads into an item, a chunk each, after which others get their turn. Enough
-/// for a value of the largest size by default: were many begun before one is
-/// complete, their memory would be short.
-const RECEIVES_MAX: usize = 40;
+/// Connections of the backlog that are served together.
+const BACKLOG_SOCKETS: usize = 4;
+/// Time for which the backlog is served before others that are ready, shared
+/// by the connections that are served together.
+const BACKLOG_SLICE: Duration = Duration::from_millis(1);
 /// Events fetched at once.
 const EVENTS_MAX: usize = 256;
 /// The first UDP socket's token; those of the others are below it.
@@ -75,8 +77,11 @@ pub(super) struct Worker {
     /// Events that were fetched while a connection was served.
     arrived: Events,
     connections: Slab<Connection>,
-    /// Connections to be served.
+    /// Connections to be served whose events have just come.
     ready: Vec<usize>,
+    /// Connections that have had a turn and have more to do. They yield to
+    /// those that are ready.
+    backlog: VecDeque<usize>,
     /// Sockets for datagrams, where they are taken.
     datagrams: Vec<Bound>,
     /// Arrivals that began with a handshake, and the second they came in.
@@ -126,6 +131,7 @@ impl Worker {
             arrived: Events::with_capacity(EVENTS_MAX),
             connections: Slab::new(),
             ready: Vec::new(),
+            backlog: VecDeque::new(),
             datagrams,
             handshakes: VecDeque::new(),
             // Zeroed by the system page by page as it is first used.
@@ -184,6 +190,9 @@ impl Worker {
         }
         self.serve_ready();
         self.serve_datagrams();
+        if !self.backlog.is_empty() {
+            self.serve_backlog();
+        }
         self.close_stalled();
         self.admit();
         true
@@ -200,7 +209,11 @@ impl Worker {
 
     /// Whether it has nothing to do before the next event.
     pub(super) fn is_idle(&self) -> bool {
-        self.ready.is_empty() && !self.datagrams.iter().any(|socket| socket.readable)
+        self.has_served_all() && !self.datagrams.iter().any(|socket| socket.readable)
+    }
+
+    fn has_served_all(&self) -> bool {
+        self.ready.is_empty() && self.backlog.is_empty()
     }
 
     /// Bytes of input that its connections keep for later.
@@ -273,7 +286,7 @@ impl Worker {
     fn serve_ready(&mut self) {
         let ready = take(&mut self.ready);
         for group in ready.chunks(BATCH_SOCKETS_MAX) {
-            self.serve_group(group);
+            self.serve_group(group, FIRST_TURN);
         }
         if self.ready.is_empty() {
             // Keep the list's memory.
@@ -282,10 +295,26 @@ impl Worker {
         }
     }
 
+    /// Serves those that have more to do, each at most once, until it is time
+    /// to see who else is ready.
+    fn serve_backlog(&mut self) {
+        let mut left = self.backlog.len();
+        let begun = Instant::now();
+        while left > 0 {
+            let len = left.min(BACKLOG_SOCKETS);
+            let group: ArrayVec<usize, BACKLOG_SOCKETS> = self.backlog.drain(..len).collect();
+            self.serve_group(&group, BACKLOG_SLICE / len as u32);
+            if begun.elapsed() >= BACKLOG_SLICE {
+                return;
+            }
+            left -= len;
+        }
+    }
+
     /// Reads from each socket of a group, prefetches for all, then serves
     /// one after the other.
-    fn serve_group(&mut self, group: &[usize]) {
-        let alone = group.len() == 1 && self.ready.is_empty();
+    fn serve_group(&mut self, group: &[usize], turn: Duration) {
+        let alone = group.len() == 1 && self.has_served_all();
         let mut buffers = take(&mut self.buffers);
         let mut jobs: ArrayVec<Job<'_>, BATCH_SOCKETS_MAX> = ArrayVec::new();
         for (token, buffer) in group.iter().zip(buffers.chunks_mut(READ_BUFFER_BYTES)) {
@@ -306,121 +335,12 @@ impl Worker {
         self.context.prefetch(&steps);
         for job in jobs {
             let (token, first) = (job.token, &steps[job.steps.clone()]);
-            self.serve_job(job, first, alone);
+            self.serve_job(job, first, alone, turn);
             self.park(token);
         }
         drop(steps);
         self.buffers = buffers;
         self.enforce_limits();
-    }
-
-    /// Gets a connection's input into `buffer`, what was left over first.
-    /// `None` if there is nothing to serve.
-    fn prepare(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
-        self.connections.get_mut(token)?.queued = false;
-        if !self.unpark(token) {
-            return None;
-        }
-        let len = self.read_input(token, buffer);
-        if len.is_none() {
-            self.park(token);
-        }
-        len
-    }
-
-    fn read_input(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
-        let connection = self.connections.get_mut(token)?;
-        let context = &mut self.context;
-        let was_blocked = connection.is_blocked();
-        match connection.flush(&context.store, &mut context.local) {
-            Sent::Blocked => return None,
-            Sent::Paused => {
-                self.requeue(token);
-                return None;
-            }
-            Sent::All if !connection.closing => {
-                if was_blocked {
-                    let table = &context.shared.table;
-                    table.set_state(connection.stream.fd(), ConnState::Waiting);
-                }
-            }
-            Sent::All => {
-                self.close(token, "normal");
-                return None;
-            }
-            Sent::Lost => {
-                self.close(token, "error");
-                return None;
-            }
-        }
-        if matches!(connection.state, State::Receiving(_)) && !self.receive(token) {
-            return None;
-        }
-        let connection = self.connections.get_mut(token)?;
-        let kept = connection.leftover.len();
-        if connection.is_dumping() {
-            // Not read meanwhile: a client that half closed gets its answer.
-            buffer[..kept].copy_from_slice(&connection.leftover);
-            return Some(kept);
-        }
-        buffer[..kept].copy_from_slice(&connection.leftover);
-        let buffer = self.memory.readable_part(buffer, kept);
-        if connection.unserved && (!connection.readable || kept > buffer.len() / 2) {
-            return Some(kept);
-        }
-        match connection.stream.read(&mut buffer[kept..]) {
-            Ok(0) => {
-                self.close(token, "normal");
-                None
-            }
-            Ok(len) => {
-                self.context.local.counters.bytes_read.add(len as u64);
-                connection.progressed = self.context.now.millis();
-                // A short read has emptied the socket; more raises an event.
-                connection.readable = kept + len == buffer.len() || connection.stream.holds_more();
-                Some(kept + len)
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                connection.readable = false;
-                connection.unserved.then_some(kept)
-            }
-            Err(_) => {
-                self.close(token, "error");
-                None
-            }
-        }
-    }
-
-    /// Receives a large value straight into its item. True if that is over
-    /// and commands may follow.
-    fn receive(&mut self, token: usize) -> bool {
-        for _ in 0..RECEIVES_MAX {
-            let Some(connection) = self.connections.get_mut(token) else {
-                return false;
-            };
-            match self.context.receive(connection) {
-                None => {
-                    let sent = self.context.send(connection);
-                    match sent {
-                        Sent::All | Sent::Blocked => {}
-                        Sent::Paused => self.requeue(token),
-                        Sent::Lost => self.close(token, "error"),
-                    }
-                    return sent == Sent::All;
-                }
-                Some(Ok(len)) if len > 0 => {}
-                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
-                    connection.readable = false;
-                    return false;
-                }
-                Some(_) => {
-                    self.close(token, "error");
-                    return false;
-                }
-            }
-        }
-        self.requeue(token);
-        false
     }
 
     fn parse_first<'a>(&mut self, job: &mut Job<'a>, steps: &mut Steps<'a>) {
@@ -437,7 +357,7 @@ impl Worker {
         job.stop = Some(stop);
     }
 
-    fn serve_job(&mut self, job: Job<'_>, first: &[Step<'_>], alone: bool) {
+    fn serve_job(&mut self, job: Job<'_>, first: &[Step<'_>], alone: bool, turn: Duration) {
         let token = job.token;
         let connection = &mut self.connections[token];
         let (poll, arrived) = (&mut self.poll, &mut self.arrived);
@@ -461,7 +381,7 @@ impl Worker {
         };
         let budget = match alone {
             true => Budget::alone(&mut others_wait),
-            false => Budget::of(self.context.shared.config.requests_per_event),
+            false => Budget::of(self.context.shared.config.requests_per_event, turn),
         };
         let begun = (job.used, job.stop);
         let (used, served) = self
@@ -505,7 +425,7 @@ impl Worker {
             && !connection.queued
         {
             connection.queued = true;
-            self.ready.push(token);
+            self.backlog.push_back(token);
         }
     }
 
@@ -553,23 +473,22 @@ impl Worker {
     /// closes everything.
     fn finish(&mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        let deadline = std::time::Instant::now() + LAST_FLUSH;
+        let deadline = Instant::now() + LAST_FLUSH;
         self.admit();
         loop {
             let blocked = self.connections.iter().any(|(_, c)| c.is_blocked());
             let timeout = match blocked {
-                true if self.ready.is_empty() => {
-                    deadline.saturating_duration_since(std::time::Instant::now())
-                }
+                true if self.has_served_all() => deadline.saturating_duration_since(Instant::now()),
                 _ => Duration::ZERO,
             };
             self.wait(&mut events, Some(timeout));
-            let quiet = events.is_empty() && self.ready.is_empty();
+            let quiet = events.is_empty() && self.has_served_all();
             for event in &events {
                 self.note(event);
             }
             self.serve_ready();
-            if quiet && !blocked || std::time::Instant::now() >= deadline {
+            self.serve_backlog();
+            if quiet && !blocked || Instant::now() >= deadline {
                 break;
             }
         }

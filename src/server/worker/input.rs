@@ -1,0 +1,124 @@
+//! Getting the input of a connection that is to be served: what it kept, what
+//! its socket has, and large values straight into their items.
+
+use std::io::ErrorKind;
+
+use crate::server::connection::{Sent, State};
+use crate::server::worker::Worker;
+use crate::stats::ConnState;
+
+/// Reads into an item, a chunk each, after which others get their turn. Enough
+/// for a value of the largest size by default: were many begun before one is
+/// complete, their memory would be short.
+const RECEIVES_MAX: usize = 40;
+
+impl Worker {
+    /// Gets a connection's input into `buffer`, what was left over first.
+    /// `None` if there is nothing to serve.
+    pub(super) fn prepare(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
+        self.connections.get_mut(token)?.queued = false;
+        if !self.unpark(token) {
+            return None;
+        }
+        let len = self.read_input(token, buffer);
+        if len.is_none() {
+            self.park(token);
+        }
+        len
+    }
+
+    fn read_input(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
+        let connection = self.connections.get_mut(token)?;
+        let context = &mut self.context;
+        let was_blocked = connection.is_blocked();
+        match connection.flush(&context.store, &mut context.local) {
+            Sent::Blocked => return None,
+            Sent::Paused => {
+                self.requeue(token);
+                return None;
+            }
+            Sent::All if !connection.closing => {
+                if was_blocked {
+                    let table = &context.shared.table;
+                    table.set_state(connection.stream.fd(), ConnState::Waiting);
+                }
+            }
+            Sent::All => {
+                self.close(token, "normal");
+                return None;
+            }
+            Sent::Lost => {
+                self.close(token, "error");
+                return None;
+            }
+        }
+        if matches!(connection.state, State::Receiving(_)) && !self.receive(token) {
+            return None;
+        }
+        let connection = self.connections.get_mut(token)?;
+        let kept = connection.leftover.len();
+        if connection.is_dumping() {
+            // Not read meanwhile: a client that half closed gets its answer.
+            buffer[..kept].copy_from_slice(&connection.leftover);
+            return Some(kept);
+        }
+        buffer[..kept].copy_from_slice(&connection.leftover);
+        let buffer = self.memory.readable_part(buffer, kept);
+        if connection.unserved && (!connection.readable || kept > buffer.len() / 2) {
+            return Some(kept);
+        }
+        match connection.stream.read(&mut buffer[kept..]) {
+            Ok(0) => {
+                self.close(token, "normal");
+                None
+            }
+            Ok(len) => {
+                self.context.local.counters.bytes_read.add(len as u64);
+                connection.progressed = self.context.now.millis();
+                // A short read has emptied the socket; more raises an event.
+                connection.readable = kept + len == buffer.len() || connection.stream.holds_more();
+                Some(kept + len)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                connection.readable = false;
+                connection.unserved.then_some(kept)
+            }
+            Err(_) => {
+                self.close(token, "error");
+                None
+            }
+        }
+    }
+
+    /// Receives a large value straight into its item. True if that is over
+    /// and commands may follow.
+    fn receive(&mut self, token: usize) -> bool {
+        for _ in 0..RECEIVES_MAX {
+            let Some(connection) = self.connections.get_mut(token) else {
+                return false;
+            };
+            match self.context.receive(connection) {
+                None => {
+                    let sent = self.context.send(connection);
+                    match sent {
+                        Sent::All | Sent::Blocked => {}
+                        Sent::Paused => self.requeue(token),
+                        Sent::Lost => self.close(token, "error"),
+                    }
+                    return sent == Sent::All;
+                }
+                Some(Ok(len)) if len > 0 => {}
+                Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.readable = false;
+                    return false;
+                }
+                Some(_) => {
+                    self.close(token, "error");
+                    return false;
+                }
+            }
+        }
+        self.requeue(token);
+        false
+    }
+}
