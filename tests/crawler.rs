@@ -195,6 +195,15 @@ fn a_crawl_sweeps_out_what_is_dead() {
 
 /// Items that are there all the while stand in the dump once, whatever else
 /// comes, goes and makes tables grow; and nobody waits for it.
+/// Ends a thread's work also where an assertion fails.
+struct StoreOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StoreOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_dump_of_many_items_under_load_is_complete() {
     const STAYING: u32 = 100_000;
@@ -203,6 +212,7 @@ fn a_dump_of_many_items_under_load_is_complete() {
     fill(&mut client, "staying", 0..STAYING);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = StoreOnDrop(&over);
         scope.spawn(|| {
             let mut client = server.client();
             let mut number = 0;
@@ -219,7 +229,6 @@ fn a_dump_of_many_items_under_load_is_complete() {
                 assert_eq!(count, Some(&1), "staying{number}");
             }
         }
-        over.store(true, Ordering::Relaxed);
     });
     assert_eq!(client.stat("lru_crawler_starts"), "3");
     assert_eq!(client.stat("lru_crawler_running"), "0");

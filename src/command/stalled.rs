@@ -155,7 +155,8 @@ impl Stalled {
 
     #[cold]
     fn refuses_at_limit(&self) -> bool {
-        let refuses = self.buffer_bytes() >= self.limit;
+        // Where cutting clients leaves it.
+        let refuses = self.buffer_bytes() >= part(self.limit, FREED_TO);
         self.refused
             .fetch_add(u64::from(refuses), Ordering::Relaxed);
         refuses

@@ -134,7 +134,13 @@ impl Context {
         }
         loop {
             if connection.is_dumping() && self.dump(connection) {
-                return (used, self.finish(connection, Served::Dumping));
+                if let Some(served) = self.settle(connection, Turn::GoOn) {
+                    return (used, served);
+                }
+                if !budget.take() {
+                    return (used, self.finish(connection, Served::Dumping));
+                }
+                continue;
             }
             if used == input.len() {
                 return (used, self.finish(connection, Served::Hungry));

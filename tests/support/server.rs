@@ -37,6 +37,11 @@ impl Server {
 
     /// The same on a unix socket.
     pub(crate) fn start_unix() -> Self {
+        Self::unix_with(|_| {})
+    }
+
+    /// As [`Server::start_unix`], with `change` applied to the settings.
+    pub(crate) fn unix_with(change: impl FnOnce(&mut Config)) -> Self {
         let directory = TempDir::new();
         let path = directory.path("socket");
         let endpoint = Endpoint::Unix {
@@ -44,7 +49,7 @@ impl Server {
             mode: 0o700,
         };
         Self {
-            inner: Self::launch(endpoint, |_| {}),
+            inner: Self::launch(endpoint, change),
             address: Address::Unix(path),
             _directory: Some(directory),
         }
