@@ -215,6 +215,7 @@ impl Stalled {
 
     /// Whether a worker's connections were cut, or it must free input; true
     /// once for each time.
+    #[inline]
     pub fn needs_attention(&self, worker: usize) -> bool {
         let attention = &self.tables[worker].attention;
         attention.load(Ordering::Relaxed) && attention.swap(false, Ordering::AcqRel)

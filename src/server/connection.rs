@@ -150,6 +150,12 @@ impl Connection {
         self.unsent.is_some() || self.output_parked || self.stream.has_unsent()
     }
 
+    /// Whether it holds something that is to be parked.
+    #[inline]
+    pub(super) fn is_stalled(&self) -> bool {
+        self.unsent.is_some() || matches!(self.state, State::Receiving(_))
+    }
+
     /// Hands over what is to be parked while its client is waited for.
     pub(super) fn park(&mut self) -> Option<Parked> {
         let output = self.unsent.take();
@@ -175,6 +181,7 @@ impl Connection {
     }
 
     /// Bytes of memory that its incomplete input takes.
+    #[inline]
     pub(super) fn input_bytes(&self) -> usize {
         self.leftover.capacity() + self.stream.partial_record_bytes()
     }

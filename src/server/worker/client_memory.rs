@@ -45,17 +45,22 @@ impl ClientMemory {
 
 impl Worker {
     /// Adapts to how much memory clients hold; at the beginning of a turn.
+    #[inline]
     pub(super) fn look_after_memory(&mut self) {
-        let now = self.context.now;
-        if self.memory.tight_checked != now.millis() {
-            self.memory.tight_checked = now.millis();
-            self.memory.tight = self.context.stalled.is_tight();
-            self.context.out.set_tight(self.memory.tight);
+        if self.memory.tight_checked != self.context.now.millis() {
+            self.adapt();
         }
         if self.context.stalled.needs_attention(self.context.worker) {
             self.close_cut();
             self.memory.grown = true;
         }
+    }
+
+    fn adapt(&mut self) {
+        let now = self.context.now;
+        self.memory.tight_checked = now.millis();
+        self.memory.tight = self.context.stalled.is_tight();
+        self.context.out.set_tight(self.memory.tight);
         if self.memory.is_held() && self.memory.enforced != now.second() {
             self.memory.enforced = now.second();
             self.memory.grown = true;
@@ -64,13 +69,18 @@ impl Worker {
 
     /// Takes back what a connection has parked. False if it was cut, and is
     /// closed now.
+    #[inline]
     pub(super) fn unpark(&mut self, token: usize) -> bool {
+        match self.connections.get(token) {
+            Some(connection) => !connection.parked || self.unpark_held(token),
+            None => false,
+        }
+    }
+
+    fn unpark_held(&mut self, token: usize) -> bool {
         let Some(connection) = self.connections.get_mut(token) else {
             return false;
         };
-        if !connection.parked {
-            return true;
-        }
         match self.context.stalled.unpark(self.context.worker, token) {
             Some(parked) => {
                 self.memory.parked -= 1;
@@ -86,7 +96,16 @@ impl Worker {
 
     /// Parks what a connection holds until its client moves on, and accounts
     /// for the input it keeps.
+    #[inline]
     pub(super) fn park(&mut self, token: usize) {
+        if let Some(connection) = self.connections.get(token)
+            && (connection.is_stalled() || connection.input_bytes() != connection.kept)
+        {
+            self.park_held(token);
+        }
+    }
+
+    fn park_held(&mut self, token: usize) {
         let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
@@ -124,10 +143,14 @@ impl Worker {
     }
 
     /// Cuts clients if they hold too much, here or at other workers.
+    #[inline]
     pub(super) fn enforce_limits(&mut self) {
-        if !std::mem::take(&mut self.memory.grown) {
-            return;
+        if std::mem::take(&mut self.memory.grown) {
+            self.enforce();
         }
+    }
+
+    fn enforce(&mut self) {
         let context = &mut self.context;
         let (stalled, store, local) = (&context.stalled, &context.store, &mut context.local);
         let excess = stalled.enforce_limit(store, local, context.worker);
