@@ -38,6 +38,16 @@ pub fn cpu_ns(pid: u32) -> Result<u64, Failure> {
     Ok(sum)
 }
 
+/// Time that the living threads of a process have waited for a CPU, in nanoseconds, all together.
+pub fn cpu_wait_ns(pid: u32) -> Option<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        sum += text.split_whitespace().nth(1)?.parse::<u64>().ok()?;
+    }
+    Some(sum)
+}
+
 /// CPU time of this process in nanoseconds, with threads that have ended, to 10 ms.
 pub fn own_cpu_ns() -> Result<u64, Failure> {
     cpu_ns_by_ticks(std::process::id()).map_err(Failure::io("reading the generator's CPU time"))

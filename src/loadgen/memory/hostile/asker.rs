@@ -96,8 +96,7 @@ impl<R: Requests> Asker<R> {
             answer: Vec::new(),
             waiting: false,
             record: Record {
-                latency: Histogram::new_with_bounds(1, 60_000_000_000, 3)
-                    .expect("the bounds are constants that fit"),
+                latency: no_latencies(),
                 answered: 0,
                 missed: 0,
                 refusals: BTreeMap::new(),
@@ -180,6 +179,11 @@ impl<R: Requests> Asker<R> {
             self.due += self.every;
         }
     }
+}
+
+/// An empty histogram of nanoseconds, up to a minute.
+pub(super) fn no_latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are constants that fit")
 }
 
 fn connected(address: SocketAddr, login: &str) -> std::io::Result<TcpStream> {

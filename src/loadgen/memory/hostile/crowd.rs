@@ -87,6 +87,11 @@ impl Crowd {
         self.opened
     }
 
+    /// Whether all connections have been opened.
+    pub(super) fn is_complete(&self) -> bool {
+        self.groups.is_empty() && self.opening == 0
+    }
+
     /// Opens, sends and reads a little. Returns whether anything happened.
     pub(super) fn turn(&mut self) -> Result<bool, Failure> {
         let mut happened = self.open_some()?;

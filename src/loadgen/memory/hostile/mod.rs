@@ -84,7 +84,10 @@ struct Found {
     peak_bytes: u64,
     bound_bytes: u64,
     fate: Fate,
-    generator_max: Duration,
+    /// How late the generator's own turns were.
+    generator_us: Latency,
+    /// Part of the time that threads of the server waited for a CPU.
+    cpu_wait: f64,
     clients: Clients,
 }
 
@@ -102,7 +105,8 @@ struct Figures {
     gets: u64,
     get_misses: u64,
     latency_us: Latency,
-    generator_max_us: f64,
+    generator_us: Latency,
+    cpu_wait: f64,
     sets: u64,
     sets_refused: u64,
     faults: Vec<String>,
@@ -154,6 +158,8 @@ struct Report {
     table: Table,
     figures: Vec<Figures>,
     faults: Vec<String>,
+    /// Rules that their server broke: reported, but no failure.
+    their_faults: Vec<String>,
 }
 
 impl Report {
@@ -173,7 +179,9 @@ impl Report {
                 "get p50, ms",
                 "p99",
                 "max",
-                "generator max",
+                "generator p99",
+                "max",
+                "CPU wait, %",
                 "missed",
                 "sets",
                 "refused",
@@ -181,6 +189,7 @@ impl Report {
             ]),
             figures: Vec::new(),
             faults: Vec::new(),
+            their_faults: Vec::new(),
         }
     }
 
@@ -196,7 +205,7 @@ impl Report {
             Err(failure) => {
                 let mut row = vec![scene.name.to_string(), side.name().to_string()];
                 row.resize(self.table.head.len() - 1, "-".to_string());
-                row.push(failure.to_string());
+                row.push("FAILED".to_string());
                 self.table.push(row);
                 self.note_faults(scene, side, &[failure.to_string()]);
             }
@@ -205,11 +214,13 @@ impl Report {
     }
 
     fn note_faults(&mut self, scene: &Scene, side: Side, faults: &[String]) {
-        if side == Side::Ours {
-            let lines = faults
-                .iter()
-                .map(|fault| format!("{}: {fault}", scene.name));
-            self.faults.extend(lines);
+        let (name, server) = (scene.name, side.name());
+        let lines = faults
+            .iter()
+            .map(|fault| format!("{name}, {server}: {fault}"));
+        match side {
+            Side::Ours => self.faults.extend(lines),
+            Side::Theirs => self.their_faults.extend(lines),
         }
     }
 
@@ -225,7 +236,13 @@ impl Report {
             settings.memory_mib,
             settings.time.as_secs_f64()
         );
+        if !settings.versus.theirs.exists() {
+            text += "theirs is not there and was left out\n";
+        }
         text += &self.table.to_text();
+        for fault in &self.their_faults {
+            text += &format!("{fault}\n");
+        }
         output.write(&text, &self.table, &self.figures)?;
         match self.faults.is_empty() {
             true => Ok(text),
@@ -255,7 +272,8 @@ fn figures(found: &Found, p99_limit_us: f64) -> Figures {
         gets: clients.gets.answered,
         get_misses: clients.gets.missed,
         latency_us: Latency::of(&clients.gets.latency),
-        generator_max_us: found.generator_max.as_nanos() as f64 / 1000.0,
+        generator_us: found.generator_us,
+        cpu_wait: found.cpu_wait,
         sets: setters.clone().map(|record| record.answered).sum(),
         sets_refused: setters.map(|record| refused(&record.refusals)).sum(),
         faults: faults(found, p99_limit_us),
@@ -278,10 +296,12 @@ fn faults(found: &Found, p99_limit_us: f64) -> Vec<String> {
     let clients = &found.clients;
     let p99 = Latency::of(&clients.gets.latency).p99;
     if p99 > p99_limit_us {
-        let (p99, limit) = (in_ms(p99), in_ms(p99_limit_us));
-        let away = in_ms(found.generator_max.as_nanos() as f64 / 1000.0);
+        let times = [p99, p99_limit_us, found.generator_us.p99].map(in_ms);
+        let [p99, limit, own] = times;
+        let waited = found.cpu_wait * 100.0;
         faults.push(format!(
-            "p99 of a well-behaved get {p99} ms, limit {limit} ms (generator away for up to {away} ms)"
+            "p99 of a well-behaved get {p99} ms, limit {limit} ms (the generator's own p99: {own} \
+             ms; the server waited for a CPU {waited:.0} % of the time)"
         ));
     }
     let named = [("get", Some(&clients.gets)), ("set", Some(&clients.sets))];
@@ -320,18 +340,15 @@ fn row(figures: &Figures, fate: Fate) -> Vec<String> {
         Fate::Ended => "NO".to_string(),
     });
     let latency = &figures.latency_us;
-    let times = [
-        latency.p50,
-        latency.p99,
-        latency.max,
-        figures.generator_max_us,
-    ];
+    let own = &figures.generator_us;
+    let times = [latency.p50, latency.p99, latency.max, own.p99, own.max];
     row.extend(times.map(in_ms));
+    row.push(format!("{:.0}", figures.cpu_wait * 100.0));
     let counts = [figures.get_misses, figures.sets, figures.sets_refused];
     row.extend(counts.map(|count| count.to_string()));
     row.push(match figures.faults.is_empty() {
         true => "passed".to_string(),
-        false => figures.faults.join("; "),
+        false => "FAILED".to_string(),
     });
     row
 }
@@ -342,4 +359,84 @@ fn mib(bytes: u64) -> String {
 
 fn in_ms(us: f64) -> String {
     format!("{:.2}", us / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asker::{Record, no_latencies};
+    use super::stage::Clients;
+    use super::{Fate, Found, MIB, default_client_limit, faults};
+    use crate::loadgen::report::Latency;
+    use std::collections::BTreeMap;
+
+    fn record(late_ms: u64) -> Record {
+        let mut latency = no_latencies();
+        latency.record_n(late_ms * 1_000_000, 100).unwrap();
+        Record {
+            latency,
+            answered: 100,
+            missed: 0,
+            refusals: BTreeMap::new(),
+            lost: None,
+        }
+    }
+
+    fn found() -> Found {
+        Found {
+            scene: "get",
+            server: "ours",
+            connections: 10,
+            cut: Some(0),
+            base_bytes: 200 * MIB,
+            peak_bytes: 300 * MIB,
+            bound_bytes: 300 * MIB,
+            fate: Fate::Alive,
+            generator_us: Latency::default(),
+            cpu_wait: 0.0,
+            clients: Clients {
+                gets: record(1),
+                sets: record(1),
+                beside: None,
+            },
+        }
+    }
+
+    #[test]
+    fn each_broken_rule_is_a_line() {
+        assert_eq!(faults(&found(), 5000.0), [""; 0]);
+        let mut bad = found();
+        bad.peak_bytes += MIB;
+        bad.fate = Fate::Killed;
+        bad.clients.gets = record(6);
+        bad.clients.beside = Some(record(60));
+        let text = "SERVER_ERROR out of memory".to_string();
+        bad.clients.sets.refusals.insert(text, 3);
+        let lines = faults(&bad, 5000.0);
+        let beginnings = [
+            "killed by the watchdog at 301.0 MiB",
+            "resident memory 301.0 MiB, bound 300.0 MiB",
+            "p99 of a well-behaved get 6.",
+            "well-behaved set refused 3 times: SERVER_ERROR out of memory",
+        ];
+        assert_eq!(lines.len(), beginnings.len(), "{lines:?}");
+        for (line, beginning) in lines.iter().zip(beginnings) {
+            assert!(line.starts_with(beginning), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_lost_client_counts_while_the_server_lives() {
+        let mut bad = found();
+        bad.clients.gets.lost = Some("closed by the server".to_string());
+        assert_eq!(faults(&bad, 5000.0).len(), 1);
+        bad.fate = Fate::Ended;
+        let lines = faults(&bad, 5000.0);
+        assert_eq!(lines, ["the server ended, at 300.0 MiB or more"]);
+    }
+
+    #[test]
+    fn the_client_limit_is_a_part_of_the_memory() {
+        assert_eq!(default_client_limit(100), 64);
+        assert_eq!(default_client_limit(1024), 256);
+    }
 }

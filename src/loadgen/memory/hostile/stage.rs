@@ -10,18 +10,23 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
+
 use crate::loadgen::address::Address;
 use crate::loadgen::client::Client;
 use crate::loadgen::failure::Failure;
-use crate::loadgen::memory::hostile::asker::{Asker, Churn, Gets, Record, Sets, Traffic};
+use crate::loadgen::memory::hostile::asker::{
+    Asker, Churn, Gets, Record, Sets, Traffic, no_latencies,
+};
 use crate::loadgen::memory::hostile::crowd::Crowd;
 use crate::loadgen::memory::hostile::datagrams::Datagrams;
 use crate::loadgen::memory::hostile::plan::{Beside, ITEM_BYTES, ITEMS, Plan, Scene, Site};
 use crate::loadgen::memory::hostile::{Found, Settings};
 use crate::loadgen::memory::watchdog::{Fate, Watchdog};
 use crate::loadgen::player::Player;
-use crate::loadgen::process::{ServerProcess, resident_and_peak};
+use crate::loadgen::process::{ServerProcess, cpu_wait_ns, resident_and_peak};
 use crate::loadgen::random::Random;
+use crate::loadgen::report::Latency;
 use crate::loadgen::versus::Side;
 
 const MIB: u64 = 1 << 20;
@@ -35,6 +40,8 @@ const CHURN_EVERY: Duration = Duration::from_millis(2);
 const TRAFFIC_EVERY: Duration = Duration::from_millis(2);
 /// What the thread sleeps when nothing happens.
 const IDLE: Duration = Duration::from_micros(20);
+/// A scene takes at most this many times its time if the server is slow to accept.
+const OVERTIME: u32 = 3;
 /// Datagrams take this part of the scene's time.
 const DATAGRAMS_PART: f64 = 0.7;
 
@@ -55,7 +62,12 @@ pub(super) fn run(settings: &Settings<'_>, scene: &Scene, side: Side) -> Result<
     let mut attack = Attack::begin(settings, &site, plan, address)?;
     let base_bytes = resident_and_peak(server.pid()).map_or(0, |(resident, _)| resident);
     let open_before = control.stat("curr_connections")?;
+    let began = Instant::now();
+    let waited_before = cpu_wait_ns(server.pid());
     let watched = attack.run(settings.time, &watchdog);
+    let waited = cpu_wait_ns(server.pid()).zip(waited_before);
+    let waited = waited.map(|(after, before)| after.saturating_sub(before) as f64);
+    let waited = waited.map(|ns| ns / began.elapsed().as_nanos() as f64);
     let open_after = match watchdog.fate() {
         Fate::Alive => control.stat("curr_connections").ok(),
         _ => None,
@@ -71,7 +83,8 @@ pub(super) fn run(settings: &Settings<'_>, scene: &Scene, side: Side) -> Result<
         peak_bytes: watchdog.peak(),
         bound_bytes: settings.bound_bytes,
         fate: watchdog.fate(),
-        generator_max: attack.longest_absence,
+        generator_us: Latency::of(&attack.presence.lateness),
+        cpu_wait: waited.unwrap_or(0.0),
         clients: attack.finish(),
     })
 }
@@ -180,13 +193,38 @@ enum Worker {
     Datagrams(Datagrams),
 }
 
+/// How punctual the generator is: what a get each millisecond would measure of a server that
+/// answers at once.
+struct Presence {
+    due: Instant,
+    lateness: Histogram<u64>,
+}
+
+impl Presence {
+    fn new() -> Self {
+        Presence {
+            due: Instant::now(),
+            lateness: no_latencies(),
+        }
+    }
+
+    /// Notes a turn.
+    fn note(&mut self) {
+        let now = Instant::now();
+        while self.due <= now {
+            let late = (now - self.due).as_nanos().max(1) as u64;
+            self.lateness.saturating_record(late);
+            self.due += GET_EVERY;
+        }
+    }
+}
+
 struct Attack {
     crowd: Crowd,
     worker: Worker,
     gets: Asker<Gets>,
     sets: Asker<Sets>,
-    last_turn: Option<Instant>,
-    longest_absence: Duration,
+    presence: Presence,
 }
 
 impl Attack {
@@ -226,15 +264,24 @@ impl Attack {
             worker,
             gets: Asker::connect(address, login, GET_EVERY, Gets::new())?,
             sets: Asker::connect(address, login, SET_EVERY, Sets::default())?,
-            last_turn: None,
-            longest_absence: Duration::ZERO,
+            presence: Presence::new(),
         })
     }
 
-    /// Attacks for this long, or until the server is gone.
+    /// Attacks for this long, longer if not all connections are open by then, or until the server is
+    /// gone.
     fn run(&mut self, time: Duration, watchdog: &Watchdog) -> Result<(), Failure> {
         let begun = Instant::now();
-        while begun.elapsed() < time && watchdog.fate() == Fate::Alive {
+        self.presence = Presence::new();
+        while watchdog.fate() == Fate::Alive {
+            let most = if self.crowd.is_complete() {
+                time
+            } else {
+                time * OVERTIME
+            };
+            if begun.elapsed() >= most {
+                break;
+            }
             if !self.turn()? {
                 self.rest();
             }
@@ -244,9 +291,7 @@ impl Attack {
 
     /// Serves everything once. Returns whether anything happened.
     fn turn(&mut self) -> Result<bool, Failure> {
-        let now = Instant::now();
-        let last = self.last_turn.replace(now).unwrap_or(now);
-        self.longest_absence = self.longest_absence.max(now - last);
+        self.presence.note();
         let mut happened = self.gets.turn() | self.sets.turn();
         happened |= match &mut self.worker {
             Worker::None => false,
