@@ -299,6 +299,58 @@ fn every_scene_of_stall_is_played_on_both_servers() {
     }
 }
 
+/// A scene of each family that needs no program besides.
+const HOSTILE: [&str; 5] = ["metadump", "watchers", "torn-gets", "passwords", "udp"];
+/// A short run; how slow a busy machine is must not matter.
+const SHORT: [&str; 3] = ["--memory=64", "--seconds=0.3", "--p99-limit=60000"];
+
+#[test]
+fn hostile_scenes_are_played_on_both_servers() {
+    let scenes = format!("--scenes={}", HOSTILE.join(","));
+    let arguments: Vec<&str> = SHORT.into_iter().chain([scenes.as_str()]).collect();
+    let (text, rows) = versus_itself("memory", &arguments);
+    assert_eq!(rows.len(), 2 * HOSTILE.len(), "{text}");
+    for row in &rows {
+        let connections = match row["scene"].as_str() {
+            Some("metadump") => 50,
+            Some("watchers") => 20,
+            Some("torn-gets" | "passwords") => 1000,
+            _ => 0,
+        };
+        assert_eq!(row["connections"], connections, "{text}");
+        assert_eq!(row["alive"], true, "{text}");
+        assert_eq!(row["faults"], serde_json::json!([]), "{text}");
+        assert!(
+            row["peak_bytes"].as_u64() >= row["base_bytes"].as_u64(),
+            "{text}"
+        );
+        let counts = ["gets", "sets"].map(|name| row[name].as_u64());
+        assert!(counts.iter().all(|&count| count > Some(0)), "{text}");
+        // Logins that are wrong from their first bytes on are cut, the others stay.
+        let some_are_cut = row["cut"].as_u64() > Some(0);
+        assert_eq!(some_are_cut, row["scene"] == "passwords", "{text}");
+    }
+}
+
+#[test]
+fn a_broken_rule_of_a_hostile_scene_ends_in_an_error() {
+    let server = env!("CARGO_BIN_EXE_rustcached");
+    let output = process::Command::new(env!("CARGO_BIN_EXE_rustcached-bench"))
+        .args(["memory", "--no-pin", "--quiet", "--scenes=metadump"])
+        .args(["--ours", server, "--theirs", "/nonexistent"])
+        .args(["--memory=64", "--seconds=0.1", "--p99-limit=0"])
+        .output()
+        .expect("the generator starts");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let (text, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    let line = "failed: metadump, ours: p99 of a well-behaved get";
+    assert!(errors.contains(line), "{errors}");
+    assert!(text.contains("theirs is not there"), "{text}");
+}
+
 #[test]
 fn the_floor_answers_all_its_loads_beside_both_servers() {
     let loads = [

@@ -47,7 +47,8 @@ enum Task {
     Stall(StallOptions),
     /// Resident bytes per item of two servers
     Density(DensityOptions),
-    /// Resident memory of two servers under loads that tempt them to exceed their limit
+    /// Resident memory of two servers under loads and hostile clients that tempt them to exceed
+    /// their limit
     Memory(MemoryOptions),
     /// Draws again what `memory` has recorded
     MemoryPlot(MemoryPlotOptions),
@@ -65,6 +66,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(failure) => {
+            if let Failure::Broken { text, .. } = &failure {
+                print!("{text}");
+            }
             eprintln!("rustcached-bench: {failure}");
             ExitCode::FAILURE
         }

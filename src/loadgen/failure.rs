@@ -18,6 +18,13 @@ pub enum Failure {
     },
     /// The server answered something that is not an answer to what was asked.
     Server(String),
+    /// The server under test broke a rule. The figures are complete.
+    Broken {
+        /// The figures, to be printed all the same.
+        text: String,
+        /// One line for each broken rule.
+        faults: Vec<String>,
+    },
     /// The options contradict each other or name something that is not there.
     Usage(String),
 }
@@ -35,6 +42,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Io { doing, source } => write!(f, "{doing}: {source}"),
             Failure::Server(what) => write!(f, "server: {what}"),
+            Failure::Broken { faults, .. } => write!(f, "failed: {}", faults.join("\nfailed: ")),
             Failure::Usage(what) => write!(f, "{what}"),
         }
     }

@@ -12,6 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
 use super::address::Address;
 use super::client::Client;
 use super::failure::Failure;
@@ -33,6 +36,16 @@ pub fn cpu_ns(pid: u32) -> Result<u64, Failure> {
         }
     }
     Ok(sum)
+}
+
+/// Time that the living threads of a process have waited for a CPU, in nanoseconds, all together.
+pub fn cpu_wait_ns(pid: u32) -> Option<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        sum += text.split_whitespace().nth(1)?.parse::<u64>().ok()?;
+    }
+    Some(sum)
 }
 
 /// CPU time of this process in nanoseconds, with threads that have ended, to 10 ms.
@@ -62,6 +75,32 @@ pub fn resident_bytes(pid: u32) -> Result<u64, Failure> {
     let kib = line.and_then(first_number);
     kib.map(|kib| kib * 1024)
         .ok_or_else(|| Failure::Usage(format!("process {pid} has no resident memory")))
+}
+
+/// Resident memory of a process and its peak since the start, in bytes, cheaply and to some dozens
+/// of pages. `None` for a process that has ended, also before its parent has waited for it.
+pub fn resident_and_peak(pid: u32) -> Option<(u64, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let bytes = |name: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(first_number(rest)? * 1024)
+    };
+    Some((bytes("VmRSS:")?, bytes("VmHWM:")?))
+}
+
+/// Kills a process that the caller has started and not yet waited for.
+pub fn kill(pid: u32) {
+    let Ok(pid) = i32::try_from(pid) else {
+        return;
+    };
+    // It fails only if the process has ended already, which is what is wanted.
+    let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+}
+
+/// Makes the kernel choose this process before all others when the machine runs out of memory.
+pub fn offer_to_oom_killer(pid: u32) -> Result<(), Failure> {
+    let offering = Failure::io(format!("setting oom_score_adj of process {pid}"));
+    fs::write(format!("/proc/{pid}/oom_score_adj"), "1000").map_err(offering)
 }
 
 fn first_number(text: &str) -> Option<u64> {
@@ -111,8 +150,12 @@ pub struct Launch {
     pub unix_socket: bool,
     /// Stay on these CPUs, written as `taskset -c` takes them.
     pub cpus: Option<String>,
+    /// `-l`, where it listens on a port.
+    pub listen: String,
     /// More flags.
     pub extra: Vec<String>,
+    /// Environment variables besides the generator's own: names and values.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Launch {
@@ -125,7 +168,9 @@ impl Launch {
             connections: 4096,
             unix_socket: false,
             cpus: None,
+            listen: "127.0.0.1".to_string(),
             extra: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -133,7 +178,7 @@ impl Launch {
         let mut command = pinned(&self.binary, self.cpus.as_deref());
         match address {
             Address::Tcp(address) => {
-                command.args(["-l", "127.0.0.1", "-U", "0"]);
+                command.args(["-l", &self.listen, "-U", "0"]);
                 command.args(["-p", &address.port().to_string()]);
             }
             Address::Unix(path) => {
@@ -147,6 +192,8 @@ impl Launch {
             command.args(["-u", "root"]);
         }
         command.args(&self.extra);
+        let variables = self.environment.iter();
+        command.envs(variables.map(|(name, value)| (name, value)));
         command
     }
 }
@@ -163,6 +210,12 @@ pub fn pinned(binary: &Path, cpus: Option<&str>) -> Command {
 
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Whether a server is up that answers `version` like this. Under `-Y` it refuses a client that has
+/// not logged in.
+fn is_answer(line: &str) -> bool {
+    line.starts_with("VERSION") || line.starts_with("CLIENT_ERROR unauthenticated")
 }
 
 /// A server that runs as long as this value lives.
@@ -197,7 +250,7 @@ impl ServerProcess {
         loop {
             let answer = Client::connect(&server.address, false)
                 .and_then(|mut client| client.command("version"));
-            if answer.is_ok_and(|line| line.starts_with("VERSION")) {
+            if answer.is_ok_and(|line| is_answer(&line)) {
                 server.start_time = begun.elapsed();
                 return Ok(server);
             }
@@ -256,7 +309,7 @@ pub fn free_address(unix_socket: bool) -> Result<Address, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cpu_ns, cpu_ns_by_ticks, resident_bytes};
+    use super::{cpu_ns, cpu_ns_by_ticks, resident_and_peak, resident_bytes};
     use std::time::Instant;
 
     #[test]
@@ -271,5 +324,8 @@ mod tests {
         assert!(cpu_ns(pid).unwrap() > before);
         assert!(cpu_ns_by_ticks(pid).unwrap() > 0);
         assert!(resident_bytes(pid).unwrap() > 100_000);
+        let (resident, peak) = resident_and_peak(pid).unwrap();
+        assert!(resident > 100_000 && peak >= resident);
+        assert!(resident_and_peak(u32::MAX).is_none());
     }
 }

@@ -4,10 +4,16 @@
 //! what one leaves behind is the next one's burden. Records rows over time, judges them by the
 //! limit and its bound, and has `plot` draw them. A server that dies is started again for the next
 //! scenario, and the table says so.
+//!
+//! A second family of scenes, in `hostile`, has thousands of clients that make a server hold memory;
+//! `choice` reads the names of both.
 
+pub mod choice;
+pub mod hostile;
 pub mod plot;
 pub mod recorder;
 pub mod scenes;
+pub mod watchdog;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +27,8 @@ use crate::loadgen::random::Random;
 use crate::loadgen::report::{OutputOptions, Table};
 use crate::loadgen::versus::{Side, VersusOptions};
 
+use self::choice::{Choice, Selected, select};
+use self::hostile::{HostileOptions, hostile};
 use self::recorder::{Recorder, Row, from_csv, to_table};
 use self::scenes::{Scene, Stage, largest_value};
 
@@ -40,19 +48,29 @@ pub struct MemoryOptions {
     /// Memory limit of each server in MiB
     #[arg(short = 'm', long, value_name = "MIB", default_value_t = 256)]
     pub memory: u64,
-    /// Items of the scenario `table`
+    /// Items of the load `table`
     #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     pub small_items: u32,
-    /// Play these scenarios only
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub only: Vec<Scene>,
-    /// Start both servers anew for each scenario
+    /// Scenes to play, or a family of scenes
+    #[arg(
+        long,
+        alias = "only",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        value_parser = Choice::parser(),
+        default_value = "loads"
+    )]
+    pub scenes: Vec<Choice>,
+    /// Start both servers anew for each load; hostile scenes always do
     #[arg(long)]
     pub fresh: bool,
-    /// Draw the rows into this file
+    /// Hostile scenes
+    #[command(flatten)]
+    pub hostile: HostileOptions,
+    /// Draw resident memory over time into this file; loads only
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub svg: Option<PathBuf>,
-    /// Output files; the CSV has the rows
+    /// Output files; the CSV of loads has the rows over time
     #[command(flatten)]
     pub output: OutputOptions,
 }
@@ -68,6 +86,19 @@ pub struct MemoryPlotOptions {
 
 /// Measures both servers and returns what is to be printed.
 pub fn memory(options: &MemoryOptions) -> Result<String, Failure> {
+    let (versus, output) = (&options.versus, &options.output);
+    match select(&options.scenes)? {
+        Selected::Loads(scenes) => loads(options, &scenes),
+        Selected::Hostile(_) if options.svg.is_some() => Err(Failure::Usage(
+            "--svg: there is no drawing of hostile scenes".to_string(),
+        )),
+        Selected::Hostile(scenes) => {
+            hostile(versus, options.memory, &options.hostile, &scenes, output)
+        }
+    }
+}
+
+fn loads(options: &MemoryOptions, scenes: &[Scene]) -> Result<String, Failure> {
     options.versus.pin()?;
     let mut table = Table::new(&[
         "scenario",
@@ -85,7 +116,7 @@ pub fn memory(options: &MemoryOptions) -> Result<String, Failure> {
     let (mut text, mut rows) = (options.versus.describe(), Vec::new());
     for side in Side::BOTH {
         let mut show = Show::new(options, side);
-        for scene in options.scenes() {
+        for &scene in scenes {
             let row = show.play(scene);
             options.output.progress(&row.join("  "));
             table.push(row);
@@ -123,13 +154,6 @@ fn draw(path: &Path, rows: &[Row]) -> Result<(), Failure> {
 /// The most memory that a server with this limit may hold.
 fn bound(limit_bytes: u64) -> u64 {
     limit_bytes * BOUND_PERCENT / 100 + BOUND_EXTRA
-}
-
-impl MemoryOptions {
-    fn scenes(&self) -> Vec<Scene> {
-        let wanted = |scene: &Scene| self.only.is_empty() || self.only.contains(scene);
-        Scene::ALL.into_iter().filter(wanted).collect()
-    }
 }
 
 /// All scenarios of one server.
