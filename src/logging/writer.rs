@@ -19,6 +19,10 @@ const WRITE_BYTES: usize = 16 * 1024;
 /// Pause before the next attempt where somebody made standard error
 /// non-blocking and it takes nothing.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// Pause after a write that was refused. The queue fills up meanwhile, and
+/// lines that find it full cost the serving threads next to nothing; without
+/// a pause this thread would take a processor for writes that fail.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Descriptor 2, without a buffer and without the lock of the standard
 /// library: a thread stuck in a write must not hold up another one.
@@ -136,6 +140,9 @@ impl<W: Write> Writer<W> {
             let lost = self.write_batch();
             self.log.count_dropped(lost);
             written = lost == 0;
+            if !written {
+                self.pause();
+            }
             if let Ok(line) = self.log.waiting.try_recv() {
                 self.batch.extend_from_slice(&line);
             }
@@ -143,6 +150,12 @@ impl<W: Write> Writer<W> {
         if written {
             self.report();
         }
+    }
+
+    /// Waits after a refused write; not at all when the writer is to end.
+    fn pause(&self) {
+        let message = self.ended.recv_timeout(REFUSED_PAUSE);
+        assert!(message.is_err(), "injected panic");
     }
 
     /// Reports the lines dropped since the last report, if any.
