@@ -157,7 +157,7 @@ pub struct SaslFiles {
 /// Everything the server (as opposed to the process) needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Listening sockets; at least one.
+    /// Listening sockets; none with `-p 0` alone.
     pub listeners: Vec<Listener>,
     /// UDP addresses; none by default.
     pub udp: Vec<Datagrams>,

@@ -33,7 +33,7 @@
 //! | 3 | [`command`], [`upkeep`] | what a request means; background work |
 //! | 2 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
 //! | 1 | [`protocol`], [`stats`], [`auth`], [`tls`], [`events`] | bytes ↔ requests and answers; counters; who may speak; what watchers are told |
-//! | 0 | [`config`], [`limits`], [`time`], [`sync`] | plain settings and numbers |
+//! | 0 | [`config`], [`limits`], [`time`], [`sync`], [`logging`], [`supervise`] | plain settings and numbers; log lines; the end after a panic |
 //!
 //! # The way of a request
 //!
@@ -68,6 +68,13 @@
 //! watchers go into a bounded ring of the thread where they happen; the log
 //! thread, whose the watchers' connections are, drains the rings. While nobody
 //! watches, that costs a load of a set of kinds per batch.
+//!
+//! # Logging and panics
+//!
+//! No serving thread writes to standard error. It puts a log line into a
+//! bounded queue ([`logging`]), which the `stderr` thread writes. A line that
+//! finds the queue full is dropped and counted. Every thread is supervised
+//! ([`supervise`]): a panic ends the process with exit code 70.
 //!
 //! # The life of an item
 //!
@@ -117,6 +124,8 @@ pub mod limits;
 #[cfg(not(loom))]
 pub mod loadgen;
 #[cfg(not(loom))]
+pub mod logging;
+#[cfg(not(loom))]
 pub mod protocol;
 
 #[cfg(not(loom))]
@@ -127,6 +136,8 @@ pub mod shared;
 pub mod stats;
 #[cfg(not(loom))]
 pub mod store;
+#[cfg(not(loom))]
+pub mod supervise;
 pub mod sync;
 #[cfg(not(loom))]
 pub mod time;

@@ -1,6 +1,8 @@
 //! Named limits. Everything a client or an operator can make larger has one,
 //! and relations between them are asserted at compile time.
 
+use std::time::Duration;
+
 /// Longest key in bytes (memcached's `KEY_MAX_LENGTH`).
 pub const KEY_MAX_BYTES: usize = 250;
 
@@ -79,6 +81,19 @@ pub const WATCHERS_MAX: usize = 20;
 /// Events that wait for the log thread in each worker's ring.
 pub const RING_EVENTS: usize = 4096;
 
+/// Most log lines that wait for standard error.
+pub const LOG_LINES_MAX: usize = 2048;
+
+/// Longest log line in bytes, its newline included.
+pub const LOG_LINE_MAX_BYTES: usize = 1280;
+
+/// How long a stop waits for standard error to take the queued log lines.
+pub const LOG_FLUSH_MAX_WAIT: Duration = Duration::from_millis(500);
+
+/// How long a process that ends, or that says it has started, waits for a
+/// slow reader of that message.
+pub const LAST_WORDS_MAX_WAIT: Duration = Duration::from_millis(500);
+
 /// Most key prefixes that `stats detail` counts for (memcached's
 /// `MAX_PREFIX_COUNT`).
 pub const PREFIXES_MAX: usize = 1 << 16;
@@ -130,3 +145,5 @@ const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);
 const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
 const _: () = assert!(ITEM_SIZE_MAX_BYTES < u32::MAX as usize);
 const _: () = assert!(SEND_BY_REFERENCE_BYTES < OUTPUT_PAUSE_BYTES);
+// Memory of the log's queue, also while nobody reads standard error.
+const _: () = assert!(LOG_LINES_MAX * LOG_LINE_MAX_BYTES <= 4 * 1024 * 1024);

@@ -5,13 +5,16 @@ mod process;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::thread;
+use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 use process::{PidFile, ProcessError};
 use rustcached::cli::{self, Invocation};
 use rustcached::config::{Config, Process};
+use rustcached::limits::LAST_WORDS_MAX_WAIT;
+use rustcached::logging::{Log, Stream, write_line, write_within};
 use rustcached::server::{Inherited, Reloader, Server, StartError, StopRequest};
+use rustcached::supervise;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -20,6 +23,7 @@ use signal_hook::iterator::Signals;
 const EX_OSERR: u8 = 71;
 
 fn main() -> ExitCode {
+    supervise::this_thread();
     let env = |name: &str| std::env::var_os(name);
     match cli::parse(std::env::args_os(), &env) {
         Ok(Invocation::Print(text)) => {
@@ -41,7 +45,7 @@ fn main() -> ExitCode {
 fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     if config.verbosity > 0 {
         for notice in &process.notices {
-            eprintln!("{notice}");
+            write_line(format_args!("{notice}"));
         }
     }
     // Before there are threads: it changes the environment.
@@ -61,48 +65,59 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
         Ok(server) => server,
         Err(error) => return Ok(fail(&error, error.exit_code())),
     };
-    watch(signals, server.stopper(), server.reloader());
+    let log = server.log();
+    let watching = watch(signals, server.stopper(), server.reloader(), log.clone());
+    if let Err(error) = watching {
+        return Ok(fail(&StartError::Thread(error), EX_OSERR));
+    }
     if process.drop_privileges {
         process::sandbox::enter()?;
     }
-    println!("{}", greeting(&server));
-    tell_manager(&[NotifyState::Ready]);
+    // A reader that is stuck must not keep signals from being heeded.
+    write_within(Stream::Output, greeting(&server), LAST_WORDS_MAX_WAIT);
+    tell_manager(&log, &[NotifyState::Ready]);
     server.wait_for_stop_request();
-    tell_manager(&[NotifyState::Stopping]);
+    tell_manager(&log, &[NotifyState::Stopping]);
     server.stop();
     Ok(ExitCode::SUCCESS)
 }
 
 /// Turns signals into requests to stop; HUP, which never kills, reads again
 /// what can be replaced.
-fn watch(mut signals: Signals, stopper: Sender<StopRequest>, reloader: Reloader) {
-    thread::spawn(move || {
+fn watch(
+    mut signals: Signals,
+    stopper: Sender<StopRequest>,
+    reloader: Reloader,
+    log: Arc<Log>,
+) -> io::Result<()> {
+    let watch = move || {
         for signal in signals.forever() {
             if signal == SIGHUP {
-                reload(&reloader);
+                reload(&reloader, &log);
                 continue;
             }
             let graceful = signal == SIGUSR1;
             // A full channel means that stopping is under way.
             let _ = stopper.try_send(StopRequest { graceful });
         }
-    });
+    };
+    supervise::spawn("signals", watch).map(|_| ())
 }
 
-fn reload(reloader: &Reloader) {
+fn reload(reloader: &Reloader, log: &Log) {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
-        tell_manager(&[NotifyState::Reloading, now]);
+        tell_manager(log, &[NotifyState::Reloading, now]);
     }
-    for error in reloader.reload() {
-        eprintln!("nothing changed: {error}");
-    }
-    tell_manager(&[NotifyState::Ready]);
+    reloader.reload();
+    tell_manager(log, &[NotifyState::Ready]);
 }
 
 /// Tells the service manager, if one wants to know.
-fn tell_manager(states: &[NotifyState<'_>]) {
+fn tell_manager(log: &Log, states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        eprintln!("could not notify the service manager: {error}");
+        log.put(format_args!(
+            "could not notify the service manager: {error}"
+        ));
     }
 }
 
@@ -114,14 +129,18 @@ fn greeting(server: &Server) -> String {
     let udp = server.udp_addrs().iter();
     let udp = udp.map(|address| format!("{address} (UDP)"));
     let places: Vec<String> = tcp.chain(udp).chain(unix).collect();
-    format!("rustcached is listening on {}", places.join(", "))
+    if places.is_empty() {
+        return "rustcached is listening on no address\n".to_owned();
+    }
+    format!("rustcached is listening on {}\n", places.join(", "))
 }
 
 /// A pid file that cannot be written is no reason not to serve.
 fn pid_file(path: &std::path::Path) -> Option<PidFile> {
     PidFile::create(path)
         .inspect_err(|error| {
-            eprintln!("could not write the pid file {}: {error}", path.display());
+            let path = path.display();
+            write_line(format_args!("could not write the pid file {path}: {error}"));
         })
         .ok()
 }
@@ -131,7 +150,10 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
+/// Says why, but does not stay for a reader that is stuck.
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("{error}");
+    if !write_within(Stream::Error, format!("{error}\n"), LAST_WORDS_MAX_WAIT) {
+        write_line(format_args!("{error}"));
+    }
     ExitCode::from(code)
 }

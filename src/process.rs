@@ -19,6 +19,8 @@ use nix::unistd::{
     setuid,
 };
 use rustcached::config::{Config, Process};
+use rustcached::limits::LAST_WORDS_MAX_WAIT;
+use rustcached::logging::{Stream, write_line, write_within};
 
 /// Descriptors for anything but clients: standard streams, files, and a few
 /// in reserve.
@@ -104,7 +106,7 @@ pub(crate) fn prepare(process: &Process, config: &Config) -> Result<(), ProcessE
         match &process.user {
             Some(user) => assume_user(user)?,
             None if config.verbosity > 0 => {
-                eprintln!("running as root; -u gives up its rights");
+                write_line(format_args!("running as root; -u gives up its rights"));
             }
             None => {}
         }
@@ -134,7 +136,8 @@ impl PidFile {
     /// The file cannot be written. memcached tells that and serves on.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         if let Some(pid) = running_owner(path) {
-            eprintln!("{}: process {pid} is still running", path.display());
+            let path = path.display();
+            write_line(format_args!("{path}: process {pid} is still running"));
         }
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
@@ -149,7 +152,8 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
             let path = self.path.display();
-            eprintln!("could not remove the pid file {path}: {error}");
+            let text = format!("could not remove the pid file {path}: {error}\n");
+            write_within(Stream::Error, text, LAST_WORDS_MAX_WAIT);
         }
     }
 }
@@ -232,7 +236,9 @@ fn find_user(name: &str) -> Result<User, ProcessError> {
 fn lock_memory() {
     let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE;
     if let Err(error) = mlockall(flags) {
-        eprintln!("warning: -k invalid, mlockall() failed: {error}");
+        write_line(format_args!(
+            "warning: -k invalid, mlockall() failed: {error}"
+        ));
     }
 }
 

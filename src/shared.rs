@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::auth::{Passwords, Sasl};
 use crate::config::{Config, Knobs};
 use crate::limits::CLASSES_MAX;
+use crate::logging::Log;
 use crate::stats::{ClassSnapshot, ConnTable, Prefixes, Snapshot};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub table: ConnTable,
     /// Counts by key prefix.
     pub prefixes: Prefixes,
+    /// Lines for standard error.
+    pub log: Arc<Log>,
 }
 
 struct Base {
@@ -122,6 +125,7 @@ impl Shared {
             }),
             table: ConnTable::new(config.max_connections + SPARE_DESCRIPTORS),
             prefixes: Prefixes::new(config.prefix_delimiter),
+            log: Arc::default(),
             config,
         }
     }

@@ -310,6 +310,21 @@ fn values_sent_half_do_not_stop_sets() {
     }
     assert!(stat(&mut client, "curr_connections") < 60, "some were cut");
     assert_eq!(client.stat("store_no_memory"), "0");
+    let own = client.answer("stats rustcached\r\n");
+    let own = String::from_utf8_lossy(&own);
+    let figure = |name: &str| {
+        let figures = own.lines().filter_map(|line| line.strip_prefix("STAT "));
+        let mut named = figures.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let figure = named.next().unwrap_or_else(|| panic!("no {name} in {own}"));
+        figure.parse::<usize>().expect("a number")
+    };
+    assert!(figure("clients_cut_items") > 0);
+    assert!(figure("client_item_bytes") > 0);
+    assert_eq!(figure("client_memory_limit"), MIB);
+    assert_eq!(
+        figure("clients_cut_output") + figure("clients_cut_input"),
+        0
+    );
 }
 
 #[test]

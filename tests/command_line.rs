@@ -140,6 +140,30 @@ fn signals_stop_it_without_an_error() {
     }
 }
 
+/// As memcached does; only signals reach it then.
+#[test]
+fn without_any_listener_it_runs_until_it_is_stopped() {
+    for options in [&["-p", "0"][..], &["-p", "0", "-U", "0"], &["-l", ""]] {
+        let all = [options, &["-u", "root"]].concat();
+        let mut program = Program::spawn(&all);
+        assert_eq!(program.port_file(), "", "{options:?}");
+        assert!(program.is_running(), "{options:?}");
+        program.signal("TERM");
+        let ended = program.wait();
+        assert_eq!(
+            ended.status.code(),
+            Some(0),
+            "{options:?}: {}",
+            ended.errors
+        );
+        assert!(
+            ended.output.contains("no address"),
+            "{options:?}: {}",
+            ended.output
+        );
+    }
+}
+
 #[test]
 fn a_hangup_does_not_stop_it() {
     let (mut program, address) = Program::start(&[]);

@@ -113,6 +113,20 @@ impl Passwords {
         })
     }
 
+    /// A list without entries, until [`Self::reload`] or [`Self::refresh`]
+    /// reads the file.
+    pub fn empty(path: &Path, form: Form) -> Self {
+        let list = List {
+            entries: Vec::new(),
+            state: None,
+        };
+        Self {
+            path: path.to_path_buf(),
+            form,
+            list: RwLock::new(Arc::new(list)),
+        }
+    }
+
     /// Reads the file again.
     ///
     /// # Errors

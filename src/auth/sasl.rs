@@ -37,21 +37,23 @@ pub struct Sasl {
 }
 
 impl Sasl {
-    /// Reads the users from the file named in the environment, or else from
-    /// the one that the settings in `conf` name. Without either nobody is let
-    /// in.
+    /// Reads the users from `users` (`MEMCACHED_SASL_PWDB`), or else from the
+    /// file that the settings in `conf` name. Without either nobody is let in.
     ///
-    /// # Errors
-    /// A file that is named is no list of users.
-    pub fn load(users: Option<&Path>, conf: Option<&Path>) -> Result<Self, LoadError> {
+    /// As memcached, which opens the file at each attempt, this accepts a file
+    /// that is missing or no good: the list is empty until a later attempt
+    /// finds the file good. The error is returned beside the list.
+    pub fn load(users: Option<&Path>, conf: Option<&Path>) -> (Self, Option<LoadError>) {
         let path = match users {
             Some(path) => Some(path.to_path_buf()),
             None => users_of_conf(conf),
         };
-        let users = path.map(|path| Passwords::load(&path, Form::Sasl));
-        Ok(Self {
-            users: users.transpose()?,
-        })
+        let Some(path) = path else {
+            return (Self { users: None }, None);
+        };
+        let users = Passwords::empty(&path, Form::Sasl);
+        let error = users.reload().err();
+        (Self { users: Some(users) }, error)
     }
 
     /// Whether anybody can be let in at all.
@@ -159,8 +161,10 @@ mod tests {
         std::fs::write(&users, "user:pass\n").unwrap();
         let conf = format!("mech_list: plain\nsasldb_path: {}\n", users.display());
         std::fs::write(folder.join("memcached.conf"), conf).unwrap();
-        let direct = Sasl::load(Some(&users), None).unwrap();
-        let by_conf = Sasl::load(None, Some(&folder)).unwrap();
+        let (direct, error) = Sasl::load(Some(&users), None);
+        assert!(error.is_none());
+        let (by_conf, error) = Sasl::load(None, Some(&folder));
+        assert!(error.is_none());
         for sasl in [&direct, &by_conf] {
             assert!(sasl.has_users());
             assert_eq!(sasl.start(b"PLAIN", b"\0user\0pass"), Attempt::Accepted);
@@ -172,10 +176,15 @@ mod tests {
         std::fs::write(&users, "user:newpass\n").unwrap();
         assert_eq!(direct.step(b"\0user\0pass"), Attempt::Refused);
         assert_eq!(direct.step(b"\0user\0newpass"), Attempt::Accepted);
-        let nobody = Sasl::load(None, Some(&folder.join("none"))).unwrap();
-        assert!(!nobody.has_users());
+        let (nobody, error) = Sasl::load(None, Some(&folder.join("none")));
+        assert!(!nobody.has_users() && error.is_none());
         assert_eq!(nobody.step(b"\0user\0newpass"), Attempt::Refused);
-        assert!(Sasl::load(Some(&folder.join("none")), None).is_err());
+        let late = folder.join("late");
+        let (missing, error) = Sasl::load(Some(&late), None);
+        assert!(!missing.has_users() && error.is_some());
+        assert_eq!(missing.step(b"\0user\0pass"), Attempt::Refused);
+        std::fs::write(&late, "user:pass\n").unwrap();
+        assert_eq!(missing.step(b"\0user\0pass"), Attempt::Accepted);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -43,8 +43,6 @@ pub enum CliError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Every way to reach the server is turned off.
-    NothingListens,
     /// Something memcached has and this server has not.
     Unavailable {
         /// The option as it is written.
@@ -64,10 +62,7 @@ impl CliError {
             | Self::NotText { .. }
             | Self::BadValue(_)
             | Self::UnknownWord(_) => EXIT_FAILURE,
-            Self::Limit(_)
-            | Self::InvalidPort(_)
-            | Self::NothingListens
-            | Self::Unavailable { .. } => EX_USAGE,
+            Self::Limit(_) | Self::InvalidPort(_) | Self::Unavailable { .. } => EX_USAGE,
             Self::BadEndpoint { .. } => EX_OSERR,
         }
     }
@@ -86,9 +81,6 @@ impl fmt::Display for CliError {
             Self::InvalidPort(port) => write!(out, "ERROR: Invalid port number {port}."),
             Self::BadEndpoint { entry, reason } => {
                 write!(out, "failed to listen on {entry:?}: {reason}")
-            }
-            Self::NothingListens => {
-                out.write_str("nothing to listen on: TCP is off and no unix socket is given")
             }
             Self::Unavailable { option, missing } => {
                 write!(out, "{option}: this server has no {missing}")

@@ -142,7 +142,8 @@ fn defaults(typed: &Typed) -> Result<Defaults, CliError> {
     })
 }
 
-/// The listeners: TCP unless it is off, then the unix socket.
+/// The listeners: TCP unless it is off, then the unix socket. As in memcached
+/// there may be none (`-p 0`).
 fn listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
     let mut listeners = Vec::new();
     for listener in asked_listeners(typed, defaults)? {
@@ -152,9 +153,6 @@ fn listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliErro
     }
     if let Some(path) = &typed.unix_socket {
         listeners.push(endpoint::unix(path.clone(), defaults));
-    }
-    if listeners.is_empty() && udp_port(typed).is_none() {
-        return Err(CliError::NothingListens);
     }
     for listener in &mut listeners {
         listener.protocol = lock(typed, listener.protocol)?;

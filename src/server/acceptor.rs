@@ -168,7 +168,10 @@ impl Acceptor {
             .connections
             .rejected
             .fetch_add(1, Ordering::Relaxed);
-        log::notice(&self.shared, "refused a connection: too many are open");
+        log::notice(
+            &self.shared,
+            format_args!("refused a connection: too many are open"),
+        );
         if listener.tls.is_none() {
             // A client that does not take it is hung up on all the same.
             let _ = stream.write(TOO_MANY);
@@ -185,7 +188,7 @@ impl Acceptor {
         connections.accepting.store(false, Ordering::Relaxed);
         log::notice(
             &self.shared,
-            "stopped accepting: no connection can be taken",
+            format_args!("stopped accepting: no connection can be taken"),
         );
     }
 

@@ -350,7 +350,7 @@ impl Context {
         verbose: bool,
     ) -> After {
         if verbose {
-            log::step(self.connection, step);
+            log::step(&self.shared, self.connection, step);
         }
         let before = self.out.bytes.len();
         let after = match self.is_guarded() {
@@ -360,7 +360,7 @@ impl Context {
         if verbose {
             // What was there before may have been sent meanwhile.
             let answer = self.out.bytes.get(before..).unwrap_or_default();
-            log::answer(self.connection, answer);
+            log::answer(&self.shared, self.connection, answer);
         }
         after
     }

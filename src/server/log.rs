@@ -1,8 +1,11 @@
-//! What `-v` (errors and refusals), `-vv` (connections, commands and the first
-//! line of each answer) and `-vvv` (what a connection does next) tell on
-//! standard error. Keys come from clients: they are escaped and cut, so that
-//! neither terminals nor log files are at risk. Values are never told.
+//! Log lines of the server: errors and refusals (`-v`), connections, commands
+//! and the first line of each reply (`-vv`), the next state of a connection
+//! (`-vvv`). Lines go to the queue of [`crate::logging`], so no caller waits
+//! for standard error. Below its level, a line costs one load and is neither
+//! formatted nor allocated. Keys come from clients: they are escaped and cut.
+//! Values are never logged.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::protocol::binary::encode::MAGIC;
@@ -15,49 +18,63 @@ use crate::sync::Ordering;
 
 /// Bytes of a client's input that one line shows.
 const SHOWN_MAX: usize = 256;
-/// Level from which on commands are told.
+/// Level from which commands are logged.
 const COMMANDS: u32 = 2;
-/// Level from which on it is told what connections do next.
+/// Level from which states of connections are logged.
 const STATES: u32 = 3;
 
 /// Logs something that operators may want to change, from `-v` on.
-pub(super) fn notice(shared: &Shared, text: &str) {
+pub(super) fn notice(shared: &Shared, text: fmt::Arguments<'_>) {
     if level(shared) >= 1 {
-        eprintln!("{text}");
+        shared.log.put(text);
     }
 }
 
-/// Logs, at `-vv`, that somebody tried to log in; not who, nor with what.
+/// Logs, from `-v` on, why a TLS connection ended.
+pub(super) fn tls_failure(shared: &Shared, peer: Option<SocketAddr>, failure: &str) {
+    match peer {
+        Some(peer) => notice(shared, format_args!("{peer}: {failure}")),
+        None => notice(shared, format_args!("{failure}")),
+    }
+}
+
+/// Logs, at `-vv`, the outcome of a login; neither the user nor the password.
 pub(super) fn login(shared: &Shared, admitted: bool) {
     if level(shared) >= COMMANDS {
         let outcome = if admitted { "accepted" } else { "refused" };
-        eprintln!("< login {outcome}");
+        shared.log.put(format_args!("< login {outcome}"));
     }
 }
 
-/// Logs a command.
-pub(super) fn step(connection: i32, step: &Step<'_>) {
+/// Logs a command. The caller has checked the level.
+pub(super) fn step(shared: &Shared, connection: i32, step: &Step<'_>) {
     match step {
-        Step::Execute { request, .. } => eprintln!("<{connection} {}", describe(request)),
+        Step::Execute { request, .. } => {
+            let request = Described(request);
+            shared.log.put(format_args!("<{connection} {request}"));
+        }
         Step::Refuse(malformed) => {
-            let answer = malformed.reply.unwrap_or("not a client");
-            eprintln!("<{connection} malformed: {answer}");
+            let reply = malformed.reply.unwrap_or("not a client");
+            let line = format_args!("<{connection} malformed: {reply}");
+            shared.log.put(line);
         }
     }
 }
 
-/// Logs the first line of a command's answer, or the status of a packet.
-pub(super) fn answer(connection: i32, answer: &[u8]) {
+/// Logs the first line of a reply, or the status of a packet. The caller has
+/// checked the level.
+pub(super) fn answer(shared: &Shared, connection: i32, answer: &[u8]) {
     if answer.is_empty() {
         return;
     }
     if answer[0] == MAGIC && answer.len() >= HEADER_BYTES {
-        let status = u16::from_be_bytes([answer[6], answer[7]]);
-        eprintln!(">{connection} packet {:#04x} status {status}", answer[1]);
+        let (opcode, status) = (answer[1], u16::from_be_bytes([answer[6], answer[7]]));
+        let line = format_args!(">{connection} packet {opcode:#04x} status {status}");
+        shared.log.put(line);
     } else {
         let line = answer.split(|byte| *byte == b'\n').next();
-        let line = line.unwrap_or_default().trim_ascii_end();
-        eprintln!(">{connection} {}", shown(line));
+        let line = Shown(line.unwrap_or_default().trim_ascii_end());
+        shared.log.put(format_args!(">{connection} {line}"));
     }
 }
 
@@ -65,16 +82,17 @@ pub(super) fn answer(connection: i32, answer: &[u8]) {
 #[inline]
 pub(super) fn state(shared: &Shared, connection: i32, served: Served) {
     if level(shared) >= STATES {
-        tell_state(connection, served);
+        log_state(shared, connection, served);
     }
 }
 
 /// Logs a new connection.
 pub(super) fn opened(shared: &Shared, connection: i32, peer: Option<SocketAddr>) {
     if level(shared) >= COMMANDS {
+        let opened = format_args!("<{connection} new client connection from");
         match peer {
-            Some(peer) => eprintln!("<{connection} new client connection from {peer}"),
-            None => eprintln!("<{connection} new client connection from a unix socket"),
+            Some(peer) => shared.log.put(format_args!("{opened} {peer}")),
+            None => shared.log.put(format_args!("{opened} a unix socket")),
         }
     }
 }
@@ -82,12 +100,13 @@ pub(super) fn opened(shared: &Shared, connection: i32, peer: Option<SocketAddr>)
 /// Logs the end of a connection.
 pub(super) fn closed(shared: &Shared, connection: i32, reason: &str) {
     if level(shared) >= COMMANDS {
-        eprintln!("<{connection} connection closed ({reason})");
+        let line = format_args!("<{connection} connection closed ({reason})");
+        shared.log.put(line);
     }
 }
 
 #[cold]
-fn tell_state(connection: i32, served: Served) {
+fn log_state(shared: &Shared, connection: i32, served: Served) {
     let state = match served {
         Served::Hungry => "waits for input",
         Served::Yielding => "has more to do and lets others go first",
@@ -97,48 +116,53 @@ fn tell_state(connection: i32, served: Served) {
         Served::Dumping => "goes on with a dump when others had their turn",
         Served::Leaving => "becomes a watcher",
     };
-    eprintln!("={connection} {state}");
+    shared.log.put(format_args!("={connection} {state}"));
 }
 
 fn level(shared: &Shared) -> u32 {
     shared.runtime.verbosity.load(Ordering::Relaxed)
 }
 
-fn describe(request: &Request<'_>) -> String {
-    let name = match request {
-        Request::Get(_) => "get",
-        Request::Store(_) => "store",
-        Request::Delete { .. } => "delete",
-        Request::Arithmetic { .. } => "arithmetic",
-        Request::Touch { .. } => "touch",
-        Request::MetaGet(_) => "mg",
-        Request::MetaSet(_) => "ms",
-        Request::MetaDelete(_) => "md",
-        Request::MetaArithmetic(_) => "ma",
-        Request::MetaDebug { .. } => "me",
-        Request::MetaNoop => "mn",
-        Request::Packet(packet) => return describe_packet(packet),
-        Request::Stats { arguments } => return with_arguments("stats", arguments),
-        Request::Control {
-            verb, arguments, ..
-        } => return with_arguments(control_name(*verb), arguments),
-        other => return shown(format!("{other:?}").as_bytes()),
-    };
-    let key = match request {
-        Request::Get(line) => line.keys,
-        other => other.plain_key().unwrap_or_default(),
-    };
-    format!("{name} {}", shown(key.trim_ascii()))
+/// A request as a line shows it: the command and its first key.
+struct Described<'a>(&'a Request<'a>);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.0 {
+            Request::Get(_) => "get",
+            Request::Store(_) => "store",
+            Request::Delete { .. } => "delete",
+            Request::Arithmetic { .. } => "arithmetic",
+            Request::Touch { .. } => "touch",
+            Request::MetaGet(_) => "mg",
+            Request::MetaSet(_) => "ms",
+            Request::MetaDelete(_) => "md",
+            Request::MetaArithmetic(_) => "ma",
+            Request::MetaDebug { .. } => "me",
+            Request::MetaNoop => "mn",
+            Request::Packet(packet) => return describe_packet(f, packet),
+            Request::Stats { arguments } => return with_arguments(f, "stats", arguments),
+            Request::Control {
+                verb, arguments, ..
+            } => return with_arguments(f, control_name(*verb), arguments),
+            other => return write!(f, "{other:?}"),
+        };
+        let key = match self.0 {
+            Request::Get(line) => line.keys,
+            other => other.plain_key().unwrap_or_default(),
+        };
+        write!(f, "{name} {}", Shown(key.trim_ascii()))
+    }
 }
 
-fn describe_packet(packet: &Packet<'_>) -> String {
+fn describe_packet(f: &mut fmt::Formatter<'_>, packet: &Packet<'_>) -> fmt::Result {
     let (opcode, verb) = (packet.echo.opcode, packet.verb);
-    // What says that it is a mechanism may, with lengths that lie, be a secret.
+    // With lengths that lie, the name of a mechanism may be a secret.
     let key = match verb {
-        Verb::SaslList | Verb::SaslAuth | Verb::SaslStep => String::new(),
-        _ => shown(packet.key),
+        Verb::SaslList | Verb::SaslAuth | Verb::SaslStep => &[],
+        _ => packet.key,
     };
-    format!("packet {opcode:#04x} {key} {verb:?}")
+    write!(f, "packet {opcode:#04x} {} {verb:?}", Shown(key))
 }
 
 fn control_name(verb: ControlVerb) -> &'static str {
@@ -151,25 +175,30 @@ fn control_name(verb: ControlVerb) -> &'static str {
     }
 }
 
-fn with_arguments(name: &str, arguments: &[u8]) -> String {
+fn with_arguments(f: &mut fmt::Formatter<'_>, name: &str, arguments: &[u8]) -> fmt::Result {
     match arguments.trim_ascii() {
-        b"" => name.to_owned(),
-        arguments => format!("{name} {}", shown(arguments)),
+        b"" => f.write_str(name),
+        arguments => write!(f, "{name} {}", Shown(arguments)),
     }
 }
 
-fn shown(bytes: &[u8]) -> String {
-    let cut = &bytes[..bytes.len().min(SHOWN_MAX)];
-    cut.escape_ascii().to_string()
+/// The first [`SHOWN_MAX`] bytes of a client's input, escaped.
+struct Shown<'a>(&'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cut = &self.0[..self.0.len().min(SHOWN_MAX)];
+        cut.escape_ascii().fmt(f)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SHOWN_MAX, shown};
+    use super::{SHOWN_MAX, Shown};
 
     #[test]
     fn what_clients_send_is_escaped_and_cut() {
-        assert_eq!(shown(b"a\x1b[2Jb\0\xff"), r"a\x1b[2Jb\x00\xff");
-        assert!(shown(&[b'\n'; 10_000]).len() <= 4 * SHOWN_MAX);
+        assert_eq!(Shown(b"a\x1b[2Jb\0\xff").to_string(), r"a\x1b[2Jb\x00\xff");
+        assert!(Shown(&[b'\n'; 10_000]).to_string().len() <= 4 * SHOWN_MAX);
     }
 }

@@ -7,15 +7,20 @@ use std::io;
 use crossbeam::queue::SegQueue;
 use mio::{Poll, Token, Waker};
 
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicU8, Ordering};
 
 /// The token of events that mean nothing but "look up".
 pub(super) const WAKER: Token = Token(usize::MAX);
 
+/// What a thread is to do.
+const SERVE: u8 = 0;
+const STOP: u8 = 1;
+const PANIC: u8 = 2;
+
 /// Asks a thread to end.
 pub(super) struct Stopper {
     waker: Waker,
-    stopping: AtomicBool,
+    order: AtomicU8,
 }
 
 impl Stopper {
@@ -23,19 +28,30 @@ impl Stopper {
     pub(super) fn new(poll: &Poll) -> io::Result<Self> {
         Ok(Self {
             waker: Waker::new(poll.registry(), WAKER)?,
-            stopping: AtomicBool::new(false),
+            order: AtomicU8::new(SERVE),
         })
     }
 
     /// Makes the thread finish what it has begun, and end.
     pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.order.store(STOP, Ordering::Release);
+        self.wake();
+    }
+
+    /// Makes the thread panic; for tests.
+    pub(super) fn inject_panic(&self) {
+        self.order.store(PANIC, Ordering::Release);
         self.wake();
     }
 
     /// Whether the thread is to end.
+    ///
+    /// # Panics
+    /// When a test asks for it.
     pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        let order = self.order.load(Ordering::Acquire);
+        assert!(order != PANIC, "injected panic");
+        order == STOP
     }
 
     fn wake(&self) {
@@ -78,6 +94,11 @@ impl<T> Mailbox<T> {
     /// Makes the thread finish what it has begun, and end.
     pub(super) fn stop(&self) {
         self.stopper.stop();
+    }
+
+    /// Makes the thread panic; for tests.
+    pub(super) fn inject_panic(&self) {
+        self.stopper.inject_panic();
     }
 
     /// Whether the thread is to end.

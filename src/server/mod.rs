@@ -8,6 +8,7 @@ mod connection;
 mod drive;
 mod guard;
 mod inherited;
+mod injection;
 mod listen;
 mod log;
 mod login;
@@ -26,18 +27,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 pub use crate::server::inherited::Inherited;
+#[doc(hidden)]
+pub use crate::server::injection::Victim;
 pub use crate::server::loopback::Loopback;
 
 use crate::auth::{Form, LoadError, Passwords, Sasl};
 use crate::command::{Output, Stalled};
-use crate::config::Config;
+use crate::config::{Config, SaslFiles};
 use crate::events::Kinds;
+use crate::limits::LOG_FLUSH_MAX_WAIT;
+use crate::logging::{Log, StandardError, Writer, WriterHandle};
 use crate::server::acceptor::Acceptor;
 use crate::server::drive::Context;
 use crate::server::listen::{Listening, bind_all, take_over};
@@ -47,6 +52,7 @@ use crate::server::worker::{Handle, Worker};
 use crate::shared::Shared;
 use crate::stats::{Conn, ConnState};
 use crate::store::{Options, Store};
+use crate::supervise;
 use crate::tls::{Tls, TlsError};
 use crate::upkeep::Upkeep;
 
@@ -143,9 +149,9 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Reads certificates and passwords again. What is no good changes nothing, and is
-    /// told.
-    pub fn reload(&self) -> Vec<String> {
+    /// Reads certificates and passwords again. A file that is no good changes
+    /// nothing; the error is logged at any verbosity.
+    pub fn reload(&self) {
         let tls = self.shared.tls.as_ref().map(|tls| tls.reload());
         let passwords = self.shared.passwords.as_ref();
         let passwords = passwords.map(|passwords| passwords.reload());
@@ -155,7 +161,11 @@ impl Reloader {
                 .and_then(Result::err)
                 .map(|error| error.to_string()),
         ];
-        errors.into_iter().flatten().collect()
+        for error in errors.into_iter().flatten() {
+            self.shared
+                .log
+                .put(format_args!("nothing changed: {error}"));
+        }
     }
 }
 
@@ -163,7 +173,7 @@ impl Reloader {
 struct Secrets {
     tls: Option<Tls>,
     passwords: Option<Passwords>,
-    sasl: Option<Sasl>,
+    sasl: Option<(Sasl, Option<LoadError>)>,
 }
 
 impl Secrets {
@@ -174,7 +184,7 @@ impl Secrets {
         Ok(Self {
             tls: tls.transpose().map_err(StartError::Tls)?,
             passwords: passwords.transpose().map_err(StartError::Passwords)?,
-            sasl: load_sasl(config)?,
+            sasl: config.sasl.as_ref().map(load_sasl),
         })
     }
 
@@ -182,7 +192,17 @@ impl Secrets {
         let mut shared = Shared::new(config);
         shared.tls = self.tls.map(Arc::new);
         shared.passwords = self.passwords;
-        shared.sasl = self.sasl;
+        if let Some((sasl, error)) = self.sasl {
+            if let Some(error) = error {
+                let line = format_args!("SASL: {error}; nobody can log in until it is good");
+                shared.log.put(line);
+            } else if !sasl.has_users() {
+                shared.log.put(format_args!(
+                    "SASL has no users, so nobody can authenticate; see MEMCACHED_SASL_PWDB"
+                ));
+            }
+            shared.sasl = Some(sasl);
+        }
         shared
     }
 }
@@ -197,7 +217,11 @@ pub struct Server {
     acceptor: Arc<Stopper>,
     workers: Vec<Arc<Handle>>,
     desk: Arc<Desk>,
+    /// Closing it ends the upkeep thread.
     upkeep: Option<Sender<()>>,
+    stderr: WriterHandle,
+    stderr_thread: Option<JoinHandle<()>>,
+    /// All threads but that one.
     threads: Vec<JoinHandle<()>>,
     stop_requests: Receiver<StopRequest>,
     stop_sender: Sender<StopRequest>,
@@ -240,6 +264,8 @@ impl Server {
         let udp_addrs: Vec<_> = of_first.iter().filter_map(udp::Bound::local_addr).collect();
         write_port_file(shared.config.port_file.as_deref(), &tcp_addrs, &udp_addrs)?;
         let (stop_sender, stop_requests) = bounded(1);
+        let (writer, stderr) = Writer::new(Arc::clone(&shared.log), StandardError);
+        let stderr_thread = Some(spawn("stderr", || writer.run())?);
         let mut threads = Vec::new();
         let (log, desk) =
             LogThread::new(Arc::clone(&store), Arc::clone(&shared)).map_err(StartError::Thread)?;
@@ -272,7 +298,7 @@ impl Server {
         let (acceptor, stopper) = Acceptor::new(listeners, workers.clone(), Arc::clone(&shared))
             .map_err(StartError::Thread)?;
         threads.push(spawn("acceptor", || acceptor.run())?);
-        let (upkeep, ended) = bounded(0);
+        let (upkeep, ended) = bounded(1);
         let keeper = Upkeep::new(Arc::clone(&store), Arc::clone(&shared));
         threads.push(spawn("upkeep", move || keep_up(keeper, &ended))?);
         Ok(Self {
@@ -285,6 +311,8 @@ impl Server {
             workers,
             desk,
             upkeep: Some(upkeep),
+            stderr,
+            stderr_thread,
             threads,
             stop_requests,
             stop_sender,
@@ -311,6 +339,11 @@ impl Server {
         &self.store
     }
 
+    /// The queue of lines for standard error.
+    pub fn log(&self) -> Arc<Log> {
+        Arc::clone(&self.shared.log)
+    }
+
     /// Moves the cache's clock forward; for tests.
     pub fn advance_clock(&self, by: Duration) {
         self.shared.clock.advance(by);
@@ -335,7 +368,8 @@ impl Server {
             .expect("the server holds a sender itself")
     }
 
-    /// Stops accepting, finishes the replies in flight, and ends all threads.
+    /// Stops accepting, finishes the replies in flight, ends all threads, and
+    /// waits at most [`LOG_FLUSH_MAX_WAIT`] until the log lines are written.
     pub fn stop(mut self) {
         self.stop_threads();
     }
@@ -348,7 +382,14 @@ impl Server {
         self.desk.stop();
         self.upkeep = None;
         for thread in self.threads.drain(..) {
-            // A thread that panicked has told so already.
+            // A panic would have ended the process.
+            let _ = thread.join();
+        }
+        // Last, for the lines of the others. While standard error is stuck
+        // the thread stays behind, and ends when it can.
+        if let Some(thread) = self.stderr_thread.take()
+            && self.stderr.stop(LOG_FLUSH_MAX_WAIT)
+        {
             let _ = thread.join();
         }
     }
@@ -361,29 +402,27 @@ impl Drop for Server {
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(run)
-        .map_err(StartError::Thread)
+    supervise::spawn(name, run).map_err(StartError::Thread)
 }
 
-fn load_sasl(config: &Config) -> Result<Option<Sasl>, StartError> {
-    let Some(files) = &config.sasl else {
-        return Ok(None);
-    };
-    let sasl = Sasl::load(files.users.as_deref(), files.conf.as_deref());
-    let sasl = sasl.map_err(StartError::Passwords)?;
-    if !sasl.has_users() {
-        eprintln!("SASL has no users, so nobody can authenticate; see MEMCACHED_SASL_PWDB");
-    }
-    Ok(Some(sasl))
+/// Reads the users of SASL. As in memcached, a server whose list of users is
+/// missing starts, and refuses all logins until there is one.
+fn load_sasl(files: &SaslFiles) -> (Sasl, Option<LoadError>) {
+    Sasl::load(files.users.as_deref(), files.conf.as_deref())
 }
 
 /// Runs upkeep in small steps until the other end of `ended` is dropped.
+///
+/// # Panics
+/// When a test asks for it by a message.
 fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
     let mut pause = Duration::ZERO;
-    while let Err(crossbeam::channel::RecvTimeoutError::Timeout) = ended.recv_timeout(pause) {
-        pause = upkeep.step();
+    loop {
+        match ended.recv_timeout(pause) {
+            Err(RecvTimeoutError::Timeout) => pause = upkeep.step(),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Ok(()) => panic!("injected panic"),
+        }
     }
 }
 

@@ -68,6 +68,11 @@ impl Handle {
     pub(super) fn stop(&self) {
         self.arrivals.stop();
     }
+
+    /// Makes the worker panic; for tests.
+    pub(super) fn inject_panic(&self) {
+        self.arrivals.inject_panic();
+    }
 }
 
 /// See the module's documentation.
@@ -436,9 +441,7 @@ impl Worker {
         self.context.tell_closed(&connection, reason);
         let context = &mut self.context;
         if let Some(failure) = connection.stream.close() {
-            let peer = connection.stream.peer();
-            let peer = peer.map_or_else(String::new, |peer| format!("{peer}: "));
-            log::notice(&context.shared, &format!("{peer}{failure}"));
+            log::tls_failure(&context.shared, connection.stream.peer(), &failure);
         }
         // Before the client can see the end of it, and ask.
         let open = &context.shared.connections.open;

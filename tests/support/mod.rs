@@ -17,7 +17,11 @@ pub(crate) mod script;
 pub(crate) mod server;
 pub(crate) mod tls;
 
+use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -77,4 +81,21 @@ pub(crate) fn must_not_skip() -> bool {
 pub(crate) fn skip(why: &str) {
     assert!(!must_not_skip(), "CI must run every test, but {why}");
     eprintln!("skipped: {why}");
+}
+
+/// A standard stream that takes nothing more as long as its other end, which
+/// is not read, is kept.
+pub(crate) fn stuck() -> (UnixStream, Stdio) {
+    let (mut near, far) = UnixStream::pair().expect("a pair of sockets");
+    near.set_nonblocking(true).expect("a socket");
+    let kind = loop {
+        if let Err(error) = near.write(&[b'x'; 4096]) {
+            break error.kind();
+        }
+    };
+    assert_eq!(kind, ErrorKind::WouldBlock);
+    while near.write(b"x").is_ok() {}
+    // A flag of the open file: it holds for a child too.
+    near.set_nonblocking(false).expect("a socket");
+    (far, Stdio::from(OwnedFd::from(near)))
 }

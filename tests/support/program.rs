@@ -53,6 +53,26 @@ impl Program {
 
     /// The same, with these for its first two descriptors.
     pub(crate) fn spawn_with(command: &mut Command, input: Stdio, output: Stdio) -> Self {
+        Self::launch(command, input, output, Stdio::piped())
+    }
+
+    /// As [`Program::start`], with this for standard error.
+    pub(crate) fn start_with_errors(options: &[&str], errors: Stdio) -> (Self, Address) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rustcached"));
+        command.args(on_free_port(options));
+        let program = Self::launch(&mut command, Stdio::null(), Stdio::piped(), errors);
+        let address = program.address();
+        (program, address)
+    }
+
+    /// Starts it by a command of the test's own making, with these for its
+    /// standard streams.
+    pub(crate) fn launch(
+        command: &mut Command,
+        input: Stdio,
+        output: Stdio,
+        errors: Stdio,
+    ) -> Self {
         let directory = TempDir::new();
         // Whoever it becomes must be able to write the port file.
         let everybody = std::fs::Permissions::from_mode(0o777);
@@ -61,7 +81,7 @@ impl Program {
             .env("MEMCACHED_PORT_FILENAME", directory.path("ports"))
             .stdin(input)
             .stdout(output)
-            .stderr(Stdio::piped())
+            .stderr(errors)
             .spawn()
             .expect("the program can be executed");
         Self { child, directory }

@@ -116,6 +116,16 @@ impl Server {
         Client::connect(&self.address)
     }
 
+    /// Makes one of its threads panic.
+    pub(crate) fn inject_panic(&self, victim: rustcached::server::Victim) {
+        self.inner.inject_panic(victim);
+    }
+
+    /// Waits until someone asks it to stop.
+    pub(crate) fn wait_for_stop_request(&self) {
+        self.inner.wait_for_stop_request();
+    }
+
     /// Moves the cache's clock forward, and a little further: times to live
     /// end up to an eighth of a second late, never early.
     pub(crate) fn advance(&self, seconds: u64) {

@@ -3,6 +3,21 @@
 use super::{config, tcp, unix, wildcards};
 use crate::config::{Endpoint, Listener, ProtocolMode};
 
+/// memcached starts with these, and nobody can reach it.
+#[test]
+fn there_may_be_no_listener() {
+    for options in [
+        &["-p", "0"][..],
+        &["-p", "0", "-U", "0"],
+        &["-p", "0", "-l", "127.0.0.1:5"],
+        &["-l", ""],
+    ] {
+        let config = config(options);
+        assert!(config.listeners.is_empty(), "{options:?}");
+        assert!(config.udp.is_empty(), "{options:?}");
+    }
+}
+
 #[test]
 fn unix_socket_turns_tcp_off_unless_asked_for() {
     let socket = unix("/run/x", 0o700);

@@ -4,6 +4,7 @@
 
 mod classes;
 mod general;
+mod own;
 mod settings;
 mod tls;
 
@@ -42,6 +43,7 @@ impl Executor<'_> {
                 b"items" => self.items(out),
                 b"slabs" => self.slabs(out),
                 b"udp" => self.datagrams(out),
+                b"rustcached" => self.own(out),
                 _ => out.refuse("ERROR"),
             }
         }

@@ -55,7 +55,7 @@ impl Executor<'_> {
         stat(out, "tcp_backlog", config.backlog);
         let only = |mode| {
             let mut listeners = config.listeners.iter();
-            listeners.all(|listener| listener.protocol == mode)
+            listeners.len() > 0 && listeners.all(|listener| listener.protocol == mode)
         };
         let protocol = if only(ProtocolMode::Ascii) {
             "ascii"

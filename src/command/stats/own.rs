@@ -1,0 +1,31 @@
+//! `stats rustcached`: figures that memcached does not have.
+
+use crate::command::Executor;
+use crate::command::stat_sink::{StatSink, stat};
+use crate::sync::Ordering;
+
+impl Executor<'_> {
+    /// `version` is this server's own; `log_lines_dropped` counts the log
+    /// lines since the start that did not reach standard error. `client_*` is
+    /// memory that stalled clients hold, in bytes: unsent output, incomplete
+    /// input, and the items of both. `clients_cut_*` counts those disconnected
+    /// for each of the three.
+    pub(super) fn own(&self, out: &mut StatSink<'_>) {
+        stat(out, "version", env!("CARGO_PKG_VERSION"));
+        stat(out, "log_lines_dropped", self.shared.log.dropped());
+        let stalled = self.stalled;
+        stat(out, "client_memory_limit", stalled.limit());
+        stat(out, "client_output_bytes", stalled.output_bytes());
+        stat(out, "client_input_bytes", stalled.input_bytes());
+        stat(out, "client_item_bytes", stalled.item_bytes());
+        for (name, count) in [
+            ("clients_cut_output", &stalled.cut_output),
+            ("clients_cut_input", &stalled.cut_input),
+            ("clients_cut_items", &stalled.cut_items),
+            ("retrievals_refused", &stalled.refused),
+        ] {
+            stat(out, name, count.load(Ordering::Relaxed));
+        }
+        out.end();
+    }
+}
