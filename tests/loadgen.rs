@@ -352,6 +352,20 @@ fn a_broken_rule_of_a_hostile_scene_ends_in_an_error() {
 }
 
 #[test]
+fn the_watchdog_kills_a_server_that_grows() {
+    let server = env!("CARGO_BIN_EXE_rustcached");
+    let output = process::Command::new(env!("CARGO_BIN_EXE_rustcached-bench"))
+        .args(["memory", "--no-pin", "--quiet", "--scenes=metadump"])
+        .args(["--ours", server, "--theirs", "/nonexistent"])
+        .args(["--memory=256", "--watchdog=64"])
+        .output()
+        .expect("the generator starts");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("killed by the watchdog at"), "{errors}");
+}
+
+#[test]
 fn the_floor_answers_all_its_loads_beside_both_servers() {
     let loads = [
         "get1", "get32", "mget50", "mg32", "get100k", "set1", "set32",

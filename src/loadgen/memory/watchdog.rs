@@ -61,7 +61,7 @@ impl Watchdog {
 
     /// State of the process at the last sample.
     pub fn fate(&self) -> Fate {
-        if self.seen.killed.load(Ordering::Relaxed) {
+        if self.seen.killed.load(Ordering::Acquire) {
             Fate::Killed
         } else if self.seen.ended.load(Ordering::Relaxed) {
             Fate::Ended
@@ -79,8 +79,9 @@ fn watch(pid: u32, limit: u64, seen: &Seen) {
         };
         seen.peak.fetch_max(peak, Ordering::Relaxed);
         if resident > limit {
+            // First, so that whoever misses the process knows why.
+            seen.killed.store(true, Ordering::Release);
             kill(pid);
-            seen.killed.store(true, Ordering::Relaxed);
             return;
         }
         thread::sleep(SAMPLE_EVERY);
@@ -113,7 +114,7 @@ mod tests {
         }
         let fate = watchdog.fate();
         drop(watchdog);
-        // Fails for a child that the watchdog has killed.
+        // Fails for a child that the watchdog has killed already.
         let _ = child.kill();
         child.wait().unwrap();
         fate

@@ -27,6 +27,9 @@ const OPEN_AT_ONCE: usize = 8;
 const OPENING: usize = 128;
 /// Receive buffer of a connection that does not read: small, so that the server holds the output.
 const RECEIVE_BUFFER: usize = 4096;
+/// Its segment size, that of an Ethernet: by the large segments of the loopback device the kernel
+/// grants the server megabytes of send buffer for each connection.
+const SEGMENT_BYTES: u32 = 1448;
 /// What a slow reader takes, and how often.
 const SIP_BYTES: usize = 4096;
 const SIP_EVERY: Duration = Duration::from_millis(40);
@@ -282,6 +285,7 @@ fn connect(address: SocketAddr, reading: Reading) -> io::Result<TcpStream> {
     socket.set_nonblocking(true)?;
     if reading != Reading::All {
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.set_tcp_mss(SEGMENT_BYTES)?;
     }
     match socket.connect(&SockAddr::from(address)) {
         Err(error) if !is_under_way(&error) => return Err(error),

@@ -58,7 +58,8 @@ pub(super) fn run(settings: &Settings<'_>, scene: &Scene, side: Side) -> Result<
     // Declared after the server, so that it ends first.
     let watchdog = Watchdog::new(server.pid(), settings.watchdog_bytes)?;
     let mut control = logged_in(&server.address, plan.login)?;
-    fill(&server, &mut control, settings, &plan)?;
+    fill(&server, &mut control, settings, &plan)
+        .map_err(|failure| explained(failure, &watchdog))?;
     let mut attack = Attack::begin(settings, &site, plan, address)?;
     let base_bytes = resident_and_peak(server.pid()).map_or(0, |(resident, _)| resident);
     let open_before = control.stat("curr_connections")?;
@@ -152,6 +153,17 @@ fn fill(
         control.command(&format!("set k{key} 0 0 {ITEM_BYTES}\r\n{value}"))?;
     }
     (plan.warm_up)(control)
+}
+
+/// Why the server could not be filled.
+fn explained(failure: Failure, watchdog: &Watchdog) -> Failure {
+    let peak = watchdog.peak() / MIB;
+    let what = match watchdog.fate() {
+        Fate::Alive => return failure,
+        Fate::Killed => format!("killed by the watchdog at {peak} MiB, before the attack"),
+        Fate::Ended => format!("ended before the attack: {failure}"),
+    };
+    Failure::Server(what)
 }
 
 /// A folder that is removed with its files.
