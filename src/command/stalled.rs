@@ -213,6 +213,11 @@ impl Stalled {
         table.input_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// Makes a worker look at what needs its attention.
+    pub fn call(&self, worker: usize) {
+        self.tables[worker].call();
+    }
+
     /// Whether a worker's connections were cut, or it must free input; true
     /// once for each time.
     #[inline]

@@ -18,9 +18,6 @@ pub(super) struct Budget<'a> {
 /// Batches of a lone connection between two looks at who else waits: not so
 /// many that a newcomer waits long, nor so few that the looks cost much.
 const LONE_BATCHES: usize = 8;
-/// The turn of a connection whose event has just come: longer than ordinary
-/// requests take, since those that take longer yield to them.
-pub(super) const FIRST_TURN: Duration = Duration::from_micros(250);
 /// Time between two such looks at the least.
 const LONE_TURN: Duration = Duration::from_millis(1);
 

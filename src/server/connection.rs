@@ -66,8 +66,10 @@ pub(super) struct Connection {
     pub(super) protocol: ProtocolMode,
     /// How far it has got with authenticating, where it must.
     pub(super) login: Login,
-    /// In the list of connections to be served.
+    /// In a queue of connections to be served.
     pub(super) queued: bool,
+    /// It had more to do than its last turn allowed.
+    pub(super) busy: bool,
     /// The peer will send no more: read on until the end is seen.
     pub(super) hung_up: bool,
     /// More input may be waiting than was read.
@@ -111,6 +113,7 @@ impl Connection {
             protocol,
             login: Login::No,
             queued: false,
+            busy: false,
             hung_up: false,
             readable: true,
             unserved: false,

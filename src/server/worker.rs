@@ -5,6 +5,7 @@
 mod client_memory;
 mod input;
 mod patience;
+mod queues;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -20,7 +21,7 @@ use slab::Slab;
 use crate::config::ProtocolMode;
 use crate::limits::{BATCH_MAX, BATCH_SOCKETS_MAX, READ_BUFFER_BYTES};
 use crate::server::batch::{Step, Steps, Stop, parse_batch};
-use crate::server::budget::{Budget, FIRST_TURN};
+use crate::server::budget::Budget;
 use crate::server::connection::{Connection, State};
 use crate::server::drive::{Context, Served};
 use crate::server::log;
@@ -28,14 +29,12 @@ use crate::server::mailbox::Mailbox;
 use crate::server::stream::Stream;
 use crate::server::udp::Bound;
 use crate::server::worker::client_memory::ClientMemory;
+use crate::server::worker::queues::Queues;
 use crate::stats::ConnState;
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Connections of the backlog that are served together.
-const BACKLOG_SOCKETS: usize = 4;
-/// Time for which the backlog is served before others that are ready, shared
-/// by the connections that are served together.
-const BACKLOG_SLICE: Duration = Duration::from_millis(1);
+/// Connections taken over before those that are ready are served.
+const ADMITS_MAX: usize = 32;
 /// Events fetched at once.
 const EVENTS_MAX: usize = 256;
 /// The first UDP socket's token; those of the others are below it.
@@ -82,11 +81,8 @@ pub(super) struct Worker {
     /// Events that were fetched while a connection was served.
     arrived: Events,
     connections: Slab<Connection>,
-    /// Connections to be served whose events have just come.
-    ready: Vec<usize>,
-    /// Connections that have had a turn and have more to do. They yield to
-    /// those that are ready.
-    backlog: VecDeque<usize>,
+    /// Connections to be served.
+    queues: Queues,
     /// Sockets for datagrams, where they are taken.
     datagrams: Vec<Bound>,
     /// Arrivals that began with a handshake, and the second they came in.
@@ -100,6 +96,8 @@ pub(super) struct Worker {
     /// Second in which such clients were last looked for.
     stalled_checked: u32,
     memory: ClientMemory,
+    /// Connections wait to be taken over.
+    more_arrivals: bool,
     context: Context,
 }
 
@@ -135,8 +133,7 @@ impl Worker {
             handle: Arc::clone(&handle),
             arrived: Events::with_capacity(EVENTS_MAX),
             connections: Slab::new(),
-            ready: Vec::new(),
-            backlog: VecDeque::new(),
+            queues: Queues::default(),
             datagrams,
             handshakes: VecDeque::new(),
             // Zeroed by the system page by page as it is first used.
@@ -145,6 +142,7 @@ impl Worker {
             stalled: false,
             stalled_checked: 0,
             memory: ClientMemory::default(),
+            more_arrivals: false,
             context,
         };
         Ok((worker, handle))
@@ -195,9 +193,7 @@ impl Worker {
         }
         self.serve_ready();
         self.serve_datagrams();
-        if !self.backlog.is_empty() {
-            self.serve_backlog();
-        }
+        self.serve_slices();
         self.close_stalled();
         self.admit();
         true
@@ -214,11 +210,8 @@ impl Worker {
 
     /// Whether it has nothing to do before the next event.
     pub(super) fn is_idle(&self) -> bool {
-        self.has_served_all() && !self.datagrams.iter().any(|socket| socket.readable)
-    }
-
-    fn has_served_all(&self) -> bool {
-        self.ready.is_empty() && self.backlog.is_empty()
+        let idle = self.queues.are_empty() && !self.more_arrivals;
+        idle && !self.datagrams.iter().any(|socket| socket.readable)
     }
 
     /// Bytes of input that its connections keep for later.
@@ -254,9 +247,8 @@ impl Worker {
         }
         connection.hung_up |= event.is_read_closed() || event.is_error();
         let unblocked = event.is_writable() && connection.is_blocked();
-        if (connection.readable || connection.hung_up || unblocked) && !connection.queued {
-            connection.queued = true;
-            self.ready.push(token);
+        if connection.readable || connection.hung_up || unblocked {
+            self.queues.enqueue(token, connection);
         }
     }
 
@@ -264,7 +256,15 @@ impl Worker {
     /// events have been dealt with, since a new connection may get the token
     /// of one that an event was for.
     fn admit(&mut self) {
-        while let Some((stream, protocol)) = self.handle.arrivals.take() {
+        self.more_arrivals = false;
+        for count in 0.. {
+            if count == ADMITS_MAX {
+                self.more_arrivals = true;
+                return;
+            }
+            let Some((stream, protocol)) = self.handle.arrivals.take() else {
+                return;
+            };
             let second = self.context.now.second();
             let entry = self.connections.vacant_entry();
             let token = entry.key();
@@ -288,38 +288,10 @@ impl Worker {
         }
     }
 
-    fn serve_ready(&mut self) {
-        let ready = take(&mut self.ready);
-        for group in ready.chunks(BATCH_SOCKETS_MAX) {
-            self.serve_group(group, FIRST_TURN);
-        }
-        if self.ready.is_empty() {
-            // Keep the list's memory.
-            self.ready = ready;
-            self.ready.clear();
-        }
-    }
-
-    /// Serves those that have more to do, each at most once, until it is time
-    /// to see who else is ready.
-    fn serve_backlog(&mut self) {
-        let mut left = self.backlog.len();
-        let begun = Instant::now();
-        while left > 0 {
-            let len = left.min(BACKLOG_SOCKETS);
-            let group: ArrayVec<usize, BACKLOG_SOCKETS> = self.backlog.drain(..len).collect();
-            self.serve_group(&group, BACKLOG_SLICE / len as u32);
-            if begun.elapsed() >= BACKLOG_SLICE {
-                return;
-            }
-            left -= len;
-        }
-    }
-
     /// Reads from each socket of a group, prefetches for all, then serves
     /// one after the other.
-    fn serve_group(&mut self, group: &[usize], turn: Duration) {
-        let alone = group.len() == 1 && self.has_served_all();
+    pub(super) fn serve_group(&mut self, group: &[usize], turn: Duration) {
+        let alone = group.len() == 1 && self.queues.are_empty();
         let mut buffers = take(&mut self.buffers);
         let mut jobs: ArrayVec<Job<'_>, BATCH_SOCKETS_MAX> = ArrayVec::new();
         for (token, buffer) in group.iter().zip(buffers.chunks_mut(READ_BUFFER_BYTES)) {
@@ -397,6 +369,7 @@ impl Worker {
         connection.keep(&job.input[used..]);
         connection.unserved =
             !matches!(served, Served::Hungry | Served::Finished | Served::Leaving);
+        connection.busy = connection.unserved || connection.readable;
         match served {
             Served::Finished => self.close(token, "normal"),
             Served::Blocked => self.note_blocked(token),
@@ -423,15 +396,6 @@ impl Worker {
         }
         arrived.clear();
         self.arrived = arrived;
-    }
-
-    fn requeue(&mut self, token: usize) {
-        if let Some(connection) = self.connections.get_mut(token)
-            && !connection.queued
-        {
-            connection.queued = true;
-            self.backlog.push_back(token);
-        }
     }
 
     fn close(&mut self, token: usize, reason: &'static str) {
@@ -478,19 +442,24 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let deadline = Instant::now() + LAST_FLUSH;
         self.admit();
+        while self.more_arrivals {
+            self.admit();
+        }
         loop {
             let blocked = self.connections.iter().any(|(_, c)| c.is_blocked());
             let timeout = match blocked {
-                true if self.has_served_all() => deadline.saturating_duration_since(Instant::now()),
+                true if self.queues.are_empty() => {
+                    deadline.saturating_duration_since(Instant::now())
+                }
                 _ => Duration::ZERO,
             };
             self.wait(&mut events, Some(timeout));
-            let quiet = events.is_empty() && self.has_served_all();
+            let quiet = events.is_empty() && self.queues.are_empty();
             for event in &events {
                 self.note(event);
             }
             self.serve_ready();
-            self.serve_backlog();
+            self.serve_slices();
             if quiet && !blocked || Instant::now() >= deadline {
                 break;
             }

@@ -7,6 +7,9 @@ use crate::server::connection::Connection;
 use crate::server::worker::Worker;
 use crate::sync::Ordering;
 
+/// Connections closed before those that are ready are served.
+const CLOSES_MAX: usize = 64;
+
 /// What a worker knows of the memory that its clients make it hold.
 #[derive(Default)]
 pub(super) struct ClientMemory {
@@ -192,7 +195,10 @@ impl Worker {
         let (stalled, worker) = (&self.context.stalled, self.context.worker);
         let parked = self.connections.iter().filter(|(_, c)| c.parked);
         let cut = parked.filter(|(token, _)| !stalled.is_parked(worker, *token));
-        let cut: Vec<usize> = cut.map(|(token, _)| token).collect();
+        let cut: Vec<usize> = cut.map(|(token, _)| token).take(CLOSES_MAX).collect();
+        if cut.len() == CLOSES_MAX {
+            stalled.call(worker);
+        }
         for token in cut {
             self.close(token, "error");
         }
