@@ -12,6 +12,7 @@ mod observe;
 mod operate;
 mod output;
 mod read;
+mod refusal;
 mod remove;
 mod sasl;
 mod stat_sink;
