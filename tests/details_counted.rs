@@ -109,6 +109,39 @@ fn what_fails_counts_as_in_memcached() {
 }
 
 #[test]
+fn any_command_counts_an_item_that_it_finds_expired() {
+    for command in [
+        "get k\r\n",
+        "gat 0 k\r\n",
+        "touch k 0\r\n",
+        "delete k\r\n",
+        "incr k 1\r\n",
+        "set k 0 0 1\r\nx\r\n",
+        "add k 0 0 1\r\nx\r\n",
+        "append k 0 0 1\r\nx\r\n",
+        "mg k v\r\n",
+        "mg k N0\r\n",
+        "md k\r\n",
+        "ma k N0\r\n",
+        "me k\r\n",
+    ] {
+        for (ending, counter) in [
+            ("touch k -1\r\n", "get_expired"),
+            ("flush_all\r\n", "get_flushed"),
+        ] {
+            // Upkeep would find the item first.
+            let server = Server::with(|config| config.knobs.crawler = false);
+            let mut client = server.client();
+            client.answer(format!("set k 0 0 1\r\n1\r\n{ending}"));
+            client.answer(command);
+            assert_eq!(count(&mut client, counter), 1, "{command:?} {counter}");
+            client.answer(command);
+            assert_eq!(count(&mut client, counter), 1, "{command:?} {counter}");
+        }
+    }
+}
+
+#[test]
 fn packets_have_times_without_a_sign() {
     let server = Server::start();
     let mut client = BinaryClient::connect(&server.address());

@@ -300,9 +300,12 @@ fn extstore(words: &[&[u8]]) -> Option<&'static str> {
     }
 }
 
-/// Words may be cut short, as in memcached.
+/// Words may be cut short, as in memcached, for which a NUL ends both.
 fn matches(word: &[u8], name: &str) -> bool {
-    name.as_bytes().starts_with(word)
+    match memchr::memchr(0, word) {
+        Some(end) => word[..end] == *name.as_bytes(),
+        None => name.as_bytes().starts_with(word),
+    }
 }
 
 /// A number as the C library reads it: white space or a NUL ends it.

@@ -3,8 +3,10 @@
 use crate::support::client::Client;
 
 /// Counters of commands in text and meta form that both servers must count
-/// alike. Not among them: `get_expired` and `get_flushed`, which memcached
-/// counts for any command that comes across such an item.
+/// alike. Not among them: `get_flushed`, since memcached removes at once what
+/// was stored in the second of a `flush_all`, and `get_expired`, since without
+/// its maintainer it removes an expired item that is its class's oldest whenever
+/// it stores another.
 pub(crate) const TEXT: [&str; 19] = [
     "cmd_get",
     "cmd_set",
