@@ -134,15 +134,12 @@ pub fn parse_flags(
     line: &[u8],
     leading: usize,
 ) -> Result<(MetaFlags, bool), MetaError> {
-    if !are_flags(line, leading) {
-        return Err(MetaError::Garbage);
-    }
+    let count = count_flags(line, leading).ok_or(MetaError::Garbage)?;
     if key.len() > KEY_MAX_BYTES {
         return Err(MetaError::Said(BAD_FORMAT));
     }
     let mut parser = FlagParser::default();
-    let most = META_TOKENS_MAX - leading;
-    if tokens(line).nth(most).is_some() {
+    if leading + count > META_TOKENS_MAX {
         return Err(MetaError::Said("CLIENT_ERROR options flags are too long"));
     }
     for (place, token) in (1..).zip(tokens(line)) {
@@ -154,13 +151,21 @@ pub fn parse_flags(
     }
 }
 
-/// Whether every flag in `line` begins as flags do; those behind the last
-/// token that is looked at do not matter.
+/// How many flags are in `line`, up to the last token that is looked at;
+/// `None` if one of them does not begin as flags do.
 #[inline]
-pub(super) fn are_flags(line: &[u8], leading: usize) -> bool {
-    let begins = |token: &[u8]| matches!(token[0], b'0'..=b'9' | b'A'..=b'z');
-    tokens(line).take(LINE_TOKENS_MAX - leading).all(begins)
+pub(super) fn count_flags(line: &[u8], leading: usize) -> Option<usize> {
+    let mut count = 0;
+    for token in tokens(line).take(LINE_TOKENS_MAX - leading) {
+        if !matches!(token[0], b'0'..=b'9' | b'A'..=b'z') {
+            return None;
+        }
+        count += 1;
+    }
+    Some(count)
 }
+
+const _: () = assert!(META_TOKENS_MAX < LINE_TOKENS_MAX);
 
 /// Decodes a base64 key as leniently as memcached: characters outside of the
 /// alphabet are skipped, unused bits may be set, and what follows a padded

@@ -3,7 +3,7 @@
 //! swallowed, is memcached 1.6.45's doing and part of the contract.
 
 use crate::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_TOKENS_MAX, LINE_WHOLE_MAX_BYTES};
-use crate::protocol::meta::{MetaError, MetaRequest, OPAQUE_TOO_LONG, are_flags, parse_flags};
+use crate::protocol::meta::{MetaError, MetaRequest, OPAQUE_TOO_LONG, count_flags, parse_flags};
 use crate::protocol::number::{strict_i32, strict_u32, strict_u64, wrapping_i32, wrapping_u32};
 use crate::protocol::plain::parse_plain;
 use crate::protocol::request::{
@@ -507,7 +507,7 @@ fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
 fn meta_debug(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
-    if !are_flags(tokens.rest(), 2) || key.len() > KEY_MAX_BYTES {
+    if count_flags(tokens.rest(), 2).is_none() || key.len() > KEY_MAX_BYTES {
         return Err(Refusal::loud(BAD_FORMAT));
     }
     let base64 = tokens.next() == Some(b"b") && tokens.next().is_some();
