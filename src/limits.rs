@@ -6,10 +6,23 @@ use std::time::Duration;
 /// Longest key in bytes (memcached's `KEY_MAX_LENGTH`).
 pub const KEY_MAX_BYTES: usize = 250;
 
+/// Largest body of a packet, which is the largest `-I`; a larger one ends the
+/// connection (memcached's `ITEM_SIZE_MAX_UPPER_LIMIT`).
+pub const BODY_MAX_BYTES: u32 = 1024 * 1024 * 1024;
+
 /// Longest command line in bytes that may be buffered before its newline
 /// arrives. A longer one closes the connection, unless it is a `get` or
 /// `gets`, whose keys are then handled as they come.
 pub const LINE_MAX_BYTES: usize = 2048;
+
+/// Longest command line in bytes, its newline included, that is looked at even
+/// if it arrives whole (memcached's `READ_BUFFER_SIZE`). A longer one closes the
+/// connection, unless it is a `get` or `gets`.
+pub const LINE_WHOLE_MAX_BYTES: usize = 16 * 1024;
+
+/// Tokens of a command line that are looked at, the command included; what
+/// follows is ignored, except the keys of a retrieval.
+pub const LINE_TOKENS_MAX: usize = 23;
 
 /// Most tokens of a meta command, its name and key included
 /// (memcached's `MFLAG_MAX_OPT_LENGTH`).

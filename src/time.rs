@@ -120,10 +120,24 @@ impl Now {
     }
 }
 
+impl Now {
+    /// Seconds since `expiry`, which is over, as memcached counts them:
+    /// modulo 2^32 and below zero, and for [`Expiry::OVER`] from the first
+    /// second of a clock that starts a minute ahead of the server.
+    pub const fn overdue(self, expiry: Expiry) -> u32 {
+        const LEAD_SECONDS: u32 = 60;
+        let (second, now) = match expiry {
+            Expiry::OVER => (1, self.second() + LEAD_SECONDS),
+            Expiry(eighths) => (eighths / EIGHTHS, self.second()),
+        };
+        second.wrapping_sub(now)
+    }
+}
+
 impl Expiry {
     /// Never expires.
     pub const NEVER: Self = Self(0);
-    /// Has expired already.
+    /// Has expired already, or at a date at which the server did not run.
     pub const OVER: Self = Self(1);
 
     /// The expiry that the protocol's number asks for: 0 never, negative at
@@ -147,7 +161,8 @@ impl Expiry {
         }
         let left = exptime - unix_seconds() as i64;
         if left <= 0 {
-            return Self::OVER;
+            let eighth = i64::from(now.passed_eighth()) + left * i64::from(EIGHTHS);
+            return Self(eighth.max(1) as u32);
         }
         Self::after(left, now)
     }

@@ -375,8 +375,8 @@ fn noreply_everywhere() {
 #[test]
 fn version_verbosity_and_memory_limit() {
     check(&[
-        ("version\r\n", "VERSION 1.6.<*>\r\n"),
-        ("version please\r\n", "VERSION 1.6.<*>\r\n"),
+        ("version\r\n", "VERSION 1.6.45\r\n"),
+        ("version please\r\n", "VERSION 1.6.45\r\n"),
         ("verbosity 1\r\n", "OK\r\n"),
         ("verbosity 0\r\n", "OK\r\n"),
         ("verbosity 99\r\n", "OK\r\n"),

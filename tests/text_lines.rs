@@ -114,7 +114,7 @@ fn storage_lines_with_bad_numbers() {
         ("set k 0 0 99999999999999999999\r\n", BAD),
         ("set k x 0 2\r\nhi\r\n", BAD),
         ("set k 0 x 2\r\nhi\r\n", BAD),
-        ("set k 4294967296 0 2\r\nhi\r\n", BAD),
+        ("set k 18446744073709551616 0 2\r\nhi\r\n", BAD),
         ("set k -1 0 2\r\nhi\r\n", BAD),
         ("set k 0 9223372036854775808 2\r\nhi\r\n", BAD),
         ("set k x 0 2 noreply\r\nhi\r\n", ""),

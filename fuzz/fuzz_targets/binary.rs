@@ -30,9 +30,10 @@ fn examine(input: &[u8]) -> Corpus {
         0 => packets(rest),
         _ => rest.to_vec(),
     };
-    if stream.first() != Some(&REQUEST_MAGIC) || !look(&stream) {
+    if stream.first() != Some(&REQUEST_MAGIC) {
         return Corpus::Reject;
     }
+    look(&stream);
     let pieces = cut(*knife & !RAW, &stream);
     let whole = answers(&feed(&[&stream]));
     let cut = answers(&feed(&pieces));
@@ -40,26 +41,22 @@ fn examine(input: &[u8]) -> Corpus {
     Corpus::Keep
 }
 
-/// Parses the stream packet by packet. False if it is not to be fed: it would
-/// log every command to the fuzzer's own output.
-fn look(stream: &[u8]) -> bool {
+/// Parses the stream packet by packet.
+fn look(stream: &[u8]) {
     let mut rest = stream;
     while let Parsed::Packet(packet, front) = parse(rest) {
         assert!(front >= HEADER_BYTES && front <= rest.len());
         assert!(packet.key.len() <= KEY_MAX_BYTES);
         assert!(!packet.has_item_key() || !packet.key.is_empty());
-        match packet.verb {
-            Verb::Verbosity { .. } => return false,
-            Verb::Refused { closes: true, .. } => return true,
-            _ => {}
+        if let Verb::Refused { closes: true, .. } = packet.verb {
+            return;
         }
         let body = front + packet.rest as usize;
         let Some(next) = rest.get(body..) else {
-            return true;
+            return;
         };
         rest = next;
     }
-    true
 }
 
 /// What packets an input stands for: two bytes each, or more for one with a

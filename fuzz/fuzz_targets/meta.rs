@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use rustcached::limits::{KEY_MAX_BYTES, META_TOKENS_MAX, OPAQUE_MAX_BYTES};
-use rustcached::protocol::meta::{MetaRequest, decode_key, encode_key, parse_flags};
+use rustcached::protocol::meta::{MetaRequest, Places, decode_key, encode_key, parse_flags};
 use rustcached::protocol::request::{Request, tokens};
 use rustcached::protocol::text::{Parsed, parse};
 
@@ -42,12 +42,26 @@ fn check(meta: &MetaRequest<'_>) {
     for token in tokens(meta.tokens) {
         assert!(!seen.contains(&token[0]), "a flag twice");
         seen.push(token[0]);
-        assert!(token[0] != b'O' || token.len() <= OPAQUE_MAX_BYTES);
+        if token[0] == b'O' {
+            let too_long = token.len() > OPAQUE_MAX_BYTES;
+            assert_eq!(meta.flags.opaque_too_long, too_long);
+        }
         // A mode of NUL is none, to memcached as well.
         let mode = token.get(1).copied().unwrap_or(b' ');
         assert!(token[0] != b'M' || meta.flags.mode == mode);
     }
     let flags = &meta.flags;
+    let place_of = |letter: u8| {
+        let place = seen.iter().position(|flag| *flag == letter);
+        place.map_or(0, |place| place as u8 + 1)
+    };
+    let places = Places {
+        ttl: place_of(b'T'),
+        vivify: place_of(b'N'),
+        recache: place_of(b'R'),
+        opaque: place_of(b'O'),
+    };
+    assert_eq!(meta.flags.places, places);
     for (letter, read) in [
         (b'b', meta.base64),
         (b'v', flags.value),

@@ -7,7 +7,7 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use rustcached::limits::KEY_MAX_BYTES;
 use rustcached::protocol::encode;
-use rustcached::protocol::meta::{MetaFlags, MetaRequest, decode_key, encode_key};
+use rustcached::protocol::meta::{MetaFlags, MetaRequest, Places, decode_key, encode_key};
 use rustcached::protocol::request::{
     ControlVerb, GetLine, Request, ShutdownMode, StoreLine, StoreVerb, tokens,
 };
@@ -268,8 +268,24 @@ fn meta_flags(verb: &[u8; 2], base64: bool, spec: &MetaSpec) -> (MetaFlags, Vec<
         new_cas: spec.new_cas,
         delta: spec.delta,
         initial: spec.initial.unwrap_or(0),
+        opaque_too_long: false,
+        places: places_in(&line),
     };
     (flags, line)
+}
+
+/// Where the flags that depend on their order stand in `line`.
+fn places_in(line: &[u8]) -> Places {
+    let place_of = |letter: u8| {
+        let place = tokens(line).position(|token| token[0] == letter);
+        place.map_or(0, |place| place as u8 + 1)
+    };
+    Places {
+        ttl: place_of(b'T'),
+        vivify: place_of(b'N'),
+        recache: place_of(b'R'),
+        opaque: place_of(b'O'),
+    }
 }
 
 fn simple(spec: &Spec) {
@@ -286,7 +302,13 @@ fn simple(spec: &Spec) {
         }
         Spec::MetaDebug(key, base64) => {
             let mut words = vec![b"me".to_vec(), key.0.clone()];
-            words.extend(base64.then(|| b"b".to_vec()));
+            // A single one does not count.
+            words.extend(
+                base64
+                    .then(|| [b"b".to_vec(), b"b".to_vec()])
+                    .into_iter()
+                    .flatten(),
+            );
             (words, false)
         }
         Spec::FlushAll(delay, noreply) => {
@@ -353,7 +375,7 @@ fn simple_request<'a>(spec: &'a Spec, line: &'a [u8]) -> Request<'a> {
             base64: *base64,
         },
         Spec::FlushAll(delay, noreply) => Request::FlushAll {
-            delay: delay.unwrap_or(0),
+            delay: Some(delay.unwrap_or(0)),
             noreply: *noreply,
         },
         Spec::Verbosity(level, noreply) => Request::Verbosity {
@@ -380,7 +402,7 @@ fn simple_request<'a>(spec: &'a Spec, line: &'a [u8]) -> Request<'a> {
         Spec::Control(which, Key(argument)) => Request::Control {
             verb: CONTROLS[usize::from(*which) % 4].1,
             arguments,
-            noreply: argument == b"noreply",
+            noreply: argument == b"noreply" && CONTROLS[usize::from(*which) % 4].0 != "watch",
         },
         Spec::Store(..) | Spec::Get(..) | Spec::Meta(..) => unreachable!("spelt elsewhere"),
     }

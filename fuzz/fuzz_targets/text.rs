@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rustcached::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES, META_TOKENS_MAX};
+use rustcached::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_WHOLE_MAX_BYTES, META_TOKENS_MAX};
 use rustcached::protocol::meta::MetaRequest;
 use rustcached::protocol::request::{Request, tokens};
 use rustcached::protocol::text::{Parsed, parse};
@@ -42,8 +42,15 @@ fn look(input: &[u8]) -> Option<usize> {
             assert!(input[..used].starts_with(b"get"));
             None
         }
-        Parsed::Endless => {
+        Parsed::LongError => {
             assert!(line_end.is_none() && input.len() > LINE_MAX_BYTES);
+            assert_eq!(input[0], b' ');
+            None
+        }
+        Parsed::Endless => {
+            let len = line_end.map_or(input.len(), |end| end + 1);
+            let most = line_end.map_or(LINE_MAX_BYTES, |_| LINE_WHOLE_MAX_BYTES);
+            assert!(len > most);
             None
         }
     }
@@ -56,6 +63,10 @@ fn check(request: &Request<'_>) {
             assert!(!line.single || !line.keys.contains(&b' '));
             assert!(tokens(line.keys).next().is_some());
             tokens(line.keys).for_each(check_key);
+        }
+        Request::BrokenGet { keys, .. } => {
+            assert!(tokens(keys).next().is_some());
+            tokens(keys).for_each(check_key);
         }
         Request::Store(line) => check_key(line.key),
         Request::Delete { key, .. }

@@ -29,6 +29,7 @@ enum State {
     Value(String, usize),
     Swallowing(usize),
     LongGet,
+    SkippingLine,
     Over,
 }
 
@@ -90,6 +91,15 @@ impl Reader {
                 (len > 0 || left == 0).then_some(len)
             }
             State::LongGet => self.long_get(input),
+            State::SkippingLine => {
+                let end = memchr::memchr(b'\n', input);
+                self.state = match end {
+                    Some(_) => State::Line,
+                    None => State::SkippingLine,
+                };
+                let len = end.map_or(input.len(), |end| end + 1);
+                (len > 0).then_some(len)
+            }
             State::Over => None,
         }
     }
@@ -118,6 +128,11 @@ impl Reader {
                 self.seen.push(Seen::Get { cas, touch: None });
                 self.state = State::LongGet;
                 Some(used)
+            }
+            Parsed::LongError => {
+                self.seen.push(Seen::Refusal("ERROR".to_owned()));
+                self.state = State::SkippingLine;
+                Some(0)
             }
             Parsed::Endless => {
                 self.hang_up();

@@ -1,12 +1,12 @@
 //! `incr`, `decr` and `ma`.
 
-use crate::command::meta::{MetaKey, write_key_and_opaque, write_ttl};
+use crate::command::meta::{MetaKey, breaks_lines, write_key_and_opaque, write_ttl};
 use crate::command::{Executor, Output, reply};
 use crate::protocol::encode;
-use crate::protocol::meta::MetaRequest;
+use crate::protocol::meta::{MetaRequest, OPAQUE_TOO_LONG};
 use crate::protocol::number::item_value;
 use crate::protocol::request::tokens;
-use crate::store::{Entry, Hashed, Item, ItemSpec, NewItem, Pin};
+use crate::store::{Entry, Hashed, ItemSpec, NewItem, Pin};
 use crate::time::{Expiry, Now};
 
 const NON_NUMERIC: &str = "CLIENT_ERROR cannot increment or decrement non-numeric value";
@@ -35,12 +35,13 @@ pub(super) struct Beginning {
 
 /// How counting ended.
 pub(super) enum Counted {
-    /// The number, and the item's CAS value and expiry times before and now.
+    /// The number, and the item's CAS value and expiry time before.
     Done {
         number: u64,
         cas: u64,
         before: Expiry,
-        after: Expiry,
+        /// There was no number.
+        created: bool,
         /// Size class of the number that was there.
         class: u8,
     },
@@ -107,29 +108,32 @@ impl Executor<'_> {
             decrement: matches!(flags.mode, b'D' | b'-'),
             cas: flags.cas.unwrap_or(0),
             new_cas: flags.new_cas,
-            ttl: flags.ttl,
+            ttl: flags.ttl_done(),
             ..Change::default()
         };
-        let beginning = flags.vivify.map(|vivify| Beginning {
+        let beginning = flags.vivify.map(|_| Beginning {
             number: flags.initial,
-            expiry: Expiry::from_protocol(flags.ttl.unwrap_or(vivify), self.now),
-            key_binary: meta.base64,
+            expiry: Expiry::from_protocol(flags.created_ttl(), self.now),
+            key_binary: meta.base64 && breaks_lines(key.key),
         });
         match self.change_or_create(&key, change, beginning) {
+            Counted::NonNumeric => return encode::line(&mut out.bytes, NON_NUMERIC),
+            Counted::NoMemory => return encode::line(&mut out.bytes, "SERVER_ERROR out of memory"),
+            // memcached notices while it writes the answer.
+            _ if flags.opaque_too_long => return encode::line(&mut out.bytes, OPAQUE_TOO_LONG),
             Counted::Done {
                 number,
                 cas,
                 before,
-                after,
+                created,
                 ..
             } => {
                 if !flags.quiet {
-                    write_number(meta, key.key, number, cas, (before, after), self.now, out);
+                    let hit = (before, created);
+                    write_number(meta, key.key, number, cas, hit, self.now, out);
                 }
                 return;
             }
-            Counted::NonNumeric => return encode::line(&mut out.bytes, NON_NUMERIC),
-            Counted::NoMemory => return encode::line(&mut out.bytes, "SERVER_ERROR out of memory"),
             Counted::NotFound => out.bytes.extend_from_slice(b"NF"),
             Counted::Exists => out.bytes.extend_from_slice(b"EX"),
         }
@@ -158,13 +162,11 @@ impl Executor<'_> {
     /// Counts, replacing the item where it cannot be changed in place.
     fn change(&mut self, key: &Hashed<'_>, change: Change) -> Counted {
         let mut made: Option<(NewItem, Replacement)> = None;
-        // What it was before the first attempt, which may have changed it.
-        let mut before = None;
         let counted = loop {
             let (store, now) = (self.store, self.now);
             let attempt = store.edit(self.local, key, now, |entry| {
                 let cas = || change.new_cas.unwrap_or_else(|| store.next_cas());
-                change_under_lock(entry, change, &mut made, &mut before, cas, now)
+                change_under_lock(entry, change, &mut made, cas, now)
             });
             match attempt {
                 Attempt::Ended(counted) => break counted,
@@ -257,12 +259,11 @@ impl Executor<'_> {
             self.store.discard(self.local, unused);
         }
         if created {
-            let (before, after) = (Expiry::NEVER, with.expiry);
             return Counted::Done {
                 number: with.number,
                 cas,
-                before,
-                after,
+                before: Expiry::NEVER,
+                created,
                 class: 0,
             };
         }
@@ -274,7 +275,6 @@ fn change_under_lock(
     entry: &mut Entry<'_>,
     change: Change,
     made: &mut Option<(NewItem, Replacement)>,
-    before: &mut Option<Expiry>,
     next_cas: impl Fn() -> u64,
     now: Now,
 ) -> Attempt {
@@ -298,45 +298,51 @@ fn change_under_lock(
         value.wrapping_add(change.delta)
     };
     let class = item.class();
-    let before = *before.get_or_insert(item.expiry());
-    if let Some(ttl) = change.ttl
-        && !entry.set_expiry(Expiry::from_protocol(ttl, now))
-    {
+    let before = item.expiry();
+    let after = match change.ttl {
+        Some(ttl) => Expiry::from_protocol(ttl, now),
+        None => before,
+    };
+    if after != Expiry::NEVER && !item.has_expiry_room() {
         return Attempt::NoRoom(item.pin());
     }
-    let after = entry.item().map_or(before, Item::expiry);
     let mut digits = itoa::Buffer::new();
     let cas;
     if entry.overwrite(digits.format(number).as_bytes()) {
         cas = next_cas();
         entry.set_cas(cas);
+        let changed = entry.set_expiry(after);
+        debug_assert!(changed, "there is room, or no need of it");
         entry.promote();
     } else {
-        // What was longer stays as long, as if it were changed in place.
-        let value_len = match item.contiguous_value() {
-            Some(_) => 0,
-            None => item.value_len(),
-        };
+        let fits = digits.format(number).len() <= item.value_len();
         let wanted = Replacement {
             number,
-            value_len,
+            value_len: item.value_len(),
+            key_binary: item.is_key_binary() && (fits || breaks_lines(item.key())),
             flags: item.flags(),
             expiry: after,
-            key_binary: item.is_key_binary(),
             old_cas: item.cas(),
         };
-        let fits = |made: &mut (NewItem, Replacement)| made.1.replaces_the_same(&wanted);
-        let Some((new, _)) = made.take_if(fits) else {
+        let is_wanted = |made: &mut (NewItem, Replacement)| made.1.replaces_the_same(&wanted);
+        let Some((new, _)) = made.take_if(is_wanted) else {
             return Attempt::Replace(wanted);
         };
         cas = next_cas();
-        entry.put(new, cas);
+        if fits {
+            // Only whoever holds the old item, which is none of the client's
+            // doing, kept it from being changed in place.
+            entry.put_copy(new);
+            entry.set_cas(cas);
+        } else {
+            entry.put(new, cas);
+        }
     }
     Attempt::Ended(Counted::Done {
         number,
         cas,
         before,
-        after,
+        created: false,
         class,
     })
 }
@@ -346,8 +352,8 @@ impl Replacement {
         self.number == other.number
             && self.flags == other.flags
             && self.expiry == other.expiry
-            && self.key_binary == other.key_binary
             && self.value_len == other.value_len
+            && self.key_binary == other.key_binary
             && self.old_cas == other.old_cas
     }
 }
@@ -358,7 +364,7 @@ fn write_number(
     key: &[u8],
     number: u64,
     cas: u64,
-    (before, after): (Expiry, Expiry),
+    (before, created): (Expiry, bool),
     now: Now,
     out: &mut Output,
 ) {
@@ -375,7 +381,10 @@ fn write_number(
         match token[0] {
             b'c' => encode::meta_number(&mut out.bytes, b'c', cas),
             b't' => write_ttl(out, expiry, now),
-            b'T' | b'N' => expiry = after,
+            b'T' => expiry = Expiry::from_protocol(meta.flags.ttl.unwrap_or(0), now),
+            b'N' if created => {
+                expiry = Expiry::from_protocol(meta.flags.vivify.unwrap_or(0), now);
+            }
             b'O' => encode::meta_token(&mut out.bytes, token),
             b'k' => encode::meta_key(&mut out.bytes, key, meta.base64),
             _ => {}

@@ -6,7 +6,7 @@ use crate::command::arithmetic::{Beginning, Change, Counted};
 use crate::command::control::VERSION;
 use crate::command::remove::Removed;
 use crate::command::stat_sink::StatSink;
-use crate::command::write::{Condition, Outcome, Refusal};
+use crate::command::write::{Condition, Outcome};
 use crate::command::{After, Detour, Executor, Output};
 use crate::protocol::binary::encode::{Echo, Lengths, Status, error, header, keyed, plain};
 use crate::protocol::binary::{HEADER_BYTES, Packet, Verb};
@@ -204,15 +204,13 @@ impl Executor<'_> {
             }
             Verb::Stat => self.packet_stat(packet, out),
             Verb::Flush { delay } => {
-                let status = match self.flush(i64::from(delay)) {
-                    true => Status::Ok,
-                    false => Status::Auth,
-                };
-                answer(packet, status, out);
-            }
-            Verb::Verbosity { level } => {
-                self.set_verbosity(level);
-                plain(&mut out.bytes, echo, 0, b"");
+                if !self.shared.config.flush {
+                    error(&mut out.bytes, echo, Status::Auth);
+                    return After::Continue;
+                }
+                self.local.counters.cmd_flush.add(1);
+                self.flush(i64::from(delay));
+                answer(packet, Status::Ok, out);
             }
             Verb::Quit => {
                 answer(packet, Status::Ok, out);
@@ -250,16 +248,6 @@ impl Executor<'_> {
         match self.prefix_lines() {
             Some(lines) => sink.lines("detailed", &lines),
             None => error(&mut out.bytes, packet.echo, Status::OutOfMemory),
-        }
-    }
-}
-
-impl Refusal {
-    pub(super) fn status(self) -> Status {
-        match self {
-            Self::TooLarge => Status::TooLarge,
-            Self::NoMemory => Status::OutOfMemory,
-            Self::BadChunk => Status::Invalid,
         }
     }
 }

@@ -3,19 +3,22 @@
 use crate::command::operate::Operated;
 use crate::command::stat_sink::StatSink;
 use crate::command::{After, Detour, Executor, Output, reply};
+use crate::config::COMPATIBLE_VERSION;
 use crate::limits::{MEMLIMIT_MIN_MIB, VERBOSITY_MAX};
 use crate::protocol::encode;
-use crate::protocol::request::{Request, ShutdownMode};
+use crate::protocol::request::{Request, ShutdownMode, tokens};
 use crate::sync::Ordering;
 use crate::time::Expiry;
 
-/// What `VERSION` answers. Clients parse three numbers out of it and decide
-/// by them which commands to use.
-pub(super) const VERSION: &str = "1.6.45-rustcached";
+/// The version that clients are answered on every protocol. They parse three
+/// numbers out of it and choose commands by them; some throw an error at
+/// anything behind the numbers.
+pub(super) const VERSION: &str = COMPATIBLE_VERSION;
 
 impl Executor<'_> {
     pub(super) fn control(&mut self, request: &Request<'_>, out: &mut Output) -> After {
         match request {
+            Request::BrokenGet { keys, touch } => self.broken_get(keys, *touch, out),
             Request::FlushAll { delay, noreply } => self.flush_all(*delay, *noreply, out),
             Request::Version => {
                 out.bytes.extend_from_slice(b"VERSION ");
@@ -66,30 +69,50 @@ impl Executor<'_> {
         verbosity.store(level.min(VERBOSITY_MAX), Ordering::Relaxed);
     }
 
-    fn flush_all(&mut self, delay: i32, noreply: bool, out: &mut Output) {
-        let answer = match self.flush(i64::from(delay)) {
-            true => "OK",
-            false => "CLIENT_ERROR flush_all not allowed",
+    /// Carries out a retrieval line up to a key that is too long: what was
+    /// found is not answered, but counted.
+    fn broken_get(&mut self, keys: &[u8], touch: Option<i32>, out: &mut Output) {
+        for key in tokens(keys) {
+            let key = self.store.hashed(key);
+            match touch {
+                None => self.show(&key, |_| ()),
+                Some(exptime) => {
+                    let expiry = Expiry::from_protocol(exptime, self.now);
+                    self.show_touched(&key, expiry, |_| ())
+                }
+            };
+        }
+        encode::line(&mut out.bytes, "CLIENT_ERROR bad command line format");
+    }
+
+    fn flush_all(&mut self, delay: Option<i32>, noreply: bool, out: &mut Output) {
+        self.local.counters.cmd_flush.add(1);
+        let answer = match delay {
+            _ if !self.shared.config.flush => "CLIENT_ERROR flush_all not allowed",
+            None => "CLIENT_ERROR invalid exptime argument",
+            Some(delay) => {
+                self.flush(i64::from(delay));
+                "OK"
+            }
         };
         reply(out, noreply, answer);
     }
 
-    /// Flushes now or later; false if that is not permitted.
-    pub(super) fn flush(&mut self, delay: i64) -> bool {
-        self.local.counters.cmd_flush.add(1);
-        if !self.shared.config.flush {
-            return false;
-        }
-        let at = match Expiry::from_seconds(delay, self.now) {
-            Expiry::NEVER | Expiry::OVER => 0,
-            Expiry(at) => at,
+    /// Flushes at once if `delay` is not positive, or else after so many
+    /// seconds or at a Unix time. A time at which the server did not run yet
+    /// flushes nothing, but calls off an earlier command, as in memcached.
+    pub(super) fn flush(&mut self, delay: i64) {
+        let expiry = Expiry::from_seconds(delay, self.now);
+        let at = if expiry.is_over(self.now) {
+            0
+        } else {
+            expiry.0
         };
-        if at == 0 {
+        if at == 0 && (delay <= 0 || expiry != Expiry::OVER) {
             self.store.flush_all(self.local);
         }
         // The last command counts: a flush at once calls off a later one.
         self.shared.runtime.flush_at.store(at, Ordering::Relaxed);
-        true
     }
 
     /// Carries out a delayed `flush_all` whose time has come.

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 
 use crate::command::Executor;
+use crate::command::meta::breaks_lines;
 use crate::command::write::{Condition, Outcome};
 use crate::protocol::request::StoreVerb;
 use crate::store::{Access, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
@@ -69,7 +70,9 @@ impl Executor<'_> {
         let accepts = |item: Item<'_>| {
             joined_len.set(item.value_len() + more);
             let fits = store.is_size_ok(item.key().len(), item.flags(), joined_len.get());
-            fits && (condition.cas == 0 || condition.cas == item.cas()) && !item.is_stale()
+            let keeps_key = !item.is_key_binary() || breaks_lines(item.key());
+            let matches = condition.cas == 0 || condition.cas == item.cas();
+            fits && matches && keeps_key && !item.is_stale()
         };
         let next_cas = || condition.new_cas.unwrap_or_else(|| store.next_cas());
         let cas = store.append_in_place(self.local, new, self.now, accepts, next_cas)?;
@@ -94,7 +97,7 @@ impl Executor<'_> {
             flags: old.flags(),
             expiry: old.expiry(),
             value_len: old.value_len() + more.value_len(),
-            key_binary: old.is_key_binary(),
+            key_binary: old.is_key_binary() && breaks_lines(key.key),
             expiry_room: false,
         };
         if !self

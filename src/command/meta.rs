@@ -4,7 +4,7 @@ use crate::command::{Executor, Output};
 use crate::events::Figures;
 use crate::limits::KEY_MAX_BYTES;
 use crate::protocol::encode;
-use crate::protocol::meta::{MetaRequest, decode_key, encode_key};
+use crate::protocol::meta::{MetaRequest, OPAQUE_TOO_LONG, decode_key, encode_key};
 use crate::protocol::request::tokens;
 use crate::store::{Access, Entry, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
 use crate::time::{Expiry, Now};
@@ -41,6 +41,13 @@ impl<'a> MetaKey<'a> {
     }
 }
 
+/// Whether a key from base64 must be spelt so whenever it is shown. Items that
+/// are made by anything but `ms` forget that their key came in base64, as in
+/// memcached, but not where it would break the line that shows it.
+pub(super) fn breaks_lines(key: &[u8]) -> bool {
+    key.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n'))
+}
+
 /// Appends the tokens that are returned on any outcome, in the order in
 /// which they were sent.
 pub(super) fn write_key_and_opaque(out: &mut Output, meta: &MetaRequest<'_>, key: &[u8]) {
@@ -53,9 +60,13 @@ pub(super) fn write_key_and_opaque(out: &mut Output, meta: &MetaRequest<'_>, key
     }
 }
 
-/// Appends ` t<seconds left>`, -1 for an item that never expires.
+/// Appends ` t<seconds left>`, -1 for an item that never expires. An item
+/// that this command has expired has less than none left, modulo 2^32.
 pub(super) fn write_ttl(out: &mut Output, expiry: Expiry, now: Now) {
     match now.left(expiry) {
+        _ if expiry.is_over(now) => {
+            encode::meta_number(&mut out.bytes, b't', u64::from(now.overdue(expiry)));
+        }
         Some(left) => encode::meta_number(&mut out.bytes, b't', u64::from(left)),
         None => out.bytes.extend_from_slice(b" t-1"),
     }
@@ -83,13 +94,16 @@ impl Executor<'_> {
             None => self.store.hashed(decoded.bytes()),
         };
         let flags = &meta.flags;
+        if flags.opaque_too_long {
+            return self.get_without_answer(meta, &key, out);
+        }
         let changes = flags.vivify.is_some() || flags.ttl.is_some() || flags.recache.is_some();
         let found = if changes {
             self.get_changing(meta, &key, out)
         } else {
             self.get_reading(meta, &key, out)
         };
-        if flags.ttl.is_some() {
+        if flags.ttl.is_some() && found.is_ok() {
             self.count_touch(key.key, found);
         } else {
             self.count_get(key.key, found);
@@ -99,6 +113,18 @@ impl Executor<'_> {
             write_key_and_opaque(out, meta, key.key);
             out.bytes.extend_from_slice(b"\r\n");
         }
+    }
+
+    /// `mg` whose opaque is over its limit: memcached notices when the item is
+    /// fetched, or created and changed by the flags before it. A hit is not
+    /// counted then, and nobody wins the item.
+    #[cold]
+    fn get_without_answer(&mut self, meta: &MetaRequest<'_>, key: &Hashed<'_>, out: &mut Output) {
+        let found = self.get_changing(meta, key, out);
+        if found.is_err() {
+            self.count_get(key.key, found);
+        }
+        encode::line(&mut out.bytes, OPAQUE_TOO_LONG);
     }
 
     /// `mg` that leaves the item as it is, unless it is stale and this
@@ -174,9 +200,9 @@ impl Executor<'_> {
         let spec = ItemSpec {
             key: key.key,
             flags: 0,
-            expiry: Expiry::from_protocol(meta.flags.vivify?, self.now),
+            expiry: Expiry::from_protocol(meta.flags.created_ttl(), self.now),
             value_len: 0,
-            key_binary: meta.base64,
+            key_binary: meta.base64 && breaks_lines(key.key),
             expiry_room: true,
         };
         let value = std::iter::once(&b"\r\n"[..]);
@@ -184,11 +210,11 @@ impl Executor<'_> {
     }
 
     pub(super) fn meta_debug(&mut self, key: &[u8], base64: bool, out: &mut Output) {
-        self.local.counters.cmd_meta.add(1);
         let decoded = MetaKey::new(key, base64);
         if decoded.bytes().is_empty() {
             return encode::line(&mut out.bytes, "CLIENT_ERROR bad command line format");
         }
+        self.local.counters.cmd_meta.add(1);
         let key = self.store.hashed(decoded.bytes());
         let now = self.now;
         let found = self.store.read(self.local, &key, now, |item| {
@@ -226,16 +252,20 @@ fn get_under_lock(
     } else {
         item.expiry()
     };
-    if let Some(ttl) = flags.ttl {
-        if !entry.set_expiry(Expiry::from_protocol(ttl, now)) {
-            return Got::NoRoom(item.pin());
+    if let Some(ttl) = flags.ttl_done().filter(|_| !created)
+        && !entry.set_expiry(Expiry::from_protocol(ttl, now))
+    {
+        return Got::NoRoom(item.pin());
+    }
+    if flags.opaque_too_long {
+        if !flags.no_bump && !is_locking(meta) {
+            entry.bump(now);
         }
-        if let Some(cas) = flags.new_cas {
-            entry.set_cas(cas);
-        }
+        return Got::Hit(item.figures());
     }
     let open = !item.is_token_sent();
-    let won = created || open && (item.is_stale() || wins_recache(meta, item, now));
+    let won =
+        created || open && (item.is_stale() || wins_recache(meta, before, item.expiry(), now));
     let hit = Hit {
         before,
         created,
@@ -251,9 +281,19 @@ fn get_under_lock(
     Got::Hit(item.figures())
 }
 
-/// Whether less is left of the item than `R` asks for.
-fn wins_recache(meta: &MetaRequest<'_>, item: Item<'_>, now: Now) -> bool {
-    let expiry = item.expiry();
+/// Whether a flag has memcached note the access only behind the answer.
+fn is_locking(meta: &MetaRequest<'_>) -> bool {
+    tokens(meta.tokens).any(|token| matches!(token[0], b'N' | b'T' | b'R' | b'l' | b'h'))
+}
+
+/// Whether less is left of the item than `R` asks for, as of the place where
+/// it stands on the line.
+fn wins_recache(meta: &MetaRequest<'_>, before: Expiry, after: Expiry, now: Now) -> bool {
+    let places = &meta.flags.places;
+    let expiry = match places.ttl < places.recache {
+        true => after,
+        false => before,
+    };
     meta.flags.recache.is_some_and(|recache| {
         expiry != Expiry::NEVER && expiry.0 < Expiry::from_protocol(recache, now).0
     })
@@ -293,8 +333,10 @@ fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &m
             b'O' => encode::meta_token(bytes, token),
             b'k' => encode::meta_key(bytes, item.key(), item.is_key_binary()),
             b't' => write_ttl(out, expiry, now),
-            b'T' => expiry = item.expiry(),
-            b'N' if hit.created => expiry = item.expiry(),
+            b'T' => expiry = Expiry::from_protocol(meta.flags.ttl.unwrap_or(0), now),
+            b'N' if hit.created => {
+                expiry = Expiry::from_protocol(meta.flags.vivify.unwrap_or(0), now);
+            }
             _ => {}
         }
     }

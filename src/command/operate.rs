@@ -259,8 +259,9 @@ impl Executor<'_> {
             fraction(value?)?;
         } else if matches(word, "window") {
             match value.and_then(strict_u32) {
-                Some(window @ 1..=0x7FFF_FFFF) => knobs.automove_window = window,
-                _ => return Some(BAD_FORMAT),
+                Some(window @ 3..=1800) => knobs.automove_window = window,
+                Some(_) => return Some("CLIENT_ERROR automove window too low or too high"),
+                None => return Some(BAD_FORMAT),
             }
         } else {
             match strict_u32(word) {
@@ -299,13 +300,23 @@ fn extstore(words: &[&[u8]]) -> Option<&'static str> {
     }
 }
 
-/// Words may be cut short, as in memcached.
+/// Words may be cut short, as in memcached, for which a NUL ends both.
 fn matches(word: &[u8], name: &str) -> bool {
-    name.as_bytes().starts_with(word)
+    match memchr::memchr(0, word) {
+        Some(end) => word[..end] == *name.as_bytes(),
+        None => name.as_bytes().starts_with(word),
+    }
 }
 
+/// A number as the C library reads it: white space or a NUL ends it.
 fn fraction(token: &[u8]) -> Option<f64> {
-    let number: f64 = std::str::from_utf8(token).ok()?.parse().ok()?;
+    const LONGEST: usize = 31;
+    let text = std::str::from_utf8(token).ok()?.trim_ascii_start();
+    let end = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, 0 | 0x0b);
+    let digits = text
+        .split(|letter| u8::try_from(letter).is_ok_and(end))
+        .next()?;
+    let number: f64 = digits.parse().ok().filter(|_| token.len() <= LONGEST)?;
     number.is_finite().then_some(number)
 }
 

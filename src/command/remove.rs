@@ -1,6 +1,6 @@
 //! `delete`, and `md` with its ways of not quite deleting.
 
-use crate::command::meta::{MetaKey, write_key_and_opaque};
+use crate::command::meta::{MetaKey, breaks_lines, write_key_and_opaque};
 use crate::command::{Executor, Output, reply};
 use crate::events::Figures;
 use crate::protocol::encode;
@@ -112,7 +112,7 @@ impl Executor<'_> {
                 .ttl
                 .map_or(Expiry::NEVER, |ttl| Expiry::from_protocol(ttl, self.now)),
             value_len: 0,
-            key_binary: meta.base64,
+            key_binary: meta.base64 && breaks_lines(key.key),
             expiry_room: true,
         };
         let value = std::iter::once(&b"\r\n"[..]);

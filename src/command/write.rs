@@ -4,6 +4,7 @@
 use crate::command::binary::write_stored;
 use crate::command::meta::MetaKey;
 use crate::command::observe::Storing;
+use crate::command::refusal::Refusal;
 use crate::command::{Executor, Output, reply};
 use crate::protocol::binary::Packet;
 use crate::protocol::binary::encode::{Echo, Status, error as binary_error};
@@ -67,25 +68,6 @@ pub(super) enum Outcome {
     NotFound,
 }
 
-/// Why a value is not taken in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    TooLarge,
-    NoMemory,
-    /// It does not end where its line said.
-    BadChunk,
-}
-
-impl Refusal {
-    fn text(self) -> &'static str {
-        match self {
-            Self::TooLarge => "SERVER_ERROR object too large for cache",
-            Self::NoMemory => "SERVER_ERROR out of memory storing object",
-            Self::BadChunk => "CLIENT_ERROR bad data chunk",
-        }
-    }
-}
-
 impl Pending {
     /// Bytes of the value that are still to come from the client. A binary
     /// one ends without the line end that the item's has.
@@ -126,7 +108,10 @@ impl Executor<'_> {
         let condition = Condition::classic(line);
         let spec = self.classic_spec(line);
         match self.begin_block(&key, &spec, condition.drops_stale(), block) {
-            Err(refusal) => reply(out, line.noreply, refusal.text()),
+            Err(refusal) => {
+                self.count_refused(refusal);
+                reply(out, line.noreply, refusal.text());
+            }
             Ok(new) => {
                 let outcome = self.commit(&key, new, condition);
                 reply(out, line.noreply, outcome.classic());
@@ -139,8 +124,14 @@ impl Executor<'_> {
         let key = self.store.hashed(decoded.bytes());
         let condition = Condition::meta(&meta.flags);
         let spec = self.meta_spec(meta, key.key);
+        if meta.flags.opaque_too_long {
+            return self.refuse_opaque(&key, &spec, out);
+        }
         match self.begin_block(&key, &spec, true, block) {
-            Err(refusal) => encode::line(&mut out.bytes, refusal.text()),
+            Err(refusal) => {
+                self.count_refused(refusal);
+                encode::line(&mut out.bytes, refusal.text());
+            }
             Ok(new) => {
                 let outcome = self.commit(&key, new, condition);
                 write_outcome(outcome, meta, key.key, out);
@@ -160,6 +151,7 @@ impl Executor<'_> {
                 let begun = self.begin(&key, &spec, condition.drops_stale());
                 let how = OwnedHow::Classic { condition, noreply };
                 begun
+                    .inspect_err(|refusal| self.count_refused(*refusal))
                     .map_err(|refusal| reply(out, noreply, refusal.text()))
                     .map(|new| Pending { new, how })
                     .ok()
@@ -168,6 +160,10 @@ impl Executor<'_> {
                 let decoded = MetaKey::of(meta);
                 let key = self.store.hashed(decoded.bytes());
                 let spec = self.meta_spec(meta, key.key);
+                if meta.flags.opaque_too_long {
+                    self.refuse_opaque(&key, &spec, out);
+                    return None;
+                }
                 let how = OwnedHow::Meta(Box::new(OwnedMeta {
                     condition: Condition::meta(&meta.flags),
                     flags: meta.flags,
@@ -175,6 +171,7 @@ impl Executor<'_> {
                     tokens: meta.tokens.to_vec(),
                 }));
                 self.begin(&key, &spec, true)
+                    .inspect_err(|refusal| self.count_refused(*refusal))
                     .map_err(|refusal| encode::line(&mut out.bytes, refusal.text()))
                     .map(|new| Pending { new, how })
                     .ok()
@@ -312,7 +309,7 @@ impl Executor<'_> {
 
     /// Makes an item whose value is still to come. A set that fails for lack
     /// of room drops what the key had: it is stale (`drops`).
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
@@ -367,12 +364,8 @@ impl Executor<'_> {
             .store
             .is_size_ok(key.key.len(), spec.flags, spec.value_len);
         let made = if fits {
-            make(self).map_err(|NoMemory| {
-                self.local.counters.store_no_memory.add(1);
-                Refusal::NoMemory
-            })
+            make(self).map_err(|NoMemory| Refusal::NoMemory)
         } else {
-            self.local.counters.store_too_large.add(1);
             Err(Refusal::TooLarge)
         };
         match &made {
@@ -469,7 +462,8 @@ impl Executor<'_> {
                 }
                 (StoreVerb::Replace, None) => return Outcome::NotStored,
                 (StoreVerb::Cas, None) => return Outcome::NotFound,
-                (StoreVerb::Cas, Some(item)) if item.cas() == condition.cas => {}
+                (StoreVerb::Cas, Some(item))
+                    if condition.cas != 0 && item.cas() == condition.cas => {}
                 (StoreVerb::Cas, Some(item)) => {
                     if !condition.stale_wins || condition.cas == 0 || condition.cas > item.cas() {
                         return Outcome::Exists;
@@ -532,7 +526,8 @@ impl Condition {
             cas: flags.cas.unwrap_or(0),
             stale_wins: flags.invalidate,
             vivify: flags.vivify.is_some(),
-            new_cas: flags.new_cas,
+            // To memcached, which asks for the value only now, 0 is none here.
+            new_cas: flags.new_cas.filter(|cas| *cas != 0),
         }
     }
 }

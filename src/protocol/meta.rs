@@ -1,7 +1,7 @@
 //! The flags of meta commands (doc/protocol.txt, "Meta commands").
 
-use crate::limits::{KEY_MAX_BYTES, META_TOKENS_MAX, OPAQUE_MAX_BYTES};
-use crate::protocol::number::{lenient_i32, lenient_u32, lenient_u64};
+use crate::limits::{KEY_MAX_BYTES, LINE_TOKENS_MAX, META_TOKENS_MAX, OPAQUE_MAX_BYTES};
+use crate::protocol::number::{strict_i32, strict_u32, strict_u64};
 use crate::protocol::request::tokens;
 
 /// A meta command: its key, and its flags both read and as they were sent,
@@ -53,52 +53,172 @@ pub struct MetaFlags {
     pub delta: Option<u64>,
     /// `J`: the value `ma` creates with `N`; 0 without.
     pub initial: u64,
+    /// `O` is over its limit. memcached notices while it writes the answer,
+    /// when most of the command is carried out.
+    pub opaque_too_long: bool,
+    /// The order of the flags that depend on it.
+    pub places: Places,
 }
 
-/// Errors that flags can have, in memcached's words.
+/// Where flags stand on the line: larger is later, 0 is absent. Answers and
+/// changes are made flag by flag, so that the last of `T` and `N` wins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Of `T`.
+    pub ttl: u8,
+    /// Of `N`.
+    pub vivify: u8,
+    /// Of `R`.
+    pub recache: u8,
+    /// Of `O`.
+    pub opaque: u8,
+}
+
+impl MetaFlags {
+    /// `T`, as far as it is carried out: not behind an opaque that ends the
+    /// command.
+    pub fn ttl_done(&self) -> Option<i32> {
+        self.ttl.filter(|_| self.is_reached(self.places.ttl))
+    }
+
+    /// The expiry time of an item that this command creates: the last of
+    /// `T` and `N` that is carried out, or never.
+    pub fn created_ttl(&self) -> i32 {
+        let vivify = self.vivify.filter(|_| self.is_reached(self.places.vivify));
+        match (self.ttl_done(), vivify) {
+            (Some(ttl), Some(_)) if self.places.ttl > self.places.vivify => ttl,
+            (ttl, None) => ttl.unwrap_or(0),
+            (_, Some(vivify)) => vivify,
+        }
+    }
+
+    fn is_reached(&self, place: u8) -> bool {
+        !self.opaque_too_long || place < self.places.opaque
+    }
+}
+
+/// Errors that flags can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MetaError(pub &'static str);
+pub enum MetaError {
+    /// A flag begins with what no flag does. memcached stops looking at the
+    /// line before it knows anything else of it.
+    Garbage,
+    /// Any other, in memcached's words.
+    Said(&'static str),
+}
 
-const BAD_FORMAT: MetaError = MetaError("CLIENT_ERROR bad command line format");
-const BAD_TOKEN: MetaError = MetaError("CLIENT_ERROR bad token in command line format");
+impl MetaError {
+    /// The answer line.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Garbage => BAD_FORMAT,
+            Self::Said(text) => text,
+        }
+    }
+}
 
-/// Longest base64 spelling of a key whose line is accepted.
-const ENCODED_KEY_MAX: usize = KEY_MAX_BYTES;
+/// The answer to an `O` over its limit.
+pub const OPAQUE_TOO_LONG: &str = "CLIENT_ERROR opaque token too long";
+const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
+const BAD_TOKEN: &str = "CLIENT_ERROR bad token in command line format";
 
 /// Reads the flags in `line`. `leading` is how many tokens stand before them
 /// (the command, the key and, for `ms`, the length).
 ///
 /// # Errors
-/// The first that memcached would report.
+/// The one that memcached reports: garbage first, then a bad key and too many
+/// flags, then the first flag that is no flag or a duplicate, and the last bad
+/// argument only if there is none of these.
 pub fn parse_flags(
     key: &[u8],
     line: &[u8],
     leading: usize,
 ) -> Result<(MetaFlags, bool), MetaError> {
-    if key.len() > ENCODED_KEY_MAX {
-        return Err(BAD_FORMAT);
-    }
-    if leading + tokens(line).count() > META_TOKENS_MAX {
-        return Err(MetaError("CLIENT_ERROR options flags are too long"));
+    let count = count_flags(line, leading).ok_or(MetaError::Garbage)?;
+    if key.len() > KEY_MAX_BYTES {
+        return Err(MetaError::Said(BAD_FORMAT));
     }
     let mut parser = FlagParser::default();
-    for token in tokens(line) {
-        parser.take(token)?;
+    if leading + count > META_TOKENS_MAX {
+        return Err(MetaError::Said("CLIENT_ERROR options flags are too long"));
     }
-    if parser.base64 && !is_base64(key) {
-        parser.error = Some(MetaError("CLIENT_ERROR error decoding key"));
+    for (place, token) in (1..).zip(tokens(line)) {
+        parser.take(key, token, place).map_err(MetaError::Said)?;
     }
     match parser.error {
-        Some(error) => Err(error),
+        Some(error) => Err(MetaError::Said(error)),
         None => Ok((parser.flags, parser.base64)),
     }
 }
 
-/// Decodes a base64 key.
+/// How many flags are in `line`, up to the last token that is looked at;
+/// `None` if one of them does not begin as flags do.
+#[inline]
+pub(super) fn count_flags(line: &[u8], leading: usize) -> Option<usize> {
+    let mut count = 0;
+    for token in tokens(line).take(LINE_TOKENS_MAX - leading) {
+        if !matches!(token[0], b'0'..=b'9' | b'A'..=b'z') {
+            return None;
+        }
+        count += 1;
+    }
+    Some(count)
+}
+
+const _: () = assert!(META_TOKENS_MAX < LINE_TOKENS_MAX);
+
+/// Decodes a base64 key as leniently as memcached: characters outside of the
+/// alphabet are skipped, unused bits may be set, and what follows a padded
+/// group is ignored.
 pub fn decode_key<'b>(key: &[u8], buffer: &'b mut [u8; KEY_MAX_BYTES]) -> Option<&'b [u8]> {
-    use base64::Engine as _;
-    let len = BASE64.decode_slice(key, buffer).ok()?;
-    (len > 0).then(|| &buffer[..len])
+    let symbols = || key.iter().copied().filter_map(symbol);
+    let count = symbols().count();
+    if count == 0 || !count.is_multiple_of(4) {
+        return None;
+    }
+    let mut symbols = symbols();
+    let mut len = 0;
+    while let (Some(a), Some(b), Some(c), Some(d)) = (
+        symbols.next(),
+        symbols.next(),
+        symbols.next(),
+        symbols.next(),
+    ) {
+        let group = [a, b, c, d];
+        let padding = group.iter().filter(|symbol| **symbol == PADDING).count();
+        let bits = group
+            .iter()
+            .fold(0, |bits, symbol| bits << 6 | u32::from(symbol & 0x3f));
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        let bytes = match padding {
+            0..=2 => &bytes[..3 - padding],
+            _ => return None,
+        };
+        buffer
+            .get_mut(len..len + bytes.len())?
+            .copy_from_slice(bytes);
+        len += bytes.len();
+        if padding > 0 {
+            break;
+        }
+    }
+    Some(&buffer[..len])
+}
+
+/// What `=` stands for: zero bits that are cut off again.
+const PADDING: u8 = 0x40;
+
+/// The bits that a character of base64 stands for.
+fn symbol(byte: u8) -> Option<u8> {
+    Some(match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        b'=' => PADDING,
+        _ => return None,
+    })
 }
 
 /// Appends the base64 spelling of `key`.
@@ -112,73 +232,82 @@ pub fn encode_key(key: &[u8], out: &mut Vec<u8>) {
     out.truncate(start + written);
 }
 
-/// Padding as memcached demands it; unused bits may be set.
-const BASE64: base64::engine::GeneralPurpose = base64::engine::GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    base64::engine::GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
-);
-
-fn is_base64(key: &[u8]) -> bool {
-    decode_key(key, &mut [0; KEY_MAX_BYTES]).is_some()
-}
+const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
 
 #[derive(Default)]
 struct FlagParser {
     flags: MetaFlags,
     base64: bool,
     seen: u128,
-    /// A bad argument is reported only if no worse error follows.
-    error: Option<MetaError>,
+    /// A bad argument is reported only if no flag is worse, and the last of
+    /// several.
+    error: Option<&'static str>,
 }
 
 impl FlagParser {
-    fn take(&mut self, token: &[u8]) -> Result<(), MetaError> {
+    fn take(&mut self, key: &[u8], token: &[u8], place: u8) -> Result<(), &'static str> {
         let (flag, argument) = match token {
             [flag, argument @ ..] => (*flag, argument),
             [] => return Ok(()),
         };
         if flag >= 127 || self.seen & (1 << flag) != 0 {
-            return Err(MetaError("CLIENT_ERROR duplicate flag"));
+            return Err("CLIENT_ERROR duplicate flag");
         }
         self.seen |= 1 << flag;
         match flag {
-            b'b' => self.base64 = true,
+            b'b' => {
+                self.base64 = true;
+                if decode_key(key, &mut [0; KEY_MAX_BYTES]).is_none() {
+                    self.error = Some("CLIENT_ERROR error decoding key");
+                }
+            }
             b'v' => self.flags.value = true,
             b'q' => self.flags.quiet = true,
             b'u' => self.flags.no_bump = true,
             b'I' => self.flags.invalidate = true,
             b'x' => self.flags.remove_value = true,
             b'M' => self.flags.mode = argument.first().copied().unwrap_or(b' '),
-            b'N' => self.flags.vivify = self.number(lenient_i32(argument), BAD_TOKEN),
-            b'T' => self.flags.ttl = self.number(lenient_i32(argument), BAD_TOKEN),
-            b'R' => self.flags.recache = self.number(lenient_i32(argument), BAD_TOKEN),
-            b'C' => self.flags.cas = self.number(lenient_u64(argument), BAD_TOKEN),
-            b'E' => self.flags.new_cas = self.number(lenient_u64(argument), BAD_TOKEN),
+            b'N' => {
+                self.flags.places.vivify = place;
+                self.flags.vivify = self.number(strict_i32(argument), BAD_TOKEN);
+            }
+            b'T' => {
+                self.flags.places.ttl = place;
+                self.flags.ttl = self.number(strict_i32(argument), BAD_TOKEN);
+            }
+            b'R' => {
+                self.flags.places.recache = place;
+                self.flags.recache = self.number(strict_i32(argument), BAD_TOKEN);
+            }
+            b'C' => self.flags.cas = self.number(strict_u64(argument), BAD_TOKEN),
+            b'E' => self.flags.new_cas = self.number(strict_u64(argument), BAD_TOKEN),
             b'F' => {
-                let number = lenient_u32(argument);
-                self.flags.client_flags = self.number(number, BAD_FORMAT).unwrap_or(0);
+                // The one fault that leaves an earlier one's name.
+                let error = self.error.unwrap_or(BAD_FORMAT);
+                let number = strict_u32(argument);
+                self.flags.client_flags = self.number(number, error).unwrap_or(0);
             }
             b'D' => {
-                let error = MetaError("CLIENT_ERROR invalid numeric delta value");
-                self.flags.delta = self.number(lenient_u64(argument), error);
+                let error = "CLIENT_ERROR invalid numeric delta value";
+                self.flags.delta = self.number(strict_u64(argument), error);
             }
             b'J' => {
-                let error = MetaError("CLIENT_ERROR invalid numeric initial value");
-                let number = lenient_u64(argument);
+                let error = "CLIENT_ERROR invalid numeric initial value";
+                let number = strict_u64(argument);
                 self.flags.initial = self.number(number, error).unwrap_or(0);
             }
-            b'O' if token.len() > OPAQUE_MAX_BYTES => {
-                self.error = Some(MetaError("CLIENT_ERROR opaque token too long"));
+            b'O' => {
+                self.flags.places.opaque = place;
+                self.flags.opaque_too_long = token.len() > OPAQUE_MAX_BYTES;
             }
             // Known, answered from the token list; P and L are for proxies.
-            b'O' | b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'l' | b'h' => {}
-            b'0'..=b'9' | b'A'..=b'z' => return Err(MetaError("CLIENT_ERROR invalid flag")),
-            _ => return Err(BAD_FORMAT),
+            b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'l' | b'h' => {}
+            _ => return Err("CLIENT_ERROR invalid flag"),
         }
         Ok(())
     }
 
-    fn number<T>(&mut self, number: Option<T>, error: MetaError) -> Option<T> {
+    fn number<T>(&mut self, number: Option<T>, error: &'static str) -> Option<T> {
         if number.is_none() {
             self.error = Some(error);
         }

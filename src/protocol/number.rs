@@ -1,13 +1,42 @@
 //! Numbers as memcached reads them. Two dialects live side by side in it:
-//! the C library's (`safe_strtol` and friends in util.c: a sign, then digits,
-//! then white space or the end) and the strict one of its tokenizer (digits
-//! alone). Which command uses which is part of the contract.
+//! the C library's (`strtol` and friends: white space, a sign, digits, then
+//! white space, NUL or the end of the line) for client flags and expiry times
+//! of storage commands and for the values that `incr` changes, and the strict
+//! one of its tokenizer (digits alone, of limited length) for everything
+//! else. Which command uses which is part of the contract.
 
-/// A signed 32-bit number in the C library's dialect.
-pub fn lenient_i32(token: &[u8]) -> Option<i32> {
-    let (negative, magnitude) = lenient(token)?;
-    let magnitude = i64::try_from(magnitude).ok()?;
-    i32::try_from(if negative { -magnitude } else { magnitude }).ok()
+/// Longest token that is read as a 32-bit number, in bytes.
+const STRICT_32_MAX_BYTES: usize = 11;
+/// Longest token that is read as a 64-bit number, in bytes.
+const STRICT_64_MAX_BYTES: usize = 22;
+
+/// The expiry time of a storage command: the low 32 bits of a signed 64-bit
+/// number in the C library's dialect. `line` begins before the number; what
+/// follows it is ignored.
+///
+/// 4294967295 is therefore -1 and expires at once, as does 4102444800.
+pub fn wrapping_i32(line: &[u8]) -> Option<i32> {
+    let (negative, magnitude) = lenient(line)?;
+    let number = match i64::try_from(magnitude) {
+        Ok(number) if negative => -number,
+        Ok(number) => number,
+        Err(_) if negative && magnitude == i64::MIN.unsigned_abs() => i64::MIN,
+        Err(_) => return None,
+    };
+    Some(number as i32)
+}
+
+/// The client flags of a storage command: the low 32 bits of an unsigned
+/// 64-bit number in the C library's dialect, where a minus negates modulo
+/// 2^64. A negated number is refused only if its highest bit is set.
+pub fn wrapping_u32(line: &[u8]) -> Option<u32> {
+    match lenient(line)? {
+        (false, magnitude) => Some(magnitude as u32),
+        (true, magnitude) => {
+            let number = magnitude.wrapping_neg();
+            (number as i64 >= 0).then_some(number as u32)
+        }
+    }
 }
 
 /// An unsigned 64-bit number in the C library's dialect. Negative numbers
@@ -19,38 +48,45 @@ pub fn lenient_u64(token: &[u8]) -> Option<u64> {
     }
 }
 
-/// Client flags: 32 bits, out of range refused.
-pub fn lenient_u32(token: &[u8]) -> Option<u32> {
-    u32::try_from(lenient_u64(token)?).ok()
-}
-
 /// A signed 32-bit number: an optional minus, then digits and nothing else.
+/// A lone minus is zero.
 pub fn strict_i32(token: &[u8]) -> Option<i32> {
+    if token.len() > STRICT_32_MAX_BYTES {
+        return None;
+    }
     let (negative, digits) = match token {
+        b"-" => return Some(0),
         [b'-', rest @ ..] => (true, rest),
         _ => (false, token),
     };
-    if token.len() > 11 {
-        return None;
-    }
-    let magnitude = i64::try_from(strict_u64(digits)?).ok()?;
+    let magnitude = i64::try_from(digits_u64(digits)?).ok()?;
     i32::try_from(if negative { -magnitude } else { magnitude }).ok()
 }
 
 /// An unsigned 32-bit number: digits and nothing else.
 pub fn strict_u32(token: &[u8]) -> Option<u32> {
-    u32::try_from(strict_u64(token)?).ok()
+    if token.len() > STRICT_32_MAX_BYTES {
+        return None;
+    }
+    u32::try_from(digits_u64(token)?).ok()
 }
 
 /// An unsigned 64-bit number: digits and nothing else.
-pub fn strict_u64(digits: &[u8]) -> Option<u64> {
+pub fn strict_u64(token: &[u8]) -> Option<u64> {
+    if token.len() > STRICT_64_MAX_BYTES {
+        return None;
+    }
+    digits_u64(token)
+}
+
+fn digits_u64(digits: &[u8]) -> Option<u64> {
     match scan(digits)? {
         (magnitude, b"") => Some(magnitude),
         _ => None,
     }
 }
 
-/// Sign and magnitude; what follows the digits must be white space.
+/// Sign and magnitude; what follows the digits must be white space or NUL.
 fn lenient(token: &[u8]) -> Option<(bool, u64)> {
     let start = token.iter().position(|byte| !is_space(*byte))?;
     let (negative, digits) = match &token[start..] {
@@ -60,7 +96,7 @@ fn lenient(token: &[u8]) -> Option<(bool, u64)> {
     };
     let (magnitude, rest) = scan(digits)?;
     match rest.first() {
-        Some(byte) if !is_space(*byte) => None,
+        Some(byte) if !is_space(*byte) && *byte != 0 => None,
         _ => Some((negative, magnitude)),
     }
 }
@@ -95,41 +131,88 @@ pub fn item_value(bytes: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{item_value, lenient_i32, lenient_u32, lenient_u64, strict_i32, strict_u32};
+    use super::{
+        item_value, lenient_u64, strict_i32, strict_u32, strict_u64, wrapping_i32, wrapping_u32,
+    };
 
     #[test]
-    fn the_c_dialect() {
-        assert_eq!(lenient_i32(b"12"), Some(12));
-        assert_eq!(lenient_i32(b"-12"), Some(-12));
-        assert_eq!(lenient_i32(b"+7"), Some(7));
-        assert_eq!(lenient_i32(b"\t7\t"), Some(7));
-        assert_eq!(lenient_i32(b"2147483648"), None);
-        assert_eq!(lenient_i32(b"-2147483648"), Some(i32::MIN));
-        for bad in [
-            &b""[..],
-            b"-",
-            b"+",
-            b"x",
-            b"1x",
-            b"0x1",
-            b"--1",
-            b"99999999999999999999",
+    fn expiry_times_wrap_at_32_bits() {
+        for (text, want) in [
+            ("12", 12),
+            ("-12", -12),
+            ("+7", 7),
+            ("\t7\t", 7),
+            ("  7 x", 7),
+            ("7\0x", 7),
+            ("2147483648", i32::MIN),
+            ("4102444800", -192_522_496),
+            ("4294967295", -1),
+            ("4294967296", 0),
+            ("-2147483649", i32::MAX),
+            ("9223372036854775807", -1),
+            ("-9223372036854775808", 0),
         ] {
-            assert_eq!(lenient_i32(bad), None, "{bad:?}");
+            assert_eq!(wrapping_i32(text.as_bytes()), Some(want), "{text:?}");
         }
+        for bad in [
+            "",
+            "-",
+            "+",
+            "x",
+            "1x",
+            "0x1",
+            "--1",
+            "- 1",
+            "9223372036854775808",
+            "-9223372036854775809",
+        ] {
+            assert_eq!(wrapping_i32(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn client_flags_wrap_at_32_bits() {
+        for (text, want) in [
+            ("4294967295", u32::MAX),
+            ("4294967296", 0),
+            ("4294967301", 5),
+            ("18446744073709551615", u32::MAX),
+            ("-18446744073709551615", 1),
+            ("-0", 0),
+        ] {
+            assert_eq!(wrapping_u32(text.as_bytes()), Some(want), "{text:?}");
+        }
+        for bad in ["-1", "-9223372036854775808", "18446744073709551616", "x"] {
+            assert_eq!(wrapping_u32(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn values_have_64_bits() {
         assert_eq!(lenient_u64(b"18446744073709551615"), Some(u64::MAX));
         assert_eq!(lenient_u64(b"18446744073709551616"), None);
         assert_eq!(lenient_u64(b"-1"), None);
-        assert_eq!(lenient_u32(b"4294967295"), Some(u32::MAX));
-        assert_eq!(lenient_u32(b"4294967296"), None);
+        assert_eq!(lenient_u64(b"-9223372036854775809"), None);
     }
 
     #[test]
     fn the_strict_dialect() {
         assert_eq!(strict_i32(b"-5"), Some(-5));
+        assert_eq!(strict_i32(b"-2147483648"), Some(i32::MIN));
+        assert_eq!(strict_i32(b"-"), Some(0));
         assert_eq!(strict_u32(b"4294967295"), Some(u32::MAX));
-        for bad in [&b"+5"[..], b"", b"-", b"5 ", b"4294967296", b"000000000001"] {
+        assert_eq!(strict_u64(b"0018446744073709551615"), Some(u64::MAX));
+        for bad in [&b"+5"[..], b"", b"5 ", b"4294967296", b"000000000001"] {
             assert_eq!(strict_i32(bad), None, "{bad:?}");
+            assert_eq!(strict_u32(bad), None, "{bad:?}");
+        }
+        for bad in [
+            &b"-"[..],
+            b"+1",
+            b"18446744073709551616",
+            b"00018446744073709551615",
+        ] {
+            assert_eq!(strict_u64(bad), None, "{bad:?}");
         }
     }
 

@@ -59,6 +59,14 @@ pub struct GetLine<'a> {
 pub enum Request<'a> {
     /// `get`, `gets`, `gat`, `gats`.
     Get(GetLine<'a>),
+    /// A retrieval line with a key that is too long, which is an error. The
+    /// keys before it count as asked for, and are touched.
+    BrokenGet {
+        /// The keys before the bad one, blank-separated.
+        keys: &'a [u8],
+        /// New expiry time for what is found (`gat`, `gats`).
+        touch: Option<i32>,
+    },
     /// `set`, `add`, `replace`, `append`, `prepend`, `cas`.
     Store(StoreLine<'a>),
     /// `delete`.
@@ -109,8 +117,9 @@ pub enum Request<'a> {
     MetaNoop,
     /// `flush_all`.
     FlushAll {
-        /// Seconds from now, or a Unix time; at once if not positive.
-        delay: i32,
+        /// Seconds from now, or a Unix time; at once if not positive. `None`
+        /// if it is no number, which counts as a command all the same.
+        delay: Option<i32>,
         /// Answer nothing.
         noreply: bool,
     },

@@ -2,9 +2,9 @@
 //! `ERROR`, which are `CLIENT_ERROR`, and after which the value block is
 //! swallowed, is memcached 1.6.45's doing and part of the contract.
 
-use crate::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES};
-use crate::protocol::meta::{MetaRequest, parse_flags};
-use crate::protocol::number::{lenient_i32, lenient_u32, lenient_u64, strict_i32, strict_u32};
+use crate::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_TOKENS_MAX, LINE_WHOLE_MAX_BYTES};
+use crate::protocol::meta::{MetaError, MetaRequest, OPAQUE_TOO_LONG, count_flags, parse_flags};
+use crate::protocol::number::{strict_i32, strict_u32, strict_u64, wrapping_i32, wrapping_u32};
 use crate::protocol::plain::parse_plain;
 use crate::protocol::request::{
     ControlVerb, GetLine, Request, ShutdownMode, StoreLine, StoreVerb, Tokens, tokens,
@@ -27,6 +27,8 @@ pub enum Parsed<'a> {
         /// Bytes before the first key.
         used: usize,
     },
+    /// No line end yet, and an error whatever follows: the line is skipped.
+    LongError,
     /// No line end where one must have come: hang up.
     Endless,
 }
@@ -85,6 +87,9 @@ pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
         return unfinished(input);
     };
     let used = end + 1;
+    if used > LINE_WHOLE_MAX_BYTES && !is_long_get(input) {
+        return Parsed::Endless;
+    }
     let line = match &input[..end] {
         [line @ .., b'\r'] => line,
         line => line,
@@ -113,21 +118,29 @@ fn unfinished(input: &[u8]) -> Parsed<'_> {
     if input.len() <= LINE_MAX_BYTES {
         return Parsed::Incomplete;
     }
-    let blanks = input.iter().take_while(|byte| **byte == b' ').count();
-    if blanks > 100 {
-        return Parsed::Endless;
-    }
-    let rest = &input[blanks..];
+    // A line that begins with blanks is an error once it is complete.
     for (word, cas) in [(&b"get "[..], false), (b"gets ", true)] {
-        // A line that begins with blanks is an error once it is complete.
-        if rest.starts_with(word) && blanks == 0 {
+        if input.starts_with(word) {
             return Parsed::LongGet {
                 cas,
                 used: word.len(),
             };
         }
     }
-    Parsed::Endless
+    match is_long_get(input) {
+        true => Parsed::LongError,
+        false => Parsed::Endless,
+    }
+}
+
+/// Whether a line may be longer than the limit: a `get` or `gets`, behind at
+/// most a hundred blanks.
+#[cold]
+fn is_long_get(input: &[u8]) -> bool {
+    const BLANKS_MAX: usize = 100;
+    let blanks = input.iter().take_while(|byte| **byte == b' ').count();
+    let words: [&[u8]; 2] = [b"get ", b"gets "];
+    blanks <= BLANKS_MAX && words.iter().any(|word| input[blanks..].starts_with(word))
 }
 
 fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Option<Refusal>> {
@@ -140,9 +153,9 @@ fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Option<Refusal>> 
         b"get" => get(rest, false),
         b"gets" => get(rest, true),
         b"set" => store(rest, StoreVerb::Set),
-        b"mg" => meta(rest, 2).map(Request::MetaGet),
+        b"mg" => meta(rest).map(Request::MetaGet),
         b"ms" => meta_set(rest),
-        b"md" => meta(rest, 2).map(Request::MetaDelete),
+        b"md" => meta_delete(rest),
         b"ma" => meta_arithmetic(rest),
         b"mn" => Ok(Request::MetaNoop),
         b"me" => meta_debug(rest),
@@ -165,10 +178,35 @@ fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Option<Refusal>> 
     request.map_err(Some)
 }
 
-/// Commands for operators, and what is no command at all.
-fn rare<'a>(verb: &[u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>> {
-    let last = tokens(rest).last();
-    let noreply = last == Some(b"noreply");
+/// The arguments that memcached looks at.
+fn arguments(rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    tokens(rest).take(LINE_TOKENS_MAX - 1)
+}
+
+/// Whether the last argument is `noreply`.
+fn is_noreply(rest: &[u8]) -> bool {
+    arguments(rest).last() == Some(b"noreply")
+}
+
+/// Commands for operators, and what is no command at all. Unlike the others,
+/// these may stand behind blanks.
+fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>> {
+    let mut words = tokens(rest);
+    let (verb, rest) = match verb {
+        b"watch" => {
+            return Ok(Request::Control {
+                verb: ControlVerb::Watch,
+                arguments: rest,
+                noreply: false,
+            });
+        }
+        b"" => match words.next() {
+            Some(verb) => (verb, words.rest()),
+            None => return Err(Some(Refusal::loud("ERROR"))),
+        },
+        verb => (verb, rest),
+    };
+    let noreply = is_noreply(rest);
     let control = |verb| {
         Ok(Request::Control {
             verb,
@@ -177,13 +215,13 @@ fn rare<'a>(verb: &[u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>>
         })
     };
     match verb {
-        b"flush_all" => flush_all(rest, noreply).map_err(Some),
-        b"verbosity" => match tokens(rest).next().and_then(strict_u32) {
+        b"flush_all" => Ok(flush_all(rest, noreply)),
+        b"verbosity" => match arguments(rest).next().and_then(strict_u32) {
             Some(level) => Ok(Request::Verbosity { level, noreply }),
             None => Err(Some(Refusal::unless(noreply, BAD_FORMAT))),
         },
         b"cache_memlimit" => Ok(Request::MemoryLimit {
-            mebibytes: tokens(rest).next().and_then(strict_u32),
+            mebibytes: arguments(rest).next().and_then(strict_u32),
             noreply,
         }),
         b"shutdown" => Ok(Request::Shutdown {
@@ -191,21 +229,24 @@ fn rare<'a>(verb: &[u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>>
             noreply,
         }),
         b"refresh_certs" => Ok(Request::RefreshCerts { noreply }),
-        b"watch" => control(ControlVerb::Watch),
         b"lru" => control(ControlVerb::Lru),
         b"lru_crawler" => control(ControlVerb::LruCrawler),
         b"slabs" => control(ControlVerb::Slabs),
         b"extstore" => control(ControlVerb::Extstore),
-        _ if last.is_some_and(|token| token.starts_with(b"HTTP/")) => Err(None),
-        _ => Err(Some(Refusal::unless(noreply, "ERROR"))),
+        _ => match arguments(rest).last() {
+            Some(last) if last.starts_with(b"HTTP/") => Err(None),
+            None => Err(Some(Refusal::unless(verb == b"noreply", "ERROR"))),
+            Some(_) => Err(Some(Refusal::unless(noreply, "ERROR"))),
+        },
     }
 }
 
+/// The mode may be cut short, as in memcached.
 fn shutdown_mode(rest: &[u8]) -> ShutdownMode {
     let mut arguments = tokens(rest);
     match (arguments.next(), arguments.next()) {
         (None, _) => ShutdownMode::Now,
-        (Some(b"graceful"), None) => ShutdownMode::Graceful,
+        (Some(mode), None) if b"graceful".starts_with(mode) => ShutdownMode::Graceful,
         _ => ShutdownMode::Unknown,
     }
 }
@@ -227,8 +268,8 @@ fn touching_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
     get_line(tokens.rest(), cas, Some(exptime))
 }
 
-/// At least one key, none too long. The whole line is looked at first, so
-/// that an error is the only answer the line gets.
+/// At least one key. The whole line is looked at first: behind a key that is
+/// too long, an error is the only answer the line gets.
 #[inline]
 fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, Refusal> {
     let mut keys = tokens(rest);
@@ -240,7 +281,7 @@ fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, R
         longest = longest.max(key.len());
     }
     if longest > KEY_MAX_BYTES {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return bad_key_in_get(rest, touch);
     }
     Ok(Request::Get(GetLine {
         keys: if single { first } else { rest },
@@ -250,34 +291,52 @@ fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, R
     }))
 }
 
+/// The keys before one that is too long are looked up, or touched, as well.
+#[cold]
+fn bad_key_in_get(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Refusal> {
+    let mut keys = tokens(rest);
+    let mut good = 0;
+    while keys.next().is_some_and(|key| key.len() <= KEY_MAX_BYTES) {
+        good = rest.len() - keys.rest().len();
+    }
+    match good {
+        0 => Err(Refusal::loud(BAD_FORMAT)),
+        _ => Ok(Request::BrokenGet {
+            keys: &rest[..good],
+            touch,
+        }),
+    }
+}
+
 #[inline]
 fn store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
-    let mut tokens = tokens(rest);
-    let (Some(key), Some(flags), Some(exptime), Some(length)) =
-        (tokens.next(), tokens.next(), tokens.next(), tokens.next())
-    else {
+    let mut words = tokens(rest);
+    let key = words.next();
+    // These two numbers are read where white space ends, as in memcached.
+    let flags = words.rest();
+    words.next();
+    let exptime = words.rest();
+    words.next();
+    let (Some(key), Some(length)) = (key, words.next()) else {
         return Err(Refusal::loud(BAD_FORMAT));
     };
-    let value_len = match strict_i32(length) {
-        Some(length @ 0..=0x7FFF_FFFD) => length as u32,
-        _ => return Err(Refusal::loud(BAD_FORMAT)),
-    };
-    let unique = tokens.next();
-    let noreply = tokens.last().or(unique) == Some(b"noreply");
+    let value_len = value_len(length)?;
+    let more = words.rest();
+    let noreply = !more.is_empty() && is_last_noreply(more);
     let refusal = || Refusal {
         reply: BAD_FORMAT,
         swallow: value_len as usize + 2,
         silent: noreply,
     };
-    let cas = match verb {
-        StoreVerb::Cas => unique.and_then(lenient_u64).ok_or_else(refusal)?,
-        _ => 0,
-    };
     if key.len() > KEY_MAX_BYTES {
         return Err(refusal());
     }
-    let (Some(flags), Some(exptime)) = (lenient_u32(flags), lenient_i32(exptime)) else {
+    let (Some(flags), Some(exptime)) = (wrapping_u32(flags), wrapping_i32(exptime)) else {
         return Err(refusal());
+    };
+    let cas = match verb {
+        StoreVerb::Cas => words.next().and_then(strict_u64).ok_or_else(refusal)?,
+        _ => 0,
     };
     Ok(Request::Store(StoreLine {
         verb,
@@ -290,13 +349,27 @@ fn store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
     }))
 }
 
+/// Whether the last of the arguments behind the length of a data block is
+/// `noreply`.
+fn is_last_noreply(more: &[u8]) -> bool {
+    tokens(more).take(LINE_TOKENS_MAX - 5).last() == Some(b"noreply")
+}
+
+/// The length of a data block.
+fn value_len(token: &[u8]) -> Result<u32, Refusal> {
+    match strict_i32(token) {
+        Some(length @ 0..=0x7FFF_FFFD) => Ok(length as u32),
+        _ => Err(Refusal::loud(BAD_FORMAT)),
+    }
+}
+
 /// A key, at least `wanted` more tokens, and whether the last is `noreply`.
 fn simple(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
     let mut more = 0;
     let mut last = key;
-    for token in tokens.clone() {
+    for token in tokens.clone().take(LINE_TOKENS_MAX - 2) {
         more += 1;
         last = token;
     }
@@ -318,7 +391,7 @@ fn delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
 
 fn arithmetic(rest: &[u8], decrement: bool) -> Result<Request<'_>, Refusal> {
     let (key, mut tokens, noreply) = simple(rest, 1)?;
-    let Some(delta) = tokens.next().and_then(lenient_u64) else {
+    let Some(delta) = tokens.next().and_then(strict_u64) else {
         let reply = "CLIENT_ERROR invalid numeric delta argument";
         return Err(Refusal::unless(noreply, reply));
     };
@@ -332,7 +405,7 @@ fn arithmetic(rest: &[u8], decrement: bool) -> Result<Request<'_>, Refusal> {
 
 fn touch(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let (key, mut tokens, noreply) = simple(rest, 1)?;
-    let Some(exptime) = tokens.next().and_then(lenient_i32) else {
+    let Some(exptime) = tokens.next().and_then(strict_i32) else {
         return Err(Refusal::unless(noreply, BAD_EXPTIME));
     };
     Ok(Request::Touch {
@@ -342,23 +415,22 @@ fn touch(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     })
 }
 
-fn flush_all(rest: &[u8], noreply: bool) -> Result<Request<'_>, Refusal> {
-    let arguments = tokens(rest).count();
-    if arguments == usize::from(noreply) {
-        return Ok(Request::FlushAll { delay: 0, noreply });
-    }
-    match tokens(rest).next().and_then(strict_i32) {
-        Some(delay) => Ok(Request::FlushAll { delay, noreply }),
-        None => Err(Refusal::unless(noreply, BAD_EXPTIME)),
-    }
+fn flush_all(rest: &[u8], noreply: bool) -> Request<'_> {
+    let delay = if arguments(rest).count() == usize::from(noreply) {
+        Some(0)
+    } else {
+        tokens(rest).next().and_then(strict_i32)
+    };
+    Request::FlushAll { delay, noreply }
 }
 
-fn meta(rest: &[u8], leading: usize) -> Result<MetaRequest<'_>, Refusal> {
+/// `mg`, `md` and `ma`.
+#[inline]
+fn meta(rest: &[u8]) -> Result<MetaRequest<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
     let line = tokens.rest();
-    let (flags, base64) =
-        parse_flags(key, line, leading).map_err(|error| Refusal::loud(error.0))?;
+    let (flags, base64) = parse_flags(key, line, 2).map_err(|error| Refusal::loud(error.text()))?;
     Ok(MetaRequest {
         key,
         base64,
@@ -368,24 +440,22 @@ fn meta(rest: &[u8], leading: usize) -> Result<MetaRequest<'_>, Refusal> {
     })
 }
 
+/// A data block behind a line with a control character for a flag is not
+/// skipped; behind one with another fault it is.
 fn meta_set(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let (Some(key), Some(length)) = (tokens.next(), tokens.next()) else {
         return Err(Refusal::loud(BAD_FORMAT));
     };
-    let value_len = match strict_i32(length) {
-        Some(length @ 0..=0x7FFF_FFFD) => length as u32,
-        _ => return Err(Refusal::loud(BAD_FORMAT)),
-    };
-    let refusal = |reply| Refusal {
-        reply,
-        swallow: value_len as usize + 2,
-        silent: false,
-    };
+    let value_len = value_len(length)?;
     let line = tokens.rest();
-    let (flags, base64) = parse_flags(key, line, 3).map_err(|error| refusal(error.0))?;
+    let (flags, base64) = parse_flags(key, line, 3).map_err(|error| match error {
+        MetaError::Garbage => Refusal::loud(BAD_FORMAT),
+        error => skipping(error.text(), value_len),
+    })?;
     if !matches!(flags.mode, 0 | b'E' | b'A' | b'P' | b'R' | b'S') {
-        return Err(refusal("CLIENT_ERROR invalid mode for ms M token"));
+        let reply = "CLIENT_ERROR invalid mode for ms M token";
+        return Err(skipping(reply, value_len));
     }
     Ok(Request::MetaSet(MetaRequest {
         key,
@@ -396,26 +466,50 @@ fn meta_set(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     }))
 }
 
-fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
-    let first = tokens(rest).next();
-    let meta = meta(rest, 2).map_err(|refusal| {
-        if first.is_none() || refusal.reply == "CLIENT_ERROR opaque token too long" {
-            return refusal;
-        }
-        Refusal::loud("CLIENT_ERROR invalid or duplicate flag")
-    })?;
-    if !matches!(meta.flags.mode, 0 | b'I' | b'+' | b'D' | b'-') {
-        return Err(Refusal::loud("CLIENT_ERROR invalid mode for ma M token"));
+fn skipping(reply: &'static str, value_len: u32) -> Refusal {
+    Refusal {
+        swallow: value_len as usize + 2,
+        ..Refusal::loud(reply)
     }
-    Ok(Request::MetaArithmetic(meta))
 }
 
+/// Looks for the opaque's length before the item, unlike the others.
+fn meta_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+    let meta = meta(rest)?;
+    match meta.flags.opaque_too_long {
+        true => Err(Refusal::loud(OPAQUE_TOO_LONG)),
+        false => Ok(Request::MetaDelete(meta)),
+    }
+}
+
+/// Calls every fault of a flag by the same name.
+fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+    let mut tokens = tokens(rest);
+    let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let line = tokens.rest();
+    let (flags, base64) = parse_flags(key, line, 2).map_err(|error| match error {
+        MetaError::Garbage => Refusal::loud(BAD_FORMAT),
+        MetaError::Said(_) => Refusal::loud("CLIENT_ERROR invalid or duplicate flag"),
+    })?;
+    if !matches!(flags.mode, 0 | b'I' | b'+' | b'D' | b'-') {
+        return Err(Refusal::loud("CLIENT_ERROR invalid mode for ma M token"));
+    }
+    Ok(Request::MetaArithmetic(MetaRequest {
+        key,
+        base64,
+        value_len: 0,
+        tokens: line,
+        flags,
+    }))
+}
+
+/// A `b` counts only with another token behind it, as in memcached.
 fn meta_debug(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
-    if key.len() > KEY_MAX_BYTES {
+    if count_flags(tokens.rest(), 2).is_none() || key.len() > KEY_MAX_BYTES {
         return Err(Refusal::loud(BAD_FORMAT));
     }
-    let base64 = tokens.next() == Some(b"b");
+    let base64 = tokens.next() == Some(b"b") && tokens.next().is_some();
     Ok(Request::MetaDebug { key, base64 })
 }

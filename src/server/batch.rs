@@ -44,6 +44,8 @@ pub(super) enum Stop<'a> {
     Swallow(usize),
     /// A retrieval line too long to wait for.
     LongGet { cas: bool },
+    /// A line too long to wait for, which has had its answer.
+    SkipLine,
     /// A line that does not end, or something that is no client.
     HangUp,
 }
@@ -99,6 +101,13 @@ fn parse_lines<'a>(
             }
             Parsed::Incomplete => return (used, Stop::Incomplete),
             Parsed::LongGet { cas, used: word } => return (used + word, Stop::LongGet { cas }),
+            Parsed::LongError => {
+                steps.push(Step::Refuse(Malformed {
+                    reply: Some("ERROR"),
+                    swallow: 0,
+                }));
+                return (used, Stop::SkipLine);
+            }
             Parsed::Endless => return (used, Stop::HangUp),
         }
     }

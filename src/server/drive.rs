@@ -257,6 +257,7 @@ impl Context {
             Stop::HangUp => return Turn::End(Served::Finished),
             Stop::Swallow(len) => connection.state = State::Swallowing(len),
             Stop::LongGet { cas } => connection.state = State::LongGet { cas, touch: None },
+            Stop::SkipLine => connection.state = State::SkippingLine,
             Stop::ValueToCome(request) => {
                 let admitted = match guarded {
                     true => self.admit_value(connection, &request),

@@ -231,7 +231,7 @@ impl Context {
                 Stop::Swallow(len) => used += len,
                 Stop::HangUp => break,
                 Stop::Incomplete if used == payload.len() => {}
-                Stop::Incomplete | Stop::ValueToCome(_) | Stop::LongGet { .. } => {
+                Stop::Incomplete | Stop::ValueToCome(_) | Stop::LongGet { .. } | Stop::SkipLine => {
                     encode::line(&mut self.out.bytes, MULTI_PACKET);
                     break;
                 }

@@ -214,6 +214,7 @@ impl Store {
                 let extended = entry.extend(addition.item(), &mut spare);
                 let cas = (extended == Extended::Done).then(&new_cas);
                 if let Some(cas) = cas {
+                    item.renew(now.second());
                     entry.set_cas(cas);
                     entry.promote();
                 }

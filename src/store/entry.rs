@@ -296,6 +296,12 @@ impl Entry<'_> {
             return;
         };
         if let Some(miss) = self.store.dead(item, self.now) {
+            let counters = &self.local.counters;
+            match miss {
+                Miss::Absent => {}
+                Miss::Expired => counters.get_expired.add(1),
+                Miss::Flushed => counters.get_flushed.add(1),
+            }
             self.store.count_reclaimed(self.local, item, miss);
             self.remove();
             self.miss = miss;

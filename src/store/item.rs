@@ -406,6 +406,13 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// Makes an item that was changed in place what it would be if it had been
+    /// stored anew.
+    pub(crate) fn renew(self, second: u32) {
+        self.set_bits(0, FETCHED | TOKEN_SENT);
+        self.header().seen.set_second(second);
+    }
+
     pub(crate) fn set_bits(self, set: u8, clear: u8) {
         let bits = &self.header().bits;
         // Not one atomic step: the write lock, under which this is called,
@@ -422,6 +429,11 @@ impl<'a> Item<'a> {
 
     pub(crate) fn set_cas(self, cas: u64) {
         self.cas_place().store(cas, Ordering::Relaxed);
+    }
+
+    /// Whether the item can be given an expiry time.
+    pub fn has_expiry_room(self) -> bool {
+        self.expiry_field().is_some()
     }
 
     /// Changes the expiry time; false if the item has no field for it.

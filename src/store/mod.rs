@@ -448,13 +448,10 @@ impl Store {
     /// Why an item no longer counts, if it does not.
     #[inline]
     fn dead(&self, item: Item<'_>, now: Now) -> Option<Miss> {
-        if item.expiry().is_over(now) {
-            return Some(Miss::Expired);
-        }
         if item.generation() != self.generation() {
             return Some(Miss::Flushed);
         }
-        None
+        item.expiry().is_over(now).then_some(Miss::Expired)
     }
 
     /// Gives back a reference to a chunk and, with the last one, its memory.

@@ -13,7 +13,8 @@
 
 use std::collections::HashMap;
 
-use crate::compare::{Case, pieces};
+use crate::compare::{Case, Precision, counters, pieces};
+use crate::counters::Counters;
 use crate::support::binary::{Frame, HEADER_BYTES, Reply, opcode};
 use crate::support::client::{Address, Client, show};
 use crate::support::random::Random;
@@ -53,7 +54,7 @@ const COUNTS: [u8; 4] = [
     opcode::DECREMENTQ,
 ];
 /// Stands in a header for the CAS value that was answered last.
-const LAST_CAS: u64 = 0xca5c_a5ca_5ca5_ca5c;
+pub(crate) const LAST_CAS: u64 = 0xca5c_a5ca_5ca5_ca5c;
 const CAS_AT: usize = 16;
 /// The `noop` behind every batch.
 const RESYNC: u32 = 0xfeed_f00d;
@@ -65,6 +66,7 @@ pub(crate) fn case(seed: u64) -> Case {
     Case {
         commands,
         cuts: Some(random.next()),
+        last: None,
     }
 }
 
@@ -165,14 +167,20 @@ fn value(random: &mut Random) -> Vec<u8> {
     }
 }
 
-fn any<T: Copy>(random: &mut Random, of: &[T]) -> T {
+pub(crate) fn any<T: Copy>(random: &mut Random, of: &[T]) -> T {
     of[random.below(of.len())]
 }
 
 /// Describes the first difference between two servers' answers.
-pub(crate) fn difference(case: &Case, first: &Address, second: &Address) -> Option<String> {
+pub(crate) fn difference(
+    case: &Case,
+    precision: Precision,
+    first: &Address,
+    second: &Address,
+) -> Option<String> {
     let mut left = Session::start(first);
     let mut right = Session::start(second);
+    let before = counters(precision, first, second);
     for batch in batches(case) {
         let cuts = case.cuts.map(Random::new);
         let (want, got) = (left.run(&batch, cuts.clone()), right.run(&batch, cuts));
@@ -182,7 +190,14 @@ pub(crate) fn difference(case: &Case, first: &Address, second: &Address) -> Opti
         // Both are closed, or they would differ.
         want?;
     }
-    None
+    if let Some(last) = &case.last {
+        let (want, got) = (left.finish(last), right.finish(last));
+        if want != got {
+            return Some(format!("  at last first  {want:?}\n  second {got:?}\n"));
+        }
+    }
+    let (before, after) = (before?, counters(precision, first, second)?);
+    Counters::difference(&before, &after)
 }
 
 /// Splits a case into what is sent before the answers are read. A packet that
@@ -250,6 +265,14 @@ impl Session {
             }
             replies.push(reply);
         }
+    }
+
+    /// Sends what is the last and returns what comes before the close.
+    fn finish(&mut self, last: &[u8]) -> Vec<Shown> {
+        if self.client.try_send(last).is_ok() {
+            self.client.try_finish_sending();
+        }
+        std::iter::from_fn(|| self.reply()).collect()
     }
 
     fn reply(&mut self) -> Option<Shown> {

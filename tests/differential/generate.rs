@@ -24,7 +24,7 @@ const KEYS: [&str; 4] = ["a", "b", "key-of-some-length", "\u{e4}\u{f6}"];
 /// The only keys that arithmetic is done with.
 const NUMBERS: [&str; 2] = ["n", "count"];
 /// Never appended to, so that no sum of sizes passes the limit.
-pub(crate) const LARGE_KEY: &str = "large";
+const LARGE_KEY: &str = "large";
 /// Times to live that do not end, or have ended, while a case runs.
 const TIMES: [&str; 4] = ["0", "0", "10000", "-1"];
 const MG_FLAGS: [&str; 14] = [
@@ -37,11 +37,6 @@ const MS_FLAGS: [&str; 10] = [
 const MD_FLAGS: [&str; 6] = ["k", "Oq1", "I", "T10000", "q", "b"];
 const MA_FLAGS: [&str; 9] = ["v", "c", "k", "O9", "D5", "MD", "MI", "t", "q"];
 
-/// Keys to clear before a case.
-pub(crate) fn all_keys() -> impl Iterator<Item = &'static str> {
-    KEYS.into_iter().chain(NUMBERS).chain([LARGE_KEY])
-}
-
 /// The case of a seed.
 pub(crate) fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
@@ -49,6 +44,7 @@ pub(crate) fn case(seed: u64) -> Case {
     Case {
         commands,
         cuts: Some(random.next()),
+        last: None,
     }
 }
 

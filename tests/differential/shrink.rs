@@ -17,7 +17,19 @@ pub(crate) fn shrink(case: Case, differs: &mut impl FnMut(&Case) -> Option<Strin
             None => pieces = (pieces * 2).min(case.commands.len()),
         }
     }
-    without_cuts(case, differs)
+    without_cuts(without_last(case, differs), differs)
+}
+
+fn without_last(case: Case, differs: &mut impl FnMut(&Case) -> Option<String>) -> Case {
+    let shorter = Case {
+        last: None,
+        ..case.clone()
+    };
+    if differs(&shorter).is_some() {
+        shorter
+    } else {
+        case
+    }
 }
 
 fn without_cuts(case: Case, differs: &mut impl FnMut(&Case) -> Option<String>) -> Case {

@@ -124,6 +124,14 @@ impl Client {
         result.expect("a connected socket can be half closed");
     }
 
+    /// The same where the server may have closed already.
+    pub(crate) fn try_finish_sending(&mut self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            // Closed by the other end is as good.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    }
+
     /// Reads exactly as many bytes as `want` has and compares them.
     pub(crate) fn expect(&mut self, want: impl AsRef<[u8]>) {
         let want = want.as_ref();

@@ -1,4 +1,5 @@
-//! Debian's memcached as the peer to compare with.
+//! memcached as the peer to compare with: Debian's, or the program that
+//! `RUSTCACHED_PEER` names.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -7,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use super::client::{Address, Client};
 use super::wait_until;
 
+/// Names another program than the default.
+const VARIABLE: &str = "RUSTCACHED_PEER";
 const PATH: &str = "/usr/bin/memcached";
 
 /// A running memcached, killed when dropped.
@@ -18,8 +21,14 @@ pub(crate) struct Memcached {
 impl Memcached {
     /// The program, if it is installed.
     pub(crate) fn find() -> Option<PathBuf> {
-        let path = PathBuf::from(PATH);
-        path.is_file().then_some(path)
+        match std::env::var_os(VARIABLE) {
+            Some(path) => {
+                let path = PathBuf::from(path);
+                assert!(path.is_file(), "{VARIABLE} names no file: {path:?}");
+                Some(path)
+            }
+            None => Some(PathBuf::from(PATH)).filter(|path| path.is_file()),
+        }
     }
 
     /// Starts it with more options, or says that it is missing.
@@ -63,6 +72,13 @@ impl Memcached {
             Some(client.stat("pid") == server.child.id().to_string())
         });
         alive.then_some(server)
+    }
+
+    /// The release, as three numbers.
+    pub(crate) fn version(&self) -> [u32; 3] {
+        let version = Client::connect(&self.address).stat("version");
+        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+        std::array::from_fn(|_| parts.next().unwrap_or(0))
     }
 
     pub(crate) fn address(&self) -> Address {

@@ -6,7 +6,7 @@
 
 pub mod encode;
 
-use crate::limits::KEY_MAX_BYTES;
+use crate::limits::{BODY_MAX_BYTES, KEY_MAX_BYTES};
 use crate::protocol::binary::encode::{Echo, Status};
 use crate::protocol::request::StoreVerb;
 
@@ -97,11 +97,6 @@ pub enum Verb {
     Quit,
     /// `stat`; the key says which.
     Stat,
-    /// `verbosity`.
-    Verbosity {
-        /// The new level.
-        level: u32,
-    },
     /// `SASL list mechs`.
     SaslList,
     /// `SASL auth`; the key is the mechanism, the value follows.
@@ -186,7 +181,7 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
     let Some(rest) = body_len.checked_sub((key_len + extras_len) as u32) else {
         return refused(Status::Unknown);
     };
-    if key_len > KEY_MAX_BYTES {
+    if body_len > BODY_MAX_BYTES || key_len > KEY_MAX_BYTES {
         return refused(Status::Invalid);
     }
     let value_at = HEADER_BYTES + extras_len + key_len;
@@ -277,7 +272,6 @@ fn verb(opcode: u8, extras: &[u8], key: &[u8], rest: u32) -> Option<(bool, Verb)
         0x0a => only(bare, Verb::Noop),
         opcode::VERSION => only(bare, Verb::Version),
         0x10 => only(extras.is_empty(), Verb::Stat),
-        0x1b => verbosity(extras, key, rest),
         0x1c => exptime_of(extras, key).map(|exptime| (false, Verb::Touch { exptime })),
         0x1d => touching_get(false, false),
         0x1e => touching_get(true, false),
@@ -329,14 +323,6 @@ fn flush(quiet: bool, extras: &[u8], key: &[u8], rest: u32) -> Option<(bool, Ver
         _ => return None,
     };
     (key.is_empty() && rest == 0).then_some((quiet, Verb::Flush { delay }))
-}
-
-fn verbosity(extras: &[u8], key: &[u8], rest: u32) -> Option<(bool, Verb)> {
-    let &[a, b, c, d] = extras else {
-        return None;
-    };
-    let level = u32::from_be_bytes([a, b, c, d]);
-    (key.is_empty() && rest == 0).then_some((false, Verb::Verbosity { level }))
 }
 
 /// The extras of a touch, which needs a key.
@@ -442,7 +428,7 @@ mod tests {
         for opcode in [0x00, 0x04, 0x07, 0x08, 0x0a, 0x0b, 0x0e, 0x10, 0x20, 0x21] {
             assert_eq!(verb_of(&frame(opcode, b"x", b"k", 1, 2)), invalid);
         }
-        for opcode in [0x01, 0x05, 0x1b, 0x1c, 0x1d, 0x23] {
+        for opcode in [0x01, 0x05, 0x1c, 0x1d, 0x23] {
             assert_eq!(verb_of(&frame(opcode, b"", b"k", 1, 1)), invalid);
         }
         for opcode in [0x00, 0x04, 0x07, 0x08, 0x0a, 0x0b, 0x20] {
