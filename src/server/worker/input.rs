@@ -2,15 +2,12 @@
 //! its socket has, and large values straight into their items.
 
 use std::io::ErrorKind;
+use std::time::Instant;
 
 use crate::server::connection::{Sent, State};
 use crate::server::worker::Worker;
+use crate::server::worker::queues::READY_TURN;
 use crate::stats::ConnState;
-
-/// Reads into an item, a chunk each, after which others get their turn. Enough
-/// for a value of the largest size by default: were many begun before one is
-/// complete, their memory would be short.
-const RECEIVES_MAX: usize = 40;
 
 impl Worker {
     /// Gets a connection's input into `buffer`, what was left over first.
@@ -93,7 +90,9 @@ impl Worker {
     /// Receives a large value straight into its item. True if that is over
     /// and commands may follow.
     fn receive(&mut self, token: usize) -> bool {
-        for _ in 0..RECEIVES_MAX {
+        let begun = Instant::now();
+        // Memory for it may have to be evicted, which takes longest.
+        while begun.elapsed() < READY_TURN {
             let Some(connection) = self.connections.get_mut(token) else {
                 return false;
             };

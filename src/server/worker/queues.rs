@@ -16,7 +16,7 @@ use crate::server::worker::Worker;
 
 /// The turn of a connection that is served as soon as its event comes: longer
 /// than ordinary requests take. What takes longer makes the connection busy.
-const READY_TURN: Duration = Duration::from_micros(250);
+pub(super) const READY_TURN: Duration = Duration::from_micros(250);
 /// Time for which a queue other than the first is served between two polls.
 const SLICE: Duration = Duration::from_millis(1);
 /// Connections of such a queue that are served together and share a slice.
