@@ -106,7 +106,6 @@ fn load() -> Vec<(Vec<Frame>, &'static str)> {
         ),
         (
             vec![Frame::store(SET, "a", vec![b'v'; 2 << 20])],
-            // Values that are too large count when they come as text only.
             "curr_items -1",
         ),
         (
