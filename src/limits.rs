@@ -129,15 +129,19 @@ pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 /// Highest level that `verbosity` sets.
 pub const VERBOSITY_MAX: u32 = 2;
 
-/// Most bytes of an answer over UDP, unless another number is asked for: a
-/// dozen datagrams.
-pub const UDP_REPLY_DEFAULT_BYTES: usize = 16 * 1024;
+/// Most bytes of an answer over UDP, unless another number is asked for.
+/// libmemcached expects values of 20,000 bytes to be answered.
+pub const UDP_REPLY_DEFAULT_BYTES: usize = 64 * 1024;
 /// The largest such number; it has less datagrams than a frame can count.
 pub const UDP_REPLY_MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// Longest value of the `set` that logs a text client in: name and password
-/// and a blank, with room to spare.
-pub const LOGIN_BLOCK_MAX_BYTES: usize = 1024;
+/// Longest value of the `set` that logs a text client in (memcached's
+/// `MAX_AUTH_REQ_LEN`).
+pub const LOGIN_BLOCK_MAX_BYTES: usize = 16 * 1024;
+
+/// Shortest line, its CR included, that may log a text client in (memcached's
+/// `MIN_AUTH_REQ_LEN`); a shorter one closes the connection.
+pub const LOGIN_LINE_MIN_BYTES: usize = 6;
 
 /// Most entries of a password file for text clients (`-Y`), as in memcached.
 pub const AUTH_FILE_ENTRIES_MAX: usize = 8;

@@ -74,13 +74,13 @@ fn nothing_is_possible_before_the_password() {
         "get a",
         "gets a",
         "set a 0 0",
+        "set a 0 0 -1",
+        "set a 0 0 4294967296",
         "add a 0 0 1",
         "version",
         "stats",
-        "mn",
         "mg a v",
         "flush_all",
-        "quit",
         "shutdown",
         "verbosity 2",
         "watch",
@@ -108,6 +108,18 @@ fn nothing_is_possible_before_the_password() {
     client.ask("get a any\r\n", "VALUE a 0 1\r\n1\r\nEND\r\n");
     client.ask(login("first", "two"), "STORED\r\n");
     client.ask("get any\r\n", "VALUE any 0 9\r\nfirst two\r\nEND\r\n");
+    // A value that is too long is refused before it comes.
+    let mut other = Client::connect(&address);
+    for length in ["16385", "99999999", "2147483646", "4294967295"] {
+        let line = format!("set foo 0 0 {length}\r\n");
+        exchange(&mut other, &line, "CLIENT_ERROR auth token too long\r\n");
+    }
+    exchange(&mut other, &login("second", "t w:o"), "STORED\r\n");
+    for line in ["quit\r\n", "mn\r\n", "\r\n"] {
+        let mut other = Client::connect(&address);
+        other.send(line);
+        other.expect_closed("");
+    }
     // Every connection anew.
     let mut other = Client::connect(&address);
     exchange(&mut other, "get a\r\n", UNAUTHENTICATED);
@@ -116,7 +128,7 @@ fn nothing_is_possible_before_the_password() {
     assert!(settings.contains(&shown), "{settings}");
     assert!(settings.contains("STAT binding_protocol ascii\r\n"));
     let counts = stats(&address, "first", "one");
-    assert_eq!(counts, ("5".to_owned(), "3".to_owned()));
+    assert_eq!(counts, ("6".to_owned(), "3".to_owned()));
 }
 
 #[test]
@@ -214,7 +226,9 @@ fn cve_2026_90698_and_fixed_1_6_42_floods_before_the_password_are_cut() {
         let mut client = Client::connect(&address);
         // It is hung up on while it still sends.
         let _ = client.try_send(&flood);
-        client.expect_closed("");
+        let answer = client.read_to_close();
+        let refused = b"CLIENT_ERROR auth token too long\r\n";
+        assert!(answer.is_empty() || answer == refused);
     }
     // A flood of lines is answered line by line and kept nowhere.
     let mut client = Client::connect(&address);

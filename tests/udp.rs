@@ -261,7 +261,7 @@ fn cve_2018_1000115_a_large_answer_is_not_sent() {
     let (mut program, mut client) = start(&["-m", "256"]);
     let before = program.resident_bytes();
     let mut stream = tcp(&program);
-    for (key, size) in [("a", 17_000), ("b", 500_000), ("c", 15_000)] {
+    for (key, size) in [("a", 66_000), ("b", 500_000), ("c", 40_000)] {
         let value = "v".repeat(size);
         stream.ask(format!("set {key} 0 0 {size}\r\n{value}\r\n"), "STORED\r\n");
     }
@@ -283,12 +283,24 @@ fn cve_2018_1000115_a_large_answer_is_not_sent() {
     client.in_step();
     assert_eq!(udp_stat(&program, "udp_dropped"), 6);
     assert_eq!(udp_stat(&program, "udp_requests"), 12);
-    assert_eq!(udp_stat(&program, "udp_reply_limit"), 16_384);
+    assert_eq!(udp_stat(&program, "udp_reply_limit"), 65_536);
     let grown = program.resident_bytes().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown}");
-    let want = format!("VALUE c 0 15000\r\n{}\r\nEND\r\n", "v".repeat(15_000));
+    let want = format!("VALUE c 0 40000\r\n{}\r\nEND\r\n", "v".repeat(40_000));
     client.ask("get c\r\n", want);
     assert!(program.is_running());
+}
+
+/// libmemcached's own test of UDP asks for as much.
+#[test]
+fn a_value_of_twenty_thousand_bytes_is_answered() {
+    let (program, mut client) = start(&[]);
+    let value = "v".repeat(20_000);
+    tcp(&program).ask(format!("set k 0 0 20000\r\n{value}\r\n"), "STORED\r\n");
+    client.ask(
+        "get k\r\n",
+        format!("VALUE k 0 20000\r\n{value}\r\nEND\r\n"),
+    );
 }
 
 #[test]

@@ -78,8 +78,9 @@ fn mutations() {
         "not_stored cmd=replace ttl=0",
         "exists cmd=cas ttl=0",
         "not_found cmd=cas ttl=0",
-        "stored cmd=append ttl=0",
-        "stored cmd=prepend ttl=0",
+        // Of the joined items.
+        "stored cmd=append ttl=100",
+        "stored cmd=prepend ttl=100",
         "stored cmd=set ttl=0",
     ] {
         let line = line(&mut watcher);
@@ -93,6 +94,71 @@ fn mutations() {
     client.answer(format!("set large 0 0 {}\r\n{value}\r\n", value.len()));
     let line = line(&mut watcher);
     assert!(line.contains("key=large status=too_large"), "{line}");
+}
+
+/// Commands of all protocols look a key up before they change it, and
+/// memcached reports that.
+#[test]
+fn look_ups_are_reported_before_what_follows_from_them() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut watcher = watcher(&server, "fetchers mutations deletions");
+    let miss = |key: &str| format!("item_get {key} not_found");
+    let hit = |key: &str| format!("item_get {key} found");
+    let store = |key: &str, status: &str| format!("item_store {key} {status}");
+    let gone = |key: &str| format!("deleted {key}");
+    let cases = [
+        (
+            "set a 0 0 1\r\n1\r\n",
+            vec![miss("a"), store("a", "stored")],
+        ),
+        (
+            "add a 0 0 1\r\n1\r\n",
+            vec![hit("a"), store("a", "not_stored")],
+        ),
+        (
+            "replace n 0 0 1\r\n1\r\n",
+            vec![miss("n"), store("n", "not_stored")],
+        ),
+        (
+            "append a 0 0 1\r\n1\r\n",
+            vec![hit("a"), store("a", "stored")],
+        ),
+        (
+            "cas n 0 0 1 1\r\n1\r\n",
+            vec![miss("n"), store("n", "not_found")],
+        ),
+        ("ms m 1\r\n1\r\n", vec![miss("m"), store("m", "stored")]),
+        ("incr a 1\r\n", vec![hit("a")]),
+        ("decr n 1\r\n", vec![miss("n")]),
+        ("ma m\r\n", vec![hit("m")]),
+        (
+            "ma new N0\r\n",
+            vec![miss("new"), miss("new"), store("new", "stored")],
+        ),
+        ("mg made N30 v\r\n", vec![miss("made")]),
+        ("me m\r\n", vec![hit("m")]),
+        ("touch n 0\r\n", vec![miss("n")]),
+        (
+            "md m x\r\n",
+            vec![hit("m"), hit("m"), store("m", "stored"), gone("m")],
+        ),
+        ("md m I\r\n", vec![hit("m")]),
+        ("md m\r\n", vec![hit("m"), gone("m")]),
+        ("delete n\r\n", vec![miss("n")]),
+        ("delete a\r\n", vec![hit("a"), gone("a")]),
+    ];
+    for (send, want) in cases {
+        client.answer(send);
+        for want in want {
+            let line = line(&mut watcher);
+            let words = line.split(' ').filter_map(|word| {
+                let (name, value) = word.split_once('=')?;
+                ["type", "key", "status"].contains(&name).then_some(value)
+            });
+            assert_eq!(words.collect::<Vec<_>>().join(" "), want, "{send}");
+        }
+    }
 }
 
 #[test]
@@ -134,6 +200,32 @@ fn connections() {
     );
     let closed = "type=conn_close rip=127.0.0.1 transport=tcp reason=normal";
     assert_eq!(line(&mut watcher), closed);
+}
+
+#[test]
+fn why_a_connection_is_closed() {
+    let server = Server::start();
+    let mut watcher = watcher(&server, "connevents");
+    let endless = "x".repeat(40_000);
+    let closes = [
+        ("quit\r\n", "normal"),
+        ("GET / HTTP/1.1\r\n", "error"),
+        (&endless, "error"),
+        ("\u{1}", "normal"),
+        ("set k 0 0 100000\r\nhalf", "normal"),
+    ];
+    for (send, reason) in closes {
+        let mut client = server.client();
+        // It may be hung up on while it sends.
+        let _ = client.try_send(send);
+        if reason == "normal" {
+            client.finish_sending();
+        }
+        client.expect_closed("");
+        assert!(line(&mut watcher).starts_with("type=conn_new "), "{reason}");
+        let closed = line(&mut watcher);
+        assert!(closed.ends_with(&format!(" reason={reason}")), "{closed}");
+    }
 }
 
 #[test]

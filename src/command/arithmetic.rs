@@ -1,6 +1,7 @@
 //! `incr`, `decr` and `ma`.
 
 use crate::command::meta::{MetaKey, breaks_lines, write_key_and_opaque, write_ttl};
+use crate::command::observe::Storing;
 use crate::command::{Executor, Output, reply};
 use crate::protocol::encode;
 use crate::protocol::meta::{MetaRequest, OPAQUE_TOO_LONG};
@@ -153,6 +154,9 @@ impl Executor<'_> {
             vivify: beginning.is_some(),
             ..change
         };
+        if !self.watched.is_empty() {
+            self.tell_looked_up(key);
+        }
         match (self.change(key, change), beginning) {
             (Counted::NotFound, Some(beginning)) => self.create_number(key, change, beginning),
             (counted, _) => counted,
@@ -245,6 +249,15 @@ impl Executor<'_> {
         let Some(new) = self.make_number(key, with) else {
             return Counted::NoMemory;
         };
+        if !self.watched.is_empty() {
+            self.tell_looked_up(key);
+            let storing = Storing {
+                command: "add",
+                expiry: with.expiry,
+                new: new.item().figures(),
+            };
+            self.tell_stored(key.key, storing, "stored");
+        }
         let mut new = Some(new);
         let (store, now) = (self.store, self.now);
         let cas = change.new_cas.unwrap_or_else(|| store.next_cas());

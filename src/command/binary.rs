@@ -214,7 +214,7 @@ impl Executor<'_> {
             }
             Verb::Quit => {
                 answer(packet, Status::Ok, out);
-                return After::Close;
+                return After::Quit;
             }
             Verb::Refused { status, closes } => {
                 error(&mut out.bytes, echo, status);

@@ -28,7 +28,7 @@ impl Executor<'_> {
                 self.set_verbosity(*level);
                 reply(out, *noreply, "OK");
             }
-            Request::Quit => return After::Close,
+            Request::Quit => return After::Quit,
             Request::Shutdown { mode, noreply } => return self.shutdown(*mode, *noreply, out),
             Request::MemoryLimit { mebibytes, noreply } => {
                 let answer = self.set_memory_limit(*mebibytes);

@@ -1,7 +1,7 @@
 //! `mg` and `me`, and what the meta commands' answers have in common.
 
 use crate::command::{Executor, Output};
-use crate::events::Figures;
+use crate::events::{Figures, Kinds};
 use crate::limits::KEY_MAX_BYTES;
 use crate::protocol::encode;
 use crate::protocol::meta::{MetaRequest, OPAQUE_TOO_LONG, decode_key, encode_key};
@@ -97,6 +97,12 @@ impl Executor<'_> {
         if flags.opaque_too_long {
             return self.get_without_answer(meta, &key, out);
         }
+        let watched = self.watched;
+        if flags.vivify.is_some() && !watched.is_empty() {
+            // Watchers learn what there was before the item was created.
+            self.tell_looked_up(&key);
+            self.watched = watched.without(Kinds::FETCHERS);
+        }
         let changes = flags.vivify.is_some() || flags.ttl.is_some() || flags.recache.is_some();
         let found = if changes {
             self.get_changing(meta, &key, out)
@@ -108,6 +114,7 @@ impl Executor<'_> {
         } else {
             self.count_get(key.key, found);
         }
+        self.watched = watched;
         if found.is_err() && !flags.quiet {
             out.bytes.extend_from_slice(b"EN");
             write_key_and_opaque(out, meta, key.key);
@@ -217,6 +224,9 @@ impl Executor<'_> {
         self.local.counters.cmd_meta.add(1);
         let key = self.store.hashed(decoded.bytes());
         let now = self.now;
+        if !self.watched.is_empty() {
+            self.tell_looked_up(&key);
+        }
         let found = self.store.read(self.local, &key, now, |item| {
             write_debug(item, now, out);
             (Access::Peek, ())

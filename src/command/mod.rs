@@ -39,8 +39,10 @@ use crate::time::Now;
 pub enum After {
     /// The next request.
     Continue,
-    /// It is closed once its answers are sent.
+    /// It is closed once its answers are sent: the client is at fault.
     Close,
+    /// The same, as the client asked for.
+    Quit,
     /// It is closed at once, and the server stops.
     Shutdown {
         /// Without hurry.

@@ -7,7 +7,7 @@ use crate::command::write::{Condition, Outcome};
 use crate::events::{Figures, Kinds, What};
 use crate::protocol::request::StoreVerb;
 use crate::stats::PrefixCount;
-use crate::store::{ItemSpec, Miss};
+use crate::store::{Access, Hashed, ItemSpec, Miss};
 use crate::time::Expiry;
 
 /// A value on its way into the store.
@@ -27,6 +27,25 @@ impl Executor<'_> {
             let count = PrefixCount::Get { hit: found.is_ok() };
             self.shared.prefixes.count(key, count);
         }
+        self.put_fetched(key, found);
+    }
+
+    /// Reports the look-up that a command makes besides what it does, as
+    /// memcached does for all but retrievals. Returns what it found, if
+    /// anybody watches for that.
+    #[cold]
+    pub(super) fn tell_looked_up(&mut self, key: &Hashed<'_>) -> Option<Expiry> {
+        if !self.watched.any_of(Kinds::FETCHERS.with(Kinds::MUTATIONS)) {
+            return None;
+        }
+        let found = self.store.read(self.local, key, self.now, |item| {
+            (Access::Peek, (item.figures(), item.expiry()))
+        });
+        self.put_fetched(key.key, found.map(|(figures, _)| figures));
+        found.ok().map(|(_, expiry)| expiry)
+    }
+
+    fn put_fetched(&self, key: &[u8], found: Result<Figures, Miss>) {
         if !self.watched.any_of(Kinds::FETCHERS) {
             return;
         }
@@ -60,6 +79,22 @@ impl Executor<'_> {
                 connection: self.connection,
             });
         }
+    }
+
+    /// An item was replaced by an empty one, which memcached reports as a
+    /// look-up and a `set`.
+    #[cold]
+    pub(super) fn tell_emptied(&mut self, key: &Hashed<'_>, expiry: Expiry) {
+        self.tell_looked_up(key);
+        let found = self.store.read(self.local, key, self.now, |item| {
+            (Access::Peek, item.figures())
+        });
+        let storing = Storing {
+            command: "set",
+            expiry,
+            new: found.unwrap_or_default(),
+        };
+        self.tell_stored(key.key, storing, "stored");
     }
 
     /// A value was refused.

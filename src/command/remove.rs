@@ -36,6 +36,9 @@ impl Executor<'_> {
 
     /// Deletes a key's item, if its CAS value is this; 0 is any.
     pub(super) fn remove(&mut self, key: &Hashed<'_>, cas: u64) -> Removed {
+        if !self.watched.is_empty() {
+            self.tell_looked_up(key);
+        }
         let removed = self.store.edit(self.local, key, self.now, |entry| {
             let item = entry.item();
             if item.is_some_and(|item| cas != 0 && cas != item.cas()) {
@@ -74,6 +77,9 @@ impl Executor<'_> {
         let Ok(mut tombstone) = self.tombstone(meta, &key) else {
             return encode::line(&mut out.bytes, "SERVER_ERROR out of memory");
         };
+        if !self.watched.is_empty() {
+            self.tell_looked_up(&key);
+        }
         let status = loop {
             match self.delete_once(meta, &key, &mut tombstone) {
                 Deleted::Done(status, _) => break status,
@@ -157,6 +163,10 @@ impl Executor<'_> {
         });
         match deleted {
             Deleted::Done("HD", _) if flags.invalidate => {}
+            Deleted::Done("HD", old) if flags.remove_value && !self.watched.is_empty() => {
+                self.tell_emptied(key, expiry.unwrap_or(Expiry::NEVER));
+                self.count_delete(key.key, "md", old);
+            }
             Deleted::Done(_, old) => self.count_delete(key.key, "md", old),
             Deleted::NoRoom(_) => {}
         }

@@ -379,6 +379,7 @@ impl Executor<'_> {
                 }
                 if !self.watched.is_empty() {
                     self.tell_refused(key.key, spec, *refusal == Refusal::TooLarge);
+                    self.tell_looked_up(key);
                 }
             }
         }
@@ -401,12 +402,24 @@ impl Executor<'_> {
         if self.watched.is_empty() {
             return self.commit_unseen(key, new, condition);
         }
-        let storing = Storing {
+        self.commit_watched(key, new, condition)
+    }
+
+    #[cold]
+    fn commit_watched(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
+        let joins = matches!(condition.verb, StoreVerb::Append | StoreVerb::Prepend);
+        let old_expiry = self.tell_looked_up(key);
+        let mut storing = Storing {
             command: condition.command(),
             expiry: new.item().expiry(),
             new: new.item().figures(),
         };
         let outcome = self.commit_unseen(key, new, condition);
+        if joins && let Outcome::Stored { value_len, .. } = outcome {
+            // What is reported is the joined item.
+            storing.new.value_len = value_len as u32;
+            storing.expiry = old_expiry.unwrap_or(storing.expiry);
+        }
         self.tell_stored(key.key, storing, outcome.status());
         outcome
     }

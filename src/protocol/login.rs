@@ -4,7 +4,7 @@
 
 use memchr::memchr;
 
-use crate::limits::{LINE_MAX_BYTES, LOGIN_BLOCK_MAX_BYTES};
+use crate::limits::{LINE_MAX_BYTES, LOGIN_BLOCK_MAX_BYTES, LOGIN_LINE_MIN_BYTES};
 use crate::protocol::number::strict_u32;
 use crate::protocol::request::tokens;
 
@@ -29,6 +29,7 @@ pub enum Login<'a> {
 }
 
 const UNAUTHENTICATED: &str = "CLIENT_ERROR unauthenticated";
+const TOO_LONG: &str = "CLIENT_ERROR auth token too long";
 const BAD_END: &str = "CLIENT_ERROR bad command line termination";
 const BAD_FORMAT: &str = "CLIENT_ERROR bad authentication token format";
 
@@ -40,6 +41,9 @@ pub fn parse(input: &[u8]) -> Login<'_> {
             _ => Login::HangUp,
         };
     };
+    if end < LOGIN_LINE_MIN_BYTES {
+        return Login::HangUp;
+    }
     let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
     let mut words = tokens(line);
     let Some(verb) = words.next() else {
@@ -47,12 +51,13 @@ pub fn parse(input: &[u8]) -> Login<'_> {
         return Login::HangUp;
     };
     let length = words.nth(3).and_then(strict_u32);
-    let (b"set", Some(length)) = (verb, length) else {
+    // memcached compares no more than these letters.
+    let Some(length) = length.filter(|_| verb.starts_with(b"set")) else {
         return Login::Refused(UNAUTHENTICATED, end + 1);
     };
     let length = length as usize;
     if length > LOGIN_BLOCK_MAX_BYTES {
-        return Login::HangUp;
+        return Login::Refused(TOO_LONG, end + 1);
     }
     let used = end + 1 + length + 2;
     let Some(block) = input.get(end + 1..used) else {
@@ -73,7 +78,7 @@ pub fn parse(input: &[u8]) -> Login<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BAD_END, BAD_FORMAT, Login, UNAUTHENTICATED, parse};
+    use super::{BAD_END, BAD_FORMAT, Login, TOO_LONG, UNAUTHENTICATED, parse};
     use crate::limits::{LINE_MAX_BYTES, LOGIN_BLOCK_MAX_BYTES};
 
     /// Says what an input is, in a form that can be compared and shown.
@@ -113,10 +118,9 @@ mod tests {
         for line in [
             "get a",
             "version",
-            "set",
             "set x 0 0",
             "set x 0 0 -1",
-            "settle a b c 3",
+            "reset x 0 0 3",
         ] {
             let input = format!("{line}\r\n");
             let expected = format!("{UNAUTHENTICATED} {}", input.len());
@@ -131,13 +135,16 @@ mod tests {
 
     #[test]
     fn floods_are_cut() {
-        for input in ["\n", "\r\n", "   \r\n"] {
+        for input in ["\n", "\r\n", "   \r\n", "mn\r\n", "quit\r\n"] {
             assert_eq!(outcome(input.as_bytes()), "hang up", "{input:?}");
         }
         assert_eq!(outcome(&[b'x'; LINE_MAX_BYTES + 1]), "hang up");
         let long = format!("set x 0 0 {}\r\n", LOGIN_BLOCK_MAX_BYTES + 1);
-        assert_eq!(outcome(long.as_bytes()), "hang up");
-        assert_eq!(outcome(b"set x 0 0 4294967295\r\n"), "hang up");
+        assert_eq!(outcome(long.as_bytes()), format!("{TOO_LONG} 17"));
+        assert_eq!(
+            outcome(b"set x 0 0 4294967295\r\n"),
+            format!("{TOO_LONG} 22")
+        );
         assert_eq!(outcome(b"\x80\0\0\0\0"), "incomplete");
     }
 }

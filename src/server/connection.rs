@@ -78,6 +78,8 @@ pub(super) struct Connection {
     pub(super) unserved: bool,
     /// Close when everything is sent.
     pub(super) closing: bool,
+    /// Why it is closed when it is over, as watchers are told.
+    pub(super) close_reason: &'static str,
     /// Second of the last command.
     pub(super) active: u32,
     /// Something it holds is parked with the stalled clients.
@@ -118,6 +120,7 @@ impl Connection {
             readable: true,
             unserved: false,
             closing: false,
+            close_reason: "error",
             active: second,
             parked: false,
             output_parked: false,

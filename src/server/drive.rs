@@ -232,9 +232,14 @@ impl Context {
             match after {
                 After::Continue => {}
                 After::Close => return Turn::End(Served::Finished),
+                After::Quit => {
+                    connection.close_reason = "normal";
+                    return Turn::End(Served::Finished);
+                }
                 After::Shutdown { graceful } => {
                     // A full channel means that stopping is under way.
                     let _ = self.stop.try_send(StopRequest { graceful });
+                    connection.close_reason = "shutdown";
                     return Turn::End(Served::Finished);
                 }
                 After::Paused { done } => {

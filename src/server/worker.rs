@@ -371,7 +371,10 @@ impl Worker {
             !matches!(served, Served::Hungry | Served::Finished | Served::Leaving);
         connection.busy = connection.unserved || connection.readable;
         match served {
-            Served::Finished => self.close(token, "normal"),
+            Served::Finished => {
+                let reason = connection.close_reason;
+                self.close(token, reason);
+            }
             Served::Blocked => self.note_blocked(token),
             Served::Dumping | Served::Sending => self.requeue(token),
             Served::Leaving => self.hand_to_log(token),

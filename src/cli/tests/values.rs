@@ -97,7 +97,7 @@ fn flags_do_what_they_say() {
         shutdown_command: true,
         sasl: None,
         udp: Vec::new(),
-        udp_reply_limit: 16 * 1024,
+        udp_reply_limit: 64 * 1024,
         client_memory_limit: 20 << 20,
         refuse_at_client_limit: false,
         idle_timeout: Some(Duration::from_secs(5)),

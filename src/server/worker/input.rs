@@ -41,7 +41,8 @@ impl Worker {
                 }
             }
             Sent::All => {
-                self.close(token, "normal");
+                let reason = connection.close_reason;
+                self.close(token, reason);
                 return None;
             }
             Sent::Lost => {
@@ -111,7 +112,11 @@ impl Worker {
                     connection.readable = false;
                     return false;
                 }
-                Some(_) => {
+                Some(Ok(_)) => {
+                    self.close(token, "normal");
+                    return false;
+                }
+                Some(Err(_)) => {
                     self.close(token, "error");
                     return false;
                 }
