@@ -32,6 +32,8 @@ impl Executor<'_> {
             ControlVerb::Lru => self.tune_queues(&words),
             ControlVerb::Slabs => self.slabs_command(&words),
             ControlVerb::Extstore => extstore(&words),
+            #[cfg(feature = "debugtime")]
+            ControlVerb::DebugTime => self.move_time(&words),
         };
         Operated::Said(said.unwrap_or("ERROR"))
     }
@@ -50,6 +52,17 @@ impl Executor<'_> {
             self.cachedump_command(&words)
                 .unwrap_or_else(Operated::Said),
         )
+    }
+
+    /// `debugtime <seconds>` moves the cache's clock forward. Where memcached's
+    /// debug build also moves it back or stops it, this clock only goes on.
+    #[cfg(feature = "debugtime")]
+    fn move_time(&self, words: &[&[u8]]) -> Option<&'static str> {
+        let seconds = strict_u32(words.first()?)?;
+        // Times to live end up to an eighth of a second late, never early.
+        let by = std::time::Duration::from_millis(u64::from(seconds) * 1000 + 125);
+        self.shared.clock.advance(by);
+        Some("OK")
     }
 
     fn cachedump_command(&self, words: &[&[u8]]) -> Result<Operated, &'static str> {

@@ -196,6 +196,8 @@ fn rare<'a>(verb: &[u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>>
         b"lru_crawler" => control(ControlVerb::LruCrawler),
         b"slabs" => control(ControlVerb::Slabs),
         b"extstore" => control(ControlVerb::Extstore),
+        #[cfg(feature = "debugtime")]
+        b"debugtime" => control(ControlVerb::DebugTime),
         _ if last.is_some_and(|token| token.starts_with(b"HTTP/")) => Err(None),
         _ => Err(Some(Refusal::unless(noreply, "ERROR"))),
     }
