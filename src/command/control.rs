@@ -11,7 +11,7 @@ use crate::time::Expiry;
 
 /// What `VERSION` answers. Clients parse three numbers out of it and decide
 /// by them which commands to use.
-pub(super) const VERSION: &str = "1.6.45-rustcached";
+pub(super) const VERSION: &str = "1.6.45";
 
 impl Executor<'_> {
     pub(super) fn control(&mut self, request: &Request<'_>, out: &mut Output) -> After {
@@ -82,7 +82,9 @@ impl Executor<'_> {
         }
         let at = match Expiry::from_seconds(delay, self.now) {
             Expiry::NEVER | Expiry::OVER => 0,
-            Expiry(at) => at,
+            // Up to an eighth of a second early, never late: who waited for so
+            // many seconds finds nothing, as with memcached.
+            Expiry(at) => at - 1,
         };
         if at == 0 {
             self.store.flush_all(self.local);

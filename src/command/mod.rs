@@ -187,20 +187,10 @@ impl Executor<'_> {
         counters.cmd_get.add(1);
         match found {
             Ok(item) => self.local.classes.of(item.class).get_hits.add(1),
-            Err(miss) => self.count_get_miss(miss),
+            Err(_) => counters.get_misses.add(1),
         }
         if !self.watched.is_empty() {
             self.tell_fetched(key, found);
-        }
-    }
-
-    fn count_get_miss(&self, miss: Miss) {
-        let counters = &self.local.counters;
-        counters.get_misses.add(1);
-        match miss {
-            Miss::Absent => {}
-            Miss::Expired => counters.get_expired.add(1),
-            Miss::Flushed => counters.get_flushed.add(1),
         }
     }
 

@@ -28,7 +28,6 @@ use crate::server::mailbox::Mailbox;
 use crate::server::stream::Stream;
 use crate::server::udp::Bound;
 use crate::server::worker::client_memory::ClientMemory;
-use crate::stats::ConnState;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// Connections of the backlog that are served together.
@@ -384,6 +383,7 @@ impl Worker {
             false => Budget::of(self.context.shared.config.requests_per_event, turn),
         };
         let begun = (job.used, job.stop);
+        self.context.commands = 0;
         let (used, served) = self
             .context
             .serve(connection, job.input, first, begun, budget);
@@ -392,15 +392,19 @@ impl Worker {
         connection.keep(&job.input[used..]);
         connection.unserved =
             !matches!(served, Served::Hungry | Served::Finished | Served::Leaving);
+        if served != Served::Leaving {
+            connection.show(&self.context.shared.table);
+        }
+        let limit = self.context.shared.config.requests_per_event;
+        if self.context.commands > limit || served == Served::Yielding {
+            self.context.count_yields(limit, served == Served::Yielding);
+        }
         match served {
             Served::Finished => self.close(token, "normal"),
             Served::Blocked => self.note_blocked(token),
             Served::Dumping | Served::Sending => self.requeue(token),
             Served::Leaving => self.hand_to_log(token),
-            Served::Yielding => {
-                self.context.local.counters.conn_yields.add(1);
-                self.requeue(token);
-            }
+            Served::Yielding => self.requeue(token),
             Served::Hungry if connection.readable || connection.hung_up => self.requeue(token),
             Served::Hungry => {}
         }
@@ -463,10 +467,7 @@ impl Worker {
     }
 
     fn note_blocked(&mut self, token: usize) {
-        let connection = &self.connections[token];
-        self.stalled |= connection.is_dumping();
-        let table = &self.context.shared.table;
-        table.set_state(connection.stream.fd(), ConnState::Sending);
+        self.stalled |= self.connections[token].is_dumping();
     }
 
     /// Answers what has arrived, gives clients a moment to take it, and

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 
 use crate::server::connection::{Sent, State};
 use crate::server::worker::Worker;
-use crate::stats::ConnState;
 
 /// Reads into an item, a chunk each, after which others get their turn. Enough
 /// for a value of the largest size by default: were many begun before one is
@@ -30,19 +29,13 @@ impl Worker {
     fn read_input(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
         let connection = self.connections.get_mut(token)?;
         let context = &mut self.context;
-        let was_blocked = connection.is_blocked();
         match connection.flush(&context.store, &mut context.local) {
             Sent::Blocked => return None,
             Sent::Paused => {
                 self.requeue(token);
                 return None;
             }
-            Sent::All if !connection.closing => {
-                if was_blocked {
-                    let table = &context.shared.table;
-                    table.set_state(connection.stream.fd(), ConnState::Waiting);
-                }
-            }
+            Sent::All if !connection.closing => connection.show(&context.shared.table),
             Sent::All => {
                 self.close(token, "normal");
                 return None;
