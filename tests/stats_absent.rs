@@ -122,6 +122,22 @@ fn queues_are_not_told_of_without_the_maintainer() {
 }
 
 #[test]
+fn the_temporary_queue_is_told_of_where_it_is_on() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.ask("set key 0 0 1\r\na\r\n", "STORED\r\n");
+    let has_it = |client: &mut Client| {
+        let names = names(client, "items");
+        names.iter().any(|name| name.ends_with(":number_temp"))
+    };
+    assert!(!has_it(&mut client));
+    client.ask("lru temp_ttl 60\r\n", "OK\r\n");
+    assert!(has_it(&mut client));
+    client.ask("lru temp_ttl -1\r\n", "OK\r\n");
+    assert!(!has_it(&mut client));
+}
+
+#[test]
 fn no_modern_turns_off_what_it_turns_off_there() {
     let (_program, address) = Program::start(&["-o", "no_modern"]);
     let mut client = Client::connect(&address);

@@ -437,7 +437,7 @@ pub(super) const WORDS: &[Word] = &[
     ),
     told(
         "slab_automove_window",
-        Rule::Number(3, i32::MAX as i64),
+        Rule::Number(3, 1800),
         |knobs, window| knobs.automove_window = window as u32,
     ),
     ignored("slab_chunk_max", ANY_SIZE),

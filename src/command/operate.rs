@@ -287,8 +287,9 @@ impl Executor<'_> {
             fraction(value?)?;
         } else if matches(word, "window") {
             match value.and_then(strict_u32) {
-                Some(window @ 1..=0x7FFF_FFFF) => knobs.automove_window = window,
-                _ => return Some(BAD_FORMAT),
+                Some(window @ 3..=1800) => knobs.automove_window = window,
+                Some(_) => return Some("CLIENT_ERROR automove window too low or too high"),
+                None => return Some(BAD_FORMAT),
             }
         } else {
             match strict_u32(word) {

@@ -36,7 +36,7 @@ impl Executor<'_> {
     }
 
     fn items_of(&self, id: u8, class: &ClassSnapshot, out: &mut StatSink<'_>) {
-        let maintainer = self.shared.runtime.knobs().maintainer;
+        let knobs = *self.shared.runtime.knobs();
         let oldest = self.store.oldest_use(id);
         let age = oldest.map_or(0, |second| self.now.second().saturating_sub(second));
         for (name, value) in [
@@ -44,6 +44,7 @@ impl Executor<'_> {
             ("number_hot", 0),
             ("number_warm", 0),
             ("number_cold", class.items),
+            ("number_temp", 0),
             ("age_hot", 0),
             ("age_warm", 0),
             ("age", u64::from(age)),
@@ -69,7 +70,11 @@ impl Executor<'_> {
             ("hits_to_cold", class.get_hits + class.touch_hits),
             ("hits_to_temp", 0),
         ] {
-            if maintainer || !OF_MAINTAINER.contains(&name) {
+            let told = match name {
+                "number_temp" => knobs.maintainer && knobs.temporary,
+                _ => knobs.maintainer || !OF_MAINTAINER.contains(&name),
+            };
+            if told {
                 stat(out, &format!("items:{id}:{name}"), value);
             }
         }
