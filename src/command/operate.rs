@@ -57,11 +57,14 @@ impl Executor<'_> {
     /// `debugtime <seconds>` moves the cache's clock forward. Where memcached's
     /// debug build also moves it back or stops it, this clock only goes on.
     #[cfg(feature = "debugtime")]
-    fn move_time(&self, words: &[&[u8]]) -> Option<&'static str> {
+    fn move_time(&mut self, words: &[&[u8]]) -> Option<&'static str> {
         let seconds = strict_u32(words.first()?)?;
         // Times to live end up to an eighth of a second late, never early.
         let by = std::time::Duration::from_millis(u64::from(seconds) * 1000 + 125);
         self.shared.clock.advance(by);
+        // What follows in the same batch sees the new time.
+        self.now = self.shared.clock.now();
+        self.local.now = self.now;
         Some("OK")
     }
 
