@@ -277,6 +277,12 @@ impl Default for Config {
 pub struct Knobs {
     /// Dead items are swept out in the background, and dumps are permitted.
     pub crawler: bool,
+    /// `lru_maintainer` is on. There is no such thread here: without it, the
+    /// lines of `stats` are absent that tell of it.
+    pub maintainer: bool,
+    /// `slab_reassign` is on: operators may take pages from classes, and
+    /// `stats` tells of pages that moved.
+    pub reassign: bool,
     /// Pause of a sweep that was asked for, in microseconds.
     pub crawler_sleep_us: u32,
     /// Items of a class that such a sweep looks at; 0 for all.
@@ -300,18 +306,20 @@ pub struct Knobs {
 }
 
 impl Default for Knobs {
-    /// memcached's defaults, but for what would not be true.
+    /// memcached's defaults.
     fn default() -> Self {
         Self {
             crawler: true,
+            maintainer: true,
+            reassign: true,
             crawler_sleep_us: 100,
             crawler_items: 0,
             automove: 1,
             automove_ratio: 0.8,
-            automove_window: 30,
+            automove_window: 10,
             queue_percents: [20, 40],
             queue_factors: [0.2, 2.0],
-            segmented: false,
+            segmented: true,
             temporary: false,
             temporary_ttl: 61,
         }

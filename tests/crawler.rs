@@ -239,17 +239,13 @@ fn what_follows_on_the_line_is_answered_behind_the_dump() {
     let server = Server::start();
     let mut client = server.client();
     fill(&mut client, "key", 0..5000);
-    client
-        .send("get none\r\nlru_crawler mgdump all\r\nget key7\r\nlru_crawler mgdump all\r\nmn\r\n");
+    client.send("lru_crawler mgdump all\r\nget key7\r\nlru_crawler mgdump all\r\nmn\r\n");
     let answer = String::from_utf8(client.read_answer()).expect("text");
-    let rest = answer
-        .strip_prefix("END\r\nOK\r\nmg ")
-        .expect("one after the other");
-    let rest = rest
-        .split_once("EN\r\nVALUE key7 0 1\r\nv\r\nEND\r\nOK\r\n")
-        .expect("in order");
-    assert!(rest.1.ends_with("EN\r\n"));
-    assert_eq!(answer.matches("mg key").count(), 10_000);
+    assert!(answer.starts_with("OK\r\nmg "), "first the dump");
+    let (_, rest) = answer.split_once("EN\r\n").expect("a dump has an end");
+    let refused = "ERROR cannot pipeline other commands before mgdump\r\n";
+    assert_eq!(rest, format!("VALUE key7 0 1\r\nv\r\nEND\r\n{refused}"));
+    assert_eq!(answer.matches("mg key").count(), 5_000);
 }
 
 #[test]

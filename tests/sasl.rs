@@ -332,7 +332,7 @@ fn beside_a_password_file_each_protocol_has_its_own_way_in() {
     // What was a client of text stays one, before and after its password.
     for login in ["", "set x 0 0 8\r\ntext two\r\n"] {
         let mut client = Client::connect(&address);
-        client.send(format!("get\r\n{login}"));
+        client.send(format!("get k\r\n{login}"));
         client.line();
         if !login.is_empty() {
             assert_eq!(client.line(), "STORED\r\n");

@@ -194,7 +194,7 @@ const LOAD: &[(&str, &str)] = &[
     ),
     (
         "get x\r\n",
-        "cmd_get 1 get_misses 1 get_expired 1 curr_items -1 reclaimed 1 expired_unfetched 1",
+        "cmd_get 1 get_misses 1 get_expired 1 curr_items -1",
     ),
     (
         "set f 0 0 1\r\n1\r\n",

@@ -177,7 +177,7 @@ fn scripts_that_send_bare_line_feeds() {
         .set_read_timeout(Some(DEADLINE))
         .expect("a timeout can be set");
     let asked =
-        "stats \nstats items \nstats slabs\nstats settings\nlru_crawler metadump all\nquit\n";
+        "lru_crawler metadump all\nstats \nstats items \nstats slabs\nstats settings\nquit\n";
     stream.write_all(asked.as_bytes()).expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");

@@ -9,7 +9,8 @@ use super::error::CliError;
 use super::typed::Typed;
 use crate::cli::words::EVICTION_KINDS;
 use crate::config::{
-    Config, Datagrams, Endpoint, Eviction, HandedOver, Listener, Process, ProtocolMode, SaslFiles,
+    Config, Datagrams, Endpoint, Eviction, HandedOver, Knobs, Listener, Process, ProtocolMode,
+    SaslFiles,
 };
 use crate::limits::{
     CLIENT_MEMORY_MIN_MIB, CLIENT_MEMORY_PART, ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES,
@@ -108,7 +109,7 @@ fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         chunk_size: above_zero(typed.chunk_size, "Chunk size")?.unwrap_or(default.chunk_size),
         growth_factor: growth_factor(typed, &default)?,
         port_file: None,
-        knobs: typed.knobs,
+        knobs: knobs(typed)?,
     };
     Ok((config, notices(typed, threads)?))
 }
@@ -268,6 +269,20 @@ fn client_memory_limit(typed: &Typed, max_memory: usize) -> Result<usize, CliErr
         0 => Ok(limit),
         mebibytes => Ok(limit.min(mebibytes.saturating_mul(MIB))),
     }
+}
+
+/// Settings of memcached's queues, which must not contradict each other.
+fn knobs(typed: &Typed) -> Result<Knobs, CliError> {
+    let knobs = typed.knobs;
+    let [hot, warm] = knobs.queue_percents;
+    let wrong = if hot.saturating_add(warm) > 80 {
+        "hot_lru_pct + warm_lru_pct cannot be more than 80% combined"
+    } else if knobs.temporary && !knobs.maintainer {
+        "temporary_ttl requires lru_maintainer to be enabled"
+    } else {
+        return Ok(knobs);
+    };
+    Err(CliError::Limit(wrong.to_owned()))
 }
 
 fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {

@@ -329,8 +329,16 @@ pub(super) const WORDS: &[Word] = &[
     Word {
         name: "no_modern",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.maxconns_fast = Some(false)),
-        help: "the defaults of memcached 1.4; here the same as no_maxconns_fast",
+        effect: Effect::Set(|typed, _| {
+            typed.maxconns_fast = Some(false);
+            typed.knobs.automove = 0;
+            typed.knobs.reassign = false;
+            typed.knobs.segmented = false;
+            typed.knobs.crawler = false;
+            typed.knobs.maintainer = false;
+        }),
+        help: "the defaults of memcached 1.4: no_maxconns_fast, no_lru_crawler, \
+               no_lru_maintainer, no_slab_reassign",
     },
     Word {
         name: "no_drop_privileges",
@@ -360,7 +368,12 @@ pub(super) const WORDS: &[Word] = &[
     told("hot_max_factor", Rule::Fraction(f64::MAX), |knobs, age| {
         knobs.queue_factors[0] = age;
     }),
-    ignored("lru_crawler", Rule::Nothing),
+    Word {
+        name: "lru_crawler",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.knobs.crawler = true),
+        help: "sweep out dead items and permit key dumps (default)",
+    },
     Word {
         name: "lru_crawler_sleep",
         rule: Rule::Number(0, 1_000_000),
@@ -373,7 +386,10 @@ pub(super) const WORDS: &[Word] = &[
         effect: Effect::Set(|typed, number| typed.knobs.crawler_items = number as u32),
         help: "items of a class that such a sweep looks at (default 0, all)",
     },
-    ignored("lru_maintainer", Rule::Nothing),
+    told("lru_maintainer", Rule::Nothing, |knobs, _| {
+        knobs.maintainer = true;
+        knobs.segmented = true;
+    }),
     ignored("meta_response_old", Rule::Nothing),
     ignored("no_hashexpand", Rule::Nothing),
     Word {
@@ -382,11 +398,19 @@ pub(super) const WORDS: &[Word] = &[
         effect: Effect::Set(|typed, _| typed.knobs.crawler = false),
         help: "neither sweep out dead items nor permit key dumps",
     },
-    ignored("no_lru_maintainer", Rule::Nothing),
+    told("no_lru_maintainer", Rule::Nothing, |knobs, _| {
+        knobs.maintainer = false;
+        knobs.segmented = false;
+    }),
     told("no_slab_automove", Rule::Nothing, |knobs, _| {
         knobs.automove = 0;
     }),
-    ignored("no_slab_reassign", Rule::Nothing),
+    Word {
+        name: "no_slab_reassign",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.knobs.reassign = false),
+        help: "refuse slabs reassign",
+    },
     Word {
         name: "read_buf_mem_limit",
         rule: ANY_SIZE,
@@ -413,11 +437,16 @@ pub(super) const WORDS: &[Word] = &[
     ),
     told(
         "slab_automove_window",
-        Rule::Number(3, i32::MAX as i64),
+        Rule::Number(3, 1800),
         |knobs, window| knobs.automove_window = window as u32,
     ),
     ignored("slab_chunk_max", ANY_SIZE),
-    ignored("slab_reassign", Rule::Nothing),
+    Word {
+        name: "slab_reassign",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|typed, _| typed.knobs.reassign = true),
+        help: "permit slabs reassign (default)",
+    },
     ignored("slab_sizes", Rule::Text),
     ignored("sock_cookie_id", ANY_SIZE),
     ignored("tail_repair_time", Rule::Number(10, i32::MAX as i64)),

@@ -53,7 +53,11 @@ impl Listing {
 }
 
 fn write_connection(sink: &mut StatSink<'_>, fd: i32, conn: &Conn, asks: bool, now: Now) {
-    let listens = conn.state == ConnState::Listening;
+    let datagrams = conn.state == ConnState::Datagrams;
+    let listens = datagrams || conn.state == ConnState::Listening;
+    if datagrams {
+        stat(sink, &format!("{fd}:UDP"), "UDP");
+    }
     let address = match conn.peer {
         _ if listens => conn.local.clone(),
         Some(peer) if peer.is_ipv4() => format!("tcp:{peer}"),

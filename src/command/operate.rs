@@ -28,10 +28,12 @@ impl Executor<'_> {
         let words: Vec<&[u8]> = tokens(line).collect();
         let said = match verb {
             ControlVerb::Watch => return self.watch(&words, alone),
-            ControlVerb::LruCrawler => return self.crawler(&words),
+            ControlVerb::LruCrawler => return self.crawler(&words, alone),
             ControlVerb::Lru => self.tune_queues(&words),
             ControlVerb::Slabs => self.slabs_command(&words),
             ControlVerb::Extstore => extstore(&words),
+            #[cfg(feature = "debugtime")]
+            ControlVerb::DebugTime => self.move_time(&words),
         };
         Operated::Said(said.unwrap_or("ERROR"))
     }
@@ -50,6 +52,20 @@ impl Executor<'_> {
             self.cachedump_command(&words)
                 .unwrap_or_else(Operated::Said),
         )
+    }
+
+    /// `debugtime <seconds>` moves the cache's clock forward. Where memcached's
+    /// debug build also moves it back or stops it, this clock only goes on.
+    #[cfg(feature = "debugtime")]
+    fn move_time(&mut self, words: &[&[u8]]) -> Option<&'static str> {
+        let seconds = strict_u32(words.first()?)?;
+        // Times to live end up to an eighth of a second late, never early.
+        let by = std::time::Duration::from_millis(u64::from(seconds) * 1000 + 125);
+        self.shared.clock.advance(by);
+        // What follows in the same batch sees the new time.
+        self.now = self.shared.clock.now();
+        self.local.now = self.now;
+        Some("OK")
     }
 
     fn cachedump_command(&self, words: &[&[u8]]) -> Result<Operated, &'static str> {
@@ -87,18 +103,24 @@ impl Executor<'_> {
         Operated::Detour(Detour::Watch(filter))
     }
 
-    fn crawler(&mut self, words: &[&[u8]]) -> Operated {
+    fn crawler(&mut self, words: &[&[u8]], alone: bool) -> Operated {
         match *words {
             [word] if matches(word, "enable") => Operated::Said(self.switch_crawler(true)),
             [word] if matches(word, "disable") => Operated::Said(self.switch_crawler(false)),
             [word, classes] if matches(word, "crawl") => Operated::Said(self.crawl(classes)),
             [word, classes] | [word, classes, _] if matches(word, "metadump") => {
-                let refused = "ERROR metadump not allowed";
-                self.start_dump(KeyDump::Metadump, classes, words.get(2), refused)
+                let refusals = [
+                    "ERROR metadump not allowed",
+                    "ERROR cannot pipeline other commands before metadump",
+                ];
+                self.start_dump(KeyDump::Metadump, classes, words.get(2), alone, refusals)
             }
             [word, classes] | [word, classes, _] if matches(word, "mgdump") => {
-                let refused = "ERROR key dump not allowed";
-                self.start_dump(KeyDump::Mgdump, classes, words.get(2), refused)
+                let refusals = [
+                    "ERROR key dump not allowed",
+                    "ERROR cannot pipeline other commands before mgdump",
+                ];
+                self.start_dump(KeyDump::Mgdump, classes, words.get(2), alone, refusals)
             }
             [word, number] if matches(word, "tocrawl") => {
                 let mut knobs = self.shared.runtime.knobs();
@@ -150,18 +172,24 @@ impl Executor<'_> {
         "OK"
     }
 
+    /// `refusals` are for when dumps are forbidden and for when other answers
+    /// of the connection are unsent.
     fn start_dump(
         &self,
         kind: KeyDump,
         classes: &[u8],
         filter: Option<&&[u8]>,
-        refused: &'static str,
+        alone: bool,
+        refusals: [&'static str; 2],
     ) -> Operated {
         if !self.shared.runtime.knobs().crawler {
             return Operated::Said("CLIENT_ERROR lru crawler disabled");
         }
         if !self.shared.config.dump {
-            return Operated::Said(refused);
+            return Operated::Said(refusals[0]);
+        }
+        if !alone {
+            return Operated::Said(refusals[1]);
         }
         let prefix = match filter.map(|word| word.strip_prefix(b"prefix=")) {
             None => &[],
@@ -197,12 +225,12 @@ impl Executor<'_> {
                 knobs.queue_percents = percents;
                 knobs.queue_factors = factors;
             }
-            [word, mode, ..] if matches(word, "mode") => match mode {
+            [word, mode, ..] if matches(word, "mode") && knobs.maintainer => match mode {
                 b"flat" => knobs.segmented = false,
                 b"segmented" => knobs.segmented = true,
                 _ => return None,
             },
-            [word, seconds, ..] if matches(word, "temp_ttl") => {
+            [word, seconds, ..] if matches(word, "temp_ttl") && knobs.maintainer => {
                 let seconds = u32::try_from(strict_i32(seconds)?);
                 knobs.temporary = seconds.is_ok();
                 knobs.temporary_ttl = seconds.unwrap_or(knobs.temporary_ttl);
@@ -214,6 +242,9 @@ impl Executor<'_> {
 
     fn slabs_command(&mut self, words: &[&[u8]]) -> Option<&'static str> {
         match *words {
+            [word, _, _] if matches(word, "reassign") && !self.shared.runtime.knobs().reassign => {
+                Some("CLIENT_ERROR slab reassignment disabled")
+            }
             [word, from, to] if matches(word, "reassign") => {
                 let (Some(from), Some(to)) = (strict_i32(from), strict_i32(to)) else {
                     return Some(BAD_FORMAT);

@@ -8,6 +8,7 @@
 //! and closes the connection. Each worker has a table of its own, so its lock
 //! is contended only while memory is short.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::mem::size_of;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -83,6 +84,9 @@ struct Entry {
     /// When the client last took or sent something, in milliseconds of the
     /// cache's clock.
     since: u64,
+    /// It is the client that is waited for. Otherwise the connection waits
+    /// for its turn.
+    waiting: bool,
     output_bytes: usize,
     item_bytes: usize,
 }
@@ -92,6 +96,7 @@ struct Candidate {
     table: usize,
     connection: usize,
     since: u64,
+    waiting: bool,
     weight: u128,
 }
 
@@ -169,8 +174,16 @@ impl Stalled {
     }
 
     /// Parks what a worker's connection holds, which last made progress at
-    /// `since` milliseconds.
-    pub fn park(&self, worker: usize, connection: usize, parked: Parked, since: u64) {
+    /// `since` milliseconds. `waiting` tells whether it waits for its client,
+    /// rather than for its turn.
+    pub fn park(
+        &self,
+        worker: usize,
+        connection: usize,
+        parked: Parked,
+        since: u64,
+        waiting: bool,
+    ) {
         let output = parked.output.as_deref();
         let pending = parked.pending.as_ref();
         let entry = Entry {
@@ -178,6 +191,7 @@ impl Stalled {
             item_bytes: output.map_or(0, Output::item_bytes) + pending.map_or(0, Pending::bytes),
             parked,
             since,
+            waiting,
         };
         let table = &self.tables[worker];
         table.add(&entry);
@@ -187,6 +201,14 @@ impl Stalled {
         }
         debug_assert!(entries[connection].is_none(), "parked twice");
         entries[connection] = Some(Box::new(entry));
+    }
+
+    /// Notes that a connection's client has moved on, and that the connection
+    /// waits for its turn.
+    pub fn end_waiting(&self, worker: usize, connection: usize) {
+        if let Some(Some(entry)) = self.tables[worker].lock().get_mut(connection) {
+            entry.waiting = false;
+        }
     }
 
     /// Takes back what a connection holds; `None` if it was cut.
@@ -242,7 +264,7 @@ impl Stalled {
                 return 0;
             }
             if candidate.weight == 0 {
-                break;
+                continue;
             }
             self.cut(&candidate, store, local, &self.cut_output);
         }
@@ -269,7 +291,9 @@ impl Stalled {
         let candidates = self.candidates(now, |_, age| u128::from(age));
         let mut candidates = candidates.into_iter().peekable();
         for (floor, grace) in [(share, GRACE_MS), (2 * share, SHORT_GRACE_MS)] {
-            let is_due = |candidate: &Candidate| now.millis() >= candidate.since + grace;
+            let is_due = |candidate: &Candidate| {
+                candidate.waiting && now.millis() >= candidate.since + grace
+            };
             while occupied > floor
                 && let Some(candidate) = candidates.next_if(is_due)
             {
@@ -318,8 +342,8 @@ impl Stalled {
         bytes
     }
 
-    /// All entries, the greatest weight first; `weigh` gets an entry and its
-    /// age in milliseconds.
+    /// All entries, those that wait for their clients first and of these the
+    /// greatest weight; `weigh` gets an entry and its age in milliseconds.
     fn candidates(&self, now: Now, weigh: impl Fn(&Entry, u64) -> u128) -> Vec<Candidate> {
         let mut all = Vec::new();
         for (index, table) in self.tables.iter().enumerate() {
@@ -332,11 +356,12 @@ impl Stalled {
                     table: index,
                     connection,
                     since: entry.since,
+                    waiting: entry.waiting,
                     weight: weigh(entry, age),
                 })
             }));
         }
-        all.sort_unstable_by_key(|candidate| std::cmp::Reverse(candidate.weight));
+        all.sort_unstable_by_key(|candidate| Reverse((candidate.waiting, candidate.weight)));
         all
     }
 

@@ -193,6 +193,9 @@ pub enum ControlVerb {
     Watch,
     /// `extstore`
     Extstore,
+    /// `debugtime`, of builds for tests
+    #[cfg(feature = "debugtime")]
+    DebugTime,
 }
 
 impl<'a> Request<'a> {

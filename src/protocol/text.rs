@@ -233,6 +233,8 @@ fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusa
         b"lru_crawler" => control(ControlVerb::LruCrawler),
         b"slabs" => control(ControlVerb::Slabs),
         b"extstore" => control(ControlVerb::Extstore),
+        #[cfg(feature = "debugtime")]
+        b"debugtime" => control(ControlVerb::DebugTime),
         _ => match arguments(rest).last() {
             Some(last) if last.starts_with(b"HTTP/") => Err(None),
             None => Err(Some(Refusal::unless(verb == b"noreply", "ERROR"))),

@@ -8,10 +8,10 @@ use arrayvec::ArrayVec;
 use crate::command::{Dump, Login, Output, Parked, Pending};
 use crate::config::ProtocolMode;
 use crate::events::Filter;
-use crate::protocol::binary::REQUEST_MAGIC;
+use crate::protocol::binary::{HEADER_BYTES, REQUEST_MAGIC};
 use crate::server::batch::Spelling;
 use crate::server::stream::Stream;
-use crate::stats::Counters;
+use crate::stats::{ConnState, ConnTable, Counters};
 use crate::store::{Local, Store, prefetch_bytes};
 
 /// Bytes sent to one client before others get their turn. Some fast reader
@@ -89,8 +89,12 @@ pub(super) struct Connection {
     /// When its client last took or sent something, in milliseconds of the
     /// cache's clock.
     pub(super) progressed: u64,
+    /// Bytes of a value received since others had their turn.
+    pub(super) received: usize,
     /// Bytes of input that it was last found to keep.
     pub(super) kept: usize,
+    /// What the table of connections says that it is doing.
+    shown: ConnState,
 }
 
 /// How sending ended.
@@ -125,7 +129,35 @@ impl Connection {
             parked: false,
             output_parked: false,
             progressed: u64::from(second) * 1000,
+            received: 0,
             kept: 0,
+            shown: ConnState::New,
+        }
+    }
+
+    /// Tells the table of connections what it is doing, if that has changed.
+    #[inline]
+    pub(super) fn show(&mut self, table: &ConnTable) {
+        let doing = match self.state {
+            _ if self.is_blocked() => ConnState::Sending,
+            State::New | State::Locked => ConnState::New,
+            State::Receiving(_) | State::Parked => ConnState::Receiving,
+            State::Swallowing(_) | State::SkippingLine => ConnState::Swallowing,
+            _ if !self.unserved && self.lacks_value() => ConnState::Receiving,
+            _ => ConnState::Waiting,
+        };
+        if doing != self.shown {
+            self.shown = doing;
+            table.set_state(self.stream.fd(), doing);
+        }
+    }
+
+    /// Whether what is left over is a command of which the value is missing.
+    fn lacks_value(&self) -> bool {
+        match self.protocol {
+            _ if self.leftover.is_empty() => false,
+            ProtocolMode::Binary => self.leftover.len() >= HEADER_BYTES,
+            _ => memchr::memchr(b'\n', &self.leftover).is_some(),
         }
     }
 

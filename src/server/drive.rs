@@ -42,6 +42,8 @@ pub(super) struct Context {
     pub(super) stalled: Arc<Stalled>,
     /// The worker's number, from 0.
     pub(super) worker: usize,
+    /// Commands of the connection that is being served, in this turn.
+    pub(super) commands: usize,
 }
 
 /// How serving a connection's input ended.
@@ -229,6 +231,7 @@ impl Context {
                 true => (1, self.run_watched(connection, &rest[0], verbose)),
             };
             index += ran;
+            self.commands += ran;
             match after {
                 After::Continue => {}
                 After::Close => return Turn::End(Served::Finished),
@@ -322,6 +325,15 @@ impl Context {
         let spelling = connection.spelling(input);
         let mut steps = Steps::new();
         parse_batch(&self.store, spelling, input, &mut steps, count).0
+    }
+
+    /// Counts the times that memcached would have let others go first: after
+    /// every `limit` commands that come together, if there are more.
+    #[cold]
+    pub(super) fn count_yields(&self, limit: usize, yielded: bool) {
+        let times = self.commands.saturating_sub(1) / limit.max(1);
+        let times = times.max(usize::from(yielded));
+        self.local.counters.conn_yields.add(times as u64);
     }
 
     fn note_command(&self, connection: &mut Connection) {

@@ -172,6 +172,8 @@ fn control_name(verb: ControlVerb) -> &'static str {
         ControlVerb::Slabs => "slabs",
         ControlVerb::Watch => "watch",
         ControlVerb::Extstore => "extstore",
+        #[cfg(feature = "debugtime")]
+        ControlVerb::DebugTime => "debugtime",
     }
 }
 

@@ -63,6 +63,7 @@ impl Loopback {
             desk: None,
             stalled: Arc::new(Stalled::new(1, shared.config.client_memory_limit, false)),
             worker: 0,
+            commands: 0,
             shared,
         };
         let (worker, handle) = Worker::new(context, Vec::new())?;

@@ -256,8 +256,11 @@ impl Server {
             cas: config.cas,
         }));
         store.events().want(Kinds::DETAIL, config.detail);
+        if !config.knobs.maintainer {
+            store.reclaim_before_storing();
+        }
         let shared = Arc::new(secrets.shared_with(config));
-        note_listeners(&shared, &listeners);
+        note_listeners(&shared, &listeners, datagrams.iter().flatten());
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
         let unix_paths: Vec<_> = listeners.iter().filter_map(Listening::unix_path).collect();
         let of_first = datagrams.first().map_or(&[][..], |sockets| sockets);
@@ -289,6 +292,7 @@ impl Server {
                 desk: Some(Arc::clone(&desk)),
                 stalled: Arc::clone(&stalled),
                 worker: index,
+                commands: 0,
             };
             let sockets = datagrams.pop().unwrap_or_default();
             let (worker, handle) = Worker::new(context, sockets).map_err(StartError::Thread)?;
@@ -427,13 +431,20 @@ fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
 }
 
 /// Puts the listeners among the connections that operators are told of.
-fn note_listeners(shared: &Shared, listeners: &[Listening]) {
-    for listener in listeners {
-        let (fd, local) = listener.about();
+fn note_listeners<'a>(
+    shared: &Shared,
+    listeners: &[Listening],
+    datagrams: impl Iterator<Item = &'a udp::Bound>,
+) {
+    let streams = listeners
+        .iter()
+        .map(|listener| (listener.about(), ConnState::Listening));
+    let datagrams = datagrams.map(|bound| (bound.about(), ConnState::Datagrams));
+    for ((fd, local), state) in streams.chain(datagrams) {
         let conn = Conn {
             peer: None,
             local,
-            state: ConnState::Listening,
+            state,
             active: shared.clock.now().second(),
         };
         shared.table.open(fd, &conn);

@@ -15,7 +15,7 @@ impl Context {
         let conn = Conn {
             peer,
             local: stream.local_name(),
-            state: ConnState::Waiting,
+            state: ConnState::New,
             active: self.now.second(),
         };
         self.shared.table.open(fd, &conn);

@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -108,6 +109,16 @@ impl Bound {
 
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         self.socket.local_addr().ok()
+    }
+
+    /// Its descriptor and its address, as operators are told of them.
+    pub(super) fn about(&self) -> (i32, String) {
+        let name = match self.local_addr() {
+            Some(address) if address.is_ipv4() => format!("udp:{address}"),
+            Some(address) => format!("udp6:{address}"),
+            None => String::new(),
+        };
+        (self.socket.as_raw_fd(), name)
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {

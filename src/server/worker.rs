@@ -30,7 +30,6 @@ use crate::server::stream::Stream;
 use crate::server::udp::Bound;
 use crate::server::worker::client_memory::ClientMemory;
 use crate::server::worker::queues::Queues;
-use crate::stats::ConnState;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// Connections taken over before those that are ready are served.
@@ -249,6 +248,10 @@ impl Worker {
         let unblocked = event.is_writable() && connection.is_blocked();
         if connection.readable || connection.hung_up || unblocked {
             self.queues.enqueue(token, connection);
+            if connection.parked {
+                let (stalled, worker) = (&self.context.stalled, self.context.worker);
+                stalled.end_waiting(worker, token);
+            }
         }
     }
 
@@ -361,6 +364,7 @@ impl Worker {
             false => Budget::of(self.context.shared.config.requests_per_event, turn),
         };
         let begun = (job.used, job.stop);
+        self.context.commands = 0;
         let (used, served) = self
             .context
             .serve(connection, job.input, first, begun, budget);
@@ -370,6 +374,13 @@ impl Worker {
         connection.unserved =
             !matches!(served, Served::Hungry | Served::Finished | Served::Leaving);
         connection.busy = connection.unserved || connection.readable;
+        if served != Served::Leaving {
+            connection.show(&self.context.shared.table);
+        }
+        let limit = self.context.shared.config.requests_per_event;
+        if self.context.commands > limit || served == Served::Yielding {
+            self.context.count_yields(limit, served == Served::Yielding);
+        }
         match served {
             Served::Finished => {
                 let reason = connection.close_reason;
@@ -378,10 +389,7 @@ impl Worker {
             Served::Blocked => self.note_blocked(token),
             Served::Dumping | Served::Sending => self.requeue(token),
             Served::Leaving => self.hand_to_log(token),
-            Served::Yielding => {
-                self.context.local.counters.conn_yields.add(1);
-                self.requeue(token);
-            }
+            Served::Yielding => self.requeue(token),
             Served::Hungry if connection.readable || connection.hung_up => self.requeue(token),
             Served::Hungry => {}
         }
@@ -433,10 +441,7 @@ impl Worker {
     }
 
     fn note_blocked(&mut self, token: usize) {
-        let connection = &self.connections[token];
-        self.stalled |= connection.is_dumping();
-        let table = &self.context.shared.table;
-        table.set_state(connection.stream.fd(), ConnState::Sending);
+        self.stalled |= self.connections[token].is_dumping();
     }
 
     /// Answers what has arrived, gives clients a moment to take it, and

@@ -43,6 +43,14 @@ pub enum ConnState {
     Sending = 5,
     /// Being told of events.
     Watching = 6,
+    /// Nothing was sent on it yet.
+    New = 7,
+    /// Receiving a value.
+    Receiving = 8,
+    /// Skipping the value of a refused command.
+    Swallowing = 9,
+    /// It is a socket for datagrams.
+    Datagrams = 10,
 }
 
 /// What is known of a connection.
@@ -68,10 +76,13 @@ impl ConnState {
     pub fn name(self) -> &'static str {
         match self {
             Self::Listening => "conn_listening",
-            Self::Waiting => "conn_read",
+            Self::Waiting | Self::Datagrams => "conn_read",
             Self::Parsing => "conn_parse_cmd",
             Self::Sending => "conn_mwrite",
             Self::Watching => "conn_watch",
+            Self::New => "conn_new_cmd",
+            Self::Receiving => "conn_nread",
+            Self::Swallowing => "conn_swallow",
         }
     }
 
@@ -82,6 +93,10 @@ impl ConnState {
             Self::Parsing,
             Self::Sending,
             Self::Watching,
+            Self::New,
+            Self::Receiving,
+            Self::Swallowing,
+            Self::Datagrams,
         ];
         all.into_iter()
             .find(|state| *state as u64 == about & STATE_MASK)

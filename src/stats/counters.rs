@@ -76,9 +76,9 @@ counters! {
     cmd_meta,
     /// Keys not found by retrieval.
     get_misses,
-    /// Of these, expired ones.
+    /// Expired items that a command of any kind met.
     get_expired,
-    /// Of these, flushed ones.
+    /// Flushed items that a command of any kind met.
     get_flushed,
     /// Deletions of what was not there.
     delete_misses,
@@ -134,7 +134,7 @@ counters! {
     evictions,
     /// Of these, ones never fetched.
     evicted_unfetched,
-    /// Expired items that were found in passing, and removed.
+    /// Expired items that were removed to make place for others.
     reclaimed,
     /// Expired items that nobody had fetched, swept out ones included.
     expired_unfetched,

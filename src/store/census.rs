@@ -7,10 +7,10 @@ use std::sync::PoisonError;
 
 use crate::events::{Figures, Kinds, What};
 use crate::limits::CLASSES_MAX;
-use crate::stats::ClassSnapshot;
+use crate::stats::{ClassSnapshot, Counter, Counters};
 use crate::store::classes::{chunk_bytes, per_page};
 use crate::store::item::Item;
-use crate::store::{Local, Store, present};
+use crate::store::{Local, Miss, Store, present};
 use crate::sync::{AtomicU32, Ordering};
 use crate::time::{Expiry, Now};
 
@@ -23,8 +23,8 @@ pub struct ClassMemory {
     pub per_page: usize,
     /// Pages cut into such chunks.
     pub pages: usize,
-    /// Chunks of these pages that are free. What a thread keeps in stock
-    /// does not count as free.
+    /// Chunks of these pages that are free, those included that threads keep
+    /// in stock.
     pub free_chunks: usize,
 }
 
@@ -72,6 +72,17 @@ impl Item<'_> {
         Figures {
             class: self.class(),
             value_len: self.value_len() as u32,
+        }
+    }
+}
+
+impl Counters {
+    /// What counts dead items that commands meet: the flushed ones, or else
+    /// the expired ones.
+    pub(crate) fn met(&self, miss: Miss) -> &Counter {
+        match miss {
+            Miss::Flushed => &self.get_flushed,
+            Miss::Expired | Miss::Absent => &self.get_expired,
         }
     }
 }
@@ -133,8 +144,8 @@ impl Store {
     pub fn class_snapshots(&self) -> [ClassSnapshot; CLASSES_MAX] {
         let mut sums = [ClassSnapshot::default(); CLASSES_MAX];
         let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, classes) in all.iter() {
-            classes.add_to(&mut sums);
+        for thread in all.iter() {
+            thread.classes.add_to(&mut sums);
         }
         for sum in &mut sums {
             sum.items = present(sum.items);
@@ -147,7 +158,10 @@ impl Store {
     /// is there to be divided by.
     pub fn class_memory(&self, id: u8) -> ClassMemory {
         let class = usize::from(id) - 1;
-        let (pages, free_chunks) = self.memory.holdings_of(class);
+        let (pages, free_in_pages) = self.memory.holdings_of(class);
+        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_stock: usize = all.iter().map(|thread| thread.stock.of(class)).sum();
+        let free_chunks = (free_in_pages + in_stock).min(pages * per_page(class));
         ClassMemory {
             chunk_bytes: chunk_bytes(class),
             per_page: per_page(class),

@@ -42,6 +42,8 @@ pub struct Entry<'a> {
     hash: u64,
     bucket: Option<usize>,
     miss: Miss,
+    /// Class of the dead item that was here, and whether it was fetched.
+    dead: Option<(u8, bool)>,
     now: Now,
     /// What new items are stamped with. As of the locking: a flush that
     /// comes while this edit runs must take the copy that it makes of an
@@ -74,6 +76,7 @@ impl Store {
             hash: key.hash,
             bucket,
             miss: Miss::Absent,
+            dead: None,
             now,
             generation: self.generation(),
             removed: [None; 3],
@@ -138,6 +141,10 @@ impl Entry<'_> {
                 self.retire(old);
             }
             None => {
+                if let Some((class, fetched)) = self.dead.take() {
+                    self.store
+                        .count_overwritten(self.local, self.miss, class, fetched);
+                }
                 self.make_place();
                 let uses = self.store.ghosts.recall(self.hash).unwrap_or(0);
                 let stamp = self.store.policy.on_insert(bytes, uses, remaining);
@@ -296,13 +303,8 @@ impl Entry<'_> {
             return;
         };
         if let Some(miss) = self.store.dead(item, self.now) {
-            let counters = &self.local.counters;
-            match miss {
-                Miss::Absent => {}
-                Miss::Expired => counters.get_expired.add(1),
-                Miss::Flushed => counters.get_flushed.add(1),
-            }
-            self.store.count_reclaimed(self.local, item, miss);
+            self.local.counters.met(miss).add(1);
+            self.dead = Some((item.class(), item.is_fetched()));
             self.remove();
             self.miss = miss;
         }

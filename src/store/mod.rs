@@ -53,13 +53,13 @@ use crate::store::ghosts::Ghosts;
 use crate::store::hand::{Hand, Visit};
 use crate::store::hot::Hot;
 use crate::store::item::{CRLF_BYTES, word_of};
-use crate::store::magazine::Magazines;
+use crate::store::magazine::{Levels, Magazines};
 use crate::store::map::Map;
 use crate::store::memory::{Chunk, Memory};
 use crate::store::prefetch::CACHE_LINE_BYTES;
 pub use crate::store::prefetch::prefetch_bytes;
 pub use crate::store::reclaim::Swept;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::time::Now;
 
 /// What an operator chooses about the store.
@@ -90,10 +90,19 @@ pub struct Store {
     /// Of an item, as of the last survey.
     mean_bytes: AtomicUsize,
     options: Options,
-    threads: Mutex<Vec<(Arc<Counters>, Arc<PerClass>)>>,
+    threads: Mutex<Vec<Thread>>,
     /// By size class, the second of the longest unused item's last use.
     oldest: Oldest,
     events: Hub,
+    /// See [`Store::reclaim_before_storing`].
+    reclaims_first: AtomicBool,
+}
+
+/// What of a thread others may read.
+struct Thread {
+    counters: Arc<Counters>,
+    classes: Arc<PerClass>,
+    stock: Arc<Levels>,
 }
 
 /// Items of another generation than the present are flushed.
@@ -208,6 +217,7 @@ impl Store {
             threads: Mutex::new(Vec::new()),
             oldest: Oldest::default(),
             events: Hub::default(),
+            reclaims_first: AtomicBool::new(false),
         };
         let fixed = store.map.base_bytes() + store.ghosts.bytes() + store.hand.bytes();
         store.memory.pool().add_overhead(fixed);
@@ -219,10 +229,15 @@ impl Store {
     pub fn local(&self) -> Local {
         let counters = Arc::new(Counters::default());
         let classes = Arc::new(PerClass::default());
+        let magazines = Magazines::new();
         let mut all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push((Arc::clone(&counters), Arc::clone(&classes)));
+        all.push(Thread {
+            counters: Arc::clone(&counters),
+            classes: Arc::clone(&classes),
+            stock: magazines.levels(),
+        });
         Local {
-            magazines: Magazines::new(),
+            magazines,
             hot: Hot::new(),
             visit: Visit::default(),
             recalls_heeded: 0,
@@ -243,8 +258,8 @@ impl Store {
     pub fn snapshot(&self) -> Snapshot {
         let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sum = Snapshot::default();
-        for (counters, _) in all.iter() {
-            sum.add(counters);
+        for thread in all.iter() {
+            sum.add(&thread.counters);
         }
         sum.items = present(sum.items);
         sum.item_bytes = present(sum.item_bytes);

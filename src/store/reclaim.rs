@@ -204,6 +204,29 @@ impl Store {
         }
     }
 
+    /// Counts a dead item that a new one takes the place of. memcached
+    /// without its maintainer reclaims such an item as it looks for memory, so
+    /// that the command does not meet it any more.
+    #[cold]
+    pub(crate) fn count_overwritten(&self, local: &Local, miss: Miss, class: u8, fetched: bool) {
+        if !self.reclaims_first.load(Ordering::Relaxed) {
+            return;
+        }
+        local.counters.met(miss).sub(1);
+        local.counters.reclaimed.add(1);
+        local.classes.of(class).reclaimed.add(1);
+        if !fetched {
+            local.counters.expired_unfetched.add(1);
+            local.classes.of(class).expired_unfetched.add(1);
+        }
+    }
+
+    /// Counts as memcached does without its maintainer: a dead item that is
+    /// overwritten was reclaimed.
+    pub fn reclaim_before_storing(&self) {
+        self.reclaims_first.store(true, Ordering::Relaxed);
+    }
+
     /// Empties the page that costs least and gives it back to the pool. With
     /// `spare`, only where its items fit elsewhere; else those that do not
     /// are evicted. False if no page ran empty.

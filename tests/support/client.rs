@@ -84,6 +84,16 @@ impl Client {
         }
     }
 
+    /// Its end of a TCP connection.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        let address = match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr(),
+            Stream::Tls(stream) => stream.sock.local_addr(),
+            Stream::Unix(_) => panic!("a unix socket's end has no such address"),
+        };
+        address.expect("it is connected")
+    }
+
     /// The same connection once more, to send from another thread.
     pub(crate) fn another_end(&self) -> Self {
         let stream = match &self.stream {

@@ -197,17 +197,17 @@ fn text_behind_a_number_is_told_not_refused() {
 fn what_means_nothing_here_is_told_once() {
     let (_, process) = settings(&[
         "-o",
-        "slab_reassign,lru_crawler",
+        "slab_sizes=64-128,lru_maintainer",
         "-o",
-        "slab_reassign",
+        "slab_sizes=64-128",
         "-L",
     ]);
     assert_eq!(
         process.notices,
         [
             "-L (--enable-largepages) has no effect",
-            "-o slab_reassign has no effect",
-            "-o lru_crawler has no effect",
+            "-o slab_sizes has no effect",
+            "-o lru_maintainer has no effect",
         ]
     );
     let (_, process) = settings(&["-N", "2", "-t", "100", "stray", ""]);
@@ -223,6 +223,8 @@ fn what_means_nothing_here_is_told_once() {
 #[test]
 fn the_connection_limit_word_takes_the_last_wish() {
     assert!(!config(&["-o", "no_modern"]).maxconns_fast);
+    let knobs = config(&["-o", "no_modern,lru_crawler"]).knobs;
+    assert!(knobs.crawler && !knobs.maintainer && !knobs.reassign && !knobs.segmented);
     assert!(!config(&["-o", "maxconns_fast,no_maxconns_fast"]).maxconns_fast);
     assert!(config(&["-o", "no_modern", "-o", "maxconns_fast"]).maxconns_fast);
     assert_eq!(config(&["-o", "idle_timeout=0"]).idle_timeout, None);

@@ -5,6 +5,24 @@ use crate::command::stat_sink::{StatSink, stat};
 use crate::limits::CLASSES_MAX;
 use crate::stats::ClassSnapshot;
 
+/// Lines of `stats items` that are absent without a maintainer.
+const OF_MAINTAINER: [&str; 14] = [
+    "number_hot",
+    "number_warm",
+    "number_cold",
+    "age_hot",
+    "age_warm",
+    "evicted_active",
+    "moves_to_cold",
+    "moves_to_warm",
+    "moves_within_lru",
+    "direct_reclaims",
+    "hits_to_hot",
+    "hits_to_warm",
+    "hits_to_cold",
+    "hits_to_temp",
+];
+
 impl Executor<'_> {
     /// Classes that have items. Of memcached's queues there is one here, and
     /// what is in it is told as its cold one.
@@ -18,6 +36,7 @@ impl Executor<'_> {
     }
 
     fn items_of(&self, id: u8, class: &ClassSnapshot, out: &mut StatSink<'_>) {
+        let knobs = *self.shared.runtime.knobs();
         let oldest = self.store.oldest_use(id);
         let age = oldest.map_or(0, |second| self.now.second().saturating_sub(second));
         for (name, value) in [
@@ -25,6 +44,7 @@ impl Executor<'_> {
             ("number_hot", 0),
             ("number_warm", 0),
             ("number_cold", class.items),
+            ("number_temp", 0),
             ("age_hot", 0),
             ("age_warm", 0),
             ("age", u64::from(age)),
@@ -50,12 +70,18 @@ impl Executor<'_> {
             ("hits_to_cold", class.get_hits + class.touch_hits),
             ("hits_to_temp", 0),
         ] {
-            stat(out, &format!("items:{id}:{name}"), value);
+            let told = match name {
+                "number_temp" => knobs.maintainer && knobs.temporary,
+                _ => knobs.maintainer || !OF_MAINTAINER.contains(&name),
+            };
+            if told {
+                stat(out, &format!("items:{id}:{name}"), value);
+            }
         }
     }
 
-    /// Classes that have pages or items. What threads keep in stock of free
-    /// chunks counts as used.
+    /// Classes that have pages or items. Chunks that threads keep in stock are
+    /// free, as all are in memcached that hold no item.
     pub(super) fn slabs(&self, out: &mut StatSink<'_>) {
         let mut active = 0;
         for (id, class) in self.classes() {

@@ -5,6 +5,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use crate::command::Executor;
 use crate::command::control::VERSION;
 use crate::command::stat_sink::{StatSink, stat};
+use crate::config::Knobs;
 use crate::limits::{BATCH_SOCKETS_MAX, READ_BUFFER_BYTES};
 use crate::stats::Snapshot;
 use crate::sync::Ordering;
@@ -123,30 +124,38 @@ impl Executor<'_> {
         stat(out, "hash_power_level", buckets.max(1).ilog2());
         stat(out, "hash_bytes", self.store.index_bytes());
         stat(out, "hash_is_expanding", 0);
-        stat(out, "slab_reassign_rescues", sum.items_moved);
-        zeros(
-            out,
-            &[
-                "slab_reassign_chunk_rescues",
-                "slab_reassign_inline_reclaim",
-                "slab_reassign_busy_items",
-                "slab_reassign_busy_deletes",
-                "slab_reassign_busy_nomem",
-                "slab_reassign_last_busy_status",
-                "slab_reassign_running",
-            ],
-        );
-        stat(out, "slabs_moved", sum.pages_moved);
-        self.background_stats(sum, out);
+        let knobs = *self.shared.runtime.knobs();
+        if knobs.reassign {
+            stat(out, "slab_reassign_rescues", sum.items_moved);
+            zeros(
+                out,
+                &[
+                    "slab_reassign_chunk_rescues",
+                    "slab_reassign_inline_reclaim",
+                    "slab_reassign_busy_items",
+                    "slab_reassign_busy_deletes",
+                    "slab_reassign_busy_nomem",
+                ],
+            );
+            stat(out, "slab_reassign_last_busy_status", "none");
+            stat(out, "slab_reassign_running", 0);
+            stat(out, "slabs_moved", sum.pages_moved);
+        }
+        self.background_stats(sum, &knobs, out);
     }
 
-    fn background_stats(&self, sum: &Snapshot, out: &mut StatSink<'_>) {
-        let crawl = &self.shared.runtime.crawl;
+    fn background_stats(&self, sum: &Snapshot, knobs: &Knobs, out: &mut StatSink<'_>) {
+        if knobs.crawler {
+            let crawl = &self.shared.runtime.crawl;
+            let starts = crawl.starts.load(Ordering::Relaxed);
+            stat(out, "lru_crawler_running", u64::from(crawl.is_running()));
+            stat(out, "lru_crawler_starts", starts);
+        }
+        if knobs.maintainer {
+            stat(out, "lru_maintainer_juggles", sum.juggles);
+        }
         let events = self.store.events().totals();
         for (name, value) in [
-            ("lru_crawler_running", u64::from(crawl.is_running())),
-            ("lru_crawler_starts", crawl.starts.load(Ordering::Relaxed)),
-            ("lru_maintainer_juggles", sum.juggles),
             ("malloc_fails", 0),
             ("log_worker_dropped", events.dropped),
             ("log_worker_written", events.written),
@@ -167,16 +176,21 @@ impl Executor<'_> {
         stat(out, "slab_global_page_pool", self.store.idle_pages());
         stat(out, "expired_unfetched", sum.expired_unfetched);
         stat(out, "evicted_unfetched", sum.evicted_unfetched);
-        stat(out, "evicted_active", 0);
+        let maintainer = self.shared.runtime.knobs().maintainer;
+        if maintainer {
+            stat(out, "evicted_active", 0);
+        }
         stat(out, "evictions", sum.evictions);
         stat(out, "reclaimed", sum.reclaimed);
         stat(out, "crawler_reclaimed", sum.crawler_reclaimed);
         stat(out, "crawler_items_checked", sum.crawler_items_checked);
-        let queues = ["moves_to_cold", "moves_to_warm", "moves_within_lru"];
         zeros(out, &["lrutail_reflocked"]);
-        zeros(out, &queues);
-        stat(out, "direct_reclaims", sum.direct_reclaims);
-        zeros(out, &["lru_bumps_dropped"]);
+        if maintainer {
+            let queues = ["moves_to_cold", "moves_to_warm", "moves_within_lru"];
+            zeros(out, &queues);
+            stat(out, "direct_reclaims", sum.direct_reclaims);
+            zeros(out, &["lru_bumps_dropped"]);
+        }
     }
 }
 

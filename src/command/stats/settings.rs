@@ -79,7 +79,7 @@ impl Executor<'_> {
         let knobs = *self.shared.runtime.knobs();
         let [hot, warm] = knobs.queue_percents;
         let [hot_factor, warm_factor] = knobs.queue_factors;
-        stat(out, "slab_reassign", "yes");
+        stat(out, "slab_reassign", yes_no(knobs.reassign));
         stat(out, "slab_automove", knobs.automove);
         let ratio = knobs.automove_ratio;
         stat(out, "slab_automove_ratio", format!("{ratio:.2}"));
@@ -92,7 +92,7 @@ impl Executor<'_> {
         stat(out, "flush_enabled", yes_no(config.flush));
         stat(out, "dump_enabled", yes_no(config.dump));
         stat(out, "hash_algorithm", HASH_NAME);
-        stat(out, "lru_maintainer_thread", "yes");
+        stat(out, "lru_maintainer_thread", yes_no(knobs.maintainer));
         stat(out, "lru_segmented", yes_no(knobs.segmented));
         stat(out, "hot_lru_pct", hot);
         stat(out, "warm_lru_pct", warm);
@@ -114,7 +114,7 @@ impl Executor<'_> {
         }
         self.tls_settings(out);
         for (name, value) in [
-            ("num_napi_ids", "(null)"),
+            ("num_napi_ids", "0"),
             ("memory_file", "(null)"),
             ("client_flags_size", "4"),
         ] {

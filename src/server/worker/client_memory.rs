@@ -121,7 +121,8 @@ impl Worker {
             stalled.set_input_bytes(worker, self.memory.input_bytes);
         }
         if let Some(parked) = connection.park() {
-            stalled.park(worker, token, parked, connection.progressed);
+            let waiting = !connection.queued;
+            stalled.park(worker, token, parked, connection.progressed, waiting);
             self.memory.parked += 1;
             self.memory.grown = true;
         }

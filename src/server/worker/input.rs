@@ -7,7 +7,6 @@ use std::time::Instant;
 use crate::server::connection::{Sent, State};
 use crate::server::worker::Worker;
 use crate::server::worker::queues::READY_TURN;
-use crate::stats::ConnState;
 
 impl Worker {
     /// Gets a connection's input into `buffer`, what was left over first.
@@ -27,19 +26,13 @@ impl Worker {
     fn read_input(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
         let connection = self.connections.get_mut(token)?;
         let context = &mut self.context;
-        let was_blocked = connection.is_blocked();
         match connection.flush(&context.store, &mut context.local) {
             Sent::Blocked => return None,
             Sent::Paused => {
                 self.requeue(token);
                 return None;
             }
-            Sent::All if !connection.closing => {
-                if was_blocked {
-                    let table = &context.shared.table;
-                    table.set_state(connection.stream.fd(), ConnState::Waiting);
-                }
-            }
+            Sent::All if !connection.closing => connection.show(&context.shared.table),
             Sent::All => {
                 let reason = connection.close_reason;
                 self.close(token, reason);
@@ -91,7 +84,7 @@ impl Worker {
     /// Receives a large value straight into its item. True if that is over
     /// and commands may follow.
     fn receive(&mut self, token: usize) -> bool {
-        let begun = Instant::now();
+        let (begun, mut received) = (Instant::now(), 0);
         // Memory for it may have to be evicted, which takes longest.
         while begun.elapsed() < READY_TURN {
             let Some(connection) = self.connections.get_mut(token) else {
@@ -107,7 +100,7 @@ impl Worker {
                     }
                     return sent == Sent::All;
                 }
-                Some(Ok(len)) if len > 0 => {}
+                Some(Ok(len)) if len > 0 => received += len,
                 Some(Err(error)) if error.kind() == ErrorKind::WouldBlock => {
                     connection.readable = false;
                     return false;
@@ -122,7 +115,7 @@ impl Worker {
                 }
             }
         }
-        self.requeue(token);
+        self.requeue_receiving(token, received);
         false
     }
 }

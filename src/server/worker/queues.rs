@@ -22,6 +22,9 @@ const SLICE: Duration = Duration::from_millis(1);
 /// Connections of such a queue that are served together and share a slice.
 const SLICE_SOCKETS: usize = 4;
 
+/// Bytes of a value received before others get their turn.
+const RECEIVED_MAX_BYTES: usize = 2 << 20;
+
 /// Connections to be served, each in one queue at most.
 #[derive(Default)]
 pub(super) struct Queues {
@@ -58,6 +61,24 @@ impl Worker {
         if let Some(connection) = self.connections.get_mut(token) {
             connection.busy = true;
             self.queues.enqueue(token, connection);
+        }
+    }
+
+    /// Queues a connection that is in the middle of a value, `received` bytes
+    /// of which came in this turn. It goes on before others begin theirs: many
+    /// values received side by side take more memory than one after the other.
+    pub(super) fn requeue_receiving(&mut self, token: usize, received: usize) {
+        let Some(connection) = self.connections.get_mut(token) else {
+            return;
+        };
+        connection.received += received;
+        if connection.received >= RECEIVED_MAX_BYTES {
+            connection.received = 0;
+            return self.requeue(token);
+        }
+        connection.busy = true;
+        if !std::mem::replace(&mut connection.queued, true) {
+            self.queues.busy.push_front(token);
         }
     }
 
