@@ -42,10 +42,20 @@
 //! them are parsed and their keys hashed, and what they will touch in the
 //! map is prefetched, before the first is executed. Answers are copied into
 //! one buffer, large values are sent from the item itself, and each socket
-//! gets one send. A connection owns memory only for half a command or for
-//! output that its client does not take; while it has such output, nothing
-//! more is read from it. However fast a client sends or takes, others get
-//! their turn after so many batches, or half a megabyte of one send.
+//! gets one send. Execution pauses between two commands, or two keys of one
+//! retrieval, when the unsent output reaches a limit. A connection owns memory
+//! only for an incomplete command or for output that its client does not take;
+//! while it has such output, nothing more is read from it.
+//!
+//! What a stalled connection holds (unsent output, a value received in part) is
+//! parked in a table that all threads can reach (`command::Stalled`). When the
+//! buffers of all clients reach their limit, or a command needs item memory
+//! that stale and half-received values occupy, any thread frees entries there;
+//! the worker that owns the connection closes it at its next wake-up.
+//!
+//! A worker serves connections whose requests take little as soon as their
+//! events come. New connections, and those that had more to do than their turn
+//! allowed, share slices of a millisecond between two polls.
 //!
 //! Text and packets are two spellings of the same requests: which one a
 //! connection speaks its first byte tells, the operations in `command` return
