@@ -54,7 +54,7 @@ pub struct Stalled {
     /// When stale and half-received values were last counted, in milliseconds
     /// of the cache's clock.
     items_checked: AtomicU64,
-    /// Retrievals refused.
+    /// Retrievals refused at the limit.
     pub refused: AtomicU64,
     /// Clients cut for the output they did not take.
     pub cut_output: AtomicU64,
@@ -74,7 +74,7 @@ struct Table {
     item_bytes: AtomicUsize,
     /// Bytes of incomplete input that the worker keeps.
     input_bytes: AtomicUsize,
-    /// Other threads freed entries, or ask the worker to free input.
+    /// Other threads freed entries, or input must be freed.
     attention: AtomicBool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -84,8 +84,7 @@ struct Entry {
     /// When the client last took or sent something, in milliseconds of the
     /// cache's clock.
     since: u64,
-    /// It is the client that is waited for. Otherwise the connection waits
-    /// for its turn.
+    /// The connection waits for its client. Otherwise it waits for its turn.
     waiting: bool,
     output_bytes: usize,
     item_bytes: usize,
@@ -167,9 +166,10 @@ impl Stalled {
         refuses
     }
 
-    /// Tells how to wake a worker that sleeps.
+    /// Sets how a worker that sleeps in its poll is woken. Later calls change
+    /// nothing.
     pub fn set_waker(&self, worker: usize, wake: impl Fn() + Send + Sync + 'static) {
-        // A worker tells it once.
+        // A second call would be by the same worker, for the same poll.
         let _ = self.tables[worker].wake.set(Box::new(wake));
     }
 
