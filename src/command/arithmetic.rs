@@ -254,7 +254,7 @@ impl Executor<'_> {
             let storing = Storing {
                 command: "add",
                 expiry: with.expiry,
-                new: new.item().figures(),
+                new: new.item().item_size(),
             };
             self.tell_stored(key.key, storing, "stored");
         }

@@ -7,7 +7,7 @@ use crate::command::control::VERSION;
 use crate::command::remove::Removed;
 use crate::command::stat_sink::StatSink;
 use crate::command::write::{Condition, Outcome};
-use crate::command::{After, Detour, Executor, Output};
+use crate::command::{After, Executor, Output, StreamedReply};
 use crate::protocol::binary::encode::{Echo, Lengths, Status, error, header, keyed, plain};
 use crate::protocol::binary::{HEADER_BYTES, Packet, Verb};
 use crate::protocol::request::StoreVerb;
@@ -200,7 +200,7 @@ impl Executor<'_> {
             Verb::Noop => plain(&mut out.bytes, echo, 0, b""),
             Verb::Version => plain(&mut out.bytes, echo, 0, VERSION.as_bytes()),
             Verb::Stat if packet.key == b"sizes" => {
-                return After::Detour(Detour::Dump(self.sizes(Some(echo))));
+                return After::StreamedReply(StreamedReply::Dump(self.sizes(Some(echo))));
             }
             Verb::Stat => self.packet_stat(packet, out),
             Verb::Flush { delay } => {

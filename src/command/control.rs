@@ -2,7 +2,7 @@
 
 use crate::command::operate::Operated;
 use crate::command::stat_sink::StatSink;
-use crate::command::{After, Detour, Executor, Output, reply};
+use crate::command::{After, Executor, Output, StreamedReply, reply};
 use crate::config::COMPATIBLE_VERSION;
 use crate::limits::{MEMLIMIT_MIN_MIB, VERBOSITY_MAX};
 use crate::protocol::encode;
@@ -48,7 +48,7 @@ impl Executor<'_> {
                 }
                 let listing = self.stats(arguments, &mut StatSink::text(&mut out.bytes));
                 if let Some(listing) = listing {
-                    return After::Detour(Detour::Dump(self.listing(listing)));
+                    return After::StreamedReply(StreamedReply::Dump(self.listing(listing)));
                 }
             }
             Request::Control {
@@ -159,7 +159,7 @@ impl Executor<'_> {
 fn say(operated: Operated, noreply: bool, out: &mut Output) -> After {
     match operated {
         Operated::Said(line) => reply(out, noreply, line),
-        Operated::Detour(detour) => return After::Detour(detour),
+        Operated::StreamedReply(reply) => return After::StreamedReply(reply),
     }
     After::Continue
 }

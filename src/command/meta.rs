@@ -1,7 +1,7 @@
 //! `mg` and `me`, and what the meta commands' answers have in common.
 
 use crate::command::{Executor, Output};
-use crate::events::{Figures, Kinds};
+use crate::events::{ItemSize, Kinds};
 use crate::limits::KEY_MAX_BYTES;
 use crate::protocol::encode;
 use crate::protocol::meta::{MetaRequest, OPAQUE_TOO_LONG, decode_key, encode_key};
@@ -74,7 +74,7 @@ pub(super) fn write_ttl(out: &mut Output, expiry: Expiry, now: Now) {
 
 /// How `mg` ended under the write lock.
 enum Got {
-    Hit(Figures),
+    Hit(ItemSize),
     Missed(Miss),
     /// `N` was given and there is no item yet.
     Wanted,
@@ -142,7 +142,7 @@ impl Executor<'_> {
         meta: &MetaRequest<'_>,
         key: &Hashed<'_>,
         out: &mut Output,
-    ) -> Result<Figures, Miss> {
+    ) -> Result<ItemSize, Miss> {
         let now = self.now;
         let access = if meta.flags.no_bump {
             Access::Peek
@@ -161,7 +161,7 @@ impl Executor<'_> {
                 won: false,
             };
             write_hit(meta, item, hit, now, out);
-            (access, Some(item.figures()))
+            (access, Some(item.item_size()))
         })?;
         if let Some(figures) = answered {
             return Ok(figures);
@@ -174,7 +174,7 @@ impl Executor<'_> {
         meta: &MetaRequest<'_>,
         key: &Hashed<'_>,
         out: &mut Output,
-    ) -> Result<Figures, Miss> {
+    ) -> Result<ItemSize, Miss> {
         let mut vivified = None;
         let result = loop {
             let (store, now) = (self.store, self.now);
@@ -271,7 +271,7 @@ fn get_under_lock(
         if !flags.no_bump && !is_locking(meta) {
             entry.bump(now);
         }
-        return Got::Hit(item.figures());
+        return Got::Hit(item.item_size());
     }
     let open = !item.is_token_sent();
     let won =
@@ -288,7 +288,7 @@ fn get_under_lock(
     if !flags.no_bump {
         entry.bump(now);
     }
-    Got::Hit(item.figures())
+    Got::Hit(item.item_size())
 }
 
 /// Whether a flag has memcached note the access only behind the answer.

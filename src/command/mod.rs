@@ -27,7 +27,7 @@ pub use crate::command::sasl::Login;
 pub use crate::command::stalled::{Parked, Stalled};
 pub use crate::command::write::Pending;
 
-use crate::events::{Figures, Filter, Kinds};
+use crate::events::{Filter, ItemSize, Kinds};
 use crate::protocol::encode;
 use crate::protocol::request::Request;
 use crate::shared::Shared;
@@ -56,12 +56,12 @@ pub enum After {
     },
     /// The answer comes by another way; nothing behind the request may be
     /// executed before.
-    Detour(Detour),
+    StreamedReply(StreamedReply),
 }
 
 /// An answer that is not written at once.
 #[derive(Debug)]
-pub enum Detour {
+pub enum StreamedReply {
     /// Step by step, as the client takes it.
     Dump(Box<Dump>),
     /// As long as the client stays: whatever passes the filter. A watcher's
@@ -185,7 +185,7 @@ impl Executor<'_> {
 
     /// Counts a key that was asked for.
     #[inline]
-    fn count_get(&self, key: &[u8], found: Result<Figures, Miss>) {
+    fn count_get(&self, key: &[u8], found: Result<ItemSize, Miss>) {
         let counters = &self.local.counters;
         counters.cmd_get.add(1);
         match found {
@@ -198,7 +198,7 @@ impl Executor<'_> {
     }
 
     /// Counts a key that was touched.
-    fn count_touch(&self, key: &[u8], found: Result<Figures, Miss>) {
+    fn count_touch(&self, key: &[u8], found: Result<ItemSize, Miss>) {
         let counters = &self.local.counters;
         counters.cmd_touch.add(1);
         match found {

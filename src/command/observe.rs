@@ -4,7 +4,7 @@
 
 use crate::command::Executor;
 use crate::command::write::{Condition, Outcome};
-use crate::events::{Figures, Kinds, What};
+use crate::events::{EventKind, ItemSize, Kinds};
 use crate::protocol::request::StoreVerb;
 use crate::stats::PrefixCount;
 use crate::store::{Access, Hashed, ItemSpec, Miss};
@@ -16,13 +16,13 @@ pub(super) struct Storing {
     /// The command, by its classic name.
     pub(super) command: &'static str,
     pub(super) expiry: Expiry,
-    pub(super) new: Figures,
+    pub(super) new: ItemSize,
 }
 
 impl Executor<'_> {
     /// A key was asked for.
     #[cold]
-    pub(super) fn tell_fetched(&self, key: &[u8], found: Result<Figures, Miss>) {
+    pub(super) fn tell_fetched(&self, key: &[u8], found: Result<ItemSize, Miss>) {
         if self.watched.any_of(Kinds::DETAIL) {
             let count = PrefixCount::Get { hit: found.is_ok() };
             self.shared.prefixes.count(key, count);
@@ -39,13 +39,13 @@ impl Executor<'_> {
             return None;
         }
         let found = self.store.read(self.local, key, self.now, |item| {
-            (Access::Peek, (item.figures(), item.expiry()))
+            (Access::Peek, (item.item_size(), item.expiry()))
         });
         self.put_fetched(key.key, found.map(|(figures, _)| figures));
         found.ok().map(|(_, expiry)| expiry)
     }
 
-    fn put_fetched(&self, key: &[u8], found: Result<Figures, Miss>) {
+    fn put_fetched(&self, key: &[u8], found: Result<ItemSize, Miss>) {
         if !self.watched.any_of(Kinds::FETCHERS) {
             return;
         }
@@ -55,7 +55,7 @@ impl Executor<'_> {
             Err(Miss::Flushed) => "flushed",
             Err(Miss::Expired) => "expired",
         };
-        self.local.events.put(What::Fetched {
+        self.local.events.put(EventKind::Fetched {
             key: key.into(),
             status,
             found: found.unwrap_or_default(),
@@ -70,7 +70,7 @@ impl Executor<'_> {
             self.shared.prefixes.count(key, PrefixCount::Set);
         }
         if self.watched.any_of(Kinds::MUTATIONS) {
-            self.local.events.put(What::Stored {
+            self.local.events.put(EventKind::Stored {
                 key: key.into(),
                 status,
                 command: storing.command,
@@ -87,7 +87,7 @@ impl Executor<'_> {
     pub(super) fn tell_emptied(&mut self, key: &Hashed<'_>, expiry: Expiry) {
         self.tell_looked_up(key);
         let found = self.store.read(self.local, key, self.now, |item| {
-            (Access::Peek, item.figures())
+            (Access::Peek, item.item_size())
         });
         let storing = Storing {
             command: "set",
@@ -103,7 +103,7 @@ impl Executor<'_> {
         let storing = Storing {
             command: "set",
             expiry: Expiry::NEVER,
-            new: Figures {
+            new: ItemSize {
                 class: 0,
                 value_len: spec.value_len as u32,
             },
@@ -114,14 +114,14 @@ impl Executor<'_> {
 
     /// A deletion found something, or not.
     #[cold]
-    pub(super) fn tell_deleted(&self, key: &[u8], command: &'static str, old: Option<Figures>) {
+    pub(super) fn tell_deleted(&self, key: &[u8], command: &'static str, old: Option<ItemSize>) {
         if self.watched.any_of(Kinds::DETAIL) {
             self.shared.prefixes.count(key, PrefixCount::Delete);
         }
         if let Some(old) = old
             && self.watched.any_of(Kinds::DELETIONS)
         {
-            self.local.events.put(What::Deleted {
+            self.local.events.put(EventKind::Deleted {
                 key: key.into(),
                 command,
                 old,

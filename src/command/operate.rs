@@ -4,7 +4,7 @@
 //! `stats settings`, and changes nothing.
 
 use crate::command::dump::KeyDump;
-use crate::command::{Detour, Executor};
+use crate::command::{Executor, StreamedReply};
 use crate::events::Filter;
 use crate::limits::{CLASSES_MAX, CRAWLER_SLEEP_MAX_US, KEY_MAX_BYTES};
 use crate::protocol::number::{strict_i32, strict_u32};
@@ -19,7 +19,7 @@ pub(super) enum Operated {
     /// A line.
     Said(&'static str),
     /// It comes by another way.
-    Detour(Detour),
+    StreamedReply(StreamedReply),
 }
 
 impl Executor<'_> {
@@ -43,7 +43,9 @@ impl Executor<'_> {
         let words: Vec<&[u8]> = tokens(line).collect();
         let group = *words.first()?;
         if group == b"sizes" {
-            return Some(Operated::Detour(Detour::Dump(self.sizes(None))));
+            return Some(Operated::StreamedReply(StreamedReply::Dump(
+                self.sizes(None),
+            )));
         }
         if !matches(group, "cachedump") {
             return None;
@@ -82,7 +84,7 @@ impl Executor<'_> {
             .ok()
             .filter(|id| usize::from(*id) <= CLASSES_MAX);
         let id = id.ok_or("CLIENT_ERROR Illegal slab id")?;
-        Ok(Operated::Detour(Detour::Dump(
+        Ok(Operated::StreamedReply(StreamedReply::Dump(
             self.cachedump(id, limit.into()),
         )))
     }
@@ -100,7 +102,7 @@ impl Executor<'_> {
         if !self.store.events().admit_watcher() {
             return Operated::Said("WATCHER_TOO_MANY log watcher limit reached");
         }
-        Operated::Detour(Detour::Watch(filter))
+        Operated::StreamedReply(StreamedReply::Watch(filter))
     }
 
     fn crawler(&mut self, words: &[&[u8]], alone: bool) -> Operated {
@@ -206,7 +208,7 @@ impl Executor<'_> {
         };
         let starts = &self.shared.runtime.crawl.starts;
         starts.fetch_add(1, Ordering::Relaxed);
-        Operated::Detour(Detour::Dump(self.key_dump(kind, classes, prefix)))
+        Operated::StreamedReply(StreamedReply::Dump(self.key_dump(kind, classes, prefix)))
     }
 
     /// `lru`; `None` for what it does not understand.

@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::command::{After, Executor, Output, reply};
-use crate::events::Figures;
+use crate::events::ItemSize;
 use crate::limits::BATCH_MAX;
 use crate::protocol::encode;
 use crate::protocol::request::{GetLine, tokens};
@@ -15,7 +15,7 @@ const OUT_OF_MEMORY: &str = "SERVER_ERROR out of memory writing get response";
 
 /// How touching an item ended.
 enum Touched {
-    Done(Figures),
+    Done(ItemSize),
     Missed(Miss),
     /// The item has no room for an expiry time.
     NoRoom(Option<Pin>),
@@ -132,10 +132,10 @@ impl Executor<'_> {
     }
 
     #[inline]
-    fn look_at(&mut self, key: &Hashed<'_>, mut f: impl FnMut(Item<'_>)) -> Result<Figures, Miss> {
+    fn look_at(&mut self, key: &Hashed<'_>, mut f: impl FnMut(Item<'_>)) -> Result<ItemSize, Miss> {
         let found = self.store.read_often(self.local, key, self.now, |item| {
             f(item);
-            (Access::Counted, item.figures())
+            (Access::Counted, item.item_size())
         });
         self.count_get(key.key, found);
         found
@@ -171,7 +171,7 @@ impl Executor<'_> {
         key: &Hashed<'_>,
         expiry: Expiry,
         mut f: impl FnMut(Item<'_>),
-    ) -> Result<Figures, Miss> {
+    ) -> Result<ItemSize, Miss> {
         loop {
             let now = self.now;
             let touched = self.store.edit(self.local, key, now, |entry| {
@@ -183,7 +183,7 @@ impl Executor<'_> {
                 }
                 entry.bump(now);
                 f(item);
-                Touched::Done(item.figures())
+                Touched::Done(item.item_size())
             });
             match touched {
                 Touched::Done(figures) => return Ok(figures),

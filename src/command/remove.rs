@@ -2,7 +2,7 @@
 
 use crate::command::meta::{MetaKey, breaks_lines, write_key_and_opaque};
 use crate::command::{Executor, Output, reply};
-use crate::events::Figures;
+use crate::events::ItemSize;
 use crate::protocol::encode;
 use crate::protocol::meta::MetaRequest;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, Pin};
@@ -19,7 +19,7 @@ pub(super) enum Removed {
 
 /// How `md` ended under the lock.
 enum Deleted {
-    Done(&'static str, Option<Figures>),
+    Done(&'static str, Option<ItemSize>),
     /// The item has no room for an expiry time.
     NoRoom(Option<Pin>),
 }
@@ -44,7 +44,7 @@ impl Executor<'_> {
             if item.is_some_and(|item| cas != 0 && cas != item.cas()) {
                 return Err(Removed::Exists);
             }
-            let old = item.map(Item::figures);
+            let old = item.map(Item::item_size);
             entry.remove();
             Ok(old)
         });
@@ -57,7 +57,7 @@ impl Executor<'_> {
         }
     }
 
-    fn count_delete(&self, key: &[u8], command: &'static str, old: Option<Figures>) {
+    fn count_delete(&self, key: &[u8], command: &'static str, old: Option<ItemSize>) {
         let counters = &self.local.counters;
         match old {
             Some(old) => {
@@ -142,7 +142,7 @@ impl Executor<'_> {
             if flags.cas.is_some_and(|cas| cas != item.cas()) {
                 return Deleted::Done("EX", None);
             }
-            let old = Some(item.figures());
+            let old = Some(item.item_size());
             let old_cas = item.cas();
             if let Some(tombstone) = tombstone.take() {
                 entry.put(tombstone, flags.new_cas.unwrap_or(old_cas));

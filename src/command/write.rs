@@ -412,7 +412,7 @@ impl Executor<'_> {
         let mut storing = Storing {
             command: condition.command(),
             expiry: new.item().expiry(),
-            new: new.item().figures(),
+            new: new.item().item_size(),
         };
         let outcome = self.commit_unseen(key, new, condition);
         if joins && let Outcome::Stored { value_len, .. } = outcome {

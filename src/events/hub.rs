@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::events::{Event, Kinds, What};
+use crate::events::{Event, EventKind, Kinds};
 use crate::limits::{RING_EVENTS, WATCHERS_MAX};
 use crate::sync::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use crate::time::unix_micros;
@@ -145,7 +145,7 @@ impl Ring {
 
     /// Puts an event in, or drops it if there is no room.
     #[cold]
-    pub fn put(&self, what: What) {
+    pub fn put(&self, what: EventKind) {
         let queue = self.queue.get_or_init(|| ArrayQueue::new(RING_EVENTS));
         let event = Event {
             gid: self.common.gid.fetch_add(1, Ordering::Relaxed) + 1,
@@ -164,14 +164,14 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::Hub;
-    use crate::events::{Figures, Kinds, What};
+    use crate::events::{EventKind, ItemSize, Kinds};
     use crate::limits::{RING_EVENTS, WATCHERS_MAX};
 
-    fn deletion() -> What {
-        What::Deleted {
+    fn deletion() -> EventKind {
+        EventKind::Deleted {
             key: b"k".as_slice().into(),
             command: "md",
-            old: Figures::default(),
+            old: ItemSize::default(),
         }
     }
 

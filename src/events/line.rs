@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use crate::events::{Event, Figures, What};
+use crate::events::{Event, EventKind, ItemSize};
 
 const MICROS: u64 = 1_000_000;
 
@@ -13,25 +13,25 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "ts={seconds}.{micros:06} gid={} type=", event.gid);
     match &event.what {
-        What::Fetched {
+        EventKind::Fetched {
             key,
             status,
             found,
             connection,
         } => {
             write_key(out, "item_get", key);
-            let Figures { class, value_len } = found;
+            let ItemSize { class, value_len } = found;
             let _ = write!(
                 out,
                 " status={status} clsid={class} cfd={connection} size={value_len}"
             );
         }
-        What::Stored {
+        EventKind::Stored {
             key,
             status,
             command,
             ttl,
-            new: Figures { class, value_len },
+            new: ItemSize { class, value_len },
             connection,
         } => {
             write_key(out, "item_store", key);
@@ -41,17 +41,17 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
                  size={value_len}"
             );
         }
-        What::Deleted { key, command, old } => {
+        EventKind::Deleted { key, command, old } => {
             write_key(out, "deleted", key);
-            let Figures { class, value_len } = old;
+            let ItemSize { class, value_len } = old;
             let _ = write!(out, " cmd={command} clsid={class} size={value_len}");
         }
-        What::Evicted {
+        EventKind::Evicted {
             key,
             fetched,
             ttl,
             idle,
-            old: Figures { class, value_len },
+            old: ItemSize { class, value_len },
         } => {
             write_key(out, "eviction", key);
             let fetched = if *fetched { "yes" } else { "no" };
@@ -61,12 +61,12 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
                 " fetch={fetched} ttl={ttl} la={idle} clsid={class} size={value_len}"
             );
         }
-        What::Opened { peer, connection } => {
+        EventKind::Opened { peer, connection } => {
             out.extend_from_slice(b"conn_new");
             write_peer(out, *peer);
             let _ = write!(out, " cfd={connection}");
         }
-        What::Closed {
+        EventKind::Closed {
             peer,
             connection,
             reason,
@@ -118,9 +118,9 @@ fn write_peer(out: &mut Vec<u8>, peer: Option<SocketAddr>) {
 #[cfg(test)]
 mod tests {
     use super::write_line;
-    use crate::events::{Event, Figures, What};
+    use crate::events::{Event, EventKind, ItemSize};
 
-    fn line(what: What) -> String {
+    fn line(what: EventKind) -> String {
         let event = Event {
             gid: 7,
             unix_us: 12_000_034,
@@ -132,7 +132,7 @@ mod tests {
         out.strip_prefix("ts=12.000034 gid=7 ").unwrap().to_owned()
     }
 
-    const FIGURES: Figures = Figures {
+    const FIGURES: ItemSize = ItemSize {
         class: 3,
         value_len: 5,
     };
@@ -142,13 +142,13 @@ mod tests {
         let key = || b"a b/\xff-._~".as_slice().into();
         let peer = Some("127.0.0.1:80".parse().unwrap());
         let got = [
-            line(What::Fetched {
+            line(EventKind::Fetched {
                 key: key(),
                 status: "found",
                 found: FIGURES,
                 connection: 9,
             }),
-            line(What::Stored {
+            line(EventKind::Stored {
                 key: key(),
                 status: "not_stored",
                 command: "add",
@@ -156,23 +156,23 @@ mod tests {
                 new: FIGURES,
                 connection: 9,
             }),
-            line(What::Deleted {
+            line(EventKind::Deleted {
                 key: key(),
                 command: "md",
                 old: FIGURES,
             }),
-            line(What::Evicted {
+            line(EventKind::Evicted {
                 key: key(),
                 fetched: false,
                 ttl: None,
                 idle: 4,
                 old: FIGURES,
             }),
-            line(What::Opened {
+            line(EventKind::Opened {
                 peer,
                 connection: 9,
             }),
-            line(What::Closed {
+            line(EventKind::Closed {
                 peer: None,
                 connection: 9,
                 reason: "normal",

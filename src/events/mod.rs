@@ -23,12 +23,12 @@ pub struct Event {
     /// When it happened, in microseconds since 1970.
     pub unix_us: u64,
     /// What it is.
-    pub what: What,
+    pub what: EventKind,
 }
 
 /// What happened.
 #[derive(Debug)]
-pub enum What {
+pub enum EventKind {
     /// A key was asked for.
     Fetched {
         /// The key.
@@ -36,7 +36,7 @@ pub enum What {
         /// `found`, `not_found`, `flushed` or `expired`.
         status: &'static str,
         /// What was found.
-        found: Figures,
+        found: ItemSize,
         /// Descriptor of the connection.
         connection: i32,
     },
@@ -51,7 +51,7 @@ pub enum What {
         /// Seconds it is to live; 0 for ever.
         ttl: u32,
         /// The new item.
-        new: Figures,
+        new: ItemSize,
         /// Descriptor of the connection.
         connection: i32,
     },
@@ -62,7 +62,7 @@ pub enum What {
         /// `delete` or `md`.
         command: &'static str,
         /// What was deleted.
-        old: Figures,
+        old: ItemSize,
     },
     /// An item was removed for lack of memory.
     Evicted {
@@ -75,7 +75,7 @@ pub enum What {
         /// Seconds since its last use.
         idle: u32,
         /// The item.
-        old: Figures,
+        old: ItemSize,
     },
     /// A connection was taken over by a worker.
     Opened {
@@ -97,14 +97,14 @@ pub enum What {
 
 /// What an event says of an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct ItemSize {
     /// Its size class, from 1; 0 for none.
     pub class: u8,
     /// Bytes of its value.
     pub value_len: u32,
 }
 
-impl What {
+impl EventKind {
     /// The kind of event it is.
     pub fn kind(&self) -> Kinds {
         match self {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use crossbeam::channel::Sender;
 
-use crate::command::{After, Detour, Executor, Output, Stalled};
+use crate::command::{After, Executor, Output, Stalled, StreamedReply};
 use crate::events::Kinds;
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES};
 use crate::protocol::encode;
@@ -18,7 +18,7 @@ use crate::server::budget::Budget;
 use crate::server::connection::{Connection, Sent, State};
 use crate::server::guard::Admitted;
 use crate::server::log;
-use crate::server::watch::Desk;
+use crate::server::watch::WatcherInbox;
 use crate::shared::Shared;
 use crate::store::{Local, Store};
 use crate::sync::Ordering;
@@ -37,7 +37,7 @@ pub(super) struct Context {
     /// What somebody wants to be told of, as of the beginning of the batch.
     pub(super) watched: Kinds,
     /// Where watchers go, if there is a log thread.
-    pub(super) desk: Option<Arc<Desk>>,
+    pub(super) watcher_inbox: Option<Arc<WatcherInbox>>,
     /// What stalled clients of all workers hold.
     pub(super) stalled: Arc<Stalled>,
     /// The worker's number, from 0.
@@ -50,7 +50,7 @@ pub(super) struct Context {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Served {
     /// All that can be is done; more input is needed.
-    Hungry,
+    NeedInput,
     /// The budget is used up; there is more to do.
     Yielding,
     /// The socket takes no more output for now.
@@ -145,7 +145,7 @@ impl Context {
                 continue;
             }
             if used == input.len() {
-                return (used, self.finish(connection, Served::Hungry));
+                return (used, self.finish(connection, Served::NeedInput));
             }
             if !budget.take() {
                 return (used, self.finish(connection, Served::Yielding));
@@ -248,10 +248,10 @@ impl Context {
                 After::Paused { done } => {
                     return self.pause(connection, &steps[index - 1], done, input, used);
                 }
-                After::Detour(detour) => {
+                After::StreamedReply(reply) => {
                     // What was parsed behind the command has to wait.
                     *used = batch.start + self.length_of(connection, &input[batch], index);
-                    return take_detour(connection, detour);
+                    return begin_reply(connection, reply);
                 }
             }
             if index < steps.len() && self.out.is_full() {
@@ -261,7 +261,7 @@ impl Context {
         }
         match stop {
             Stop::Full => {}
-            Stop::Incomplete => return Turn::End(Served::Hungry),
+            Stop::Incomplete => return Turn::End(Served::NeedInput),
             Stop::HangUp => return Turn::End(Served::Finished),
             Stop::Swallow(len) => connection.state = State::Swallowing(len),
             Stop::LongGet { cas } => connection.state = State::LongGet { cas, touch: None },
@@ -502,7 +502,7 @@ impl Context {
         }
         connection.state = State::LongGet { cas, touch };
         if used == 0 {
-            return (0, Turn::End(Served::Hungry));
+            return (0, Turn::End(Served::NeedInput));
         }
         (used, Turn::GoOn)
     }
@@ -571,13 +571,13 @@ fn perform(executor: &mut Executor<'_>, step: &Step<'_>, out: &mut Output) -> Af
     }
 }
 
-fn take_detour(connection: &mut Connection, detour: Detour) -> Turn {
-    match detour {
-        Detour::Dump(dump) => {
+fn begin_reply(connection: &mut Connection, reply: StreamedReply) -> Turn {
+    match reply {
+        StreamedReply::Dump(dump) => {
             connection.state = State::Dumping(dump);
             Turn::GoOn
         }
-        Detour::Watch(filter) => {
+        StreamedReply::Watch(filter) => {
             connection.state = State::Watching(filter);
             Turn::End(Served::Leaving)
         }

@@ -26,7 +26,7 @@ impl Server {
         match victim {
             Victim::Worker => self.workers[0].inject_panic(),
             Victim::Acceptor => self.acceptor.inject_panic(),
-            Victim::Watchers => self.desk.inject_panic(),
+            Victim::Watchers => self.watcher_inbox.inject_panic(),
             Victim::Stderr => self.stderr.inject_panic(),
             Victim::Upkeep => {
                 if let Some(upkeep) = &self.upkeep {

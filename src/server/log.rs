@@ -108,7 +108,7 @@ pub(super) fn closed(shared: &Shared, connection: i32, reason: &str) {
 #[cold]
 fn log_state(shared: &Shared, connection: i32, served: Served) {
     let state = match served {
-        Served::Hungry => "waits for input",
+        Served::NeedInput => "waits for input",
         Served::Yielding => "has more to do and lets others go first",
         Served::Blocked => "waits for its client to take the answer",
         Served::Finished => "is to be closed",

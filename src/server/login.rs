@@ -19,7 +19,7 @@ impl Context {
             return (0, Turn::GoOn);
         }
         let (reply, used) = match parse(input) {
-            Login::Incomplete => return (0, Turn::End(Served::Hungry)),
+            Login::Incomplete => return (0, Turn::End(Served::NeedInput)),
             Login::HangUp => return (input.len(), Turn::End(Served::Finished)),
             Login::Refused(reply, used) => (reply, used),
             Login::Attempt {

@@ -60,7 +60,7 @@ impl Loopback {
             now: shared.clock.now(),
             connection: -1,
             watched: Kinds::NONE,
-            desk: None,
+            watcher_inbox: None,
             stalled: Arc::new(Stalled::new(1, shared.config.client_memory_limit, false)),
             worker: 0,
             commands: 0,

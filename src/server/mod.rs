@@ -47,7 +47,7 @@ use crate::server::acceptor::Acceptor;
 use crate::server::drive::Context;
 use crate::server::listen::{Listening, bind_all, take_over};
 use crate::server::mailbox::Stopper;
-use crate::server::watch::{Desk, LogThread};
+use crate::server::watch::{LogThread, WatcherInbox};
 use crate::server::worker::{Handle, Worker};
 use crate::shared::Shared;
 use crate::stats::{Conn, ConnState};
@@ -216,7 +216,7 @@ pub struct Server {
     unix_paths: Vec<PathBuf>,
     acceptor: Arc<Stopper>,
     workers: Vec<Arc<Handle>>,
-    desk: Arc<Desk>,
+    watcher_inbox: Arc<WatcherInbox>,
     /// Closing it ends the upkeep thread.
     upkeep: Option<Sender<()>>,
     stderr: WriterHandle,
@@ -270,7 +270,7 @@ impl Server {
         let (writer, stderr) = Writer::new(Arc::clone(&shared.log), StandardError);
         let stderr_thread = Some(spawn("stderr", || writer.run())?);
         let mut threads = Vec::new();
-        let (log, desk) =
+        let (log, watcher_inbox) =
             LogThread::new(Arc::clone(&store), Arc::clone(&shared)).map_err(StartError::Thread)?;
         threads.push(spawn("log", || log.run())?);
         let stalled = Arc::new(Stalled::new(
@@ -289,7 +289,7 @@ impl Server {
                 now: shared.clock.now(),
                 connection: -1,
                 watched: Kinds::NONE,
-                desk: Some(Arc::clone(&desk)),
+                watcher_inbox: Some(Arc::clone(&watcher_inbox)),
                 stalled: Arc::clone(&stalled),
                 worker: index,
                 commands: 0,
@@ -313,7 +313,7 @@ impl Server {
             unix_paths,
             acceptor: stopper,
             workers,
-            desk,
+            watcher_inbox,
             upkeep: Some(upkeep),
             stderr,
             stderr_thread,
@@ -383,7 +383,7 @@ impl Server {
         for worker in &self.workers {
             worker.stop();
         }
-        self.desk.stop();
+        self.watcher_inbox.stop();
         self.upkeep = None;
         for thread in self.threads.drain(..) {
             // A panic would have ended the process.

@@ -1,7 +1,7 @@
 //! What a worker tells of its connections: to the table of them, to watchers
 //! and, from `-v` on, to standard error.
 
-use crate::events::{Kinds, What};
+use crate::events::{EventKind, Kinds};
 use crate::server::connection::{Connection, State};
 use crate::server::drive::Context;
 use crate::server::log;
@@ -21,7 +21,9 @@ impl Context {
         self.shared.table.open(fd, &conn);
         if self.local.events.wanted().any_of(Kinds::CONNECTIONS) {
             let connection = fd;
-            self.local.events.put(What::Opened { peer, connection });
+            self.local
+                .events
+                .put(EventKind::Opened { peer, connection });
         }
         log::opened(&self.shared, fd, peer);
     }
@@ -31,7 +33,7 @@ impl Context {
         let fd = connection.stream.fd();
         if self.local.events.wanted().any_of(Kinds::CONNECTIONS) {
             let known = self.shared.table.get(fd);
-            self.local.events.put(What::Closed {
+            self.local.events.put(EventKind::Closed {
                 peer: known.and_then(|conn| conn.peer),
                 connection: fd,
                 reason,
@@ -44,13 +46,13 @@ impl Context {
     /// Gives a connection that watches to the log thread.
     pub(super) fn hand_to_log(&self, connection: Connection) {
         let fd = connection.stream.fd();
-        match (connection.state, &self.desk) {
-            (State::Watching(filter), Some(desk)) => {
+        match (connection.state, &self.watcher_inbox) {
+            (State::Watching(filter), Some(watcher_inbox)) => {
                 self.shared.table.set_state(fd, ConnState::Watching);
-                desk.hand_over((connection.stream, filter));
+                watcher_inbox.hand_over((connection.stream, filter));
             }
             _ => {
-                debug_assert!(self.desk.is_none(), "only watchers leave");
+                debug_assert!(self.watcher_inbox.is_none(), "only watchers leave");
                 self.shared.table.close(fd);
             }
         }

@@ -11,7 +11,7 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::command::{After, Detour, Dump};
+use crate::command::{After, Dump, StreamedReply};
 use crate::config::{Config, Datagrams, ProtocolMode};
 use crate::limits::BATCH_MAX;
 use crate::protocol::binary::REQUEST_MAGIC;
@@ -227,7 +227,9 @@ impl Context {
                     match self.run_step(step) {
                         After::Continue => {}
                         After::Paused { .. } => return Answered::TooLarge,
-                        After::Detour(Detour::Dump(mut dump)) if !dump.walks_store() => {
+                        After::StreamedReply(StreamedReply::Dump(mut dump))
+                            if !dump.walks_store() =>
+                        {
                             self.complete(&mut dump, limit);
                         }
                         _ => return Answered::Sent,

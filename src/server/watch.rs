@@ -28,12 +28,12 @@ const SKIPPED_LINE_BYTES: usize = 64;
 
 /// Where workers hand over the connections of watchers, whose places have been
 /// taken already.
-pub(super) type Desk = Mailbox<(Stream, Filter)>;
+pub(super) type WatcherInbox = Mailbox<(Stream, Filter)>;
 
 /// See the module's documentation.
 pub(super) struct LogThread {
     poll: Poll,
-    desk: Arc<Desk>,
+    watcher_inbox: Arc<WatcherInbox>,
     store: Arc<Store>,
     shared: Arc<Shared>,
     watchers: Slab<Watcher>,
@@ -55,25 +55,28 @@ struct Watcher {
 }
 
 impl LogThread {
-    pub(super) fn new(store: Arc<Store>, shared: Arc<Shared>) -> io::Result<(Self, Arc<Desk>)> {
+    pub(super) fn new(
+        store: Arc<Store>,
+        shared: Arc<Shared>,
+    ) -> io::Result<(Self, Arc<WatcherInbox>)> {
         let poll = Poll::new()?;
-        let desk = Arc::new(Desk::new(&poll)?);
+        let watcher_inbox = Arc::new(WatcherInbox::new(&poll)?);
         let thread = Self {
             poll,
-            desk: Arc::clone(&desk),
+            watcher_inbox: Arc::clone(&watcher_inbox),
             store,
             shared,
             watchers: Slab::new(),
             line: Vec::new(),
         };
-        Ok((thread, desk))
+        Ok((thread, watcher_inbox))
     }
 
     /// Serves watchers until stopped.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(2 * WATCHERS_MAX);
         let mut pause = PAUSE_MIN;
-        while !self.desk.is_stopping() {
+        while !self.watcher_inbox.is_stopping() {
             let timeout = (!self.watchers.is_empty()).then_some(pause);
             if let Err(error) = self.poll.poll(&mut events, timeout) {
                 debug_assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
@@ -105,7 +108,7 @@ impl LogThread {
     }
 
     fn admit(&mut self) {
-        while let Some((mut stream, filter)) = self.desk.take() {
+        while let Some((mut stream, filter)) = self.watcher_inbox.take() {
             let entry = self.watchers.vacant_entry();
             let (token, interest) = (entry.key(), Interest::READABLE | Interest::WRITABLE);
             let registered = self

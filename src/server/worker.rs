@@ -371,8 +371,10 @@ impl Worker {
         connection.readable |= more;
         connection.hung_up |= hung_up;
         connection.keep(&job.input[used..]);
-        connection.unserved =
-            !matches!(served, Served::Hungry | Served::Finished | Served::Leaving);
+        connection.unserved = !matches!(
+            served,
+            Served::NeedInput | Served::Finished | Served::Leaving
+        );
         connection.busy = connection.unserved || connection.readable;
         if served != Served::Leaving {
             connection.show(&self.context.shared.table);
@@ -390,8 +392,8 @@ impl Worker {
             Served::Dumping | Served::Sending => self.requeue(token),
             Served::Leaving => self.hand_to_log(token),
             Served::Yielding => self.requeue(token),
-            Served::Hungry if connection.readable || connection.hung_up => self.requeue(token),
-            Served::Hungry => {}
+            Served::NeedInput if connection.readable || connection.hung_up => self.requeue(token),
+            Served::NeedInput => {}
         }
         self.note_arrived();
     }

@@ -5,7 +5,7 @@
 
 use std::sync::PoisonError;
 
-use crate::events::{Figures, Kinds, What};
+use crate::events::{EventKind, ItemSize, Kinds};
 use crate::limits::CLASSES_MAX;
 use crate::stats::{ClassSnapshot, Counter, Counters};
 use crate::store::classes::{chunk_bytes, per_page};
@@ -68,8 +68,8 @@ impl Oldest {
 impl Item<'_> {
     /// What counters and events say of it.
     #[inline]
-    pub fn figures(self) -> Figures {
-        Figures {
+    pub fn item_size(self) -> ItemSize {
+        ItemSize {
             class: self.class(),
             value_len: self.value_len() as u32,
         }
@@ -129,12 +129,12 @@ impl Local {
         if !self.events.wanted().any_of(Kinds::EVICTIONS) {
             return;
         }
-        self.events.put(What::Evicted {
+        self.events.put(EventKind::Evicted {
             key: item.key().into(),
             fetched: item.is_fetched(),
             ttl: self.now.left(item.expiry()),
             idle: item.age(self.now),
-            old: item.figures(),
+            old: item.item_size(),
         });
     }
 }
