@@ -20,7 +20,7 @@ pub enum CliError {
     NotANumber {
         /// The option as it is written.
         option: String,
-        /// What was typed instead.
+        /// The text given instead.
         text: String,
     },
     /// Bytes that are not UTF-8 where text belongs.

@@ -1,4 +1,4 @@
-//! What a flag is: names, help, default, and what it does to what was typed.
+//! What a flag is: names, help, default, and its effect on the raw arguments.
 //! The flags themselves are in `flags`.
 
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use clap::builder::OsStringValueParser;
 use clap::{Arg, ArgAction};
 
 use super::error::{CliError, Missing};
-use super::typed::Typed;
+use super::raw_args::RawArgs;
 use crate::config::Config;
 
 /// One flag.
@@ -27,17 +27,17 @@ pub(super) struct Flag {
 #[derive(Clone, Copy)]
 pub(super) enum Effect {
     /// Takes nothing.
-    Switch(fn(&mut Typed)),
+    Switch(fn(&mut RawArgs)),
     /// Takes nothing, but puts up with `--flag=text`.
-    Level(fn(&mut Typed)),
+    Level(fn(&mut RawArgs)),
     /// Takes a number.
-    Number(fn(&mut Typed, i64)),
+    Number(fn(&mut RawArgs, i64)),
     /// Takes a number of bytes with an optional k, m or g.
-    Size(fn(&mut Typed, i64)),
+    Size(fn(&mut RawArgs, i64)),
     /// Takes text.
-    Text(fn(&mut Typed, &str) -> Result<(), CliError>),
+    Text(fn(&mut RawArgs, &str) -> Result<(), CliError>),
     /// Takes a path.
-    Path(fn(&mut Typed, PathBuf)),
+    Path(fn(&mut RawArgs, PathBuf)),
     /// memcached has it and this server has not.
     Unavailable(Missing),
 }

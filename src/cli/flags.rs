@@ -1,5 +1,5 @@
 //! Every flag as data: its names, what it does, its default and its effect
-//! on what was typed. Parsing, help and tests all walk this one table.
+//! on the raw arguments. Parsing, help and tests all walk this one table.
 
 use clap::builder::OsStringValueParser;
 use clap::{Arg, Command};
@@ -7,9 +7,9 @@ use clap::{Arg, Command};
 use super::error::{CliError, Missing};
 use super::flag::{Effect, Flag};
 use super::number;
-use super::typed::Ask;
+use super::raw_args::Ask;
+use super::suboptions;
 use super::validate::{DEFAULT_PORT, DEFAULT_UNIX_MASK};
-use super::words;
 use crate::config::Config;
 
 /// Where clap keeps arguments that are no options.
@@ -42,7 +42,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "port",
         "num",
         "TCP port to listen on; 0 is off, -1 picks a free one",
-        Effect::Number(|typed, port| typed.port = Some(port)),
+        Effect::Number(|raw, port| raw.port = Some(port)),
     )
     .default(|_| DEFAULT_PORT.to_string()),
     Flag::new(
@@ -50,14 +50,14 @@ pub(super) const FLAGS: &[Flag] = &[
         "udp-port",
         "num",
         "UDP port to listen on; 0 is off, -1 picks a free one; not with authentication",
-        Effect::Number(|typed, port| typed.udp_port = Some(port)),
+        Effect::Number(|raw, port| raw.udp_port = Some(port)),
     )
     .default(|_| "0".to_owned()),
     Flag::own(
         "udp-reply-limit",
         "bytes",
         "Longest answer over UDP, or with k or m behind the number; a longer one is not sent",
-        Effect::Size(|typed, bytes| typed.udp_reply_limit = Some(bytes)),
+        Effect::Size(|raw, bytes| raw.udp_reply_limit = Some(bytes)),
     )
     .default(|config| format!("{}k", config.udp_reply_limit >> 10)),
     Flag::own(
@@ -65,23 +65,23 @@ pub(super) const FLAGS: &[Flag] = &[
         "megabytes",
         "Memory for the buffers of all clients together; at the limit, the largest of those \
          that keep the server waiting are disconnected (default a quarter of -m, at least 64)",
-        Effect::Number(|typed, mebibytes| typed.client_memory_limit = Some(mebibytes)),
+        Effect::Number(|raw, mebibytes| raw.client_memory_limit = Some(mebibytes)),
     ),
     Flag::new(
         's',
         "unix-socket",
         "file",
         "Listen on this unix socket; TCP is then off unless -p or -l is given too",
-        Effect::Path(|typed, path| typed.unix_socket = Some(path)),
+        Effect::Path(|raw, path| raw.unix_socket = Some(path)),
     ),
     Flag::new(
         'a',
         "unix-mask",
         "mask",
         "Permissions of the unix socket, in octal",
-        Effect::Text(|typed, text| {
+        Effect::Text(|raw, text| {
             let wrong = || CliError::BadValue(format!("-a takes octal permissions, not {text:?}"));
-            typed.unix_mask = Some(number::octal(text).ok_or_else(wrong)?);
+            raw.unix_mask = Some(number::octal(text).ok_or_else(wrong)?);
             Ok(())
         }),
     )
@@ -94,8 +94,8 @@ pub(super) const FLAGS: &[Flag] = &[
          separate several by commas. In front of one: proto[ascii]: sets its protocol; with -Z \
          notls: leaves it in the clear, btls: asks its clients for no certificate, mtls: \
          demands one",
-        Effect::Text(|typed, text| {
-            typed.listen.push(text.to_owned());
+        Effect::Text(|raw, text| {
+            raw.listen.push(text.to_owned());
             Ok(())
         }),
     )
@@ -105,8 +105,8 @@ pub(super) const FLAGS: &[Flag] = &[
         "protocol",
         "name",
         "What clients may speak: ascii, binary or auto, which tells them by their first byte",
-        Effect::Text(|typed, text| {
-            typed.protocol = Some(text.trim().to_owned());
+        Effect::Text(|raw, text| {
+            raw.protocol = Some(text.trim().to_owned());
             Ok(())
         }),
     )
@@ -116,22 +116,22 @@ pub(super) const FLAGS: &[Flag] = &[
         "enable-shutdown",
         "",
         "Permit the \"shutdown\" command",
-        Effect::Switch(|typed| typed.shutdown_command = true),
+        Effect::Switch(|raw| raw.shutdown_command = true),
     ),
     Flag::new(
         'd',
         "daemon",
         "",
         "Detach and run in the background",
-        Effect::Switch(|typed| typed.daemonize = true),
+        Effect::Switch(|raw| raw.daemonize = true),
     ),
     Flag::new(
         'u',
         "user",
         "user",
         "Become this user (when started as root)",
-        Effect::Text(|typed, text| {
-            typed.user = Some(text.trim().to_owned());
+        Effect::Text(|raw, text| {
+            raw.user = Some(text.trim().to_owned());
             Ok(())
         }),
     ),
@@ -140,28 +140,28 @@ pub(super) const FLAGS: &[Flag] = &[
         "pidfile",
         "file",
         "Keep the process id in this file while running",
-        Effect::Path(|typed, path| typed.pid_file = Some(path)),
+        Effect::Path(|raw, path| raw.pid_file = Some(path)),
     ),
     Flag::new(
         'r',
         "enable-coredumps",
         "",
         "Raise the limit on core files as far as permitted",
-        Effect::Switch(|typed| typed.core_dumps = true),
+        Effect::Switch(|raw| raw.core_dumps = true),
     ),
     Flag::new(
         'k',
         "lock-memory",
         "",
         "Keep all memory out of swap",
-        Effect::Switch(|typed| typed.lock_memory = true),
+        Effect::Switch(|raw| raw.lock_memory = true),
     ),
     Flag::new(
         'm',
         "memory-limit",
         "num",
         "Memory for items in megabytes, everything that belongs to them included",
-        Effect::Number(|typed, mib| typed.memory_mib = Some(mib)),
+        Effect::Number(|raw, mib| raw.memory_mib = Some(mib)),
     )
     .default(|config| (config.max_memory >> 20).to_string()),
     Flag::new(
@@ -169,14 +169,14 @@ pub(super) const FLAGS: &[Flag] = &[
         "disable-evictions",
         "",
         "When memory is full answer errors instead of evicting",
-        Effect::Switch(|typed| typed.no_evictions = true),
+        Effect::Switch(|raw| raw.no_evictions = true),
     ),
     Flag::new(
         'I',
         "max-item-size",
         "num",
         "Largest item in bytes, or with k or m behind the number; 1k to 1024m",
-        Effect::Size(|typed, bytes| typed.item_size = Some(bytes)),
+        Effect::Size(|raw, bytes| raw.item_size = Some(bytes)),
     )
     .default(|config| format!("{}m", config.max_item_size >> 20)),
     Flag::new(
@@ -184,7 +184,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "conn-limit",
         "num",
         "Most simultaneous connections",
-        Effect::Number(|typed, count| typed.connections = Some(count)),
+        Effect::Number(|raw, count| raw.connections = Some(count)),
     )
     .default(|config| config.max_connections.to_string()),
     Flag::new(
@@ -192,7 +192,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "threads",
         "num",
         "Worker threads",
-        Effect::Number(|typed, count| typed.threads = Some(count)),
+        Effect::Number(|raw, count| raw.threads = Some(count)),
     )
     .default(|config| config.threads.to_string()),
     Flag::new(
@@ -200,7 +200,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "max-reqs-per-event",
         "num",
         "Turns a busy connection may take before the others get theirs",
-        Effect::Number(|typed, count| typed.requests_per_event = Some(count)),
+        Effect::Number(|raw, count| raw.requests_per_event = Some(count)),
     )
     .default(|config| config.requests_per_event.to_string()),
     Flag::new(
@@ -208,7 +208,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "listen-backlog",
         "num",
         "Length of the queue of connections not yet accepted",
-        Effect::Number(|typed, length| typed.backlog = Some(length)),
+        Effect::Number(|raw, length| raw.backlog = Some(length)),
     )
     .default(|config| config.backlog.to_string()),
     Flag::new(
@@ -216,15 +216,15 @@ pub(super) const FLAGS: &[Flag] = &[
         "disable-cas",
         "",
         "Give items no CAS values",
-        Effect::Switch(|typed| typed.no_cas = true),
+        Effect::Switch(|raw| raw.no_cas = true),
     ),
     Flag::new(
         'D',
         "prefix-delimiter",
         "char",
         "Character that ends the prefix of a key; also turns on \"stats detail\"",
-        Effect::Text(|typed, text| {
-            typed.delimiter = Some(text.to_owned());
+        Effect::Text(|raw, text| {
+            raw.delimiter = Some(text.to_owned());
             Ok(())
         }),
     )
@@ -234,12 +234,12 @@ pub(super) const FLAGS: &[Flag] = &[
         "slab-growth-factor",
         "factor",
         "Growth factor of size classes; only reported",
-        Effect::Text(|typed, text| {
+        Effect::Text(|raw, text| {
             let wrong = || CliError::NotANumber {
                 option: "-f (--slab-growth-factor)".to_owned(),
                 text: text.to_owned(),
             };
-            typed.growth_factor = Some(number::fraction(text).ok_or_else(wrong)?);
+            raw.growth_factor = Some(number::fraction(text).ok_or_else(wrong)?);
             Ok(())
         }),
     )
@@ -249,7 +249,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "slab-min-size",
         "bytes",
         "Smallest space for key, value and flags; only reported",
-        Effect::Number(|typed, bytes| typed.chunk_size = Some(bytes)),
+        Effect::Number(|raw, bytes| raw.chunk_size = Some(bytes)),
     )
     .default(|config| config.chunk_size.to_string()),
     Flag::new(
@@ -257,35 +257,35 @@ pub(super) const FLAGS: &[Flag] = &[
         "enable-largepages",
         "",
         "Accepted, without effect",
-        Effect::Switch(|typed| typed.note("-L (--enable-largepages) has no effect".to_owned())),
+        Effect::Switch(|raw| raw.note("-L (--enable-largepages) has no effect".to_owned())),
     ),
     Flag::new(
         'N',
         "napi-ids",
         "num",
         "Accepted, without effect",
-        Effect::Number(|typed, count| typed.napi_ids = Some(count)),
+        Effect::Number(|raw, count| raw.napi_ids = Some(count)),
     ),
     Flag::new(
         'F',
         "disable-flush-all",
         "",
         "Refuse the \"flush_all\" command",
-        Effect::Switch(|typed| typed.no_flush = true),
+        Effect::Switch(|raw| raw.no_flush = true),
     ),
     Flag::new(
         'X',
         "disable-dumping",
         "",
         "Refuse commands that list keys",
-        Effect::Switch(|typed| typed.no_dump = true),
+        Effect::Switch(|raw| raw.no_dump = true),
     ),
     Flag::new(
         'W',
         "disable-watch",
         "",
         "Refuse the \"watch\" command",
-        Effect::Switch(|typed| typed.no_watch = true),
+        Effect::Switch(|raw| raw.no_watch = true),
     ),
     Flag::new(
         'S',
@@ -293,7 +293,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "",
         "Let in only who authenticates by SASL (PLAIN, binary protocol; the only one without -Y); the users are in \
          the file that MEMCACHED_SASL_PWDB names",
-        Effect::Switch(|typed| typed.sasl = true),
+        Effect::Switch(|raw| raw.sasl = true),
     ),
     Flag::new(
         'Y',
@@ -301,14 +301,14 @@ pub(super) const FLAGS: &[Flag] = &[
         "file",
         "Let text clients speak only after a password: lines of user:password, read again on \
          SIGHUP; without -S the only protocol is then text",
-        Effect::Path(|typed, path| typed.auth_file = Some(path)),
+        Effect::Path(|raw, path| raw.auth_file = Some(path)),
     ),
     Flag::new(
         'Z',
         "enable-ssl",
         "",
         "Speak TLS; needs -o ssl_chain_cert and ssl_key",
-        Effect::Switch(|typed| typed.tls.on = true),
+        Effect::Switch(|raw| raw.tls.on = true),
     ),
     Flag::new(
         'e',
@@ -322,7 +322,7 @@ pub(super) const FLAGS: &[Flag] = &[
         "extended",
         "words",
         "Extended options, separated by commas; listed below",
-        Effect::Text(words::apply),
+        Effect::Text(suboptions::apply),
     ),
     Flag::new(
         'v',
@@ -330,27 +330,27 @@ pub(super) const FLAGS: &[Flag] = &[
         "",
         "Log errors and warnings; -vv also commands and answers, -vvv also what each \
          connection does next",
-        Effect::Level(|typed| typed.verbosity += 1),
+        Effect::Level(|raw| raw.verbosity += 1),
     ),
     Flag::new(
         'h',
         "help",
         "",
         "Print this text",
-        Effect::Switch(|typed| typed.ask = Some(Ask::Help)),
+        Effect::Switch(|raw| raw.ask = Some(Ask::Help)),
     ),
     Flag::new(
         'i',
         "license",
         "",
         "Print the licence",
-        Effect::Switch(|typed| typed.ask = Some(Ask::License)),
+        Effect::Switch(|raw| raw.ask = Some(Ask::License)),
     ),
     Flag::new(
         'V',
         "version",
         "",
         "Print the version",
-        Effect::Switch(|typed| typed.ask = Some(Ask::Version)),
+        Effect::Switch(|raw| raw.ask = Some(Ask::Version)),
     ),
 ];

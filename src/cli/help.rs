@@ -6,7 +6,7 @@
 use clap::{Arg, ArgAction};
 
 use super::flags;
-use super::words;
+use super::suboptions;
 use crate::config::COMPATIBLE_VERSION;
 
 /// Columns of the help text at most; a narrower terminal gets less.
@@ -35,7 +35,7 @@ pub(super) fn help() -> String {
             version_line()
         ))
         .override_usage("rustcached [options]")
-        .after_help(format!("{}\n{ENVIRONMENT}", words::help()))
+        .after_help(format!("{}\n{ENVIRONMENT}", suboptions::help()))
         .help_template(TEMPLATE)
         .max_term_width(WIDTH_MAX)
         .render_help()

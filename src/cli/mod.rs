@@ -1,8 +1,8 @@
-//! The command line: what was typed, checked, becomes a `config::Config`.
+//! The command line: the raw arguments, validated, become a `config::Config`.
 //!
-//! The way of an option: `flags` (of kind `flag`) and `words` list every flag and every `-o`
-//! word as data; `typed` lets clap split the arguments and records what was
-//! typed; `validate` turns that into settings or into the operator's error.
+//! The way of an option: `flags` (of kind `flag`) and `suboptions` list every flag and every `-o`
+//! word as data; `raw_args` lets clap split the arguments and records
+//! them; `validate` turns that into settings or into the operator's error.
 //! This folder is the only user of clap. It opens no file and no socket; the
 //! only thing it asks of the system is the addresses of host names in `-l`.
 //! Called by `main`, once.
@@ -13,10 +13,10 @@ mod flag;
 mod flags;
 mod help;
 mod number;
+mod raw_args;
+mod suboptions;
 mod tls;
-mod typed;
 mod validate;
-mod words;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::config::{Config, Process};
-use typed::{Ask, Typed};
+use raw_args::{Ask, RawArgs};
 
 pub use error::{CliError, Missing};
 
@@ -47,14 +47,14 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Invocation, CliError> {
-    let typed = Typed::read(args)?;
-    match typed.ask {
+    let raw = RawArgs::read(args)?;
+    match raw.ask {
         Some(Ask::Help) => return Ok(Invocation::Print(help::help())),
         Some(Ask::License) => return Ok(Invocation::Print(help::license())),
         Some(Ask::Version) => return Ok(Invocation::Print(help::version())),
         None => {}
     }
-    let (mut config, process) = validate::settings(typed)?;
+    let (mut config, process) = validate::settings(raw)?;
     let path = |name| {
         let path = env(name).filter(|path| path != OsStr::new(""));
         path.map(PathBuf::from)

@@ -13,7 +13,7 @@ const VERSION_1_3: i64 = 3;
 /// `ssl_keyformat` for bare bytes.
 const KEY_FORMAT_DER: i64 = 2;
 
-/// What was typed about TLS.
+/// The raw arguments that concern TLS.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct TypedTls {
     /// `-Z`.

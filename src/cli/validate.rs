@@ -1,4 +1,4 @@
-//! What was typed → settings. Every limit on an option and every
+//! Raw arguments to settings. Every limit on an option and every
 //! contradiction between options is found here; what comes out is right by
 //! construction and not checked again.
 
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::endpoint::{self, Defaults};
 use super::error::CliError;
-use super::typed::Typed;
-use crate::cli::words::EVICTION_KINDS;
+use super::raw_args::RawArgs;
+use crate::cli::suboptions::EVICTION_KINDS;
 use crate::config::{
     Config, Datagrams, Endpoint, Eviction, HandedOver, Knobs, Listener, Process, ProtocolMode,
     SaslFiles,
@@ -24,33 +24,33 @@ pub(super) const DEFAULT_UNIX_MASK: u32 = 0o700;
 /// Threads above which memcached, and so this server, warns.
 const THREADS_WARN: usize = 64;
 
-/// Checks what was typed and turns it into settings.
+/// Validates the raw arguments and converts them to settings.
 ///
 /// # Errors
 ///
 /// The first fault found.
-pub(super) fn settings(typed: Typed) -> Result<(Config, Process), CliError> {
-    let tls = typed.tls.settings()?;
-    let defaults = defaults(&typed)?;
-    let listeners = listeners(&typed, defaults)?;
-    let datagrams = datagrams(&typed, defaults)?;
-    let (mut config, notices) = config(&typed, listeners)?;
+pub(super) fn settings(raw: RawArgs) -> Result<(Config, Process), CliError> {
+    let tls = raw.tls.settings()?;
+    let defaults = defaults(&raw)?;
+    let listeners = listeners(&raw, defaults)?;
+    let datagrams = datagrams(&raw, defaults)?;
+    let (mut config, notices) = config(&raw, listeners)?;
     config.udp = datagrams;
     config.tls = tls;
     config.handed_over = HandedOver {
         protocol: defaults.protocol,
         tls: defaults.tls,
-        alone: typed.port.is_none() && typed.listen.is_empty() && typed.unix_socket.is_none(),
+        alone: raw.port.is_none() && raw.listen.is_empty() && raw.unix_socket.is_none(),
     };
-    config.auth_file = typed.auth_file;
+    config.auth_file = raw.auth_file;
     let process = Process {
-        daemonize: typed.daemonize,
-        user: typed.user.filter(|user| !user.is_empty()),
-        pid_file: typed.pid_file,
-        lock_memory: typed.lock_memory,
-        core_dumps: typed.core_dumps,
-        drop_privileges: typed.drop_privileges,
-        notices: [typed.notices, notices].concat(),
+        daemonize: raw.daemonize,
+        user: raw.user.filter(|user| !user.is_empty()),
+        pid_file: raw.pid_file,
+        lock_memory: raw.lock_memory,
+        core_dumps: raw.core_dumps,
+        drop_privileges: raw.drop_privileges,
+        notices: [raw.notices, notices].concat(),
     };
     Ok((config, process))
 }
@@ -60,68 +60,68 @@ pub(super) fn settings(typed: Typed) -> Result<(Config, Process), CliError> {
 /// # Errors
 ///
 /// `InvalidPort` for what is no port.
-pub(super) fn port_number(typed: i64) -> Result<u16, CliError> {
-    if typed == -1 {
+pub(super) fn port_number(raw: i64) -> Result<u16, CliError> {
+    if raw == -1 {
         return Ok(0);
     }
-    u16::try_from(typed).map_err(|_| CliError::InvalidPort(typed))
+    u16::try_from(raw).map_err(|_| CliError::InvalidPort(raw))
 }
 
-fn config(typed: &Typed, listeners: Vec<Listener>) -> Result<(Config, Vec<String>), CliError> {
+fn config(raw: &RawArgs, listeners: Vec<Listener>) -> Result<(Config, Vec<String>), CliError> {
     let default = Config::default();
-    let threads = threads(typed, &default)?;
-    let max_memory = max_memory(typed, &default)?;
+    let threads = threads(raw, &default)?;
+    let max_memory = max_memory(raw, &default)?;
     let config = Config {
         listeners,
         udp: Vec::new(),
-        udp_reply_limit: udp_reply_limit(typed, &default)?,
-        client_memory_limit: client_memory_limit(typed, max_memory)?,
-        refuse_at_client_limit: typed.read_buf_mem_limit > 0,
+        udp_reply_limit: udp_reply_limit(raw, &default)?,
+        client_memory_limit: client_memory_limit(raw, max_memory)?,
+        refuse_at_client_limit: raw.read_buf_mem_limit > 0,
         tls: None,
         auth_file: None,
         handed_over: HandedOver::default(),
         threads,
-        max_connections: above_zero(typed.connections, "Maximum connections")?
+        max_connections: above_zero(raw.connections, "Maximum connections")?
             .unwrap_or(default.max_connections),
-        maxconns_fast: typed.maxconns_fast.unwrap_or(default.maxconns_fast),
-        backlog: typed.backlog.map_or(default.backlog, saturate),
-        requests_per_event: above_zero(typed.requests_per_event, "Number of requests per event")?
+        maxconns_fast: raw.maxconns_fast.unwrap_or(default.maxconns_fast),
+        backlog: raw.backlog.map_or(default.backlog, saturate),
+        requests_per_event: above_zero(raw.requests_per_event, "Number of requests per event")?
             .unwrap_or(default.requests_per_event),
         max_memory,
-        max_item_size: max_item_size(typed, &default)?,
-        evict: !typed.no_evictions,
-        eviction: eviction(typed),
-        bare_dumps: typed.bare_dumps,
-        cas: !typed.no_cas,
-        prefix_delimiter: delimiter(typed, &default)?,
-        detail: typed.delimiter.is_some(),
-        flush: !typed.no_flush,
-        dump: !typed.no_dump,
-        watch: !typed.no_watch,
-        shutdown_command: typed.shutdown_command,
-        sasl: typed.sasl.then(SaslFiles::default),
-        idle_timeout: idle_timeout(typed),
-        verbosity: typed.verbosity,
-        hashpower: typed
+        max_item_size: max_item_size(raw, &default)?,
+        evict: !raw.no_evictions,
+        eviction: eviction(raw),
+        bare_dumps: raw.bare_dumps,
+        cas: !raw.no_cas,
+        prefix_delimiter: delimiter(raw, &default)?,
+        detail: raw.delimiter.is_some(),
+        flush: !raw.no_flush,
+        dump: !raw.no_dump,
+        watch: !raw.no_watch,
+        shutdown_command: raw.shutdown_command,
+        sasl: raw.sasl.then(SaslFiles::default),
+        idle_timeout: idle_timeout(raw),
+        verbosity: raw.verbosity,
+        hashpower: raw
             .hashpower
             .and_then(|power| u32::try_from(power).ok())
             .unwrap_or(default.hashpower),
-        chunk_size: above_zero(typed.chunk_size, "Chunk size")?.unwrap_or(default.chunk_size),
-        growth_factor: growth_factor(typed, &default)?,
+        chunk_size: above_zero(raw.chunk_size, "Chunk size")?.unwrap_or(default.chunk_size),
+        growth_factor: growth_factor(raw, &default)?,
         port_file: None,
-        knobs: knobs(typed)?,
+        knobs: knobs(raw)?,
     };
-    Ok((config, notices(typed, threads)?))
+    Ok((config, notices(raw, threads)?))
 }
 
-fn notices(typed: &Typed, threads: usize) -> Result<Vec<String>, CliError> {
-    let mut notices = typed.tls.notices();
+fn notices(raw: &RawArgs, threads: usize) -> Result<Vec<String>, CliError> {
+    let mut notices = raw.tls.notices();
     if threads > THREADS_WARN {
         notices.push(format!(
             "{threads} worker threads: more than there are processors seldom help"
         ));
     }
-    if let Some(ids) = above_zero(typed.napi_ids, "Maximum number of NAPI IDs")? {
+    if let Some(ids) = above_zero(raw.napi_ids, "Maximum number of NAPI IDs")? {
         if ids > threads {
             return Err(CliError::Limit(format!(
                 "Number of napi_ids({ids}) cannot be greater than number of threads({threads})"
@@ -133,30 +133,30 @@ fn notices(typed: &Typed, threads: usize) -> Result<Vec<String>, CliError> {
 }
 
 /// What applies to listeners that do not say.
-fn defaults(typed: &Typed) -> Result<Defaults, CliError> {
+fn defaults(raw: &RawArgs) -> Result<Defaults, CliError> {
     Ok(Defaults {
-        port: tcp_port(typed)?,
-        protocol: lock(typed, protocol(typed)?)?,
-        tls: typed.tls.on.then(|| typed.tls.ask()),
-        can_verify: typed.tls.ca.is_some(),
-        mode: typed.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
+        port: tcp_port(raw)?,
+        protocol: lock(raw, protocol(raw)?)?,
+        tls: raw.tls.on.then(|| raw.tls.ask()),
+        can_verify: raw.tls.ca.is_some(),
+        mode: raw.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
     })
 }
 
 /// The listeners: TCP unless it is off, then the unix socket. As in memcached
 /// there may be none (`-p 0`).
-fn listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
+fn listeners(raw: &RawArgs, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
     let mut listeners = Vec::new();
-    for listener in asked_listeners(typed, defaults)? {
+    for listener in asked_listeners(raw, defaults)? {
         if !listeners.contains(&listener) {
             listeners.push(listener);
         }
     }
-    if let Some(path) = &typed.unix_socket {
+    if let Some(path) = &raw.unix_socket {
         listeners.push(endpoint::unix(path.clone(), defaults));
     }
     for listener in &mut listeners {
-        listener.protocol = lock(typed, listener.protocol)?;
+        listener.protocol = lock(raw, listener.protocol)?;
     }
     Ok(listeners)
 }
@@ -164,8 +164,8 @@ fn listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliErro
 /// What a listener that is to speak `protocol` may speak: each protocol has
 /// its own way to authenticate, and one without would be a way round the
 /// other's.
-fn lock(typed: &Typed, protocol: ProtocolMode) -> Result<ProtocolMode, CliError> {
-    match (typed.sasl, typed.auth_file.is_some(), protocol) {
+fn lock(raw: &RawArgs, protocol: ProtocolMode) -> Result<ProtocolMode, CliError> {
+    match (raw.sasl, raw.auth_file.is_some(), protocol) {
         (true, false, ProtocolMode::Ascii | ProtocolMode::Auto) => Err(only_binary()),
         (false, true, ProtocolMode::Binary) => {
             let text = "You cannot allow the BINARY protocol while using ascii authentication \
@@ -178,23 +178,23 @@ fn lock(typed: &Typed, protocol: ProtocolMode) -> Result<ProtocolMode, CliError>
 }
 
 /// The port of TCP listeners that do not say; `None` if TCP is off.
-fn tcp_port(typed: &Typed) -> Result<Option<u16>, CliError> {
-    let asked_for = typed.port.is_some() || !typed.listen.is_empty();
-    if typed.port == Some(0) || (typed.unix_socket.is_some() && !asked_for) {
+fn tcp_port(raw: &RawArgs) -> Result<Option<u16>, CliError> {
+    let asked_for = raw.port.is_some() || !raw.listen.is_empty();
+    if raw.port == Some(0) || (raw.unix_socket.is_some() && !asked_for) {
         return Ok(None);
     }
     // As in memcached, a UDP port alone is the TCP port too.
-    let port = typed.port.or(udp_port(typed));
+    let port = raw.port.or(udp_port(raw));
     port.map_or(Ok(DEFAULT_PORT), port_number).map(Some)
 }
 
 /// The listeners of `-l`, or the ones that stand for none.
-fn asked_listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
+fn asked_listeners(raw: &RawArgs, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
     match defaults.port {
-        Some(port) if typed.listen.is_empty() => Ok(endpoint::wildcard(port, defaults)),
+        Some(port) if raw.listen.is_empty() => Ok(endpoint::wildcard(port, defaults)),
         _ => {
             let mut listeners = Vec::new();
-            for list in &typed.listen {
+            for list in &raw.listen {
                 listeners.extend(endpoint::parse(list, defaults)?);
             }
             Ok(listeners)
@@ -203,24 +203,24 @@ fn asked_listeners(typed: &Typed, defaults: Defaults) -> Result<Vec<Listener>, C
 }
 
 /// The UDP port, unless UDP is off.
-fn udp_port(typed: &Typed) -> Option<i64> {
-    typed.udp_port.filter(|port| *port != 0)
+fn udp_port(raw: &RawArgs) -> Option<i64> {
+    raw.udp_port.filter(|port| *port != 0)
 }
 
 /// Where datagrams are taken: the addresses of `-l`, or all.
-fn datagrams(typed: &Typed, defaults: Defaults) -> Result<Vec<Datagrams>, CliError> {
-    let Some(port) = udp_port(typed) else {
+fn datagrams(raw: &RawArgs, defaults: Defaults) -> Result<Vec<Datagrams>, CliError> {
+    let Some(port) = udp_port(raw) else {
         return Ok(Vec::new());
     };
     // Datagrams would go round either.
-    for (given, flag) in [(typed.sasl, "-S"), (typed.auth_file.is_some(), "-Y")] {
+    for (given, flag) in [(raw.sasl, "-S"), (raw.auth_file.is_some(), "-Y")] {
         if given {
             let text = format!("ERROR: UDP (-U) cannot be used with authentication ({flag}).");
             return Err(CliError::Limit(text));
         }
     }
     let port = Some(port_number(port)?);
-    let listeners = asked_listeners(typed, Defaults { port, ..defaults })?;
+    let listeners = asked_listeners(raw, Defaults { port, ..defaults })?;
     let mut places: Vec<Datagrams> = Vec::new();
     for listener in listeners {
         if let Endpoint::Tcp(address) = listener.endpoint {
@@ -237,8 +237,8 @@ fn datagrams(typed: &Typed, defaults: Defaults) -> Result<Vec<Datagrams>, CliErr
     Ok(places)
 }
 
-fn udp_reply_limit(typed: &Typed, default: &Config) -> Result<usize, CliError> {
-    let Some(bytes) = typed.udp_reply_limit else {
+fn udp_reply_limit(raw: &RawArgs, default: &Config) -> Result<usize, CliError> {
+    let Some(bytes) = raw.udp_reply_limit else {
         return Ok(default.udp_reply_limit);
     };
     let bytes = usize::try_from(bytes).unwrap_or(0);
@@ -251,10 +251,10 @@ fn udp_reply_limit(typed: &Typed, default: &Config) -> Result<usize, CliError> {
 }
 
 /// Bytes for the buffers of all clients together.
-fn client_memory_limit(typed: &Typed, max_memory: usize) -> Result<usize, CliError> {
+fn client_memory_limit(raw: &RawArgs, max_memory: usize) -> Result<usize, CliError> {
     const MIB: usize = 1 << 20;
     let default = (max_memory / CLIENT_MEMORY_PART).max(CLIENT_MEMORY_MIN_MIB * MIB);
-    let limit = match typed.client_memory_limit {
+    let limit = match raw.client_memory_limit {
         None => default,
         Some(mebibytes) => usize::try_from(mebibytes)
             .ok()
@@ -265,15 +265,15 @@ fn client_memory_limit(typed: &Typed, max_memory: usize) -> Result<usize, CliErr
                 CliError::BadValue(text.to_owned())
             })?,
     };
-    match typed.read_buf_mem_limit {
+    match raw.read_buf_mem_limit {
         0 => Ok(limit),
         mebibytes => Ok(limit.min(mebibytes.saturating_mul(MIB))),
     }
 }
 
 /// Settings of memcached's queues, which must not contradict each other.
-fn knobs(typed: &Typed) -> Result<Knobs, CliError> {
-    let knobs = typed.knobs;
+fn knobs(raw: &RawArgs) -> Result<Knobs, CliError> {
+    let knobs = raw.knobs;
     let [hot, warm] = knobs.queue_percents;
     let wrong = if hot.saturating_add(warm) > 80 {
         "hot_lru_pct + warm_lru_pct cannot be more than 80% combined"
@@ -285,9 +285,9 @@ fn knobs(typed: &Typed) -> Result<Knobs, CliError> {
     Err(CliError::Limit(wrong.to_owned()))
 }
 
-fn protocol(typed: &Typed) -> Result<ProtocolMode, CliError> {
-    match typed.protocol.as_deref() {
-        None if typed.sasl && typed.auth_file.is_none() => Ok(ProtocolMode::Binary),
+fn protocol(raw: &RawArgs) -> Result<ProtocolMode, CliError> {
+    match raw.protocol.as_deref() {
+        None if raw.sasl && raw.auth_file.is_none() => Ok(ProtocolMode::Binary),
         None | Some("auto") => Ok(ProtocolMode::Auto),
         Some("ascii") => Ok(ProtocolMode::Ascii),
         Some("binary") => Ok(ProtocolMode::Binary),
@@ -303,8 +303,8 @@ fn only_binary() -> CliError {
     CliError::Limit(text.to_owned())
 }
 
-fn threads(typed: &Typed, default: &Config) -> Result<usize, CliError> {
-    let threads = above_zero(typed.threads, "Number of threads")?.unwrap_or(default.threads);
+fn threads(raw: &RawArgs, default: &Config) -> Result<usize, CliError> {
+    let threads = above_zero(raw.threads, "Number of threads")?.unwrap_or(default.threads);
     if threads > THREADS_MAX {
         let text = format!("Number of threads must be at most {THREADS_MAX}");
         return Err(CliError::BadValue(text));
@@ -312,15 +312,15 @@ fn threads(typed: &Typed, default: &Config) -> Result<usize, CliError> {
     Ok(threads)
 }
 
-fn eviction(typed: &Typed) -> Eviction {
-    let index = typed.eviction.and_then(|index| usize::try_from(index).ok());
+fn eviction(raw: &RawArgs) -> Eviction {
+    let index = raw.eviction.and_then(|index| usize::try_from(index).ok());
     index
         .and_then(|index| EVICTION_KINDS.get(index).copied())
         .unwrap_or_default()
 }
 
-fn max_memory(typed: &Typed, default: &Config) -> Result<usize, CliError> {
-    let Some(mib) = typed.memory_mib else {
+fn max_memory(raw: &RawArgs, default: &Config) -> Result<usize, CliError> {
+    let Some(mib) = raw.memory_mib else {
         return Ok(default.max_memory);
     };
     usize::try_from(mib)
@@ -332,8 +332,8 @@ fn max_memory(typed: &Typed, default: &Config) -> Result<usize, CliError> {
 
 /// Unlike memcached, this server lets a single item take any part of the
 /// memory: a value that does not fit is refused when it comes.
-fn max_item_size(typed: &Typed, default: &Config) -> Result<usize, CliError> {
-    let bytes = match typed.item_size {
+fn max_item_size(raw: &RawArgs, default: &Config) -> Result<usize, CliError> {
+    let bytes = match raw.item_size {
         Some(bytes) => usize::try_from(bytes).unwrap_or(0),
         None => default.max_item_size,
     };
@@ -347,16 +347,16 @@ fn max_item_size(typed: &Typed, default: &Config) -> Result<usize, CliError> {
     Err(CliError::Limit(wrong.to_owned()))
 }
 
-fn delimiter(typed: &Typed, default: &Config) -> Result<u8, CliError> {
-    let Some(text) = &typed.delimiter else {
+fn delimiter(raw: &RawArgs, default: &Config) -> Result<u8, CliError> {
+    let Some(text) = &raw.delimiter else {
         return Ok(default.prefix_delimiter);
     };
     let wrong = || CliError::BadValue("No delimiter specified".to_owned());
     text.bytes().next().ok_or_else(wrong)
 }
 
-fn growth_factor(typed: &Typed, default: &Config) -> Result<f64, CliError> {
-    let factor = typed.growth_factor.unwrap_or(default.growth_factor);
+fn growth_factor(raw: &RawArgs, default: &Config) -> Result<f64, CliError> {
+    let factor = raw.growth_factor.unwrap_or(default.growth_factor);
     if factor > 1.0 {
         return Ok(factor);
     }
@@ -364,14 +364,14 @@ fn growth_factor(typed: &Typed, default: &Config) -> Result<f64, CliError> {
     Err(CliError::BadValue(text))
 }
 
-fn idle_timeout(typed: &Typed) -> Option<Duration> {
-    let seconds = typed.idle_timeout_seconds?;
+fn idle_timeout(raw: &RawArgs) -> Option<Duration> {
+    let seconds = raw.idle_timeout_seconds?;
     let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
     Some(Duration::from_secs(seconds))
 }
 
-fn above_zero(typed: Option<i64>, what: &str) -> Result<Option<usize>, CliError> {
-    let Some(number) = typed else {
+fn above_zero(raw: Option<i64>, what: &str) -> Result<Option<usize>, CliError> {
+    let Some(number) = raw else {
         return Ok(None);
     };
     let wrong = || CliError::BadValue(format!("{what} must be greater than 0"));

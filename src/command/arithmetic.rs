@@ -1,7 +1,7 @@
 //! `incr`, `decr` and `ma`.
 
+use crate::command::instrument::Storing;
 use crate::command::meta::{MetaKey, breaks_lines, write_key_and_opaque, write_ttl};
-use crate::command::observe::Storing;
 use crate::command::{Executor, Output, reply};
 use crate::protocol::encode;
 use crate::protocol::meta::{MetaRequest, OPAQUE_TOO_LONG};

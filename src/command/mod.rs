@@ -6,10 +6,11 @@ mod arithmetic;
 mod binary;
 mod control;
 mod dump;
+mod instrument;
 mod join;
 mod listing;
 mod meta;
-mod observe;
+
 mod operate;
 mod output;
 mod read;
@@ -23,7 +24,7 @@ mod write;
 
 pub use crate::command::dump::Dump;
 pub use crate::command::output::Output;
-pub use crate::command::sasl::Login;
+pub use crate::command::sasl::SaslState;
 pub use crate::command::stalled::{Parked, Stalled};
 pub use crate::command::write::Pending;
 

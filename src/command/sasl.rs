@@ -11,7 +11,7 @@ const MECHANISM_MAX_BYTES: usize = 32;
 
 /// How far a connection has got with authenticating itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Login {
+pub enum SaslState {
     /// Nowhere, or it has failed.
     #[default]
     No,
@@ -29,9 +29,9 @@ impl Executor<'_> {
         &mut self,
         packet: &Packet<'_>,
         message: &[u8],
-        login: Login,
+        login: SaslState,
         out: &mut Output,
-    ) -> Login {
+    ) -> SaslState {
         let bytes = &mut out.bytes;
         let Some(sasl) = &self.shared.sasl else {
             error(bytes, packet.echo, Status::Unknown);
@@ -39,7 +39,7 @@ impl Executor<'_> {
         };
         if packet.verb == Verb::SaslList {
             plain(bytes, packet.echo, 0, MECHANISMS.as_bytes());
-            return Login::No;
+            return SaslState::No;
         }
         if packet.key.len() > MECHANISM_MAX_BYTES {
             error(bytes, packet.echo, Status::Invalid);
@@ -47,25 +47,25 @@ impl Executor<'_> {
         }
         let attempt = match (packet.verb, login) {
             (Verb::SaslAuth, _) => sasl.start(packet.key, message),
-            (Verb::SaslStep, Login::Begun) => sasl.step(message),
+            (Verb::SaslStep, SaslState::Begun) => sasl.step(message),
             _ => Attempt::Refused,
         };
         match attempt {
             Attempt::Begun => {
                 let head = header(packet.echo, Status::AuthContinue, Lengths::default(), 0);
                 bytes.extend_from_slice(&head);
-                Login::Begun
+                SaslState::Begun
             }
             Attempt::Accepted => {
                 self.local.counters.auth_cmds.add(1);
                 plain(bytes, packet.echo, 0, b"Authenticated");
-                Login::Done
+                SaslState::Done
             }
             Attempt::Refused => {
                 self.local.counters.auth_cmds.add(1);
                 self.local.counters.auth_errors.add(1);
                 error(bytes, packet.echo, Status::Auth);
-                Login::No
+                SaslState::No
             }
         }
     }

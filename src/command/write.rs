@@ -2,8 +2,8 @@
 //! The item is made before the lock is taken and linked under it.
 
 use crate::command::binary::write_stored;
+use crate::command::instrument::Storing;
 use crate::command::meta::MetaKey;
-use crate::command::observe::Storing;
 use crate::command::refusal::Refusal;
 use crate::command::{Executor, Output, reply};
 use crate::protocol::binary::Packet;

@@ -10,7 +10,7 @@ use crate::protocol::request::tokens;
 
 /// What the bytes at the start of the input are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Login<'a> {
+pub enum AsciiAuth<'a> {
     /// An attempt of so many bytes.
     Attempt {
         /// The user's name.
@@ -34,41 +34,41 @@ const BAD_END: &str = "CLIENT_ERROR bad command line termination";
 const BAD_FORMAT: &str = "CLIENT_ERROR bad authentication token format";
 
 /// Parses what stands at the start of `input`.
-pub fn parse(input: &[u8]) -> Login<'_> {
+pub fn parse(input: &[u8]) -> AsciiAuth<'_> {
     let Some(end) = memchr(b'\n', input) else {
         return match input.len() {
-            0..=LINE_MAX_BYTES => Login::Incomplete,
-            _ => Login::HangUp,
+            0..=LINE_MAX_BYTES => AsciiAuth::Incomplete,
+            _ => AsciiAuth::HangUp,
         };
     };
     if end < LOGIN_LINE_MIN_BYTES {
-        return Login::HangUp;
+        return AsciiAuth::HangUp;
     }
     let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
     let mut words = tokens(line);
     let Some(verb) = words.next() else {
         // Lines without a word are cheap to send in any number.
-        return Login::HangUp;
+        return AsciiAuth::HangUp;
     };
     let length = words.nth(3).and_then(strict_u32);
     // memcached compares no more than these letters.
     let Some(length) = length.filter(|_| verb.starts_with(b"set")) else {
-        return Login::Refused(UNAUTHENTICATED, end + 1);
+        return AsciiAuth::Refused(UNAUTHENTICATED, end + 1);
     };
     let length = length as usize;
     if length > LOGIN_BLOCK_MAX_BYTES {
-        return Login::Refused(TOO_LONG, end + 1);
+        return AsciiAuth::Refused(TOO_LONG, end + 1);
     }
     let used = end + 1 + length + 2;
     let Some(block) = input.get(end + 1..used) else {
-        return Login::Incomplete;
+        return AsciiAuth::Incomplete;
     };
     let Some(token) = block.strip_suffix(b"\r\n") else {
-        return Login::Refused(BAD_END, used);
+        return AsciiAuth::Refused(BAD_END, used);
     };
     match memchr(b' ', token) {
-        None => Login::Refused(BAD_FORMAT, used),
-        Some(blank) => Login::Attempt {
+        None => AsciiAuth::Refused(BAD_FORMAT, used),
+        Some(blank) => AsciiAuth::Attempt {
             user: &token[..blank],
             password: &token[blank + 1..],
             used,
@@ -78,21 +78,21 @@ pub fn parse(input: &[u8]) -> Login<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BAD_END, BAD_FORMAT, Login, TOO_LONG, UNAUTHENTICATED, parse};
+    use super::{AsciiAuth, BAD_END, BAD_FORMAT, TOO_LONG, UNAUTHENTICATED, parse};
     use crate::limits::{LINE_MAX_BYTES, LOGIN_BLOCK_MAX_BYTES};
 
     /// Says what an input is, in a form that can be compared and shown.
     fn outcome(input: &[u8]) -> String {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match parse(input) {
-            Login::Attempt {
+            AsciiAuth::Attempt {
                 user,
                 password,
                 used,
             } => format!("{}/{} {used}", text(user), text(password)),
-            Login::Refused(reply, used) => format!("{reply} {used}"),
-            Login::Incomplete => "incomplete".to_owned(),
-            Login::HangUp => "hang up".to_owned(),
+            AsciiAuth::Refused(reply, used) => format!("{reply} {used}"),
+            AsciiAuth::Incomplete => "incomplete".to_owned(),
+            AsciiAuth::HangUp => "hang up".to_owned(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IoSlice};
 
 use arrayvec::ArrayVec;
 
-use crate::command::{Dump, Login, Output, Parked, Pending};
+use crate::command::{Dump, Output, Parked, Pending, SaslState};
 use crate::config::ProtocolMode;
 use crate::events::Filter;
 use crate::protocol::binary::{HEADER_BYTES, REQUEST_MAGIC};
@@ -65,7 +65,7 @@ pub(super) struct Connection {
     /// What it may speak, and once the first byte is there, does.
     pub(super) protocol: ProtocolMode,
     /// How far it has got with authenticating, where it must.
-    pub(super) login: Login,
+    pub(super) login: SaslState,
     /// In a queue of connections to be served.
     pub(super) queued: bool,
     /// It had more to do than its last turn allowed.
@@ -117,7 +117,7 @@ impl Connection {
             leftover: Vec::new(),
             unsent: None,
             protocol,
-            login: Login::No,
+            login: SaslState::No,
             queued: false,
             busy: false,
             hung_up: false,

@@ -3,7 +3,7 @@
 //! who have given a password (`-Y`). The ordinary way of a request never comes
 //! here.
 
-use crate::command::{After, Login};
+use crate::command::{After, SaslState};
 use crate::protocol::binary::{Packet, Verb};
 use crate::protocol::request::Request;
 use crate::server::batch::Step;
@@ -35,8 +35,8 @@ impl Context {
         } = step
         else {
             return match connection.login {
-                Login::Done => self.run_step(step),
-                Login::No | Login::Begun => After::Close,
+                SaslState::Done => self.run_step(step),
+                SaslState::No | SaslState::Begun => After::Close,
             };
         };
         if !self.lets_through(connection, packet) {
@@ -55,8 +55,9 @@ impl Context {
     /// Whether a guarded connection may go on with this packet; if not, that
     /// is answered.
     pub(super) fn lets_through(&mut self, connection: &Connection, packet: &Packet<'_>) -> bool {
-        let open =
-            connection.login == Login::Done || packet.is_for_anybody() || packet.is_inconsistent();
+        let open = connection.login == SaslState::Done
+            || packet.is_for_anybody()
+            || packet.is_inconsistent();
         if !open {
             let (executor, out) = self.executor();
             executor.lock_out(packet, out);
@@ -73,8 +74,8 @@ impl Context {
     ) -> Admitted {
         let Request::Packet(packet) = request else {
             return match connection.login {
-                Login::Done => Admitted::Yes,
-                Login::No | Login::Begun => Admitted::No,
+                SaslState::Done => Admitted::Yes,
+                SaslState::No | SaslState::Begun => Admitted::No,
             };
         };
         if !self.lets_through(connection, packet) {

@@ -4,7 +4,7 @@
 
 use crate::command;
 use crate::protocol::encode;
-use crate::protocol::login::{Login, parse};
+use crate::protocol::login::{AsciiAuth, parse};
 use crate::server::batch::Spelling;
 use crate::server::connection::{Connection, State};
 use crate::server::drive::{Context, Served, Turn};
@@ -19,10 +19,10 @@ impl Context {
             return (0, Turn::GoOn);
         }
         let (reply, used) = match parse(input) {
-            Login::Incomplete => return (0, Turn::End(Served::NeedInput)),
-            Login::HangUp => return (input.len(), Turn::End(Served::Finished)),
-            Login::Refused(reply, used) => (reply, used),
-            Login::Attempt {
+            AsciiAuth::Incomplete => return (0, Turn::End(Served::NeedInput)),
+            AsciiAuth::HangUp => return (input.len(), Turn::End(Served::Finished)),
+            AsciiAuth::Refused(reply, used) => (reply, used),
+            AsciiAuth::Attempt {
                 user,
                 password,
                 used,
@@ -31,7 +31,7 @@ impl Context {
                 log::login(&self.shared, admitted);
                 if admitted {
                     connection.state = State::Command;
-                    connection.login = command::Login::Done;
+                    connection.login = command::SaslState::Done;
                     ("STORED", used)
                 } else {
                     ("CLIENT_ERROR authentication failure", used)

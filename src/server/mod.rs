@@ -4,6 +4,7 @@
 mod acceptor;
 mod batch;
 mod budget;
+mod conn_events;
 mod connection;
 mod drive;
 mod guard;
@@ -15,7 +16,7 @@ mod login;
 mod loopback;
 mod mailbox;
 mod stream;
-mod tell;
+
 mod tls_stream;
 mod udp;
 mod watch;

@@ -4,8 +4,9 @@
 
 mod client_memory;
 mod input;
-mod patience;
+
 mod queues;
+mod timeouts;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};

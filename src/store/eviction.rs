@@ -12,7 +12,7 @@ use crate::config::Eviction;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// Items one search looks at.
-pub(crate) const LOOK: usize = 32;
+pub(crate) const SCAN_LIMIT: usize = 32;
 
 const DUE_BITS: u32 = 13;
 const DUE: u16 = (1 << DUE_BITS) - 1;

@@ -4,7 +4,7 @@
 
 use crossbeam::utils::CachePadded;
 
-use crate::store::eviction::LOOK;
+use crate::store::eviction::SCAN_LIMIT;
 use crate::store::item::Item;
 use crate::store::map::WriteShard;
 use crate::store::memory::Chunk;
@@ -99,7 +99,7 @@ impl Store {
                 self.note_search(local, looked, true);
                 return self.evict_at(local, shard, bucket);
             }
-            if looked >= LOOK {
+            if looked >= SCAN_LIMIT {
                 self.note_search(local, looked, false);
                 // Seen under this lock, or in the turn before.
                 if let Some(best) = best.as_ref()
@@ -145,7 +145,7 @@ impl Store {
         let part = || (buckets >> self.hand.visits.load(Ordering::Relaxed)).max(1);
         let mut left = visit.left.unwrap_or_else(part).min(buckets);
         let mut due = None;
-        while left > 0 && *looked < LOOK && due.is_none() {
+        while left > 0 && *looked < SCAN_LIMIT && due.is_none() {
             left -= 1;
             // The table may have shrunk since.
             let bucket = if next < buckets { next } else { 0 };

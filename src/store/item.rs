@@ -24,11 +24,11 @@ use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 
+use crate::store::access_stamp::AccessStamp;
 use crate::store::chain::Pieces;
 use crate::store::classes::{PAGE_SPACE_BYTES, class_for_item};
 use crate::store::memory::Chunk;
 use crate::store::refs::RefWord;
-use crate::store::seen::Seen;
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Expiry, Now};
 
@@ -64,7 +64,7 @@ struct Header {
     key_len: u8,
     bits: AtomicU8,
     cas: CasPlace,
-    seen: Seen,
+    seen: AccessStamp,
 }
 
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
@@ -195,7 +195,7 @@ pub(crate) unsafe fn write_head(
         (&raw mut (*header).bits).write(AtomicU8::new(bits));
         let cas = &raw mut (*header).cas;
         cas.cast::<AtomicU64>().write(AtomicU64::new(0));
-        (&raw mut (*header).seen).write(Seen::new(0, second));
+        (&raw mut (*header).seen).write(AccessStamp::new(0, second));
         if bits & CHAINED != 0 {
             chunk.add(CHAIN_OFFSET).cast::<Chain>().write(Chain {
                 next: null_mut(),

@@ -85,11 +85,11 @@ pub(crate) struct Memory {
 /// Classes none of whose pages seem to run empty at the moment: someone
 /// holds a chunk in each.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Stuck(u128);
+pub(crate) struct PinnedClasses(u128);
 
 const _: () = assert!(CLASSES <= u128::BITS as usize);
 
-impl Stuck {
+impl PinnedClasses {
     pub(crate) fn add(&mut self, class: usize) {
         self.0 |= 1 << class;
     }
@@ -255,7 +255,7 @@ impl Memory {
     /// `stuck`, and takes its emptiest page out of use. With `spare`, only a
     /// class that has a page's worth of free chunks is picked, so that what
     /// lies in the page fits elsewhere.
-    pub(crate) fn drain_emptiest(&self, spare: bool, stuck: Stuck) -> Option<Draining> {
+    pub(crate) fn drain_emptiest(&self, spare: bool, stuck: PinnedClasses) -> Option<Draining> {
         let enough = |class| if spare { per_page(class) } else { 1 };
         let class = (0..CLASSES)
             .filter(|&class| !stuck.has(class) && self.free_chunks_of(class) >= enough(class))
@@ -508,7 +508,7 @@ pub(crate) unsafe fn class_of(chunk: Chunk) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Chunk, Memory, Stuck};
+    use super::{Chunk, Memory, PinnedClasses};
     use crate::store::classes::{PAGE_BYTES, chunk_bytes, class_for, per_page};
     use crate::store::magazine::Magazines;
 
@@ -562,14 +562,16 @@ mod tests {
         let kept = chunks.split_off(chunks.len() / 4);
         free_all(&memory, &mut magazines, chunks);
         assert!(
-            memory.drain_emptiest(true, Stuck::default()).is_none(),
+            memory
+                .drain_emptiest(true, PinnedClasses::default())
+                .is_none(),
             "less than a page is free"
         );
         let (gone, kept): (Vec<_>, Vec<_>) =
             kept.into_iter().partition(|c| c.as_ptr().addr() % 3 != 0);
         free_all(&memory, &mut magazines, gone);
         let draining = memory
-            .drain_emptiest(true, Stuck::default())
+            .drain_emptiest(true, PinnedClasses::default())
             .expect("a page's worth is free");
         let inside: Vec<_> = draining.chunks().collect();
         let again = fill(&memory, &mut magazines, class);

@@ -5,6 +5,7 @@
 //! under the write lock ([`Store::edit`]). No two shards are ever locked at
 //! once, and nothing is allocated, freed, logged or sent under a lock.
 
+mod access_stamp;
 mod build;
 mod census;
 mod chain;
@@ -24,7 +25,7 @@ mod pool;
 mod prefetch;
 mod reclaim;
 mod refs;
-mod seen;
+
 #[cfg(test)]
 mod tests;
 mod version;

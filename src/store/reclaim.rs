@@ -7,7 +7,7 @@ use crate::store::chain::segment_hash;
 use crate::store::classes::{CLASSES, PAGE_BYTES, chunk_bytes};
 use crate::store::item::{Item, word_of};
 use crate::store::map::WriteShard;
-use crate::store::memory::{Chunk, Stuck, class_of};
+use crate::store::memory::{Chunk, PinnedClasses, class_of};
 use crate::store::refs::Pinned;
 use crate::store::{Local, Miss, NoMemory, Store};
 use crate::sync::Ordering;
@@ -37,7 +37,7 @@ pub struct Swept {
     /// Items looked at.
     pub looked: usize,
     /// Of these, items that end some time, or have ended.
-    pub mortal: usize,
+    pub expirable: usize,
 }
 
 /// No table has so many buckets.
@@ -109,9 +109,9 @@ impl Store {
 
     #[cold]
     fn alloc_at_limit(&self, local: &mut Local, class: usize) -> Option<Chunk> {
-        let mut stuck = Stuck::default();
+        let mut pinned_classes = PinnedClasses::default();
         if !self.options.evict {
-            self.drain(local, true, &mut stuck);
+            self.drain(local, true, &mut pinned_classes);
             return self.memory.alloc(&mut local.magazines, class);
         }
         // After the limit was lowered, it takes a while until it is kept.
@@ -128,7 +128,7 @@ impl Store {
             }
         }
         // What lies idle elsewhere comes before what is live.
-        let chunk = self.alloc_idle(local, class, &mut stuck);
+        let chunk = self.alloc_idle(local, class, &mut pinned_classes);
         if chunk.is_some() {
             return chunk;
         }
@@ -140,7 +140,7 @@ impl Store {
                 break;
             };
             freed += bytes;
-            let chunk = self.alloc_idle(local, class, &mut stuck);
+            let chunk = self.alloc_idle(local, class, &mut pinned_classes);
             if chunk.is_some() {
                 return chunk;
             }
@@ -150,12 +150,12 @@ impl Store {
         self.let_all_go(local);
         for _ in 0..FORCED_PAGES_MAX {
             self.memory.flush(&mut local.magazines);
-            let emptied = self.drain(local, false, &mut stuck);
+            let emptied = self.drain(local, false, &mut pinned_classes);
             let chunk = self.memory.alloc(&mut local.magazines, class);
             if chunk.is_some() {
                 return chunk;
             }
-            if self.evict(local).is_none() && !emptied && stuck.is_empty() {
+            if self.evict(local).is_none() && !emptied && pinned_classes.is_empty() {
                 break;
             }
         }
@@ -164,13 +164,18 @@ impl Store {
 
     /// Takes a chunk that lies idle: of the class, of one that is a little
     /// larger, or of a page that another class can spare.
-    fn alloc_idle(&self, local: &mut Local, class: usize, stuck: &mut Stuck) -> Option<Chunk> {
+    fn alloc_idle(
+        &self,
+        local: &mut Local,
+        class: usize,
+        pinned_classes: &mut PinnedClasses,
+    ) -> Option<Chunk> {
         let chunk = self.memory.alloc(&mut local.magazines, class);
         if chunk.is_some() {
             return chunk;
         }
         let chunk = self.alloc_larger(local, class);
-        if chunk.is_some() || !self.drain(local, true, stuck) {
+        if chunk.is_some() || !self.drain(local, true, pinned_classes) {
             return chunk;
         }
         self.memory.alloc(&mut local.magazines, class)
@@ -230,9 +235,14 @@ impl Store {
     /// Empties the page that costs least and gives it back to the pool. With
     /// `spare`, only where its items fit elsewhere; else those that do not
     /// are evicted. False if no page ran empty.
-    pub(super) fn drain(&self, local: &mut Local, spare: bool, stuck: &mut Stuck) -> bool {
-        let Some(draining) = self.memory.drain_emptiest(spare, *stuck) else {
-            *stuck = Stuck::default();
+    pub(super) fn drain(
+        &self,
+        local: &mut Local,
+        spare: bool,
+        pinned_classes: &mut PinnedClasses,
+    ) -> bool {
+        let Some(draining) = self.memory.drain_emptiest(spare, *pinned_classes) else {
+            *pinned_classes = PinnedClasses::default();
             return false;
         };
         // Chunks of the page may be in our own magazine: nothing must be
@@ -247,7 +257,7 @@ impl Store {
             local.counters.pages_moved.add(1);
             return true;
         }
-        stuck.add(class);
+        pinned_classes.add(class);
         if !spare {
             self.memory.recall();
         }
@@ -403,8 +413,8 @@ impl Store {
                 return true;
             }
             self.memory.flush(&mut local.magazines);
-            let (mut freed, mut stuck) = (0, Stuck::default());
-            while freed < PAGE_BYTES && !self.drain(local, true, &mut stuck) {
+            let (mut freed, mut pinned_classes) = (0, PinnedClasses::default());
+            while freed < PAGE_BYTES && !self.drain(local, true, &mut pinned_classes) {
                 match self.evict(local) {
                     Some(bytes) => freed += bytes.max(1),
                     None => return true,
@@ -412,7 +422,7 @@ impl Store {
             }
             if freed >= PAGE_BYTES {
                 self.memory.flush(&mut local.magazines);
-                self.drain(local, false, &mut stuck);
+                self.drain(local, false, &mut pinned_classes);
             }
         }
         !pool.over_limit(0)
@@ -423,12 +433,14 @@ impl Store {
     /// True if there was something to do.
     pub fn compact(&self, local: &mut Local) -> bool {
         let pool = self.memory.pool();
-        let mut stuck = Stuck::default();
+        let mut pinned_classes = PinnedClasses::default();
         let mut emptied = 0;
         while emptied < COMPACT_PAGES_MAX {
             let used = pool.pages_in_use() * PAGE_BYTES;
             let slack = self.memory.free_bytes();
-            if slack <= used / SLACK_PART + SLACK_BYTES || !self.drain(local, true, &mut stuck) {
+            if slack <= used / SLACK_PART + SLACK_BYTES
+                || !self.drain(local, true, &mut pinned_classes)
+            {
                 break;
             }
             emptied += 1;
@@ -464,7 +476,7 @@ impl Store {
             }
             sweep.swept.looked += 1;
             let item = shard.item(bucket);
-            sweep.swept.mortal += usize::from(item.expiry() != Expiry::NEVER);
+            sweep.swept.expirable += usize::from(item.expiry() != Expiry::NEVER);
             let class = local.classes.of(item.class());
             class.crawler_items_checked.add(1);
             local.counters.crawler_items_checked.add(1);
@@ -493,7 +505,7 @@ impl Store {
         if self.class_memory(id).pages < 2 {
             return false;
         }
-        let mut others = Stuck::default();
+        let mut others = PinnedClasses::default();
         let class = usize::from(id) - 1;
         (0..CLASSES)
             .filter(|other| *other != class)

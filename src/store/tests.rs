@@ -6,7 +6,7 @@ mod layout;
 
 use crate::config::Eviction;
 use crate::store::classes::{PAGE_BYTES, class_for, per_page};
-use crate::store::memory::Stuck;
+use crate::store::memory::PinnedClasses;
 use crate::store::{Access, ItemSpec, Local, NewItem, NoMemory, Options, Pin, Store};
 use crate::time::{Expiry, Now};
 
@@ -109,7 +109,7 @@ impl Bench {
     fn drain_all(&mut self, spare: bool) -> usize {
         let drain = |_: &usize| {
             self.store
-                .drain(&mut self.local, spare, &mut Stuck::default())
+                .drain(&mut self.local, spare, &mut PinnedClasses::default())
         };
         (0..).take_while(drain).count()
     }

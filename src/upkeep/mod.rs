@@ -33,7 +33,7 @@ pub struct Upkeep {
     /// What is flushed once this sweep has been through all shards.
     generation: u64,
     /// Something that ends was seen in this sweep, or in the one before.
-    mortals: [bool; 2],
+    expirables: [bool; 2],
     /// The sweep that an operator asked for.
     crawl: Option<Crawling>,
 }
@@ -54,7 +54,7 @@ impl Upkeep {
             store,
             shared,
             shard: 0,
-            mortals: [true; 2],
+            expirables: [true; 2],
             crawl: None,
         }
     }
@@ -81,7 +81,7 @@ impl Upkeep {
         for _ in 0..self.store.shard_count() {
             let swept = self.store.sweep_shard(&mut self.local, self.shard, now);
             looked += swept.looked;
-            self.mortals[0] |= swept.mortal > 0;
+            self.expirables[0] |= swept.expirable > 0;
             self.shard += 1;
             if self.shard == self.store.shard_count() {
                 self.begin_sweep();
@@ -95,7 +95,7 @@ impl Upkeep {
             Duration::ZERO
         } else if compacted {
             COMPACT_PAUSE
-        } else if self.mortals.contains(&true) || flushes > 0 {
+        } else if self.expirables.contains(&true) || flushes > 0 {
             PAUSE
         } else {
             IDLE_PAUSE
@@ -138,6 +138,6 @@ impl Upkeep {
         self.shard = 0;
         self.store.swept(self.generation);
         self.generation = self.store.sweep_begins();
-        self.mortals = [false, self.mortals[0]];
+        self.expirables = [false, self.expirables[0]];
     }
 }

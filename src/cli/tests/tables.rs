@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{config, error, invoke, same};
 use crate::cli::error::{CliError, Missing};
 use crate::cli::flags::FLAGS;
-use crate::cli::words::{self, FAMILIES, WORDS};
+use crate::cli::suboptions::{self, FAMILIES, WORDS};
 use crate::config::Eviction;
 
 /// Each flag of memcached: letter, long name, a value it takes (none for
@@ -182,17 +182,17 @@ fn every_word_that_needs_a_value_says_so() {
     for word in WORDS {
         let needs = matches!(
             word.rule,
-            words::Rule::Number(..)
-                | words::Rule::Fraction(_)
-                | words::Rule::Choice(_)
-                | words::Rule::Text
+            suboptions::Rule::Number(..)
+                | suboptions::Rule::Fraction(_)
+                | suboptions::Rule::Choice(_)
+                | suboptions::Rule::Text
         );
         let outcome = invoke(&["-o", word.name]);
         if needs {
             let expected = CliError::BadValue(format!("Missing {} argument", word.name));
             assert_eq!(outcome.expect_err(word.name), expected);
             assert_eq!(expected.exit_code(), 1);
-        } else if !matches!(word.effect, words::Effect::Unavailable(_)) {
+        } else if !matches!(word.effect, suboptions::Effect::Unavailable(_)) {
             assert!(outcome.is_ok(), "{}: {outcome:?}", word.name);
         }
     }

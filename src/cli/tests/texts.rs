@@ -3,7 +3,7 @@
 use super::{printed, same};
 use crate::cli::flag::Effect;
 use crate::cli::flags::FLAGS;
-use crate::cli::words::{self, WORDS};
+use crate::cli::suboptions::{self, WORDS};
 
 #[test]
 fn help_tells_what_there_is_and_nothing_else() {
@@ -27,7 +27,7 @@ fn help_tells_what_there_is_and_nothing_else() {
         assert_eq!(shown, there, "{}", flag.long);
     }
     for word in WORDS {
-        let there = !matches!(word.effect, words::Effect::Unavailable(_));
+        let there = !matches!(word.effect, suboptions::Effect::Unavailable(_));
         let shown = help
             .split(|letter: char| !(letter.is_alphanumeric() || letter == '_'))
             .any(|shown| shown == word.name);

@@ -8,7 +8,7 @@ use std::thread;
 
 use super::{Bench, NOW, value};
 use crate::store::classes::class_for;
-use crate::store::memory::Stuck;
+use crate::store::memory::PinnedClasses;
 use crate::store::{Access, Item, ItemSpec};
 use crate::time::{Expiry, Now};
 
@@ -270,7 +270,7 @@ fn readers_meet_movers() {
             let new = new.expect("there is memory");
             store.edit(&mut local, &hashed, NOW, |entry| entry.put(new, 1));
         }
-        store.drain(&mut local, false, &mut Stuck::default());
+        store.drain(&mut local, false, &mut PinnedClasses::default());
     }
     reader.join().expect("the reader found nothing wrong");
 }

@@ -4,7 +4,7 @@
 
 use super::error::{CliError, Missing};
 use super::number;
-use super::typed::Typed;
+use super::raw_args::RawArgs;
 use crate::config::{Eviction, Knobs};
 
 /// One word.
@@ -48,13 +48,13 @@ pub(super) enum Effect {
     Ignored,
     /// Nothing but a line for the operator and what `stats settings` tells;
     /// the number is that of the value.
-    Told(fn(&mut Knobs, f64)),
+    ReportOnly(fn(&mut Knobs, f64)),
     /// Nothing, silently: what it asks for holds anyway.
-    Granted,
+    AlwaysOn,
     /// Something; the number is that of the value, or zero.
-    Set(fn(&mut Typed, i64)),
+    Set(fn(&mut RawArgs, i64)),
     /// Something with the value's text.
-    SetText(fn(&mut Typed, &str)),
+    SetText(fn(&mut RawArgs, &str)),
     /// memcached has it and this server has not.
     Unavailable(Missing),
 }
@@ -64,7 +64,7 @@ pub(super) enum Effect {
 /// # Errors
 ///
 /// The first word that is unknown, unavailable or has a wrong value.
-pub(super) fn apply(typed: &mut Typed, list: &str) -> Result<(), CliError> {
+pub(super) fn apply(raw: &mut RawArgs, list: &str) -> Result<(), CliError> {
     let items = list.split(',').map(str::trim);
     for item in items.filter(|item| !item.is_empty()) {
         let (name, value) = match item.split_once('=') {
@@ -78,15 +78,15 @@ pub(super) fn apply(typed: &mut Typed, list: &str) -> Result<(), CliError> {
         }
         let number = check(name, rule, value)?;
         match effect {
-            Effect::Ignored => typed.note(format!("-o {name} has no effect")),
-            Effect::Told(tell) => {
-                typed.note(format!("-o {name} has no effect"));
+            Effect::Ignored => raw.note(format!("-o {name} has no effect")),
+            Effect::ReportOnly(tell) => {
+                raw.note(format!("-o {name} has no effect"));
                 let fraction = value.and_then(number::fraction);
-                tell(&mut typed.knobs, fraction.unwrap_or(number as f64));
+                tell(&mut raw.knobs, fraction.unwrap_or(number as f64));
             }
-            Effect::Set(set) => set(typed, number),
-            Effect::SetText(set) => set(typed, value.unwrap_or_default()),
-            Effect::Granted | Effect::Unavailable(_) => {}
+            Effect::Set(set) => set(raw, number),
+            Effect::SetText(set) => set(raw, value.unwrap_or_default()),
+            Effect::AlwaysOn | Effect::Unavailable(_) => {}
         }
     }
     Ok(())
@@ -190,11 +190,11 @@ const fn ignored(name: &'static str, rule: Rule) -> Word {
     }
 }
 
-const fn told(name: &'static str, rule: Rule, tell: fn(&mut Knobs, f64)) -> Word {
+const fn report_only(name: &'static str, rule: Rule, tell: fn(&mut Knobs, f64)) -> Word {
     Word {
         name,
         rule,
-        effect: Effect::Told(tell),
+        effect: Effect::ReportOnly(tell),
         help: "",
     }
 }
@@ -203,7 +203,7 @@ const fn granted(name: &'static str) -> Word {
     Word {
         name,
         rule: Rule::Nothing,
-        effect: Effect::Granted,
+        effect: Effect::AlwaysOn,
         help: "",
     }
 }
@@ -231,111 +231,111 @@ pub(super) const WORDS: &[Word] = &[
     Word {
         name: "maxconns_fast",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.maxconns_fast = Some(true)),
+        effect: Effect::Set(|raw, _| raw.maxconns_fast = Some(true)),
         help: "at the connection limit turn newcomers away at once (default)",
     },
     Word {
         name: "no_maxconns_fast",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.maxconns_fast = Some(false)),
+        effect: Effect::Set(|raw, _| raw.maxconns_fast = Some(false)),
         help: "at the connection limit let newcomers wait",
     },
     Word {
         name: "idle_timeout",
         rule: Rule::Number(0, i32::MAX as i64),
-        effect: Effect::Set(|typed, seconds| typed.idle_timeout_seconds = Some(seconds)),
+        effect: Effect::Set(|raw, seconds| raw.idle_timeout_seconds = Some(seconds)),
         help: "close connections idle for this many seconds; 0, the default, is never",
     },
     Word {
         name: "bare_dumps",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.bare_dumps = true),
+        effect: Effect::Set(|raw, _| raw.bare_dumps = true),
         help: "begin key dumps without the line OK, as before memcached 1.6.43",
     },
     Word {
         name: "hashpower",
         rule: Rule::Number(12, 32),
-        effect: Effect::Set(|typed, power| typed.hashpower = Some(power)),
+        effect: Effect::Set(|raw, power| raw.hashpower = Some(power)),
         help: "power of two of the index size at the start, 12 to 32 (default: 16)",
     },
     Word {
         name: "eviction",
         rule: Rule::Choice(&EVICTIONS),
-        effect: Effect::Set(|typed, index| typed.eviction = Some(index)),
+        effect: Effect::Set(|raw, index| raw.eviction = Some(index)),
         help: "what goes when memory is short: clock, blind (by recency and frequency)\n\
                \x20                          or size (the same, small before large; default)",
     },
     Word {
         name: "ssl_chain_cert",
         rule: Rule::Text,
-        effect: Effect::SetText(|typed, path| typed.tls.chain = Some(path.into())),
+        effect: Effect::SetText(|raw, path| raw.tls.chain = Some(path.into())),
         help: "file with the certificate and those up to its issuer, in PEM",
     },
     Word {
         name: "ssl_key",
         rule: Rule::Text,
-        effect: Effect::SetText(|typed, path| typed.tls.key = Some(path.into())),
+        effect: Effect::SetText(|raw, path| raw.tls.key = Some(path.into())),
         help: "file with the private key, if it is not in that one",
     },
     Word {
         name: "ssl_keyformat",
         rule: Rule::Number(1, 2),
-        effect: Effect::Set(|typed, format| typed.tls.key_format = Some(format)),
+        effect: Effect::Set(|raw, format| raw.tls.key_format = Some(format)),
         help: "how the key is written: 1 is PEM (default), 2 is DER",
     },
     Word {
         name: "ssl_verify_mode",
         rule: Rule::Number(0, 3),
-        effect: Effect::Set(|typed, mode| typed.tls.verify_mode = Some(mode)),
+        effect: Effect::Set(|raw, mode| raw.tls.verify_mode = Some(mode)),
         help: "clients' certificates: 0 ignored (default), 1 checked if sent,\n\
                \x20                          2 and 3 demanded",
     },
     Word {
         name: "ssl_ca_cert",
         rule: Rule::Text,
-        effect: Effect::SetText(|typed, path| typed.tls.ca = Some(path.into())),
+        effect: Effect::SetText(|raw, path| raw.tls.ca = Some(path.into())),
         help: "file with the authorities to check them with, in PEM",
     },
     Word {
         name: "ssl_min_version",
         rule: Rule::Number(0, 3),
-        effect: Effect::Set(|typed, version| typed.tls.min_version = Some(version)),
+        effect: Effect::Set(|raw, version| raw.tls.min_version = Some(version)),
         help: "oldest version spoken: 2 is TLS 1.2 (default), 3 is TLS 1.3",
     },
     Word {
         name: "ssl_session_cache",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.tls.session_cache = true),
+        effect: Effect::Set(|raw, _| raw.tls.session_cache = true),
         help: "let clients resume sessions",
     },
     Word {
         name: "ssl_wbuf_size",
         rule: Rule::Number(1, 65536),
-        effect: Effect::Set(|typed, kib| typed.tls.write_buffer_kib = Some(kib)),
+        effect: Effect::Set(|raw, kib| raw.tls.write_buffer_kib = Some(kib)),
         help: "kilobytes of output a connection encrypts ahead (default: 16)",
     },
     Word {
         name: "ssl_ciphers",
         rule: Rule::Text,
-        effect: Effect::SetText(|typed, list| typed.tls.ciphers = Some(list.to_owned())),
+        effect: Effect::SetText(|raw, list| raw.tls.ciphers = Some(list.to_owned())),
         help: "",
     },
     Word {
         name: "ssl_kernel_tls",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.tls.kernel = true),
+        effect: Effect::Set(|raw, _| raw.tls.kernel = true),
         help: "",
     },
     Word {
         name: "no_modern",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| {
-            typed.maxconns_fast = Some(false);
-            typed.knobs.automove = 0;
-            typed.knobs.reassign = false;
-            typed.knobs.segmented = false;
-            typed.knobs.crawler = false;
-            typed.knobs.maintainer = false;
+        effect: Effect::Set(|raw, _| {
+            raw.maxconns_fast = Some(false);
+            raw.knobs.automove = 0;
+            raw.knobs.reassign = false;
+            raw.knobs.segmented = false;
+            raw.knobs.crawler = false;
+            raw.knobs.maintainer = false;
         }),
         help: "the defaults of memcached 1.4: no_maxconns_fast, no_lru_crawler, \
                no_lru_maintainer, no_slab_reassign",
@@ -343,13 +343,13 @@ pub(super) const WORDS: &[Word] = &[
     Word {
         name: "no_drop_privileges",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.drop_privileges = false),
+        effect: Effect::Set(|raw, _| raw.drop_privileges = false),
         help: "install no system call filter (default)",
     },
     Word {
         name: "drop_privileges",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.drop_privileges = true),
+        effect: Effect::Set(|raw, _| raw.drop_privileges = true),
         help: "install a filter that permits only the system calls it needs",
     },
     unavailable("ext_path", Missing::Flash),
@@ -362,31 +362,31 @@ pub(super) const WORDS: &[Word] = &[
         "hash_algorithm",
         Rule::Choice(&["jenkins", "murmur3", "xxh3"]),
     ),
-    told("hot_lru_pct", Rule::Number(1, 79), |knobs, part| {
+    report_only("hot_lru_pct", Rule::Number(1, 79), |knobs, part| {
         knobs.queue_percents[0] = part as u32;
     }),
-    told("hot_max_factor", Rule::Fraction(f64::MAX), |knobs, age| {
+    report_only("hot_max_factor", Rule::Fraction(f64::MAX), |knobs, age| {
         knobs.queue_factors[0] = age;
     }),
     Word {
         name: "lru_crawler",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.knobs.crawler = true),
+        effect: Effect::Set(|raw, _| raw.knobs.crawler = true),
         help: "sweep out dead items and permit key dumps (default)",
     },
     Word {
         name: "lru_crawler_sleep",
         rule: Rule::Number(0, 1_000_000),
-        effect: Effect::Set(|typed, number| typed.knobs.crawler_sleep_us = number as u32),
+        effect: Effect::Set(|raw, number| raw.knobs.crawler_sleep_us = number as u32),
         help: "pause of a sweep that is asked for, in microseconds (default 100)",
     },
     Word {
         name: "lru_crawler_tocrawl",
         rule: ANY_SIZE,
-        effect: Effect::Set(|typed, number| typed.knobs.crawler_items = number as u32),
+        effect: Effect::Set(|raw, number| raw.knobs.crawler_items = number as u32),
         help: "items of a class that such a sweep looks at (default 0, all)",
     },
-    told("lru_maintainer", Rule::Nothing, |knobs, _| {
+    report_only("lru_maintainer", Rule::Nothing, |knobs, _| {
         knobs.maintainer = true;
         knobs.segmented = true;
     }),
@@ -395,47 +395,47 @@ pub(super) const WORDS: &[Word] = &[
     Word {
         name: "no_lru_crawler",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.knobs.crawler = false),
+        effect: Effect::Set(|raw, _| raw.knobs.crawler = false),
         help: "neither sweep out dead items nor permit key dumps",
     },
-    told("no_lru_maintainer", Rule::Nothing, |knobs, _| {
+    report_only("no_lru_maintainer", Rule::Nothing, |knobs, _| {
         knobs.maintainer = false;
         knobs.segmented = false;
     }),
-    told("no_slab_automove", Rule::Nothing, |knobs, _| {
+    report_only("no_slab_automove", Rule::Nothing, |knobs, _| {
         knobs.automove = 0;
     }),
     Word {
         name: "no_slab_reassign",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.knobs.reassign = false),
+        effect: Effect::Set(|raw, _| raw.knobs.reassign = false),
         help: "refuse slabs reassign",
     },
     Word {
         name: "read_buf_mem_limit",
         rule: ANY_SIZE,
-        effect: Effect::Set(|typed, number| typed.read_buf_mem_limit = number as usize),
+        effect: Effect::Set(|raw, number| raw.read_buf_mem_limit = number as usize),
         help: "megabytes for the buffers of all clients together; at the limit, retrievals are \
                refused (default 0: see --client-memory-limit)",
     },
     Word {
         name: "resp_obj_mem_limit",
         rule: ANY_SIZE,
-        effect: Effect::Set(|typed, number| typed.read_buf_mem_limit = number as usize),
+        effect: Effect::Set(|raw, number| raw.read_buf_mem_limit = number as usize),
         help: "older name of read_buf_mem_limit",
     },
-    told("slab_automove", Rule::MaybeNumber(0, 2), |knobs, level| {
+    report_only("slab_automove", Rule::MaybeNumber(0, 2), |knobs, level| {
         knobs.automove = level as u32;
     }),
     ignored("slab_automove_freeratio", Rule::Fraction(1.0)),
-    told(
+    report_only(
         "slab_automove_ratio",
         Rule::Fraction(1.0),
         |knobs, ratio| {
             knobs.automove_ratio = ratio;
         },
     ),
-    told(
+    report_only(
         "slab_automove_window",
         Rule::Number(3, 1800),
         |knobs, window| knobs.automove_window = window as u32,
@@ -444,13 +444,13 @@ pub(super) const WORDS: &[Word] = &[
     Word {
         name: "slab_reassign",
         rule: Rule::Nothing,
-        effect: Effect::Set(|typed, _| typed.knobs.reassign = true),
+        effect: Effect::Set(|raw, _| raw.knobs.reassign = true),
         help: "permit slabs reassign (default)",
     },
     ignored("slab_sizes", Rule::Text),
     ignored("sock_cookie_id", ANY_SIZE),
     ignored("tail_repair_time", Rule::Number(10, i32::MAX as i64)),
-    told(
+    report_only(
         "temporary_ttl",
         Rule::Number(i32::MIN as i64, i32::MAX as i64),
         |knobs, seconds| {
@@ -459,10 +459,10 @@ pub(super) const WORDS: &[Word] = &[
         },
     ),
     ignored("track_sizes", Rule::Nothing),
-    told("warm_lru_pct", Rule::Number(1, 79), |knobs, part| {
+    report_only("warm_lru_pct", Rule::Number(1, 79), |knobs, part| {
         knobs.queue_percents[1] = part as u32;
     }),
-    told("warm_max_factor", Rule::Fraction(f64::MAX), |knobs, age| {
+    report_only("warm_max_factor", Rule::Fraction(f64::MAX), |knobs, age| {
         knobs.queue_factors[1] = age;
     }),
     ignored("watcher_logbuf_size", ANY_SIZE),

@@ -1,5 +1,5 @@
-//! What the operator typed, before anything is checked against anything
-//! else. `flags` and `words` fill it in; `validate` empties it. Numbers are
+//! The arguments as typed, before anything is checked against anything
+//! else. `flags` and `suboptions` fill it in; `validate` empties it. Numbers are
 //! numbers here, but may still be out of range.
 
 use std::ffi::{OsStr, OsString};
@@ -27,9 +27,9 @@ pub(super) enum Ask {
     Version,
 }
 
-/// What was typed; `None` and empty mean that the option was not given.
+/// The arguments as typed; `None` and empty mean that the option was not given.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Typed {
+pub(super) struct RawArgs {
     pub(super) ask: Option<Ask>,
     pub(super) port: Option<i64>,
     pub(super) udp_port: Option<i64>,
@@ -81,23 +81,23 @@ pub(super) struct Typed {
     pub(super) notices: Vec<String>,
 }
 
-impl Typed {
+impl RawArgs {
     /// Splits the arguments, the program's name first, and records each.
     pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, CliError> {
         let mut matches = flags::command()
             .try_get_matches_from(args)
             .map_err(|error| syntax(&error))?;
-        let mut typed = Self::default();
+        let mut raw = Self::default();
         for flag in FLAGS {
             for value in given(&mut matches, flag) {
-                typed.apply(flag, value)?;
+                raw.apply(flag, value)?;
             }
         }
         for extra in matches.remove_many(flags::EXTRA).into_iter().flatten() {
             let extra: OsString = extra;
-            typed.note(format!("argument {extra:?} is not an option; ignored"));
+            raw.note(format!("argument {extra:?} is not an option; ignored"));
         }
-        Ok(typed)
+        Ok(raw)
     }
 
     /// Keeps a line for the operator, once.

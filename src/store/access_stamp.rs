@@ -5,7 +5,7 @@
 use crate::sync::{AtomicU32, Ordering};
 use crate::time::Now;
 
-/// The part of a [`Seen`] word that is the second of the last access.
+/// The part of a [`AccessStamp`] word that is the second of the last access.
 const SECOND: u32 = (1 << 24) - 1;
 /// Ages from here on are those of items that another thread, whose reading of
 /// the clock is newer, has accessed "in the future".
@@ -16,9 +16,9 @@ const AGE_MAX: u32 = SECOND - 3600;
 /// item that nobody has accessed for longer, only the rest of the time is
 /// known. Nothing but what clients are told of it depends on that.
 #[repr(transparent)]
-pub(crate) struct Seen(AtomicU32);
+pub(crate) struct AccessStamp(AtomicU32);
 
-impl Seen {
+impl AccessStamp {
     /// Of an item made or accessed in `second`.
     pub(crate) fn new(generation: u8, second: u32) -> Self {
         Self(AtomicU32::new(Self::pack(generation, second)))
