@@ -213,12 +213,17 @@ fn why_a_connection_is_closed() {
         (&endless, "error"),
         ("\u{1}", "normal"),
         ("set k 0 0 100000\r\nhalf", "normal"),
+        ("watch fetchers\r\n", "error"),
     ];
     for (send, reason) in closes {
         let mut client = server.client();
         // It may be hung up on while it sends.
         let _ = client.try_send(send);
         if reason == "normal" {
+            client.finish_sending();
+        }
+        if send.starts_with("watch") {
+            client.expect("OK\r\n");
             client.finish_sending();
         }
         client.expect_closed("");

@@ -45,14 +45,9 @@ pub fn parse(input: &[u8]) -> AsciiAuth<'_> {
         return AsciiAuth::HangUp;
     }
     let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
-    let mut words = tokens(line);
-    let Some(verb) = words.next() else {
-        // Lines without a word are cheap to send in any number.
-        return AsciiAuth::HangUp;
-    };
-    let length = words.nth(3).and_then(strict_u32);
+    let length = tokens(line).nth(4).and_then(strict_u32);
     // memcached compares no more than these letters.
-    let Some(length) = length.filter(|_| verb.starts_with(b"set")) else {
+    let Some(length) = length.filter(|_| line.starts_with(b"set")) else {
         return AsciiAuth::Refused(UNAUTHENTICATED, end + 1);
     };
     let length = length as usize;
@@ -121,6 +116,8 @@ mod tests {
             "set x 0 0",
             "set x 0 0 -1",
             "reset x 0 0 3",
+            " set x 0 0 3",
+            "       ",
         ] {
             let input = format!("{line}\r\n");
             let expected = format!("{UNAUTHENTICATED} {}", input.len());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use crate::events::{Event, Filter, Hub, Kinds, write_line};
+use crate::events::{Event, EventKind, Filter, Hub, Kinds, Ring, write_line};
 use crate::limits::{WATCHER_BUFFER_BYTES, WATCHERS_MAX};
 use crate::server::mailbox::Mailbox;
 use crate::server::stream::Stream;
@@ -37,6 +37,8 @@ pub(super) struct LogThread {
     store: Arc<Store>,
     shared: Arc<Shared>,
     watchers: Slab<Watcher>,
+    /// Receives the events of watchers' connections that are closed.
+    ring: Arc<Ring>,
     /// One line.
     line: Vec<u8>,
 }
@@ -64,6 +66,7 @@ impl LogThread {
         let thread = Self {
             poll,
             watcher_inbox: Arc::clone(&watcher_inbox),
+            ring: store.events().ring(),
             store,
             shared,
             watchers: Slab::new(),
@@ -171,6 +174,15 @@ impl LogThread {
     fn close(&mut self, token: usize) {
         let watcher = self.watchers.remove(token);
         let fd = watcher.stream.fd();
+        if self.ring.wanted().any_of(Kinds::CONNECTIONS) {
+            let known = self.shared.table.get(fd);
+            self.ring.put(EventKind::Closed {
+                peer: known.and_then(|conn| conn.peer),
+                connection: fd,
+                // memcached gives this reason for a watcher, whoever closed it.
+                reason: "error",
+            });
+        }
         self.shared.table.close(fd);
         let open = &self.shared.connections.open;
         open.fetch_sub(1, Ordering::Relaxed);
