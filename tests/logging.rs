@@ -35,13 +35,9 @@ fn unread() -> (PipeReader, Stdio) {
     (reader, writer.into())
 }
 
-/// Names of its threads, but those that are about to end.
+/// Names of its threads.
 fn names(program: &Program) -> Vec<String> {
-    let threads = program.threads().into_iter();
-    let path = |thread| format!("/proc/{}/task/{thread}/comm", program.id());
-    let name = |thread| std::fs::read_to_string(path(thread)).ok();
-    let names = threads.filter_map(name);
-    names.map(|name| name.trim_end().to_owned()).collect()
+    program.thread_statuses("Name")
 }
 
 fn dropped(client: &mut Client) -> u64 {

@@ -152,24 +152,19 @@ impl Program {
         self.child.id()
     }
 
-    /// One line of what the kernel tells about a thread of it.
-    pub(crate) fn status_of(&self, thread: &str, name: &str) -> String {
-        let path = format!("/proc/{}/task/{thread}/status", self.child.id());
-        let text = std::fs::read_to_string(path).expect("a running thread has a status");
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let value = line.and_then(|line| line.strip_prefix(':'));
-        value.expect("the line is there").trim().to_owned()
-    }
-
-    /// All its threads, by their ids.
-    pub(crate) fn threads(&self) -> Vec<String> {
+    /// The value of this line of `/proc/PID/task/*/status` for each of its
+    /// threads. One that ends meanwhile is left out.
+    pub(crate) fn thread_statuses(&self, name: &str) -> Vec<String> {
         let path = format!("/proc/{}/task", self.child.id());
         let entries = std::fs::read_dir(path).expect("a running process has threads");
-        let name = |entry: std::io::Result<std::fs::DirEntry>| {
-            let name = entry.expect("an entry can be read").file_name();
-            name.into_string().expect("threads have numbers")
-        };
-        entries.map(name).collect()
+        let entries = entries.map(|entry| entry.expect("an entry can be read"));
+        let statuses = entries.filter_map(|thread| {
+            let text = std::fs::read_to_string(thread.path().join("status")).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let value = line.and_then(|line| line.strip_prefix(':'));
+            Some(value.expect("the line is there").trim().to_owned())
+        });
+        statuses.collect()
     }
 
     /// Resident memory in bytes.
