@@ -54,8 +54,8 @@ pub fn cut(knife: u8, mut stream: &[u8]) -> Vec<&[u8]> {
 
 /// Whether a stream means the same however it is cut. A line beyond the limit
 /// does not: if its end has not come in time, the connection is closed, or a
-/// retrieval is answered before an error in it is seen. Nor does `watch`, which
-/// is refused if something was sent together with it.
+/// retrieval is answered before an error in it is seen. Nor do `watch` and the
+/// dumps of keys, which are refused behind answers that are not sent yet.
 pub fn is_cut_proof(stream: &[u8]) -> bool {
     let mut rest = stream;
     while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -72,6 +72,14 @@ pub fn is_cut_proof(stream: &[u8]) -> bool {
                 },
                 _,
             ) => return false,
+            Parsed::Request(
+                Request::Control {
+                    verb: ControlVerb::LruCrawler,
+                    arguments,
+                    ..
+                },
+                _,
+            ) if memchr::memmem::find(arguments, b"dump").is_some() => return false,
             Parsed::Request(request, _) => request.block_len().unwrap_or(0),
             Parsed::Malformed(malformed, _) if malformed.reply.is_none() => return true,
             Parsed::Malformed(malformed, _) => malformed.swallow,
