@@ -51,7 +51,7 @@ pub const OUTPUT_PAUSE_BYTES: usize = 128 * 1024;
 
 /// The same two limits, and the bytes of input read at once, while the buffers
 /// of all clients together take half of their limit.
-pub const TIGHT_SEND_BY_REFERENCE_BYTES: usize = 512;
+pub const TIGHT_SEND_BY_REFERENCE_BYTES: usize = 4096 + 1;
 /// See [`TIGHT_SEND_BY_REFERENCE_BYTES`].
 pub const TIGHT_OUTPUT_PAUSE_BYTES: usize = 16 * 1024;
 /// See [`TIGHT_SEND_BY_REFERENCE_BYTES`].

@@ -325,7 +325,9 @@ impl Worker {
     }
 
     fn parse_first<'a>(&mut self, job: &mut Job<'a>, steps: &mut Steps<'a>) {
-        let connection = &mut self.connections[job.token];
+        let Some(connection) = self.connections.get_mut(job.token) else {
+            return;
+        };
         if !matches!(connection.state, State::New | State::Command) {
             return;
         }
@@ -340,7 +342,9 @@ impl Worker {
 
     fn serve_job(&mut self, job: Job<'_>, first: &[Step<'_>], alone: bool, turn: Duration) {
         let token = job.token;
-        let connection = &mut self.connections[token];
+        let Some(connection) = self.connections.get_mut(token) else {
+            return;
+        };
         let (poll, arrived) = (&mut self.poll, &mut self.arrived);
         let (mut more, mut hung_up) = (false, false);
         let mut others_wait = || {

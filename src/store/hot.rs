@@ -8,6 +8,7 @@
 //! key that is ahead in it (Boyer and Moore's majority vote), so that only a
 //! key with about a hundredth of all look-ups gets there.
 
+use crate::limits::{SEND_BY_REFERENCE_BYTES, TIGHT_SEND_BY_REFERENCE_BYTES};
 use crate::store::item::Item;
 use crate::store::map::{Hashed, Map, ReadShard};
 use crate::store::version::Relied;
@@ -30,6 +31,10 @@ const HITS_MAX: u32 = 64;
 const HITS_WORTHWHILE: u32 = 4;
 /// Larger values are not held: copying them takes longer than the lock.
 const VALUE_MAX_BYTES: usize = 4096;
+// A hot value may be shown twice, and the first answer taken back, which only
+// works for answers that are copied.
+const _: () = assert!(VALUE_MAX_BYTES < TIGHT_SEND_BY_REFERENCE_BYTES);
+const _: () = assert!(VALUE_MAX_BYTES < SEND_BY_REFERENCE_BYTES);
 
 /// See the module's documentation.
 pub(crate) struct Hot {

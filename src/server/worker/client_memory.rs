@@ -131,6 +131,9 @@ impl Worker {
     /// Gives up what a connection that leaves has parked, and the account of
     /// its input.
     pub(super) fn forget(&mut self, token: usize, connection: &Connection) {
+        if connection.queued {
+            self.queues.remove(token);
+        }
         let worker = self.context.worker;
         let context = &mut self.context;
         if connection.kept > 0 {

@@ -38,6 +38,13 @@ impl Queues {
         self.ready.is_empty() && self.newcomers.is_empty() && self.busy.is_empty()
     }
 
+    /// Removes a connection that is closed: its token may go to a new one.
+    pub(super) fn remove(&mut self, token: usize) {
+        self.ready.retain(|queued| *queued != token);
+        self.newcomers.retain(|queued| *queued != token);
+        self.busy.retain(|queued| *queued != token);
+    }
+
     /// Queues a connection according to what is known of it, unless it is
     /// queued already.
     #[inline]
