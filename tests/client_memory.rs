@@ -371,3 +371,38 @@ fn near_a_limit_of_memcached_s_retrievals_are_refused() {
     assert!(stat(&mut client, "response_obj_oom") > 0);
     drop(stalled);
 }
+
+/// As `printf ... | nc -N` does.
+#[test]
+fn a_client_that_half_closes_gets_all_its_answers() {
+    const COUNT: usize = 40;
+    const LEN: usize = 100_000;
+    let server = Server::start_unix();
+    let mut setup = server.client();
+    fill(&mut setup, COUNT, LEN);
+    let one_line = format!("get{}\r\n", keys(COUNT));
+    let lines: String = (0..COUNT).map(|n| format!("get key{n}\r\n")).collect();
+    for (request, ends) in [(one_line, 1), (lines, COUNT)] {
+        let mut client = server.client();
+        client.send(format!("{request}set last 0 0 1\r\n1\r\n"));
+        client.finish_sending();
+        // Only once it is blocked, with the rest of its commands kept.
+        wait_until("it is blocked", || {
+            let answer = setup.answer("stats conns\r\n");
+            let states = String::from_utf8_lossy(&answer);
+            states.contains("conn_mwrite").then_some(())
+        });
+        let answer = client.read_to_close();
+        assert!(
+            answer.ends_with(b"END\r\nSTORED\r\n"),
+            "{} bytes",
+            answer.len()
+        );
+        let found = answer.windows(5).filter(|at| at == b"END\r\n").count();
+        assert_eq!(found, ends);
+        setup.ask(
+            "get last\r\ndelete last\r\n",
+            "VALUE last 0 1\r\n1\r\nEND\r\nDELETED\r\n",
+        );
+    }
+}

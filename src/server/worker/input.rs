@@ -59,6 +59,11 @@ impl Worker {
             return Some(kept);
         }
         match connection.stream.read(&mut buffer[kept..]) {
+            Ok(0) if connection.unserved => {
+                // It sends no more, and still gets all its answers.
+                (connection.readable, connection.hung_up) = (false, true);
+                Some(kept)
+            }
             Ok(0) => {
                 self.close(token, "normal");
                 None
