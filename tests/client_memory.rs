@@ -406,3 +406,62 @@ fn a_client_that_half_closes_gets_all_its_answers() {
         );
     }
 }
+
+#[test]
+fn a_lowered_memory_limit_cuts_stalled_clients_before_live_items() {
+    let server = Server::unix_with(|config| config.max_memory = 64 * MIB);
+    let mut client = server.client();
+    fill(&mut client, 1000, 2000);
+    let half = [&b"set half 0 0 120000\r\n"[..], &[b'x'; 100_000]].concat();
+    let _stalled = stall(&server, 150, &half);
+    wait_until("all of them are being received", || {
+        let own = client.answer("stats rustcached\r\n");
+        let own = String::from_utf8_lossy(&own).into_owned();
+        let held = own
+            .lines()
+            .find_map(|line| line.strip_prefix("STAT client_item_bytes "));
+        let held: usize = held.expect("it is there").parse().expect("a number");
+        (held >= 150 * 90_000).then_some(())
+    });
+    client.ask("cache_memlimit 12\r\n", "OK\r\n");
+    wait_until("the limit is kept", || {
+        (stat(&mut client, "curr_connections") < 60).then_some(())
+    });
+    assert_eq!(stat(&mut client, "curr_items"), 1000);
+    assert_eq!(stat(&mut client, "evictions"), 0);
+}
+
+#[test]
+fn a_full_server_that_does_not_evict_refuses_instead_of_cutting() {
+    let server = Server::unix_with(|config| {
+        small(config);
+        config.evict = false;
+    });
+    let server = &server;
+    let upload = |part: usize| {
+        let mut client = server.client();
+        let mut refused = 0;
+        for number in 0..40 {
+            let len = 900_000;
+            let mut set = format!("set k{part}:{number} 0 0 {len}\r\n").into_bytes();
+            set.extend(value(number, len));
+            set.extend(b"\r\n");
+            match &client.answer(set)[..] {
+                b"STORED\r\n" => {}
+                answer => {
+                    assert_eq!(answer, b"SERVER_ERROR out of memory storing object\r\n");
+                    refused += 1;
+                }
+            }
+        }
+        refused
+    };
+    let refused: usize = std::thread::scope(|scope| {
+        let uploads = [0, 1, 2, 3].map(|part| scope.spawn(move || upload(part)));
+        uploads
+            .map(|upload| upload.join().expect("nobody is cut"))
+            .iter()
+            .sum()
+    });
+    assert!(refused > 0);
+}

@@ -148,8 +148,11 @@ impl Executor<'_> {
                 "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes"
             }
             Some(mebibytes) => {
-                self.store
-                    .set_memory_limit(mebibytes as usize * 1024 * 1024);
+                let bytes = mebibytes as usize * 1024 * 1024;
+                if bytes < self.store.memory_limit() {
+                    self.stalled.shrink_items(self.store, self.local, bytes);
+                }
+                self.store.set_memory_limit(bytes);
                 "OK"
             }
         }

@@ -304,16 +304,35 @@ impl Stalled {
 
     /// Frees item memory for a command that can get none otherwise, from the
     /// client that has stalled longest on. False if there is nothing to free.
+    /// A server that does not evict refuses the command instead of cutting
+    /// clients that are only slow.
     #[cold]
     pub fn relieve_items(&self, store: &Store, local: &mut Local) -> bool {
-        let mut freed = 0;
+        let (mut freed, now) = (0, local.now.millis());
         for candidate in self.candidates(local.now, |_, age| u128::from(age)) {
+            let stalls = candidate.waiting && now >= candidate.since + GRACE_MS;
+            if !store.evicts() && !stalls {
+                continue;
+            }
             freed += self.cut_occupier(&candidate, store, local);
             if freed >= RELIEF_BYTES {
                 break;
             }
         }
         freed > 0
+    }
+
+    /// Frees item memory before the limit is lowered to `limit` bytes, so that
+    /// it is not live items alone that make room.
+    pub fn shrink_items(&self, store: &Store, local: &mut Local, limit: usize) {
+        let share = limit / ITEM_PART;
+        let mut occupied = self.occupied_bytes();
+        for candidate in self.candidates(local.now, |_, age| u128::from(age)) {
+            if occupied <= share || !candidate.waiting {
+                return;
+            }
+            occupied = occupied.saturating_sub(self.cut_occupier(&candidate, store, local));
+        }
     }
 
     /// One thread counts at a time, and not too often.

@@ -188,6 +188,16 @@ impl Connection {
         self.unsent.is_some() || self.output_parked || self.stream.has_unsent()
     }
 
+    /// Second of its last command or, in the middle of an answer or a value, of
+    /// the last progress that its client made.
+    pub(super) fn last_active(&self) -> u32 {
+        let between_commands = matches!(self.state, State::New | State::Locked | State::Command);
+        match between_commands && !self.is_blocked() {
+            true => self.active,
+            false => self.active.max((self.progressed / 1000) as u32),
+        }
+    }
+
     /// Whether it holds something that is to be parked.
     #[inline]
     pub(super) fn is_stalled(&self) -> bool {

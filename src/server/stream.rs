@@ -65,6 +65,11 @@ impl Stream {
         matches!(self, Self::Tls(stream) if stream.holds_more())
     }
 
+    /// Whether it is a unix socket.
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
     /// Bytes of a record that has begun and not ended, roughly.
     #[inline]
     pub(super) fn partial_record_bytes(&self) -> usize {

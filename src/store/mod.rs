@@ -437,6 +437,11 @@ impl Store {
         size <= self.options.max_item_size
     }
 
+    /// Whether items are evicted when memory is short (not with `-M`).
+    pub fn evicts(&self) -> bool {
+        self.options.evict
+    }
+
     /// Memory limit in bytes.
     pub fn memory_limit(&self) -> usize {
         self.memory.pool().limit()

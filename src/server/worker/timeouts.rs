@@ -33,7 +33,8 @@ impl Worker {
         }
     }
 
-    /// Closes connections that have been idle for longer than they may be.
+    /// Closes connections that have been idle for longer than they may be; not
+    /// those of unix sockets, as in memcached.
     pub(super) fn close_idle(&mut self) {
         let Some(limit) = self.context.shared.config.idle_timeout else {
             return;
@@ -47,7 +48,8 @@ impl Worker {
             .connections
             .iter()
             .filter(|(_, connection)| {
-                u64::from(second.saturating_sub(connection.active)) > limit.as_secs()
+                let idle = second.saturating_sub(connection.last_active());
+                !connection.stream.is_unix() && u64::from(idle) > limit.as_secs()
             })
             .map(|(token, _)| token)
             .collect();
