@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use rustcached::config::Config;
 use rustcached::limits::{OUTPUT_PAUSE_BYTES, READ_BUFFER_BYTES};
 use support::binary::{BinaryClient, Frame, opcode};
@@ -464,4 +467,83 @@ fn a_full_server_that_does_not_evict_refuses_instead_of_cutting() {
             .sum()
     });
     assert!(refused > 0);
+}
+
+/// A connection that was cut while it waited for its turn once left its place
+/// in the queue to a newcomer, whose commands then ran twice.
+#[test]
+fn commands_run_once_though_queued_clients_are_cut() {
+    const SHORT: usize = 2000;
+    let server = Server::unix_with(|config| {
+        small(config);
+        config.threads = 1;
+        config.max_connections = 4096;
+    });
+    let server = &server;
+    server.client().ask("set n 0 0 1\r\n0\r\n", "STORED\r\n");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let pipeline = "stats sizes\r\n".repeat(5000);
+            while !over.load(Ordering::Relaxed) {
+                let _stalled = stall(server, 80, pipeline.as_bytes());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let _stop = StoreOnDrop(&over);
+        let mut cut = 0;
+        for _ in 0..SHORT {
+            let mut client = server.client();
+            client.send("incr n 1\r\nquit\r\n");
+            let answer = client.read_to_close();
+            let lines = answer.iter().filter(|byte| **byte == b'\n').count();
+            assert!(lines <= 1, "answered twice: {answer:?}");
+            cut += 1 - lines;
+        }
+        assert_eq!(cut, 0, "who does not wait is not cut");
+    });
+    let mut client = server.client();
+    client.ask("get n\r\n", format!("VALUE n 0 4\r\n{SHORT}\r\nEND\r\n"));
+    assert!(stat(&mut client, "read_buf_oom") > 0, "some were cut");
+}
+
+/// A hot value may be looked at twice, and its first copy must be taken back.
+#[test]
+fn hot_values_are_answered_once_while_buffers_are_small() {
+    const READS: usize = 60_000;
+    let server = Server::unix_with(small);
+    let mut client = server.client();
+    let begun = [&b"set k 0 0 4000\r\n"[..], &b"v".repeat(3900)].concat();
+    let _stalled = stall(&server, 180, &begun);
+    wait_until("buffers are kept small", || {
+        (held_bytes(&mut client) > MIB * 5 / 8).then_some(())
+    });
+    let set = |fill: &str| format!("set hot 0 0 2000\r\n{}\r\n", fill.repeat(2000));
+    client.ask(set("a"), "STORED\r\n");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = server.client();
+            while !over.load(Ordering::Relaxed) {
+                writer.ask(set("b"), "STORED\r\n");
+            }
+        });
+        let _stop = StoreOnDrop(&over);
+        for number in 0..READS {
+            let answer = client.answer(match number % 2 {
+                0 => "get hot\r\n",
+                _ => "mg hot v\r\n",
+            });
+            assert!(answer.len() < 2100, "{number}: {} bytes", answer.len());
+        }
+    });
+}
+
+/// Ends threads also where an assertion fails.
+struct StoreOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StoreOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

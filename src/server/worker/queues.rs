@@ -45,6 +45,10 @@ impl Queues {
         self.busy.retain(|queued| *queued != token);
     }
 
+    fn contains(&self, token: usize) -> bool {
+        self.ready.contains(&token) || self.newcomers.contains(&token) || self.busy.contains(&token)
+    }
+
     /// Queues a connection according to what is known of it, unless it is
     /// queued already.
     #[inline]
@@ -52,6 +56,7 @@ impl Queues {
         if std::mem::replace(&mut connection.queued, true) {
             return;
         }
+        debug_assert!(!self.contains(token), "in one queue at most");
         if connection.busy {
             self.busy.push_back(token);
         } else if matches!(connection.state, State::New) {
