@@ -93,3 +93,59 @@ fn idle_connections_are_closed_and_counted() {
         closed += u32::from(line.contains(" reason=idle_timeout "));
     }
 }
+
+#[test]
+fn clients_that_move_on_slowly_are_not_idle() {
+    let server = Server::with(|config| {
+        config.idle_timeout = Some(std::time::Duration::from_secs(10));
+        // So that its answer tells what else was read.
+        config.threads = 1;
+    });
+    let mut client = server.client();
+    client.ask(
+        format!("set big 0 0 1000000\r\n{}\r\n", "v".repeat(1_000_000)),
+        "STORED\r\n",
+    );
+    let mut storing = server.client();
+    storing.send("set slow 0 0 30\r\n");
+    let mut refused = server.client();
+    refused.send("set large 0 0 2000000\r\n");
+    refused.expect("SERVER_ERROR object too large for cache\r\n");
+    let mut reading = server.client();
+    // More than the kernel takes on its way.
+    reading.send(format!("get{}\r\n", " big".repeat(40)));
+    for _ in 0..3 {
+        reading.skip(2_000_000);
+        storing.send("0123456789");
+        refused.send("0123456789");
+        // Until the server has taken what was sent.
+        client.answer("");
+        server.advance(8);
+        client.answer("");
+    }
+    storing.send("\r\n");
+    storing.expect("STORED\r\n");
+    let line = "VALUE big 0 1000000\r\n";
+    reading.skip(40 * (line.len() + 1_000_002) - 6_000_000);
+    reading.expect("END\r\n");
+    assert_eq!(number(&mut client, "idle_kicks"), 0);
+    server.advance(4);
+    client.answer("");
+    server.advance(8);
+    for mut stopped in [refused, storing] {
+        stopped.expect_closed("");
+    }
+}
+
+#[test]
+fn clients_of_a_unix_socket_are_never_idle() {
+    let server = Server::unix_with(|config| {
+        config.idle_timeout = Some(std::time::Duration::from_secs(10));
+    });
+    let mut client = server.client();
+    client.answer("");
+    server.advance(100);
+    server.client().answer("");
+    client.answer("");
+    assert_eq!(number(&mut client, "idle_kicks"), 0);
+}

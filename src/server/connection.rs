@@ -80,7 +80,7 @@ pub(super) struct Connection {
     pub(super) closing: bool,
     /// Why it is closed when it is over, as watchers are told.
     pub(super) close_reason: &'static str,
-    /// Second of the last command.
+    /// Second in which a command last began or a paused answer was finished.
     pub(super) active: u32,
     /// Something it holds is parked with the stalled clients.
     pub(super) parked: bool,
@@ -188,14 +188,20 @@ impl Connection {
         self.unsent.is_some() || self.output_parked || self.stream.has_unsent()
     }
 
-    /// Second of its last command or, in the middle of an answer or a value, of
-    /// the last progress that its client made.
+    /// Second of its last command or answer or, in the middle of an answer or a
+    /// value, of the last progress that its client made.
     pub(super) fn last_active(&self) -> u32 {
         let between_commands = matches!(self.state, State::New | State::Locked | State::Command);
-        match between_commands && !self.is_blocked() {
+        match between_commands && !self.is_blocked() && !self.keeps_part_of_value() {
             true => self.active,
             false => self.active.max((self.progressed / 1000) as u32),
         }
+    }
+
+    /// Whether the input kept is a request whose value is incomplete. The rest
+    /// of a command line is not waited for as long.
+    fn keeps_part_of_value(&self) -> bool {
+        self.leftover.first() == Some(&REQUEST_MAGIC) || self.leftover.contains(&b'\n')
     }
 
     /// Whether it holds something that is to be parked.
@@ -263,6 +269,7 @@ impl Connection {
         if !result.is_unfinished() {
             unsent.clear(store, local);
             self.unsent = None;
+            self.active = local.now.second();
         }
         result
     }

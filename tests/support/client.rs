@@ -172,8 +172,9 @@ impl Client {
         Some(self.pending[..len].to_vec())
     }
 
-    /// Forgets bytes that were peeked at.
+    /// Forgets the next bytes, this many.
     pub(crate) fn skip(&mut self, len: usize) {
+        self.peek_exactly(len).expect("more bytes before the close");
         self.pending.drain(..len);
     }
 
