@@ -41,10 +41,10 @@ fn an_answer_is_the_same_bytes_as_memcached_s() {
         client.send(&set("key", "value").opaque(0x1122_3344));
         client
             .0
-            .expect(b"\x81\x01\0\0\0\0\0\0\0\0\0\0\x11\x22\x33\x44\0\0\0\0\0\0\0\x01");
+            .expect(b"\x81\x01\0\0\0\0\0\0\0\0\0\0\x11\x22\x33\x44\0\0\0\0\0\0\0\x02");
         client.send(&Frame::new(opcode::GETK).key("key").opaque(5));
         client.0.expect(
-            b"\x81\x0c\0\x03\x04\0\0\0\0\0\0\x0c\0\0\0\x05\0\0\0\0\0\0\0\x01\0\0\0\0keyvalue",
+            b"\x81\x0c\0\x03\x04\0\0\0\0\0\0\x0c\0\0\0\x05\0\0\0\0\0\0\0\x02\0\0\0\0keyvalue",
         );
         client.send(&get("nothing"));
         client

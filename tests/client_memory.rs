@@ -5,7 +5,6 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use rustcached::config::Config;
 use rustcached::limits::{OUTPUT_PAUSE_BYTES, READ_BUFFER_BYTES};
@@ -485,9 +484,14 @@ fn commands_run_once_though_queued_clients_are_cut() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let pipeline = "stats sizes\r\n".repeat(5000);
+            let mut client = server.client();
             while !over.load(Ordering::Relaxed) {
+                let before = stat(&mut client, "read_buf_oom");
                 let _stalled = stall(server, 80, pipeline.as_bytes());
-                std::thread::sleep(Duration::from_millis(20));
+                wait_until("some are cut", || {
+                    let cut = stat(&mut client, "read_buf_oom") > before;
+                    (cut || over.load(Ordering::Relaxed)).then_some(())
+                });
             }
         });
         let _stop = StoreOnDrop(&over);

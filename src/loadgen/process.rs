@@ -309,23 +309,33 @@ pub fn free_address(unix_socket: bool) -> Result<Address, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cpu_ns, cpu_ns_by_ticks, resident_and_peak, resident_bytes};
-    use std::time::Instant;
+    use super::{cpu_ns, cpu_ns_by_ticks, kill, resident_and_peak, resident_bytes};
+    use std::process::{Child, Command};
 
     #[test]
     fn a_busy_process_is_seen_to_use_cpu_and_memory() {
-        let pid = std::process::id();
+        // Another process: the threads of this one come and go.
+        let busy = Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .spawn();
+        let mut busy = Guard(busy.expect("a shell is installed"));
+        let pid = busy.0.id();
         let before = cpu_ns(pid).unwrap();
-        let begun = Instant::now();
-        let mut sum = 0u64;
-        while begun.elapsed().as_millis() < 60 {
-            sum = std::hint::black_box(sum.wrapping_mul(31) + 1);
+        while cpu_ns(pid).unwrap() == before || cpu_ns_by_ticks(pid).unwrap() == 0 {
+            assert!(busy.0.try_wait().unwrap().is_none(), "it goes on");
         }
-        assert!(cpu_ns(pid).unwrap() > before);
-        assert!(cpu_ns_by_ticks(pid).unwrap() > 0);
         assert!(resident_bytes(pid).unwrap() > 100_000);
         let (resident, peak) = resident_and_peak(pid).unwrap();
         assert!(resident > 100_000 && peak >= resident);
         assert!(resident_and_peak(u32::MAX).is_none());
+    }
+
+    struct Guard(Child);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            kill(self.0.id());
+            let _ = self.0.wait();
+        }
     }
 }

@@ -207,7 +207,8 @@ impl Store {
             memory: Memory::new(options.max_memory),
             policy: Policy::new(options.eviction),
             ghosts: Ghosts::new(options.max_memory),
-            cas: CachePadded::new(AtomicU64::new(0)),
+            // The first value given is 2, as in memcached.
+            cas: CachePadded::new(AtomicU64::new(1)),
             flush: Flush {
                 generation: AtomicU64::new(0),
                 oldest: AtomicU64::new(0),
