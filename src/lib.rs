@@ -27,8 +27,8 @@
 //!
 //! | layer | modules | what they own |
 //! |---|---|---|
-//! | 6 | `main`, `bin` | arguments → settings → server → exit code |
-//! | 5 | [`cli`], [`loadgen`] | the command line; the load generator |
+//! | 6 | `main` | arguments → settings → server → exit code |
+//! | 5 | [`cli`] | the command line |
 //! | 4 | [`server`] | sockets and threads |
 //! | 3 | [`command`], [`upkeep`] | what a request means; background work |
 //! | 2 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
@@ -131,8 +131,6 @@ pub mod config;
 pub mod events;
 #[cfg(not(loom))]
 pub mod limits;
-#[cfg(not(loom))]
-pub mod loadgen;
 #[cfg(not(loom))]
 pub mod logging;
 #[cfg(not(loom))]

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use rustcached::config::Eviction;
-use rustcached::loadgen::random::{Random, Zipf};
 use rustcached::store::{Access, ItemSpec, Local, Options, Store};
 use rustcached::time::{Expiry, Now};
+use rustcached_bench::random::{Random, Zipf};
 
 const LIMIT: usize = 8 << 20;
 /// Bytes of all values whose size does not matter.

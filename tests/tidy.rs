@@ -15,8 +15,8 @@ const LAYERS: [&[&str]; 8] = [
     &["store", "shared"],
     &["command", "upkeep"],
     &["server", "admin", "process"],
-    &["cli", "loadgen"],
-    &["main", "lib", "bin"],
+    &["cli"],
+    &["main", "lib"],
 ];
 
 /// Longest permitted file, in lines.
@@ -40,10 +40,8 @@ const RESERVED: [Reserved; 9] = [
         places: &[
             "server/",
             "admin/",
-            "loadgen/",
             "config.rs",
             "cli/",
-            "bin/",
             "events/",
             "stats/conns.rs",
         ],
@@ -51,12 +49,12 @@ const RESERVED: [Reserved; 9] = [
     },
     Reserved {
         word: "mio",
-        places: &["server/", "admin/", "loadgen/"],
+        places: &["server/", "admin/"],
         why: "the event loop belongs to the server",
     },
     Reserved {
         word: "socket2",
-        places: &["server/", "admin/", "loadgen/"],
+        places: &["server/", "admin/"],
         why: "sockets belong to the server",
     },
     Reserved {
@@ -76,14 +74,12 @@ const RESERVED: [Reserved; 9] = [
     },
     Reserved {
         word: "clap",
-        places: &["cli/", "bin/", "loadgen/"],
+        places: &["cli/"],
         why: "the command line is data elsewhere",
     },
     Reserved {
         word: "SystemTime",
-        places: &[
-            "time.rs", "sync.rs", "server/", "admin/", "loadgen/", "bin/",
-        ],
+        places: &["time.rs", "sync.rs", "server/", "admin/"],
         why: "time comes in as an argument",
     },
 ];
@@ -118,11 +114,8 @@ const BANNED: [Banned; 4] = [
     },
 ];
 
-/// Programs that serve nobody. Only they may use the print macros, which
-/// block while the reader is slow and panic when it is gone.
-const MAY_PRINT: [&str; 2] = ["bin/", "loadgen/"];
-
-/// Where standard streams may be written to otherwise.
+/// Files that may write to standard streams. No file may use the print macros,
+/// which block while the reader is slow and panic after it has gone.
 const MAY_WRITE_STREAMS: [&str; 2] = ["logging/", "main.rs"];
 
 /// A source file: its path below `src/` and its text.
@@ -355,26 +348,22 @@ fn serving_threads_do_not_print() {
     let mut faults = Vec::new();
     for source in sources() {
         let code = source.code();
-        let at = |places: &[&str]| places.iter().any(|place| is_at(&source.path, place));
-        if !at(&MAY_PRINT) {
-            let found = PRINTING.iter().filter(|text| code.contains(**text));
-            faults.extend(found.map(|text| format!("{}: {text} (use the log)", source.path)));
-            let found = STREAMS.iter().filter(|text| code.contains(**text));
-            let found = found.filter(|_| !at(&MAY_WRITE_STREAMS));
-            faults.extend(found.map(|text| format!("{}: {text} (use the log)", source.path)));
-        }
+        let may_write = MAY_WRITE_STREAMS
+            .iter()
+            .any(|place| is_at(&source.path, place));
+        let streams = STREAMS.iter().filter(|_| !may_write);
+        let found = PRINTING.iter().chain(streams);
+        let found = found.filter(|text| code.contains(**text));
+        faults.extend(found.map(|text| format!("{}: {text} (use the log)", source.path)));
     }
     no_faults(&faults);
 }
 
 /// Files that may start a thread without supervision: the supervisor itself,
-/// the writer of what must not block its caller, the programs that serve
-/// nobody, and tests in place.
-const MAY_START_THREADS: [&str; 7] = [
+/// the writer of what must not block its caller, and tests in place.
+const MAY_START_THREADS: [&str; 5] = [
     "supervise.rs",
     "logging/direct.rs",
-    "loadgen/",
-    "bin/",
     "store/refs.rs",
     "store/version.rs",
     "store/tests/",
@@ -446,9 +435,6 @@ fn every_source_file_is_part_of_the_program() {
     let base = root().join("src");
     let mut reached = BTreeSet::new();
     let mut open = vec![base.join("lib.rs"), base.join("main.rs")];
-    if base.join("bin").is_dir() {
-        open.extend(rust_files(&base.join("bin")));
-    }
     while let Some(path) = open.pop() {
         if !path.is_file() || !reached.insert(path.clone()) {
             continue;

@@ -1,0 +1,313 @@
+//! `compare`: the standard loads on two servers, in alternating rounds, judged by their targets.
+//!
+//! Both servers live as long as a load does; `rounds` plays and measures them. Throughput is judged
+//! only where the server's core was saturated, since otherwise it measures the generator.
+
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::plan::{Plan, STANDARD, Standard, Target};
+use super::report::{OutputOptions, Summary, Table};
+use super::rounds::{
+    Contender, NOTHING, Played, Ratio, RoundOptions, SideResult, busy, cpu, csv_table, ops, play,
+};
+use super::versus::{Side, VersusOptions};
+
+/// Options of `compare`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CompareOptions {
+    /// The servers
+    #[command(flatten)]
+    pub versus: VersusOptions,
+    /// The rounds
+    #[command(flatten)]
+    pub rounds: RoundOptions,
+    /// Only these standard loads: get1 set1 get32 set32 mget50 mg32 bget32 incr32 get100k zipf, or
+    /// none [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub loads: Option<Vec<String>>,
+    /// Also measure latency of gets, one at a time, at these operations per second; 0 for not
+    #[arg(
+        long,
+        value_name = "OPS",
+        value_delimiter = ',',
+        default_value = "50000,100000"
+    )]
+    pub rates: Vec<f64>,
+    /// Output files
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+/// A load on both servers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The load's name.
+    pub load: String,
+    /// What it is.
+    pub title: String,
+    /// Operations per second that were asked for, if the load was paced.
+    pub rate: Option<f64>,
+    /// Their rounds.
+    pub theirs: SideResult,
+    /// Our rounds.
+    pub ours: SideResult,
+}
+
+impl Comparison {
+    fn sides(&self) -> [(&'static str, &SideResult); 2] {
+        [("theirs", &self.theirs), ("ours", &self.ours)]
+    }
+}
+
+/// Everything a comparison found.
+#[derive(Clone, Debug, Serialize)]
+struct Findings {
+    loads: Vec<Comparison>,
+    latency: Vec<Comparison>,
+}
+
+impl Findings {
+    fn played(&self) -> impl Iterator<Item = Played<'_>> {
+        let loads = self.loads.iter().chain(&self.latency);
+        loads.flat_map(|load| {
+            load.sides().map(|(server, result)| Played {
+                load: &load.load,
+                rate: load.rate,
+                server,
+                result,
+            })
+        })
+    }
+}
+
+/// Runs the comparison and returns what is to be printed.
+pub fn compare(options: &CompareOptions) -> Result<String, Failure> {
+    options.versus.pin()?;
+    let mut found = Findings {
+        loads: Vec::new(),
+        latency: Vec::new(),
+    };
+    let mut judged = Vec::new();
+    for load in chosen(options)? {
+        let plan = options.rounds.plan(load.name)?;
+        found.loads.push(versus(options, &plan, load.title));
+        judged.push(load.target);
+    }
+    for &rate in options.rates.iter().filter(|&&rate| rate > 0.0) {
+        let mut plan = options.rounds.plan("get1")?;
+        plan.rate = Some(rate);
+        found
+            .latency
+            .push(versus(options, &plan, "get, one at a time"));
+    }
+    let table = load_table(&found.loads, &judged, options.versus.threads);
+    let mut text = options.versus.describe();
+    if !table.rows.is_empty() {
+        text += &table.to_text();
+        text += "Ratios: ours to theirs, of medians (spread over the rounds). aim, hold: target \
+                 met; miss: not.\nops: judged only where both servers' cores were at least 90 % \
+                 busy.\n";
+    }
+    if !found.latency.is_empty() {
+        text += "\nLatency in microseconds at a fixed rate, medians of the rounds\n";
+        text += &latency_table(&found.latency).to_text();
+    }
+    options
+        .output
+        .write(&text, &csv_table(found.played()), &found)?;
+    Ok(text)
+}
+
+fn chosen(options: &CompareOptions) -> Result<Vec<&'static Standard>, Failure> {
+    let Some(names) = &options.loads else {
+        return Ok(STANDARD.iter().collect());
+    };
+    let names = names.iter().filter(|name| *name != "none");
+    names.map(|name| Standard::named(name)).collect()
+}
+
+/// One load on both servers.
+fn versus(options: &CompareOptions, plan: &Plan, title: &str) -> Comparison {
+    let memory = options.rounds.memory;
+    let servers = Side::BOTH.map(|side| Contender::loaded(&options.versus, side, memory, plan));
+    let [(_, theirs), (_, ours)] = play(plan, options.rounds.rounds, servers, &options.output);
+    Comparison {
+        load: plan.name.clone(),
+        title: title.to_string(),
+        rate: plan.rate,
+        theirs,
+        ours,
+    }
+}
+
+fn judge(hold: bool, aim: bool) -> String {
+    let word = match (aim, hold) {
+        (true, _) => "aim",
+        (false, true) => "hold",
+        (false, false) => "miss",
+    };
+    word.to_string()
+}
+
+fn load_table(loads: &[Comparison], targets: &[Target], threads: usize) -> Table {
+    let mut table = Table::new(&[
+        "load",
+        "ops/s theirs",
+        "ours",
+        "CPU ns theirs",
+        "ours",
+        "busy theirs",
+        "ours",
+        "CPU ratio",
+        "is",
+        "ops ratio",
+        "is",
+        "remark",
+    ]);
+    for (load, target) in loads.iter().zip(targets) {
+        let share = |summary: &Summary| busy(summary) / threads as f64;
+        let (theirs, ours) = (&load.theirs, &load.ours);
+        let mut row = vec![load.title.clone()];
+        row.extend([theirs, ours].map(|side| side.show(ops, 0)));
+        row.extend([theirs, ours].map(|side| side.show(cpu, 0)));
+        row.extend([theirs, ours].map(|side| side.show(share, 2)));
+        let ratios = (Ratio::of(ours, theirs, cpu), Ratio::of(ours, theirs, ops));
+        if let (Some(cpu), Some(ops)) = ratios {
+            let idle = [theirs, ours].map(|side| side.waited(threads));
+            row.push(cpu.show());
+            row.push(judge(
+                cpu.median <= target.cpu_hold,
+                cpu.median <= target.cpu_aim,
+            ));
+            row.push(ops.show());
+            row.push(match idle {
+                [false, false] => {
+                    judge(ops.median >= target.ops_hold, ops.median >= target.ops_aim)
+                }
+                _ => "?".to_string(),
+            });
+            row.push(bottleneck(idle).to_string());
+        } else {
+            row.extend([NOTHING; 4].map(String::from));
+            row.push(not_answered(load));
+        }
+        table.push(row);
+    }
+    table
+}
+
+fn bottleneck(idle: [bool; 2]) -> &'static str {
+    match idle {
+        [false, false] => "",
+        [true, false] => "the load was the limit for theirs",
+        [false, true] => "the load was the limit for ours",
+        [true, true] => "the load was the limit for both",
+    }
+}
+
+fn not_answered(load: &Comparison) -> String {
+    let sides = load.sides().into_iter();
+    let said: Vec<String> = sides
+        .filter_map(|(name, result)| Some(format!("{name}: {}", result.trouble.as_ref()?)))
+        .collect();
+    format!("not measured; {}", said.join("; "))
+}
+
+fn latency_table(loads: &[Comparison]) -> Table {
+    let mut table = Table::new(&[
+        "rate", "server", "ops/s", "p50", "p90", "p99", "p99.9", "CPU ns", "remark",
+    ]);
+    for load in loads {
+        for (name, result) in load.sides() {
+            let figures: [fn(&Summary) -> f64; 6] = [
+                ops,
+                |summary| summary.latency_us.p50,
+                |summary| summary.latency_us.p90,
+                |summary| summary.latency_us.p99,
+                |summary| summary.latency_us.p999,
+                cpu,
+            ];
+            let rate = load.rate.unwrap_or(0.0);
+            let mut row = vec![format!("{rate:.0}"), name.to_string()];
+            row.extend(figures.map(|figure| result.show(figure, 0)));
+            let behind = result.median(ops).is_some_and(|ops| ops < 0.98 * rate);
+            let lag = if behind {
+                "could not hold the rate"
+            } else {
+                ""
+            };
+            row.push(result.trouble.clone().unwrap_or(lag.to_string()));
+            table.push(row);
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Comparison, load_table};
+    use crate::driver::Tally;
+    use crate::plan::STANDARD;
+    use crate::report::Summary;
+    use crate::rounds::{Ratio, SideResult, cpu, ops};
+    use hdrhistogram::Histogram;
+
+    fn side(rounds: &[(u64, f64, f64)]) -> SideResult {
+        let summary = |&(operations, cpu_ns, busy): &(u64, f64, f64)| {
+            let tally = Tally {
+                operations,
+                ..Tally::default()
+            };
+            let mut summary = Summary::of("get1", "x", 1.0, tally, &Histogram::new(3).unwrap());
+            summary.server_cpu_ns = Some(cpu_ns);
+            summary.server_busy = Some(busy);
+            summary
+        };
+        SideResult {
+            rounds: rounds.iter().map(summary).collect(),
+            trouble: None,
+        }
+    }
+
+    fn row(theirs: SideResult, ours: SideResult) -> Vec<String> {
+        let load = Comparison {
+            load: "get1".into(),
+            title: "get".into(),
+            rate: None,
+            theirs,
+            ours,
+        };
+        load_table(&[load], &[STANDARD[0].target], 1).rows.remove(0)
+    }
+
+    #[test]
+    fn ratios_are_of_medians_with_the_spread_of_rounds() {
+        let theirs = side(&[(100, 1000.0, 1.0), (100, 1000.0, 1.0), (100, 1000.0, 1.0)]);
+        let ours = side(&[(110, 900.0, 1.0), (130, 500.0, 1.0), (120, 800.0, 1.0)]);
+        let ratio = Ratio::of(&ours, &theirs, cpu).unwrap();
+        assert_eq!(ratio.show(), "0.80 (0.50-0.90)");
+        assert_eq!(
+            Ratio::of(&ours, &theirs, ops).unwrap().show(),
+            "1.20 (1.10-1.30)"
+        );
+        let row = row(theirs, ours);
+        assert_eq!((row[8].as_str(), row[10].as_str()), ("aim", "aim"));
+    }
+
+    #[test]
+    fn throughput_of_an_idle_server_is_not_judged() {
+        let row = row(side(&[(100, 1000.0, 1.0)]), side(&[(110, 890.0, 0.7)]));
+        assert_eq!((row[8].as_str(), row[10].as_str()), ("hold", "?"));
+        assert_eq!(row[11], "the load was the limit for ours");
+    }
+
+    #[test]
+    fn a_load_that_is_not_answered_has_a_row_that_says_so() {
+        let mut ours = side(&[]);
+        ours.trouble = Some("ERROR".into());
+        let row = row(side(&[(100, 1000.0, 1.0)]), ours);
+        assert_eq!(row[11], "not measured; ours: ERROR");
+        assert_eq!(row[1], "100");
+    }
+}

@@ -1,0 +1,145 @@
+//! The names that `--scenes` takes: both families, and the scenes of each.
+
+use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use crate::failure::Failure;
+use crate::memory::hostile;
+use crate::memory::scenes::Scene;
+
+const LOADS: &str = "loads";
+const HOSTILE: &str = "hostile";
+
+/// One name on the command line.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice {
+    /// All loads of one client.
+    Loads,
+    /// All hostile scenes.
+    Hostile,
+    /// One load.
+    Load(Scene),
+    /// One hostile scene.
+    Attack(&'static hostile::Scene),
+}
+
+/// The scenes of one run.
+#[derive(Clone, Debug)]
+pub enum Selected {
+    /// Loads of one client.
+    Loads(Vec<Scene>),
+    /// Hostile scenes.
+    Hostile(Vec<&'static hostile::Scene>),
+}
+
+impl Choice {
+    /// Reads a name; lists all names for `--help`.
+    pub fn parser() -> impl TypedValueParser<Value = Choice> {
+        PossibleValuesParser::new(Self::all().map(Self::possible_value)).try_map(|name| {
+            let named = |choice: &Choice| choice.possible_value().matches(&name, false);
+            Self::all().find(named).ok_or("no such scene")
+        })
+    }
+
+    fn all() -> impl Iterator<Item = Choice> {
+        let loads = Scene::ALL.into_iter().map(Choice::Load);
+        let attacks = hostile::scenes().map(Choice::Attack);
+        let families = [Choice::Loads, Choice::Hostile].into_iter();
+        families.chain(loads).chain(attacks)
+    }
+
+    fn possible_value(self) -> PossibleValue {
+        match self {
+            Choice::Loads => PossibleValue::new(LOADS).help("All loads of one client"),
+            Choice::Hostile => PossibleValue::new(HOSTILE).help("All scenes with hostile clients"),
+            Choice::Load(scene) => scene.to_possible_value().expect("no load is hidden"),
+            Choice::Attack(scene) => PossibleValue::new(scene.name).help(scene.help),
+        }
+    }
+}
+
+/// The scenes that were named, each once and in the order in which they are run; all loads if none
+/// was. The families cannot be mixed: their figures differ.
+pub fn select(choices: &[Choice]) -> Result<Selected, Failure> {
+    let is_chosen = |scene: &Scene| {
+        let names = |choice: &Choice| match choice {
+            Choice::Loads => true,
+            Choice::Load(own) => own == scene,
+            _ => false,
+        };
+        choices.is_empty() || choices.iter().any(names)
+    };
+    let is_attack = |scene: &&'static hostile::Scene| {
+        choices.iter().any(|choice| match choice {
+            Choice::Hostile => true,
+            Choice::Attack(own) => own.name == scene.name,
+            _ => false,
+        })
+    };
+    let loads: Vec<Scene> = Scene::ALL.into_iter().filter(is_chosen).collect();
+    let attacks: Vec<_> = hostile::scenes().filter(is_attack).collect();
+    match (loads.is_empty(), attacks.is_empty()) {
+        (false, false) => Err(Failure::Usage(
+            "--scenes: loads and hostile scenes are run separately".to_string(),
+        )),
+        (true, _) => Ok(Selected::Hostile(attacks)),
+        (false, true) => Ok(Selected::Loads(loads)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Choice, Selected, select};
+    use clap::{Arg, Command};
+    use std::collections::BTreeSet;
+
+    fn parse(names: &str) -> Result<Selected, String> {
+        let scenes = Arg::new("scenes")
+            .value_delimiter(',')
+            .value_parser(Choice::parser());
+        let matches = Command::new("test")
+            .arg(scenes.num_args(0..))
+            .try_get_matches_from(
+                std::iter::once("test").chain((!names.is_empty()).then_some(names)),
+            );
+        let matches = matches.map_err(|error| error.to_string())?;
+        let choices: Vec<Choice> = matches
+            .get_many("scenes")
+            .map_or(Vec::new(), |values| values.copied().collect());
+        select(&choices).map_err(|failure| failure.to_string())
+    }
+
+    fn names(selected: Selected) -> Vec<&'static str> {
+        match selected {
+            Selected::Loads(scenes) => scenes.iter().map(|scene| scene.name()).collect(),
+            Selected::Hostile(scenes) => scenes.iter().map(|scene| scene.name).collect(),
+        }
+    }
+
+    #[test]
+    fn families_and_scenes_are_selected_by_name() {
+        let loads = names(parse("loads").unwrap());
+        assert_eq!(loads[0], "fill");
+        assert_eq!(names(parse("").unwrap()), loads);
+        let hostile = names(parse("hostile").unwrap());
+        assert_eq!(hostile[0], "get-300");
+        assert_eq!(hostile.last(), Some(&"udp"));
+        assert_eq!(names(parse("table,fill").unwrap()), ["fill", "table"]);
+        assert_eq!(names(parse("udp,get,udp").unwrap()), ["get", "udp"]);
+    }
+
+    #[test]
+    fn unknown_and_mixed_names_are_refused() {
+        assert!(parse("nothing").unwrap_err().contains("half-values"));
+        assert!(parse("fill,udp").unwrap_err().contains("separately"));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let all: Vec<Choice> = Choice::all().collect();
+        let names = all
+            .iter()
+            .map(|choice| choice.possible_value().get_name().to_string());
+        assert_eq!(names.collect::<BTreeSet<_>>().len(), all.len());
+    }
+}

@@ -1,0 +1,402 @@
+//! Well-behaved clients: one request at a time, at a fixed rate, with every answer judged.
+//!
+//! Latency counts from when a request was due, so that a pause of the server makes all requests
+//! late that became due meanwhile. A lost connection ends the client and is reported, never an
+//! error of the run.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::failure::Failure;
+use crate::random::mix;
+
+/// Keys that [`Churn`] overwrites and slow readers get.
+pub(super) const BIG_ITEMS: u32 = 100;
+const BIG_SIZES: (usize, usize) = (100_000, 1_000_000);
+/// How long a login may take.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
+/// Keys of [`Sets`], and the bytes of their values.
+const SET_KEYS: u64 = 1000;
+const SET_BYTES: usize = 1000;
+
+/// Size of the value with this number, 100 KB to 1 MB.
+pub(super) fn big_size(number: u64) -> usize {
+    let span = (BIG_SIZES.1 - BIG_SIZES.0) as u64;
+    BIG_SIZES.0 + (mix(number) % span) as usize
+}
+
+/// What an answer says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// What was asked for.
+    Good,
+    /// The item is gone.
+    Missed,
+    /// Anything else.
+    Refused,
+}
+
+/// Makes requests and judges their answers.
+pub(super) trait Requests {
+    /// Appends the next request.
+    fn next(&mut self, out: &mut Vec<u8>);
+
+    /// Judges an answer; `None` while it is incomplete.
+    fn judge(&mut self, answer: &[u8]) -> Option<Verdict>;
+}
+
+/// What became of the requests of one client.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    /// Nanoseconds from when a request was due to its answer.
+    pub(super) latency: Histogram<u64>,
+    /// Requests answered.
+    pub(super) answered: u64,
+    /// Requests whose item was gone.
+    pub(super) missed: u64,
+    /// Answers that refuse, and how often each came.
+    pub(super) refusals: BTreeMap<String, u64>,
+    /// Why the connection was lost, if it was.
+    pub(super) lost: Option<String>,
+}
+
+/// A client.
+pub(super) struct Asker<R> {
+    stream: TcpStream,
+    requests: R,
+    every: Duration,
+    due: Instant,
+    request: Vec<u8>,
+    sent: usize,
+    answer: Vec<u8>,
+    waiting: bool,
+    record: Record,
+}
+
+impl<R: Requests> Asker<R> {
+    /// Connects, logs in by `login` unless that is empty, and asks `every` so often from now on.
+    pub(super) fn connect(
+        address: SocketAddr,
+        login: &str,
+        every: Duration,
+        requests: R,
+    ) -> Result<Self, Failure> {
+        let connecting = Failure::io("connecting a well-behaved client");
+        Ok(Asker {
+            stream: connected(address, login).map_err(connecting)?,
+            requests,
+            every,
+            due: Instant::now(),
+            request: Vec::new(),
+            sent: 0,
+            answer: Vec::new(),
+            waiting: false,
+            record: Record {
+                latency: no_latencies(),
+                answered: 0,
+                missed: 0,
+                refusals: BTreeMap::new(),
+                lost: None,
+            },
+        })
+    }
+
+    /// Sends what is due, or looks for the answer. Never waits. Returns whether bytes moved.
+    pub(super) fn turn(&mut self) -> bool {
+        if self.record.lost.is_some() || (!self.waiting && Instant::now() < self.due) {
+            return false;
+        }
+        let turned = self.try_turn();
+        turned.unwrap_or_else(|why| {
+            self.record.lost = Some(why);
+            false
+        })
+    }
+
+    /// The record, with the time that an unanswered request has taken so far.
+    pub(super) fn finish(mut self) -> Record {
+        if self.waiting {
+            self.note_latency();
+        }
+        self.record
+    }
+
+    /// When the next request is due; `None` while one is under way.
+    pub(super) fn idle_until(&self) -> Option<Instant> {
+        (!self.waiting).then_some(self.due)
+    }
+
+    fn try_turn(&mut self) -> Result<bool, String> {
+        if !self.waiting {
+            self.request.clear();
+            self.requests.next(&mut self.request);
+            (self.sent, self.waiting) = (0, true);
+            self.answer.clear();
+        }
+        if self.sent < self.request.len() {
+            let unsent = &self.request[self.sent..];
+            let written = moved(self.stream.write(unsent))?;
+            self.sent += written;
+            if written > 0 {
+                return Ok(true);
+            }
+        }
+        let mut buffer = [0; 16 * 1024];
+        let n = moved(self.stream.read(&mut buffer))?;
+        self.answer.extend_from_slice(&buffer[..n]);
+        if n > 0
+            && let Some(verdict) = self.requests.judge(&self.answer)
+        {
+            self.note(&verdict);
+        }
+        Ok(n > 0)
+    }
+
+    fn note(&mut self, verdict: &Verdict) {
+        self.waiting = false;
+        self.note_latency();
+        self.record.answered += 1;
+        match verdict {
+            Verdict::Good => {}
+            Verdict::Missed => self.record.missed += 1,
+            Verdict::Refused => {
+                let text = String::from_utf8_lossy(&self.answer);
+                let line = text.lines().next().unwrap_or_default();
+                *self.record.refusals.entry(line.to_string()).or_default() += 1;
+            }
+        }
+    }
+
+    fn note_latency(&mut self) {
+        let now = Instant::now();
+        while self.due <= now {
+            let late = (now - self.due).as_nanos().max(1) as u64;
+            self.record.latency.saturating_record(late);
+            self.due += self.every;
+        }
+    }
+}
+
+/// An empty histogram of nanoseconds, up to a minute.
+pub(super) fn no_latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are constants that fit")
+}
+
+fn connected(address: SocketAddr, login: &str) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    if !login.is_empty() {
+        stream.set_read_timeout(Some(LOGIN_PATIENCE))?;
+        stream.write_all(format!("{login}\r\n").as_bytes())?;
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer)?;
+        if answer != *b"STORED\r\n" {
+            let text = answer.escape_ascii().to_string();
+            return Err(std::io::Error::other(format!("login answered \"{text}\"")));
+        }
+    }
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+fn moved(result: std::io::Result<usize>) -> Result<usize, String> {
+    match result {
+        Ok(0) => Err("closed by the server".to_string()),
+        Ok(n) => Ok(n),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Ok(0)
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Gets one small key, and sets it again when it was evicted.
+#[derive(Debug)]
+pub(super) struct Gets {
+    stored: bool,
+}
+
+impl Gets {
+    /// Sets the key first.
+    pub(super) fn new() -> Self {
+        Gets { stored: false }
+    }
+}
+
+impl Requests for Gets {
+    fn next(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self.stored {
+            true => b"get honest\r\n",
+            false => b"set honest 0 0 5\r\nhello\r\n",
+        });
+    }
+
+    fn judge(&mut self, answer: &[u8]) -> Option<Verdict> {
+        let possible: [(&[u8], Verdict); 3] = [
+            (b"STORED\r\n", Verdict::Good),
+            (b"VALUE honest 0 5\r\nhello\r\nEND\r\n", Verdict::Good),
+            (b"END\r\n", Verdict::Missed),
+        ];
+        if possible
+            .iter()
+            .any(|(whole, _)| is_beginning(answer, whole))
+        {
+            return None;
+        }
+        let known = possible.into_iter().find(|(whole, _)| *whole == answer);
+        let verdict = known.map_or(Verdict::Refused, |(_, verdict)| verdict);
+        self.stored = verdict == Verdict::Good;
+        answer.ends_with(b"\r\n").then_some(verdict)
+    }
+}
+
+fn is_beginning(answer: &[u8], whole: &[u8]) -> bool {
+    answer.len() < whole.len() && whole.starts_with(answer)
+}
+
+/// Sets small values under a thousand keys.
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    next: u64,
+}
+
+impl Requests for Sets {
+    fn next(&mut self, out: &mut Vec<u8>) {
+        let key = self.next % SET_KEYS;
+        self.next += 1;
+        push_set(out, &format!("own{key}"), SET_BYTES);
+    }
+
+    fn judge(&mut self, answer: &[u8]) -> Option<Verdict> {
+        judge_line(answer)
+    }
+}
+
+/// Overwrites and deletes large values, and stores new ones so that old ones are evicted.
+#[derive(Debug, Default)]
+pub(super) struct Churn {
+    next: u64,
+}
+
+impl Requests for Churn {
+    fn next(&mut self, out: &mut Vec<u8>) {
+        let number = self.next;
+        self.next += 1;
+        let big = mix(number) % u64::from(BIG_ITEMS);
+        match number % 5 {
+            0 => out.extend_from_slice(format!("delete big{big}\r\n").as_bytes()),
+            1 => push_set(out, &format!("new{number}"), big_size(number)),
+            _ => push_set(out, &format!("big{big}"), big_size(number)),
+        }
+    }
+
+    fn judge(&mut self, answer: &[u8]) -> Option<Verdict> {
+        judge_line(answer)
+    }
+}
+
+/// Batches of small gets, sets and deletes.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    next: u64,
+}
+
+impl Requests for Traffic {
+    fn next(&mut self, out: &mut Vec<u8>) {
+        let number = self.next;
+        self.next += 1;
+        for n in 0..10 {
+            let key = (number * 10 + n) % 5000;
+            push_set(out, &format!("traffic{key}"), 50);
+            out.extend_from_slice(format!("get traffic{key}\r\nget missing{key}\r\n").as_bytes());
+        }
+        out.extend_from_slice(format!("delete traffic{}\r\nmn\r\n", number % 5000).as_bytes());
+    }
+
+    fn judge(&mut self, answer: &[u8]) -> Option<Verdict> {
+        let refused = memchr::memmem::find(answer, b"ERROR").is_some();
+        let verdict = if refused {
+            Verdict::Refused
+        } else {
+            Verdict::Good
+        };
+        answer.ends_with(b"MN\r\n").then_some(verdict)
+    }
+}
+
+fn push_set(out: &mut Vec<u8>, key: &str, size: usize) {
+    out.extend_from_slice(format!("set {key} 0 0 {size}\r\n").as_bytes());
+    out.resize(out.len() + size, b'v');
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Judges the one-line answer of a set or delete.
+fn judge_line(answer: &[u8]) -> Option<Verdict> {
+    let line = answer.strip_suffix(b"\r\n")?;
+    Some(match line {
+        b"STORED" | b"DELETED" => Verdict::Good,
+        b"NOT_FOUND" => Verdict::Missed,
+        _ => Verdict::Refused,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Gets, Requests, Traffic, Verdict, big_size, judge_line};
+
+    #[test]
+    fn answers_are_judged_once_they_are_whole() {
+        let mut gets = Gets::new();
+        let mut request = Vec::new();
+        gets.next(&mut request);
+        assert!(request.starts_with(b"set honest "));
+        for part in [
+            "S",
+            "STORED\r",
+            "VALUE honest 0 5\r\nhello\r\n",
+            "END",
+            "SERVER_ERROR o",
+        ] {
+            assert_eq!(gets.judge(part.as_bytes()), None, "{part}");
+        }
+        assert_eq!(gets.judge(b"STORED\r\n"), Some(Verdict::Good));
+        request.clear();
+        gets.next(&mut request);
+        assert_eq!(request, b"get honest\r\n");
+        assert_eq!(gets.judge(b"END\r\n"), Some(Verdict::Missed));
+        assert_eq!(
+            gets.judge(b"SERVER_ERROR out of memory\r\n"),
+            Some(Verdict::Refused)
+        );
+        request.clear();
+        gets.next(&mut request);
+        assert!(request.starts_with(b"set honest "));
+    }
+
+    #[test]
+    fn lines_and_batches_are_judged() {
+        assert_eq!(judge_line(b"STORED"), None);
+        assert_eq!(judge_line(b"DELETED\r\n"), Some(Verdict::Good));
+        assert_eq!(judge_line(b"NOT_FOUND\r\n"), Some(Verdict::Missed));
+        assert_eq!(judge_line(b"SERVER_ERROR out\r\n"), Some(Verdict::Refused));
+        let mut traffic = Traffic::default();
+        assert_eq!(traffic.judge(b"STORED\r\nEND\r\n"), None);
+        assert_eq!(traffic.judge(b"STORED\r\nMN\r\n"), Some(Verdict::Good));
+        assert_eq!(
+            traffic.judge(b"SERVER_ERROR\r\nMN\r\n"),
+            Some(Verdict::Refused)
+        );
+    }
+
+    #[test]
+    fn big_values_are_of_many_sizes() {
+        let sizes: Vec<usize> = (0..1000).map(big_size).collect();
+        assert!(sizes.iter().all(|size| (100_000..1_000_000).contains(size)));
+        assert!(sizes.iter().any(|&size| size < 200_000));
+        assert!(sizes.iter().any(|&size| size > 900_000));
+    }
+}

@@ -1,0 +1,372 @@
+//! Thousands of attacking connections on one poll.
+//!
+//! Opens connections step by step and sends each one's script as far as the server takes it. Moves
+//! a bounded number of bytes at a turn and never waits, so that one thread can measure latency
+//! beside it. A connection that the server closes is dropped, never opened again.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use rustls::ClientConnection;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::failure::Failure;
+use crate::memory::hostile::certificate;
+use crate::memory::hostile::plan::{Group, Reading, Security};
+use crate::memory::hostile::script::Script;
+
+/// Bytes a connection sends before another has its turn, and all of them in one turn.
+const SEND_BYTES: usize = 64 * 1024;
+const TURN_BYTES: usize = 256 * 1024;
+/// Connections opened in one turn, and those that may be under way: fewer than the backlog.
+const OPEN_AT_ONCE: usize = 8;
+const OPENING: usize = 128;
+/// Receive buffer of a connection that does not read: small, so that the server holds the output.
+const RECEIVE_BUFFER: usize = 4096;
+/// Its segment size, that of an Ethernet: by the large segments of the loopback device the kernel
+/// grants the server megabytes of send buffer for each connection.
+const SEGMENT_BYTES: u32 = 1448;
+/// What a slow reader takes, and how often.
+const SIP_BYTES: usize = 4096;
+const SIP_EVERY: Duration = Duration::from_millis(40);
+/// Slow readers served in one turn.
+const SIPS_AT_ONCE: usize = 16;
+
+/// All attackers of a scene.
+pub(super) struct Crowd {
+    address: SocketAddr,
+    groups: VecDeque<(Group, usize)>,
+    poll: Poll,
+    events: Events,
+    members: Vec<Member>,
+    ready: VecDeque<usize>,
+    slow: VecDeque<(Instant, usize)>,
+    opening: usize,
+    opened: usize,
+    buffer: Vec<u8>,
+}
+
+struct Member {
+    stream: Option<TcpStream>,
+    script: Script,
+    reading: Reading,
+    security: Security,
+    tls: Option<Box<ClientConnection>>,
+    is_open: bool,
+    is_queued: bool,
+}
+
+/// What a step of a connection came to.
+enum Step {
+    /// Bytes moved; there may be more.
+    Moved(usize),
+    /// It waits for its socket, or has nothing left to do.
+    Blocked,
+}
+
+impl Crowd {
+    /// Will open the connections of these groups, in order.
+    pub(super) fn new(address: SocketAddr, groups: Vec<Group>) -> Result<Self, Failure> {
+        Ok(Crowd {
+            address,
+            groups: groups.into_iter().map(|group| (group, 0)).collect(),
+            poll: Poll::new().map_err(Failure::io("making a poll"))?,
+            events: Events::with_capacity(256),
+            members: Vec::new(),
+            ready: VecDeque::new(),
+            slow: VecDeque::new(),
+            opening: 0,
+            opened: 0,
+            buffer: vec![0; SEND_BYTES],
+        })
+    }
+
+    /// Connections that the server's kernel has accepted so far.
+    pub(super) fn opened(&self) -> usize {
+        self.opened
+    }
+
+    /// Whether all connections have been opened.
+    pub(super) fn is_complete(&self) -> bool {
+        self.groups.is_empty() && self.opening == 0
+    }
+
+    /// Opens, sends and reads a little. Returns whether anything happened.
+    pub(super) fn turn(&mut self) -> Result<bool, Failure> {
+        let mut happened = self.open_some()?;
+        self.gather_events()?;
+        let mut budget = TURN_BYTES;
+        while budget > 0 {
+            let Some(index) = self.ready.pop_front() else {
+                break;
+            };
+            happened = true;
+            budget = budget.saturating_sub(self.serve(index));
+        }
+        happened |= self.sip();
+        Ok(happened)
+    }
+
+    fn open_some(&mut self) -> Result<bool, Failure> {
+        for n in 0..OPEN_AT_ONCE {
+            if self.opening >= OPENING {
+                return Ok(n > 0);
+            }
+            let Some((group, next)) = self.groups.front_mut() else {
+                return Ok(n > 0);
+            };
+            if *next == group.count {
+                self.groups.pop_front();
+                continue;
+            }
+            let member = Member::new(self.address, group, *next)?;
+            *next += 1;
+            self.enter(member)?;
+        }
+        Ok(true)
+    }
+
+    fn enter(&mut self, mut member: Member) -> Result<(), Failure> {
+        let index = self.members.len();
+        if let Some(stream) = &mut member.stream {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let registering = Failure::io("registering a connection");
+            let registry = self.poll.registry();
+            registry
+                .register(stream, Token(index), interest)
+                .map_err(registering)?;
+        }
+        if member.reading == Reading::Slowly {
+            self.slow.push_back((Instant::now() + SIP_EVERY, index));
+        }
+        self.opening += 1;
+        self.members.push(member);
+        Ok(())
+    }
+
+    fn gather_events(&mut self) -> Result<(), Failure> {
+        match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => {
+                return Err(Failure::io("polling connections")(error));
+            }
+            _ => {}
+        }
+        for event in &self.events {
+            let Token(index) = event.token();
+            let member = &mut self.members[index];
+            if !member.is_open {
+                member.is_open = true;
+                self.opening -= 1;
+                self.opened += usize::from(!event.is_error());
+            }
+            if !member.is_queued && (event.is_writable() || member.wants_input()) {
+                member.is_queued = true;
+                self.ready.push_back(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a connection its turn; the bytes moved, at least 1.
+    fn serve(&mut self, index: usize) -> usize {
+        let member = &mut self.members[index];
+        member.is_queued = false;
+        match member.step(&mut self.buffer) {
+            Ok(Step::Moved(bytes)) => {
+                member.is_queued = true;
+                self.ready.push_back(index);
+                bytes.max(1)
+            }
+            Ok(Step::Blocked) => 1,
+            Err(_) => {
+                member.stream = None;
+                1
+            }
+        }
+    }
+
+    /// Lets slow readers read whose time has come.
+    fn sip(&mut self) -> bool {
+        let now = Instant::now();
+        for n in 0..SIPS_AT_ONCE {
+            let Some(&(due, index)) = self.slow.front() else {
+                return n > 0;
+            };
+            if due > now {
+                return n > 0;
+            }
+            self.slow.pop_front();
+            let member = &mut self.members[index];
+            let buffer = &mut self.buffer[..SIP_BYTES];
+            match member
+                .stream
+                .as_mut()
+                .map(|stream| moved(stream.read(buffer)))
+            {
+                Some(Ok(_)) => self.slow.push_back((now + SIP_EVERY, index)),
+                _ => member.stream = None,
+            }
+        }
+        true
+    }
+}
+
+impl Member {
+    fn new(address: SocketAddr, group: &Group, index: usize) -> Result<Self, Failure> {
+        let tls = match &group.security {
+            Security::Clear => None,
+            Security::Records(config) | Security::RawAfterHandshake(config) => {
+                Some(Box::new(certificate::client(config)?))
+            }
+        };
+        let connecting = Failure::io("opening a connection");
+        let stream = connect(address, group.reading).map_err(connecting)?;
+        Ok(Member {
+            stream: Some(stream),
+            script: (group.script)(index),
+            reading: group.reading,
+            security: group.security.clone(),
+            tls,
+            is_open: false,
+            is_queued: false,
+        })
+    }
+
+    /// Whether it does something about input as soon as that comes.
+    fn wants_input(&self) -> bool {
+        self.reading == Reading::All || self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Sends and, if it is that kind of connection, reads.
+    fn step(&mut self, buffer: &mut [u8]) -> io::Result<Step> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(Step::Blocked);
+        };
+        let mut bytes = 0;
+        if let Some(tls) = &mut self.tls {
+            bytes += shake_hands(tls, stream)?;
+            if tls.is_handshaking() {
+                return Ok(if bytes > 0 {
+                    Step::Moved(bytes)
+                } else {
+                    Step::Blocked
+                });
+            }
+        }
+        bytes += match (&self.security, &mut self.tls) {
+            (Security::Records(_), Some(tls)) => send_records(tls, stream, &mut self.script)?,
+            _ => {
+                let sent = moved(stream.write(self.script.chunk()))?;
+                self.script.advance(sent);
+                sent
+            }
+        };
+        if self.reading == Reading::All {
+            bytes += read(stream, buffer)?;
+        }
+        Ok(if bytes > 0 {
+            Step::Moved(bytes)
+        } else {
+            Step::Blocked
+        })
+    }
+}
+
+fn connect(address: SocketAddr, reading: Reading) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    if reading != Reading::All {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.set_tcp_mss(SEGMENT_BYTES)?;
+    }
+    match socket.connect(&SockAddr::from(address)) {
+        Err(error) if !is_under_way(&error) => return Err(error),
+        _ => {}
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::EINPROGRESS)
+}
+
+/// Bytes moved, 0 by a socket that is not ready.
+fn moved(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected
+            ) =>
+        {
+            Ok(0)
+        }
+        result => result,
+    }
+}
+
+fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    match stream.read(buffer) {
+        Ok(0) => Err(ErrorKind::ConnectionReset.into()),
+        result => moved(result),
+    }
+}
+
+/// Goes on with a handshake, if it is not done; the bytes moved.
+fn shake_hands(tls: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<usize> {
+    let mut bytes = 0;
+    while tls.is_handshaking() {
+        let mut now = 0;
+        while tls.wants_write() {
+            match moved(tls.write_tls(stream))? {
+                0 => break,
+                n => now += n,
+            }
+        }
+        if tls.is_handshaking() {
+            let n = match tls.read_tls(stream) {
+                Ok(0) => return Err(ErrorKind::ConnectionReset.into()),
+                result => moved(result)?,
+            };
+            tls.process_new_packets().map_err(io::Error::other)?;
+            now += n;
+        }
+        if now == 0 {
+            return Ok(bytes);
+        }
+        bytes += now;
+    }
+    while tls.wants_write() {
+        match moved(tls.write_tls(stream))? {
+            0 => break,
+            n => bytes += n,
+        }
+    }
+    Ok(bytes)
+}
+
+/// Encrypts and sends a part of the script; the bytes moved.
+fn send_records(
+    tls: &mut ClientConnection,
+    stream: &mut TcpStream,
+    script: &mut Script,
+) -> io::Result<usize> {
+    let taken = tls.writer().write(script.chunk())?;
+    script.advance(taken);
+    let mut bytes = taken;
+    while tls.wants_write() {
+        match moved(tls.write_tls(stream))? {
+            0 => break,
+            n => bytes += n,
+        }
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,336 @@
+//! Carries out the plan of one scene against one server.
+//!
+//! Starts the server under a watchdog, fills it, lets the attackers loose for a fixed time and
+//! measures well-behaved clients beside them. One thread serves all connections; how long it was
+//! away is reported, since no pause below that is known to be the server's.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::address::Address;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::memory::hostile::asker::{Asker, Churn, Gets, Record, Sets, Traffic, no_latencies};
+use crate::memory::hostile::crowd::Crowd;
+use crate::memory::hostile::datagrams::Datagrams;
+use crate::memory::hostile::plan::{Beside, ITEM_BYTES, ITEMS, Plan, Scene, Site};
+use crate::memory::hostile::{Found, Settings};
+use crate::memory::watchdog::{Fate, Watchdog};
+use crate::player::Player;
+use crate::process::{ServerProcess, cpu_wait_ns, resident_and_peak};
+use crate::random::Random;
+use crate::report::Latency;
+use crate::versus::Side;
+
+const MIB: u64 = 1 << 20;
+/// Descriptors of the server besides the attacking connections.
+const SPARE_CONNECTIONS: usize = 200;
+/// How much is put into the server at first, in hundredths of its memory limit.
+const FILL_PERCENT: u64 = 110;
+const GET_EVERY: Duration = Duration::from_millis(1);
+const SET_EVERY: Duration = Duration::from_millis(20);
+const CHURN_EVERY: Duration = Duration::from_millis(2);
+const TRAFFIC_EVERY: Duration = Duration::from_millis(2);
+/// What the thread sleeps when nothing happens.
+const IDLE: Duration = Duration::from_micros(20);
+/// A scene takes at most this many times its time if the server is slow to accept.
+const OVERTIME: u32 = 3;
+/// Datagrams take this part of the scene's time.
+const DATAGRAMS_PART: f64 = 0.7;
+
+/// Runs a scene against one side.
+pub(super) fn run(settings: &Settings<'_>, scene: &Scene, side: Side) -> Result<Found, Failure> {
+    let folder = Folder::make()?;
+    let site = Site {
+        folder: folder.0.clone(),
+        second: free_port()?,
+    };
+    let plan = (scene.plan)(&site)?;
+    let server = start(settings, &plan, side)?;
+    let address = tcp_address(&server)?;
+    // Declared after the server, so that it ends first.
+    let watchdog = Watchdog::new(server.pid(), settings.watchdog_bytes)?;
+    let mut control = logged_in(&server.address, plan.login)?;
+    fill(&server, &mut control, settings, &plan)
+        .map_err(|failure| explained(failure, &watchdog))?;
+    let mut attack = Attack::begin(settings, &site, plan, address)?;
+    let base_bytes = resident_and_peak(server.pid()).map_or(0, |(resident, _)| resident);
+    let open_before = control.stat("curr_connections")?;
+    let began = Instant::now();
+    let waited_before = cpu_wait_ns(server.pid());
+    let watched = attack.run(settings.time, &watchdog);
+    let waited = cpu_wait_ns(server.pid()).zip(waited_before);
+    let waited = waited.map(|(after, before)| after.saturating_sub(before) as f64);
+    let waited = waited.map(|ns| ns / began.elapsed().as_nanos() as f64);
+    let open_after = match watchdog.fate() {
+        Fate::Alive => control.stat("curr_connections").ok(),
+        _ => None,
+    };
+    let opened = attack.crowd.opened();
+    watched?;
+    Ok(Found {
+        scene: scene.name,
+        server: side.name(),
+        connections: opened,
+        cut: open_after.map(|after| (open_before + opened as u64).saturating_sub(after)),
+        base_bytes,
+        peak_bytes: watchdog.peak(),
+        bound_bytes: settings.bound_bytes,
+        fate: watchdog.fate(),
+        generator_us: Latency::of(&attack.presence.lateness),
+        cpu_wait: waited.unwrap_or(0.0),
+        clients: attack.finish(),
+    })
+}
+
+fn start(settings: &Settings<'_>, plan: &Plan, side: Side) -> Result<ServerProcess, Failure> {
+    let mut launch = settings.versus.launch(side, settings.memory_mib);
+    launch.connections = plan.connections() + SPARE_CONNECTIONS;
+    launch.listen = plan.listen.to_string();
+    launch.environment.clone_from(&plan.environment);
+    launch.extra.extend(plan.flags.iter().cloned());
+    if side == Side::Ours {
+        launch.extra.extend(plan.ours_flags.iter().cloned());
+    }
+    ServerProcess::start(&launch)
+}
+
+fn tcp_address(server: &ServerProcess) -> Result<SocketAddr, Failure> {
+    match &server.address {
+        Address::Tcp(address) => Ok(*address),
+        Address::Unix(_) => Err(Failure::Usage(
+            "hostile scenes use TCP; leave out --unix".to_string(),
+        )),
+    }
+}
+
+/// An address of 127.0.0.1 that was free a moment ago.
+fn free_port() -> Result<SocketAddr, Failure> {
+    let finding = || Failure::io("looking for a free port");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(finding())?;
+    listener.local_addr().map_err(finding())
+}
+
+fn logged_in(address: &Address, login: &str) -> Result<Client, Failure> {
+    let mut client = Client::connect(address, true)?;
+    if login.is_empty() {
+        return Ok(client);
+    }
+    match client.command(login)?.as_str() {
+        "STORED" => Ok(client),
+        answer => Err(Failure::Server(format!("login: {answer}"))),
+    }
+}
+
+/// Fills the server beyond its limit, then stores the items that scenes ask for.
+fn fill(
+    server: &ServerProcess,
+    control: &mut Client,
+    settings: &Settings<'_>,
+    plan: &Plan,
+) -> Result<(), Failure> {
+    let client = logged_in(&server.address, plan.login)?;
+    let mut player = Player::new(client, plan.fill.1.max(ITEM_BYTES));
+    let wanted = settings.memory_mib * MIB * FILL_PERCENT / 100;
+    let (mut key, mut sent, mut random) = (0, 0, Random::new(3));
+    let span = (plan.fill.1 - plan.fill.0) as u64 + 1;
+    while sent < wanted {
+        let size = plan.fill.0 + random.below(span) as usize;
+        player.set(key, size, 0)?;
+        key += 1;
+        sent += size as u64;
+    }
+    player.finish()?;
+    let value = "v".repeat(ITEM_BYTES);
+    for key in 0..ITEMS {
+        control.command(&format!("set k{key} 0 0 {ITEM_BYTES}\r\n{value}"))?;
+    }
+    (plan.warm_up)(control)
+}
+
+/// Why the server could not be filled.
+fn explained(failure: Failure, watchdog: &Watchdog) -> Failure {
+    let peak = watchdog.peak() / MIB;
+    let what = match watchdog.fate() {
+        Fate::Alive => return failure,
+        Fate::Killed => format!("killed by the watchdog at {peak} MiB, before the attack"),
+        Fate::Ended => format!("ended before the attack: {failure}"),
+    };
+    Failure::Server(what)
+}
+
+/// A folder that is removed with its files.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> Result<Self, Failure> {
+        let name = format!("rustcached-bench-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let making = Failure::io(format!("making {}", path.display()));
+        fs::create_dir_all(&path).map_err(making)?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left of it hurts nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Records of the well-behaved clients.
+#[derive(Debug)]
+pub(super) struct Clients {
+    /// One get each millisecond.
+    pub(super) gets: Record,
+    /// A small set now and then.
+    pub(super) sets: Record,
+    /// The client that works beside the attackers, if any.
+    pub(super) beside: Option<Record>,
+}
+
+/// Whoever works beside the attackers.
+enum Worker {
+    None,
+    Churn(Asker<Churn>),
+    Traffic(Asker<Traffic>),
+    Datagrams(Datagrams),
+}
+
+/// How punctual the generator is: what a get each millisecond would measure of a server that
+/// answers at once.
+struct Presence {
+    due: Instant,
+    lateness: Histogram<u64>,
+}
+
+impl Presence {
+    fn new() -> Self {
+        Presence {
+            due: Instant::now(),
+            lateness: no_latencies(),
+        }
+    }
+
+    /// Notes a turn.
+    fn note(&mut self) {
+        let now = Instant::now();
+        while self.due <= now {
+            let late = (now - self.due).as_nanos().max(1) as u64;
+            self.lateness.saturating_record(late);
+            self.due += GET_EVERY;
+        }
+    }
+}
+
+struct Attack {
+    crowd: Crowd,
+    worker: Worker,
+    gets: Asker<Gets>,
+    sets: Asker<Sets>,
+    presence: Presence,
+}
+
+impl Attack {
+    fn begin(
+        settings: &Settings<'_>,
+        site: &Site,
+        plan: Plan,
+        address: SocketAddr,
+    ) -> Result<Self, Failure> {
+        let login = plan.login;
+        let worker = match plan.beside {
+            None => Worker::None,
+            Some(Beside::Churn) => Worker::Churn(Asker::connect(
+                address,
+                login,
+                CHURN_EVERY,
+                Churn::default(),
+            )?),
+            Some(Beside::Traffic) => Worker::Traffic(Asker::connect(
+                address,
+                login,
+                TRAFFIC_EVERY,
+                Traffic::default(),
+            )?),
+            Some(Beside::Datagrams) => {
+                let within = settings.time.mul_f64(DATAGRAMS_PART);
+                Worker::Datagrams(Datagrams::new(site.second, within)?)
+            }
+        };
+        let target = if plan.attack_second {
+            site.second
+        } else {
+            address
+        };
+        Ok(Attack {
+            crowd: Crowd::new(target, plan.groups)?,
+            worker,
+            gets: Asker::connect(address, login, GET_EVERY, Gets::new())?,
+            sets: Asker::connect(address, login, SET_EVERY, Sets::default())?,
+            presence: Presence::new(),
+        })
+    }
+
+    /// Attacks for this long, longer if not all connections are open by then, or until the server is
+    /// gone.
+    fn run(&mut self, time: Duration, watchdog: &Watchdog) -> Result<(), Failure> {
+        let begun = Instant::now();
+        self.presence = Presence::new();
+        while watchdog.fate() == Fate::Alive {
+            let most = if self.crowd.is_complete() {
+                time
+            } else {
+                time * OVERTIME
+            };
+            if begun.elapsed() >= most {
+                break;
+            }
+            if !self.turn()? {
+                self.rest();
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves everything once. Returns whether anything happened.
+    fn turn(&mut self) -> Result<bool, Failure> {
+        self.presence.note();
+        let mut happened = self.gets.turn() | self.sets.turn();
+        happened |= match &mut self.worker {
+            Worker::None => false,
+            Worker::Churn(churn) => churn.turn(),
+            Worker::Traffic(traffic) => traffic.turn(),
+            Worker::Datagrams(datagrams) => datagrams.turn(),
+        };
+        happened |= self.gets.turn();
+        Ok(happened | self.crowd.turn()?)
+    }
+
+    /// Sleeps a little, unless a get is due sooner.
+    fn rest(&self) {
+        let due = self
+            .gets
+            .idle_until()
+            .map(|due| due.saturating_duration_since(Instant::now()));
+        thread::sleep(due.unwrap_or(IDLE).min(IDLE));
+    }
+
+    fn finish(self) -> Clients {
+        Clients {
+            gets: self.gets.finish(),
+            sets: self.sets.finish(),
+            beside: match self.worker {
+                Worker::None | Worker::Datagrams(_) => None,
+                Worker::Churn(churn) => Some(churn.finish()),
+                Worker::Traffic(traffic) => Some(traffic.finish()),
+            },
+        }
+    }
+}

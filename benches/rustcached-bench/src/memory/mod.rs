@@ -1,0 +1,327 @@
+//! `memory`: resident memory of two servers under loads that tempt them to exceed their limit.
+//!
+//! Plays the scenarios of `scenes` one after the other against one process of each server, so that
+//! what one leaves behind is the next one's burden. Records rows over time, judges them by the
+//! limit and its bound, and has `plot` draw them. A server that dies is started again for the next
+//! scenario, and the table says so.
+//!
+//! A second family of scenes, in `hostile`, has thousands of clients that make a server hold memory;
+//! `choice` reads the names of both.
+
+pub mod choice;
+pub mod hostile;
+pub mod plot;
+pub mod recorder;
+pub mod scenes;
+pub mod watchdog;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::player::{Player, Tally};
+use crate::process::ServerProcess;
+use crate::random::Random;
+use crate::report::{OutputOptions, Table};
+use crate::versus::{Side, VersusOptions};
+
+use self::choice::{Choice, Selected, select};
+use self::hostile::{HostileOptions, hostile};
+use self::recorder::{Recorder, Row, from_csv, to_table};
+use self::scenes::{Scene, Stage, largest_value};
+
+const MIB: u64 = 1 << 20;
+/// What a server may hold: so many hundredths of its limit and so many bytes besides.
+const BOUND_PERCENT: u64 = 110;
+const BOUND_EXTRA: u64 = 24 * MIB;
+/// The largest item we ask for, in MiB; a server may accept less.
+const ITEM_MIB: u64 = 512;
+
+/// Options of `memory`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MemoryOptions {
+    /// The servers
+    #[command(flatten)]
+    pub versus: VersusOptions,
+    /// Memory limit of each server in MiB
+    #[arg(short = 'm', long, value_name = "MIB", default_value_t = 256)]
+    pub memory: u64,
+    /// Items of the load `table`
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    pub small_items: u32,
+    /// Scenes to play, or a family of scenes
+    #[arg(
+        long,
+        alias = "only",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        value_parser = Choice::parser(),
+        default_value = "loads"
+    )]
+    pub scenes: Vec<Choice>,
+    /// Start both servers anew for each load; hostile scenes always do
+    #[arg(long)]
+    pub fresh: bool,
+    /// Hostile scenes
+    #[command(flatten)]
+    pub hostile: HostileOptions,
+    /// Draw resident memory over time into this file; loads only
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub svg: Option<PathBuf>,
+    /// Output files; the CSV of loads has the rows over time
+    #[command(flatten)]
+    pub output: OutputOptions,
+}
+
+/// Options of `memory-plot`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MemoryPlotOptions {
+    /// What `memory --csv` wrote
+    pub csv: PathBuf,
+    /// The drawing
+    pub svg: PathBuf,
+}
+
+/// Measures both servers and returns what is to be printed.
+pub fn memory(options: &MemoryOptions) -> Result<String, Failure> {
+    let (versus, output) = (&options.versus, &options.output);
+    match select(&options.scenes)? {
+        Selected::Loads(scenes) => loads(options, &scenes),
+        Selected::Hostile(_) if options.svg.is_some() => Err(Failure::Usage(
+            "--svg: there is no drawing of hostile scenes".to_string(),
+        )),
+        Selected::Hostile(scenes) => {
+            hostile(versus, options.memory, &options.hostile, &scenes, output)
+        }
+    }
+}
+
+fn loads(options: &MemoryOptions, scenes: &[Scene]) -> Result<String, Failure> {
+    options.versus.pin()?;
+    let mut table = Table::new(&[
+        "scenario",
+        "server",
+        "RSS peak, MiB",
+        "peak/limit",
+        "bound kept",
+        "RSS end, MiB",
+        "items",
+        "sets",
+        "refused",
+        "wrong",
+        "bad answers",
+    ]);
+    let (mut text, mut rows) = (options.versus.describe(), Vec::new());
+    for side in Side::BOTH {
+        let mut show = Show::new(options, side);
+        for &scene in scenes {
+            let row = show.play(scene);
+            options.output.progress(&row.join("  "));
+            table.push(row);
+        }
+        text += &show.describe();
+        rows.append(&mut show.finish());
+    }
+    text += "The bound is 1.1 x limit + 24 MiB.\n";
+    // The same scenario of both sides, one below the other.
+    table.rows.sort_by_key(|row| {
+        let place = |scene: &Scene| scene.name() == row[0];
+        Scene::ALL.iter().position(place)
+    });
+    text += &table.to_text();
+    options.output.write(&text, &to_table(&rows), &rows)?;
+    if let Some(path) = &options.svg {
+        draw(path, &rows)?;
+    }
+    Ok(text)
+}
+
+/// Draws recorded rows again.
+pub fn memory_plot(options: &MemoryPlotOptions) -> Result<String, Failure> {
+    let reading = Failure::io(format!("reading {}", options.csv.display()));
+    let rows = from_csv(&fs::read_to_string(&options.csv).map_err(reading)?)?;
+    draw(&options.svg, &rows)?;
+    Ok(format!("{} rows drawn\n", rows.len()))
+}
+
+fn draw(path: &Path, rows: &[Row]) -> Result<(), Failure> {
+    let writing = Failure::io(format!("writing {}", path.display()));
+    fs::write(path, plot::svg(rows)).map_err(writing)
+}
+
+/// The most memory that a server with this limit may hold.
+fn bound(limit_bytes: u64) -> u64 {
+    limit_bytes * BOUND_PERCENT / 100 + BOUND_EXTRA
+}
+
+/// All scenarios of one server.
+struct Show<'a> {
+    options: &'a MemoryOptions,
+    side: Side,
+    begun: Instant,
+    running: Option<(ServerProcess, Stage)>,
+    item_mib: u64,
+    rows: Vec<Row>,
+}
+
+impl<'a> Show<'a> {
+    fn new(options: &'a MemoryOptions, side: Side) -> Self {
+        Show {
+            options,
+            side,
+            begun: Instant::now(),
+            running: None,
+            item_mib: 0,
+            rows: Vec::new(),
+        }
+    }
+
+    fn describe(&self) -> String {
+        let (name, memory) = (self.side.name(), self.options.memory);
+        format!("{name}: -m {memory} -I {}m\n", self.item_mib)
+    }
+
+    /// Plays a scenario and returns its row for the table.
+    fn play(&mut self, scene: Scene) -> Vec<String> {
+        if self.options.fresh {
+            self.close();
+        }
+        let outcome = self.perform(scene);
+        // Only now are the rows complete, whatever became of the scenario.
+        let played = |row: &&Row| row.scenario == scene.name();
+        let running = self.running.as_mut();
+        let (tally, rows) = running.map_or((Tally::default(), Vec::new()), |(_, stage)| {
+            (stage.player.take_tally(), stage.recorder.take_rows())
+        });
+        self.rows.extend(rows);
+        let rows: Vec<&Row> = self.rows.iter().filter(played).collect();
+        let mut row = vec![scene.name().to_string(), self.side.name().to_string()];
+        row.extend(judge(&rows, &tally));
+        if let Err(failure) = outcome {
+            let cell = row.last_mut().expect("the row has cells");
+            *cell = format!("{failure}; {cell}");
+            self.close();
+        }
+        row
+    }
+
+    fn perform(&mut self, scene: Scene) -> Result<(), Failure> {
+        if self.running.is_none() {
+            self.running = Some(self.start()?);
+        }
+        let (_, stage) = self.running.as_mut().expect("started above");
+        stage.recorder.begin_scenario(scene.name());
+        scene.play(stage)?;
+        stage.end_phase()
+    }
+
+    /// Starts the server with as large an item limit as it accepts.
+    fn start(&mut self) -> Result<(ServerProcess, Stage), Failure> {
+        let memory = self.options.memory;
+        let mut failure = None;
+        for item_mib in [ITEM_MIB, (memory / 2).max(1)] {
+            match self.start_with(item_mib) {
+                Ok(running) => {
+                    self.item_mib = item_mib;
+                    return Ok(running);
+                }
+                Err(refusal) => failure = Some(refusal),
+            }
+        }
+        Err(failure.expect("both attempts failed"))
+    }
+
+    fn start_with(&self, item_mib: u64) -> Result<(ServerProcess, Stage), Failure> {
+        let options = self.options;
+        let limit = options.memory * MIB;
+        let mut launch = options.versus.launch(self.side, options.memory);
+        launch
+            .extra
+            .extend(["-I".to_string(), format!("{item_mib}m")]);
+        let server = ServerProcess::start(&launch)?;
+        let client = Client::connect(&server.address, true)?;
+        let stage = Stage {
+            player: Player::new(client, largest_value(limit)),
+            recorder: Recorder::new(self.side, server.pid(), self.begun, limit),
+            random: Random::new(11),
+            limit,
+            small_items: options.small_items,
+            next_key: 0,
+        };
+        Ok((server, stage))
+    }
+
+    fn close(&mut self) {
+        self.running = None;
+    }
+
+    fn finish(mut self) -> Vec<Row> {
+        self.close();
+        self.rows
+    }
+}
+
+/// The cells that say what a scenario came to.
+fn judge(rows: &[&Row], tally: &Tally) -> Vec<String> {
+    let mib = |bytes: u64| format!("{:.1}", bytes as f64 / MIB as f64);
+    let peak = rows.iter().map(|row| row.rss_bytes).max().unwrap_or(0);
+    let ratios = rows
+        .iter()
+        .map(|row| row.rss_bytes as f64 / row.limit_bytes as f64);
+    let over = rows
+        .iter()
+        .map(|row| row.rss_bytes.saturating_sub(bound(row.limit_bytes)))
+        .max()
+        .unwrap_or(0);
+    let last = rows.last();
+    vec![
+        mib(peak),
+        format!("{:.3}", ratios.fold(0.0, f64::max)),
+        match over {
+            0 => "yes".to_string(),
+            over => format!("NO: +{} MiB", mib(over)),
+        },
+        mib(last.map_or(0, |row| row.rss_bytes)),
+        last.map_or(0, |row| row.items).to_string(),
+        tally.sets.to_string(),
+        tally.refused().to_string(),
+        tally.wrong_values.to_string(),
+        match tally.refusal_text() {
+            text if text.is_empty() => "-".to_string(),
+            text => text,
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MIB, Row, bound, judge};
+    use crate::player::Tally;
+
+    fn row(rss_mib: u64, limit_mib: u64) -> Row {
+        Row {
+            server: String::new(),
+            scenario: String::new(),
+            phase: String::new(),
+            seconds: 0.0,
+            rss_bytes: rss_mib * MIB,
+            limit_bytes: limit_mib * MIB,
+            items: 5,
+            sets: 0,
+            refused: 0,
+            bad_answers: String::new(),
+        }
+    }
+
+    #[test]
+    fn rows_are_judged_by_the_limit_of_their_time() {
+        assert_eq!(bound(100 * MIB), 134 * MIB);
+        let (full, lowered) = (row(130, 100), row(60, 25));
+        let cells = judge(&[&full], &Tally::default());
+        assert_eq!(&cells[..5], ["130.0", "1.300", "yes", "130.0", "5"]);
+        let cells = judge(&[&full, &lowered], &Tally::default());
+        assert_eq!(&cells[..3], ["130.0", "2.400", "NO: +8.5 MiB"]);
+    }
+}

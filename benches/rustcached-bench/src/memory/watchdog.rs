@@ -1,0 +1,128 @@
+//! A thread that keeps a server from taking the machine's memory.
+//!
+//! Samples the resident memory of a process, remembers the peak, and kills the process when it
+//! passes a limit. Marks the process as the kernel's first victim as well, in case the machine runs
+//! out of memory between two samples.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::failure::Failure;
+use crate::process::{kill, offer_to_oom_killer, resident_and_peak};
+
+/// Time between two samples: a server that copies 5 GiB a second grows by 50 MiB meanwhile.
+const SAMPLE_EVERY: Duration = Duration::from_millis(10);
+
+/// State of a watched process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It runs.
+    Alive,
+    /// The watchdog killed it.
+    Killed,
+    /// It ended otherwise.
+    Ended,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    peak: AtomicU64,
+    killed: AtomicBool,
+    ended: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// Watches one process until it is dropped. Drop it before the owner of the process.
+#[derive(Debug)]
+pub struct Watchdog {
+    seen: Arc<Seen>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watchdog {
+    /// Watches process `pid`, a child of this one, and kills it above `limit` bytes.
+    pub fn new(pid: u32, limit: u64) -> Result<Self, Failure> {
+        offer_to_oom_killer(pid)?;
+        let seen = Arc::new(Seen::default());
+        let its = Arc::clone(&seen);
+        let thread = thread::spawn(move || watch(pid, limit, &its));
+        Ok(Watchdog {
+            seen,
+            thread: Some(thread),
+        })
+    }
+
+    /// Peak of the resident memory since the process was started, in bytes.
+    pub fn peak(&self) -> u64 {
+        self.seen.peak.load(Ordering::Relaxed)
+    }
+
+    /// State of the process at the last sample.
+    pub fn fate(&self) -> Fate {
+        if self.seen.killed.load(Ordering::Acquire) {
+            Fate::Killed
+        } else if self.seen.ended.load(Ordering::Relaxed) {
+            Fate::Ended
+        } else {
+            Fate::Alive
+        }
+    }
+}
+
+fn watch(pid: u32, limit: u64, seen: &Seen) {
+    while !seen.stop.load(Ordering::Relaxed) {
+        let Some((resident, peak)) = resident_and_peak(pid) else {
+            seen.ended.store(true, Ordering::Relaxed);
+            return;
+        };
+        seen.peak.fetch_max(peak, Ordering::Relaxed);
+        if resident > limit {
+            // First, so that whoever misses the process knows why.
+            seen.killed.store(true, Ordering::Release);
+            kill(pid);
+            return;
+        }
+        thread::sleep(SAMPLE_EVERY);
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.seen.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // It does not panic, and nothing depends on how it ended.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fate, Watchdog};
+    use std::process::Command;
+    use std::time::Instant;
+
+    fn fate_of_a_sleeper(limit: u64) -> Fate {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let watchdog = Watchdog::new(child.id(), limit).unwrap();
+        let begun = Instant::now();
+        while watchdog.peak() == 0 || (watchdog.fate() == Fate::Alive && limit == 0) {
+            assert!(begun.elapsed().as_secs() < 20);
+            std::thread::yield_now();
+        }
+        let fate = watchdog.fate();
+        drop(watchdog);
+        // Fails for a child that the watchdog has killed already.
+        let _ = child.kill();
+        child.wait().unwrap();
+        fate
+    }
+
+    #[test]
+    fn a_process_above_the_limit_is_killed() {
+        assert_eq!(fate_of_a_sleeper(0), Fate::Killed);
+        assert_eq!(fate_of_a_sleeper(1 << 40), Fate::Alive);
+    }
+}

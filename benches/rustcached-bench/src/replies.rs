@@ -1,0 +1,476 @@
+//! Reads answers, as cheaply as what is known of them allows.
+//!
+//! Where the length of a hit is known beforehand, one byte tells a hit from a miss and the rest is
+//! stepped over, so the generator costs a few nanoseconds an answer. Otherwise header lines are
+//! parsed. The reader keeps no bytes: what it leaves unused must be offered again with more behind.
+
+use memchr::memchr;
+
+use super::wire::{Expected, Kind};
+
+/// The longest line any answer has; more without a line end is no answer.
+const LINE_MAX: usize = 2048;
+const BINARY_HEADER: usize = 24;
+
+/// What became of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// Keys found and not found.
+    Looked {
+        /// Keys with a value.
+        hits: u32,
+        /// Keys without.
+        misses: u32,
+    },
+    /// Stored.
+    Stored,
+    /// Any other line: an error, or a refusal such as `NOT_STORED`.
+    Refused(&'a [u8]),
+}
+
+/// Receives what the reader finds.
+pub trait Answers {
+    /// The request at `index` of its batch has been answered.
+    fn answer(&mut self, index: usize, outcome: Outcome<'_>);
+
+    /// A value came back; called only by a reader that asks for whole values. `key` is the key's
+    /// text where the answer has it.
+    fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]);
+}
+
+/// What [`ReplyReader::feed`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fed {
+    /// Bytes used; the others must be offered again.
+    pub used: usize,
+    /// Requests answered by these bytes.
+    pub answered: u64,
+    /// The whole batch has been answered.
+    pub finished: bool,
+}
+
+/// Bytes that are no answer to what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Garbled(pub String);
+
+/// Reads the answers to one batch after the other of one connection.
+#[derive(Debug, Default)]
+pub struct ReplyReader {
+    whole_values: bool,
+    next: usize,
+    hits: u32,
+    skip: usize,
+    skip_is_text: bool,
+    ends_reply: bool,
+}
+
+enum Step {
+    More,
+    /// Bytes used; the reply goes on.
+    Used(usize),
+    /// Bytes used; the reply is complete.
+    Done(usize),
+    /// Bytes to step over, which may not all be there yet; then the reply is complete or not.
+    Over(usize, bool),
+}
+
+impl ReplyReader {
+    /// A reader that hands over values (`whole_values`) or steps over them.
+    pub fn new(whole_values: bool) -> Self {
+        ReplyReader {
+            whole_values,
+            ..ReplyReader::default()
+        }
+    }
+
+    /// Reads on. `expected` is the whole batch, the same one until it is finished.
+    pub fn feed<A: Answers>(
+        &mut self,
+        data: &[u8],
+        expected: &[Expected],
+        answers: &mut A,
+    ) -> Result<Fed, Garbled> {
+        let mut used = 0;
+        let first = self.next;
+        while self.next < expected.len() {
+            if self.skip > 0 {
+                used += self.step_over(&data[used..])?;
+                if self.skip > 0 {
+                    break;
+                }
+                continue;
+            }
+            match self.step(&data[used..], &expected[self.next], answers)? {
+                Step::More => break,
+                Step::Used(n) => used += n,
+                Step::Done(n) => {
+                    used += n;
+                    self.end_reply();
+                }
+                Step::Over(n, ends_reply) => {
+                    self.skip = n;
+                    self.ends_reply = ends_reply;
+                }
+            }
+        }
+        let answered = (self.next - first) as u64;
+        let finished = self.next == expected.len();
+        if finished {
+            self.next = 0;
+        }
+        Ok(Fed {
+            used,
+            answered,
+            finished,
+        })
+    }
+
+    fn step_over(&mut self, data: &[u8]) -> Result<usize, Garbled> {
+        let n = self.skip.min(data.len());
+        self.skip -= n;
+        if self.skip == 0 {
+            if self.skip_is_text && data[n - 1] != b'\n' {
+                return Err(Garbled(
+                    "a value has not the size expected (were the keys loaded with these options?)"
+                        .to_string(),
+                ));
+            }
+            if self.ends_reply {
+                self.end_reply();
+            }
+        }
+        Ok(n)
+    }
+
+    fn end_reply(&mut self) {
+        self.next += 1;
+        self.hits = 0;
+    }
+
+    fn step<A: Answers>(
+        &mut self,
+        data: &[u8],
+        expected: &Expected,
+        answers: &mut A,
+    ) -> Result<Step, Garbled> {
+        let Some(&first) = data.first() else {
+            return Ok(Step::More);
+        };
+        self.skip_is_text = expected.kind != Kind::Binary;
+        match expected.kind {
+            Kind::Values if first == b'V' => self.values(data, expected, answers),
+            Kind::MetaValue if first == b'V' => self.meta_value(data, expected, answers),
+            Kind::Binary => self.binary(data, expected, answers),
+            kind => {
+                let Some(line) = line(data)? else {
+                    return Ok(Step::More);
+                };
+                let outcome = match kind {
+                    Kind::Values if line == b"END" => Outcome::Looked {
+                        hits: self.hits,
+                        misses: u32::from(expected.keys).saturating_sub(self.hits),
+                    },
+                    _ => single_line(kind, line),
+                };
+                answers.answer(self.next, outcome);
+                Ok(Step::Done(line.len() + 2))
+            }
+        }
+    }
+
+    fn values<A: Answers>(
+        &mut self,
+        data: &[u8],
+        expected: &Expected,
+        answers: &mut A,
+    ) -> Result<Step, Garbled> {
+        if expected.hit_length > 0 && !self.whole_values {
+            self.hits += 1;
+            let length = expected.hit_length as usize;
+            if self.hits < u32::from(expected.keys) {
+                return Ok(Step::Over(length, false));
+            }
+            let (hits, misses) = (self.hits, 0);
+            answers.answer(self.next, Outcome::Looked { hits, misses });
+            return Ok(Step::Over(length + b"END\r\n".len(), true));
+        }
+        let Some(line) = line(data)? else {
+            return Ok(Step::More);
+        };
+        let mut words = line.split(|&byte| byte == b' ').skip(1);
+        let (key, size) = (words.next(), words.nth(1).and_then(decimal));
+        let (Some(key), Some(size)) = (key, size) else {
+            return Err(garbled(line));
+        };
+        let head = line.len() + 2;
+        if !self.whole_values {
+            self.hits += 1;
+            return Ok(Step::Over(head + size + 2, false));
+        }
+        let Some(value) = body(data, head, size)? else {
+            return Ok(Step::More);
+        };
+        self.hits += 1;
+        answers.value(expected, Some(key), value);
+        Ok(Step::Used(head + size + 2))
+    }
+
+    fn meta_value<A: Answers>(
+        &mut self,
+        data: &[u8],
+        expected: &Expected,
+        answers: &mut A,
+    ) -> Result<Step, Garbled> {
+        let hit = Outcome::Looked { hits: 1, misses: 0 };
+        if expected.hit_length > 0 && !self.whole_values {
+            answers.answer(self.next, hit);
+            return Ok(Step::Over(expected.hit_length as usize, true));
+        }
+        let Some(line) = line(data)? else {
+            return Ok(Step::More);
+        };
+        let size = line.split(|&byte| byte == b' ').nth(1).and_then(decimal);
+        let size = size.ok_or_else(|| garbled(line))?;
+        let head = line.len() + 2;
+        if !self.whole_values {
+            answers.answer(self.next, hit);
+            return Ok(Step::Over(head + size + 2, true));
+        }
+        let Some(value) = body(data, head, size)? else {
+            return Ok(Step::More);
+        };
+        answers.value(expected, None, value);
+        answers.answer(self.next, hit);
+        Ok(Step::Done(head + size + 2))
+    }
+
+    fn binary<A: Answers>(
+        &mut self,
+        data: &[u8],
+        expected: &Expected,
+        answers: &mut A,
+    ) -> Result<Step, Garbled> {
+        if data[0] != 0x81 {
+            return Err(garbled(&data[..data.len().min(80)]));
+        }
+        if data.len() < BINARY_HEADER {
+            return Ok(Step::More);
+        }
+        let status = u16::from_be_bytes([data[6], data[7]]);
+        let length = u32::from_be_bytes([data[8], data[9], data[10], data[11]]) as usize;
+        let whole = BINARY_HEADER + length;
+        if self.whole_values && data.len() < whole {
+            return Ok(Step::More);
+        }
+        if self.whole_values && status == 0 {
+            let front = BINARY_HEADER + usize::from(data[4]);
+            let value = data.get(front..whole).ok_or_else(|| garbled(b"extras"))?;
+            answers.value(expected, None, value);
+        }
+        let message = format!("binary status {status}");
+        let outcome = match status {
+            0 => Outcome::Looked { hits: 1, misses: 0 },
+            1 => Outcome::Looked { hits: 0, misses: 1 },
+            _ => Outcome::Refused(message.as_bytes()),
+        };
+        answers.answer(self.next, outcome);
+        Ok(Step::Over(whole, true))
+    }
+}
+
+fn single_line(kind: Kind, line: &[u8]) -> Outcome<'_> {
+    let found = Outcome::Looked { hits: 1, misses: 0 };
+    let missing = Outcome::Looked { hits: 0, misses: 1 };
+    match (kind, line) {
+        (Kind::Stored, b"STORED") => Outcome::Stored,
+        (Kind::MetaStatus, [b'H', b'D', ..]) => Outcome::Stored,
+        (Kind::MetaValue, [b'E', b'N']) => missing,
+        (Kind::Found, b"NOT_FOUND") => missing,
+        (Kind::Found, b"DELETED" | b"TOUCHED" | [b'0'..=b'9', ..]) => found,
+        _ => Outcome::Refused(line),
+    }
+}
+
+/// The first line without its end, if all of it is there.
+fn line(data: &[u8]) -> Result<Option<&[u8]>, Garbled> {
+    match memchr(b'\n', &data[..data.len().min(LINE_MAX)]) {
+        Some(end) => match data[..end].strip_suffix(b"\r") {
+            Some(line) => Ok(Some(line)),
+            None => Err(garbled(&data[..end])),
+        },
+        None if data.len() >= LINE_MAX => Err(garbled(&data[..80])),
+        None => Ok(None),
+    }
+}
+
+fn body(data: &[u8], head: usize, size: usize) -> Result<Option<&[u8]>, Garbled> {
+    match data.get(head..head + size + 2) {
+        None => Ok(None),
+        Some(value) => match value.strip_suffix(b"\r\n") {
+            Some(value) => Ok(Some(value)),
+            None => Err(garbled(&data[..head])),
+        },
+    }
+}
+
+fn decimal(text: &[u8]) -> Option<usize> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn garbled(bytes: &[u8]) -> Garbled {
+    Garbled(format!("unexpected answer \"{}\"", bytes.escape_ascii()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answers, Outcome, ReplyReader};
+    use crate::wire::{Expected, Kind, value_block_length};
+
+    #[derive(Default, Debug, PartialEq)]
+    struct Log(Vec<String>);
+
+    impl Answers for Log {
+        fn answer(&mut self, index: usize, outcome: Outcome<'_>) {
+            self.0.push(match outcome {
+                Outcome::Looked { hits, misses } => format!("{index}: {hits} hit {misses} miss"),
+                Outcome::Stored => format!("{index}: stored"),
+                Outcome::Refused(line) => format!("{index}: {}", line.escape_ascii()),
+            });
+        }
+
+        fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
+            let key = key.map_or("-".into(), |key| key.escape_ascii().to_string());
+            let value = value.escape_ascii();
+            self.0.push(format!("{} {key}={value}", expected.key));
+        }
+    }
+
+    /// Feeds `answer` in pieces of every size and checks that the log is the same each time.
+    fn read(whole: bool, expected: &[Expected], answer: &[u8]) -> Vec<String> {
+        let mut logs = Vec::new();
+        for piece in 1..=answer.len() {
+            let mut reader = ReplyReader::new(whole);
+            let (mut log, mut kept, mut finished) = (Log::default(), Vec::new(), false);
+            for chunk in answer.chunks(piece) {
+                kept.extend_from_slice(chunk);
+                let fed = reader.feed(&kept, expected, &mut log).unwrap();
+                kept.drain(..fed.used);
+                finished = fed.finished;
+            }
+            assert!(finished && kept.is_empty(), "pieces of {piece}");
+            logs.push(log.0);
+        }
+        logs.dedup();
+        assert_eq!(logs.len(), 1, "{logs:?}");
+        logs.remove(0)
+    }
+
+    fn get(keys: u16, hit_length: u32) -> Expected {
+        Expected {
+            kind: Kind::Values,
+            keys,
+            key: 7,
+            hit_length,
+        }
+    }
+
+    #[test]
+    fn gets_of_known_length_are_counted_without_parsing() {
+        let one = get(1, value_block_length(2, 5));
+        let answer = b"VALUE k1 0 5\r\nhello\r\nEND\r\nEND\r\nSERVER_ERROR no\r\n";
+        let log = read(false, &[one, one, one], answer);
+        assert_eq!(
+            log,
+            ["0: 1 hit 0 miss", "1: 0 hit 1 miss", "2: SERVER_ERROR no"]
+        );
+    }
+
+    #[test]
+    fn multigets_count_hits_and_misses() {
+        let two = get(2, value_block_length(2, 1));
+        let answer =
+            b"VALUE k1 0 1\r\na\r\nVALUE k2 0 1\r\nb\r\nEND\r\nVALUE k3 0 1\r\nc\r\nEND\r\n";
+        let log = read(false, &[two, two], answer);
+        assert_eq!(log, ["0: 2 hit 0 miss", "1: 1 hit 1 miss"]);
+    }
+
+    #[test]
+    fn unknown_lengths_are_parsed() {
+        let answer = b"VALUE k1 0 3 1234\r\na\nb\r\nEND\r\n";
+        assert_eq!(read(false, &[get(1, 0)], answer), ["0: 1 hit 0 miss"]);
+        let log = read(true, &[get(1, 0)], answer);
+        assert_eq!(log, ["7 k1=a\\nb", "0: 1 hit 0 miss"]);
+    }
+
+    #[test]
+    fn meta_answers_are_read() {
+        let batch = [
+            Expected::one(Kind::MetaValue, 1),
+            Expected::one(Kind::MetaValue, 2),
+            Expected::one(Kind::MetaStatus, 3),
+            Expected::one(Kind::MetaStatus, 4),
+        ];
+        let log = read(true, &batch, b"VA 2\r\nhi\r\nEN\r\nHD\r\nNS\r\n");
+        let wanted = [
+            "1 -=hi",
+            "0: 1 hit 0 miss",
+            "1: 0 hit 1 miss",
+            "2: stored",
+            "3: NS",
+        ];
+        assert_eq!(log, wanted);
+    }
+
+    #[test]
+    fn single_lines_are_read() {
+        let found = Expected::one(Kind::Found, 1);
+        let batch = [Expected::one(Kind::Stored, 1), found, found, found];
+        let log = read(false, &batch, b"STORED\r\n12\r\nNOT_FOUND\r\nERROR\r\n");
+        let wanted = [
+            "0: stored",
+            "1: 1 hit 0 miss",
+            "2: 0 hit 1 miss",
+            "3: ERROR",
+        ];
+        assert_eq!(log, wanted);
+    }
+
+    #[test]
+    fn binary_answers_are_read() {
+        let mut answer = vec![0u8; 24];
+        answer[0] = 0x81;
+        answer[4] = 4;
+        answer[11] = 6;
+        answer.extend_from_slice(b"\0\0\0\0hi");
+        let mut miss = vec![0u8; 24];
+        (miss[0], miss[7], miss[11]) = (0x81, 1, 9);
+        miss.extend_from_slice(b"Not found");
+        answer.extend_from_slice(&miss);
+        let batch = [
+            Expected::one(Kind::Binary, 1),
+            Expected::one(Kind::Binary, 2),
+        ];
+        let wanted = ["0: 1 hit 0 miss", "1: 0 hit 1 miss"];
+        assert_eq!(read(false, &batch, &answer), wanted);
+        assert_eq!(read(true, &batch, &answer)[0], "1 -=hi");
+    }
+
+    #[test]
+    fn answers_to_something_else_are_noticed() {
+        let mut log = Log::default();
+        let one = get(1, value_block_length(2, 5));
+        let longer = b"VALUE k1 0 9\r\nhello you\r\nEND\r\n";
+        assert!(
+            ReplyReader::new(false)
+                .feed(longer, &[one], &mut log)
+                .is_err()
+        );
+        let text = b"ERROR\r\n";
+        let binary = [Expected::one(Kind::Binary, 1)];
+        assert!(
+            ReplyReader::new(false)
+                .feed(text, &binary, &mut log)
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,221 @@
+//! The load of one huge value: set, fetched, overwritten and deleted.
+//!
+//! The value exists nowhere in the generator: it repeats a small block, from which requests are
+//! written and with which answers are compared piece by piece. A turn moves one piece at most, lest
+//! the generator be what delays the probe.
+
+use std::io::{Read, Write};
+
+use crate::address::Stream;
+use crate::content::Values;
+use crate::failure::Failure;
+use crate::process::ServerProcess;
+use crate::stall::link::{connect, now_or_zero};
+use crate::stall::scenes::Load;
+
+/// Bytes of the block, and the most that a turn moves.
+const PIECE: usize = 64 * 1024;
+/// Where in the block the second value begins: it shall differ from the first.
+const OTHER_START: usize = 1001;
+
+/// Works through the steps, one connection, one at a time.
+pub(super) struct Huge {
+    stream: Stream,
+    block: Vec<u8>,
+    steps: Vec<Step>,
+    /// Which of them is under way.
+    step: usize,
+    buffer: Vec<u8>,
+}
+
+/// A request and the answer it must get.
+struct Step {
+    name: &'static str,
+    request: Text,
+    answer: Text,
+}
+
+/// A line, the value, another line: what is sent or has to come, and how far that has got.
+struct Text {
+    head: Vec<u8>,
+    /// Bytes of the value, and where in the block it begins.
+    body: u64,
+    start: usize,
+    tail: &'static [u8],
+    done: u64,
+}
+
+impl Huge {
+    /// Will play a value of `size` bytes.
+    pub(super) fn new(server: &ServerProcess, size: u64) -> Result<Self, Failure> {
+        let mut block = Vec::new();
+        Values::new(PIECE).push(&mut block, 0, PIECE);
+        Ok(Huge {
+            stream: connect(server)?,
+            block,
+            steps: steps(size),
+            step: 0,
+            buffer: vec![0; PIECE],
+        })
+    }
+}
+
+fn steps(size: u64) -> Vec<Step> {
+    let set = |name, start| Step {
+        name,
+        request: Text::with_value(format!("set huge 0 0 {size}\r\n"), size, start, b"\r\n"),
+        answer: Text::line("STORED\r\n"),
+    };
+    let found = format!("VALUE huge 0 {size}\r\n");
+    let get = Step {
+        name: "get",
+        request: Text::line("get huge\r\n"),
+        answer: Text::with_value(found, size, 0, b"\r\nEND\r\n"),
+    };
+    let delete = Step {
+        name: "delete",
+        request: Text::line("delete huge\r\n"),
+        answer: Text::line("DELETED\r\n"),
+    };
+    vec![set("set", 0), get, set("overwrite", OTHER_START), delete]
+}
+
+impl Load for Huge {
+    fn turn(&mut self) -> Result<(), Failure> {
+        let Some(step) = self.steps.get_mut(self.step) else {
+            return Ok(());
+        };
+        if !step.request.is_done() {
+            let piece = step.request.next_piece(&self.block);
+            step.request.done += now_or_zero(self.stream.write(piece))? as u64;
+            return Ok(());
+        }
+        let n = now_or_zero(self.stream.read(&mut self.buffer))?;
+        let mut come = &self.buffer[..n];
+        while !come.is_empty() {
+            let piece = step.answer.next_piece(&self.block);
+            let length = piece.len().min(come.len());
+            if length == 0 || piece[..length] != come[..length] {
+                let text = come[..come.len().min(80)].escape_ascii();
+                let text = format!("{} was answered \"{text}\"", step.name);
+                return Err(Failure::Server(text));
+            }
+            step.answer.done += length as u64;
+            come = &come[length..];
+        }
+        self.step += usize::from(step.answer.is_done());
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        self.step == self.steps.len()
+    }
+
+    fn phase(&self) -> &str {
+        self.steps.get(self.step).map_or("", |step| step.name)
+    }
+
+    fn progress(&self) -> String {
+        let mib = self.value_bytes() / super::MIB;
+        format!("{mib} MiB ({})", self.phase())
+    }
+
+    fn sets(&self) -> u64 {
+        let done = self.steps[..self.step].iter();
+        done.filter(|step| step.request.body > 0).count() as u64
+    }
+
+    /// A refusal ends it: there is nothing left to fetch.
+    fn refused(&self) -> u64 {
+        0
+    }
+
+    fn value_bytes(&self) -> u64 {
+        let texts = |step: &Step| step.request.body_done() + step.answer.body_done();
+        self.steps.iter().map(texts).sum()
+    }
+}
+
+impl Text {
+    fn line(line: &str) -> Self {
+        Text::with_value(line.to_string(), 0, 0, b"")
+    }
+
+    fn with_value(head: String, body: u64, start: usize, tail: &'static [u8]) -> Self {
+        Text {
+            head: head.into_bytes(),
+            body,
+            start,
+            tail,
+            done: 0,
+        }
+    }
+
+    fn length(&self) -> u64 {
+        self.head.len() as u64 + self.body + self.tail.len() as u64
+    }
+
+    fn is_done(&self) -> bool {
+        self.done == self.length()
+    }
+
+    fn body_done(&self) -> u64 {
+        let beyond_head = self.done.saturating_sub(self.head.len() as u64);
+        beyond_head.min(self.body)
+    }
+
+    /// What comes next, as far as it lies in one piece; empty at the end.
+    fn next_piece<'a>(&'a self, block: &'a [u8]) -> &'a [u8] {
+        if self.done < self.head.len() as u64 {
+            return &self.head[self.done as usize..];
+        }
+        let body_done = self.body_done();
+        if body_done < self.body {
+            let from = (self.start as u64 + body_done) as usize % block.len();
+            let left = usize::try_from(self.body - body_done).unwrap_or(usize::MAX);
+            return &block[from..][..left.min(block.len() - from)];
+        }
+        let tail_done = self.done - self.head.len() as u64 - self.body;
+        &self.tail[tail_done as usize..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Text, steps};
+
+    /// All of it, at most `most` bytes at a time.
+    fn whole(text: &mut Text, block: &[u8], most: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        while !text.is_done() {
+            let piece = text.next_piece(block);
+            let length = piece.len().min(most);
+            out.extend_from_slice(&piece[..length]);
+            text.done += length as u64;
+        }
+        assert!(text.next_piece(block).is_empty());
+        out
+    }
+
+    #[test]
+    fn a_value_repeats_the_block_however_it_is_cut() {
+        for most in [1, 2, 3, 100] {
+            let mut text = Text::with_value("head ".to_string(), 8, 2, b" tail");
+            assert_eq!(whole(&mut text, b"abc", most), b"head cabcabca tail");
+            assert_eq!(text.body_done(), 8);
+        }
+    }
+
+    #[test]
+    fn requests_are_spelt_as_the_protocol_has_them() {
+        let block: Vec<u8> = (0..2000).map(|at| b'a' + (at % 23) as u8).collect();
+        let request = |index: usize| {
+            let mut steps = steps(2);
+            String::from_utf8(whole(&mut steps[index].request, &block, 100)).unwrap()
+        };
+        assert_eq!(request(0), "set huge 0 0 2\r\nab\r\n");
+        assert_eq!(request(1), "get huge\r\n");
+        assert_eq!(request(2), "set huge 0 0 2\r\nmn\r\n");
+        assert_eq!(request(3), "delete huge\r\n");
+    }
+}

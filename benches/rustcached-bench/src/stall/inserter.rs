@@ -1,0 +1,170 @@
+//! The load of small items: new ones, as fast as they are accepted.
+
+use std::io::{Read, Write};
+
+use memchr::memchr_iter;
+
+use crate::address::Stream;
+use crate::density::Filler;
+use crate::failure::Failure;
+use crate::process::ServerProcess;
+use crate::stall::link::{connect, now_or_zero};
+use crate::stall::scenes::Load;
+
+/// Bytes of a key.
+pub(super) const KEY_LENGTH: usize = 20;
+const STORED: &[u8] = b"STORED\r\n";
+/// What a server says that finds no memory for a size while others have it all.
+const REFUSED: &[u8] = b"SERVER_ERROR out of memory";
+/// Sets written at once, and sets that may be unanswered.
+const BATCH: u32 = 64;
+const WINDOW: u32 = 512;
+
+/// Items to insert one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    /// What is shown while it lasts.
+    pub(super) name: String,
+    /// How many.
+    pub(super) items: u32,
+    /// Bytes of the values, in turn.
+    sizes: Vec<usize>,
+}
+
+impl Run {
+    /// Items whose values have these sizes, in turn.
+    pub(super) fn new(items: u32, sizes: &[usize]) -> Self {
+        let names: Vec<String> = sizes.iter().map(|size| format!("{size} B")).collect();
+        Run {
+            name: names.join(", "),
+            items,
+            sizes: sizes.to_vec(),
+        }
+    }
+}
+
+/// Sets new items, a window of them unanswered.
+pub(super) struct Inserter {
+    stream: Stream,
+    filler: Filler,
+    runs: Vec<Run>,
+    /// The run that is being sent, and how many of its items have been.
+    run: usize,
+    sent_of_run: u32,
+    first_key: u32,
+    items: u32,
+    sent: u32,
+    answered: u32,
+    refused: u32,
+    value_bytes: u64,
+    request: Vec<u8>,
+    written: usize,
+    /// Answers, of which the last may be cut.
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+impl Inserter {
+    /// Will insert the runs' items under the keys from `first_key` on.
+    pub(super) fn new(
+        server: &ServerProcess,
+        first_key: u32,
+        runs: Vec<Run>,
+    ) -> Result<Self, Failure> {
+        let sizes = runs.iter().flat_map(|run| &run.sizes);
+        Ok(Inserter {
+            stream: connect(server)?,
+            filler: Filler::new(KEY_LENGTH, sizes.copied().max().unwrap_or(0)),
+            items: runs.iter().map(|run| run.items).sum(),
+            runs,
+            run: 0,
+            sent_of_run: 0,
+            first_key,
+            sent: 0,
+            answered: 0,
+            refused: 0,
+            value_bytes: 0,
+            request: Vec::new(),
+            written: 0,
+            buffer: vec![0; 64 * 1024],
+            filled: 0,
+        })
+    }
+
+    /// The next sets, of one run.
+    fn fill_request(&mut self) {
+        self.request.clear();
+        self.written = 0;
+        while self.sent_of_run == self.runs[self.run].items {
+            (self.run, self.sent_of_run) = (self.run + 1, 0);
+        }
+        let run = &self.runs[self.run];
+        let count = BATCH.min(run.items - self.sent_of_run);
+        for number in self.sent..self.sent + count {
+            let size = run.sizes[number as usize % run.sizes.len()];
+            let key = self.first_key + number;
+            self.filler.push_set(&mut self.request, key, size);
+            self.value_bytes += size as u64;
+        }
+        self.sent_of_run += count;
+        self.sent += count;
+    }
+
+    fn take_answers(&mut self) -> Result<(), Failure> {
+        let mut taken = 0;
+        for end in memchr_iter(b'\n', &self.buffer[..self.filled]) {
+            let line = &self.buffer[taken..=end];
+            if line.starts_with(REFUSED) {
+                self.refused += 1;
+            } else if line != STORED {
+                let text = line[..line.len().min(80)].escape_ascii();
+                let text = format!("a set was answered \"{text}\"");
+                return Err(Failure::Server(text));
+            }
+            self.answered += 1;
+            taken = end + 1;
+        }
+        self.buffer.copy_within(taken..self.filled, 0);
+        self.filled -= taken;
+        Ok(())
+    }
+}
+
+impl Load for Inserter {
+    fn turn(&mut self) -> Result<(), Failure> {
+        let room = self.sent - self.answered + BATCH <= WINDOW && self.sent < self.items;
+        if self.written == self.request.len() && room {
+            self.fill_request();
+        }
+        if self.written < self.request.len() {
+            self.written += now_or_zero(self.stream.write(&self.request[self.written..]))?;
+        }
+        self.filled += now_or_zero(self.stream.read(&mut self.buffer[self.filled..]))?;
+        self.take_answers()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.answered == self.items
+    }
+
+    fn phase(&self) -> &str {
+        &self.runs[self.run].name
+    }
+
+    fn progress(&self) -> String {
+        let millions = f64::from(self.answered) / 1e6;
+        format!("{millions:.1} million items ({})", self.phase())
+    }
+
+    fn sets(&self) -> u64 {
+        u64::from(self.answered)
+    }
+
+    fn refused(&self) -> u64 {
+        u64::from(self.refused)
+    }
+
+    fn value_bytes(&self) -> u64 {
+        self.value_bytes
+    }
+}

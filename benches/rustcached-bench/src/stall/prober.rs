@@ -1,0 +1,168 @@
+//! The connection whose pauses are measured.
+//!
+//! A probe that is late makes those due meanwhile late as well, and they count. A server that has
+//! evicted the probe's item is given it again, by a request that is timed like the others.
+
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::address::Stream;
+use crate::failure::Failure;
+use crate::process::ServerProcess;
+use crate::stall::link::{connect, now_or_zero};
+
+const PROBE_EVERY: Duration = Duration::from_millis(1);
+/// The key that is probed: not among those of the loads.
+const SET: &[u8] = b"set probe 0 0 5\r\nhello\r\n";
+const GET: &[u8] = b"get probe\r\n";
+const STORED: &[u8] = b"STORED\r\n";
+const HIT: &[u8] = b"VALUE probe 0 5\r\nhello\r\nEND\r\n";
+const MISS: &[u8] = b"END\r\n";
+
+/// Gets one key every millisecond.
+pub(super) struct Prober {
+    stream: Stream,
+    due: Instant,
+    waiting: bool,
+    request: &'static [u8],
+    answer: Vec<u8>,
+    last_turn: Option<Instant>,
+    /// What has been found, phase by phase, and the phase in which the last probe was sent.
+    pub(super) phases: Vec<Phase>,
+    phase: usize,
+    /// Probes whose item was gone.
+    pub(super) misses: u64,
+    /// The longest time between two turns.
+    pub(super) longest_absence: Duration,
+}
+
+/// What was found while the load did one thing.
+pub(super) struct Phase {
+    /// What it did.
+    pub(super) name: String,
+    /// Nanoseconds from when a probe was due until it was answered, of the probes sent meanwhile
+    /// and those that became due while one of them was under way.
+    pub(super) latency: Histogram<u64>,
+}
+
+impl Prober {
+    /// Stores the item; probes from now on.
+    pub(super) fn new(server: &ServerProcess) -> Result<Self, Failure> {
+        let mut prober = Prober {
+            stream: connect(server)?,
+            due: Instant::now(),
+            waiting: false,
+            request: SET,
+            answer: Vec::new(),
+            last_turn: None,
+            phases: Vec::new(),
+            phase: 0,
+            misses: 0,
+            longest_absence: Duration::ZERO,
+        };
+        prober.send()?;
+        while !prober.is_answered()? {}
+        prober.take_answer();
+        prober.due = Instant::now();
+        Ok(prober)
+    }
+
+    /// Sends the probe that is due, or looks for its answer, while the load does what `phase` says.
+    pub(super) fn turn(&mut self, phase: &str) -> Result<(), Failure> {
+        let now = Instant::now();
+        let last = self.last_turn.replace(now).unwrap_or(now);
+        self.longest_absence = self.longest_absence.max(now - last);
+        if !self.waiting {
+            if now >= self.due {
+                self.enter(phase);
+                self.send()?;
+            }
+            return Ok(());
+        }
+        if self.is_answered()? {
+            self.take_answer();
+            self.record(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Waits for the probe under way, if any.
+    pub(super) fn finish(&mut self) -> Result<(), Failure> {
+        while self.waiting {
+            self.turn("")?;
+        }
+        Ok(())
+    }
+
+    /// All phases together.
+    pub(super) fn latency(&self) -> Histogram<u64> {
+        let mut all = no_latencies();
+        for phase in &self.phases {
+            all += &phase.latency;
+        }
+        all
+    }
+
+    /// A phase may come again; it is one all the same.
+    fn enter(&mut self, name: &str) {
+        let known = self.phases.iter().position(|phase| phase.name == name);
+        self.phase = known.unwrap_or(self.phases.len());
+        if known.is_none() {
+            self.phases.push(Phase {
+                name: name.to_string(),
+                latency: no_latencies(),
+            });
+        }
+    }
+
+    fn send(&mut self) -> Result<(), Failure> {
+        let writing = Failure::io("writing to the server");
+        self.stream.write_all(self.request).map_err(writing)?;
+        self.waiting = true;
+        Ok(())
+    }
+
+    /// Reads what there is; whether the answer is whole.
+    fn is_answered(&mut self) -> Result<bool, Failure> {
+        let mut buffer = [0u8; 256];
+        let n = now_or_zero(self.stream.read(&mut buffer))?;
+        self.answer.extend_from_slice(&buffer[..n]);
+        let possible: &[&[u8]] = match self.request {
+            SET => &[STORED],
+            _ => &[HIT, MISS],
+        };
+        if possible.contains(&self.answer.as_slice()) {
+            return Ok(true);
+        }
+        if possible.iter().any(|whole| whole.starts_with(&self.answer)) {
+            return Ok(false);
+        }
+        let text = self.answer.escape_ascii();
+        let text = format!("the probe was answered \"{text}\"");
+        Err(Failure::Server(text))
+    }
+
+    /// Chooses the next request by the answer.
+    fn take_answer(&mut self) {
+        let missed = self.answer == MISS;
+        self.misses += u64::from(missed);
+        self.request = if missed { SET } else { GET };
+        self.answer.clear();
+        self.waiting = false;
+    }
+
+    fn record(&mut self, now: Instant) {
+        let latency = &mut self.phases[self.phase].latency;
+        while self.due <= now {
+            let late = (now - self.due).as_nanos().max(1) as u64;
+            latency.saturating_record(late);
+            self.due += PROBE_EVERY;
+        }
+    }
+}
+
+fn no_latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are constants that fit")
+}

@@ -1,0 +1,237 @@
+//! The scenes: what keeps the server busy while it is probed, and how the server is started for it.
+//!
+//! Owns the options of the scenes and makes each one's [`Load`]. What has to be in the server
+//! beforehand is put there unprobed. Knows nothing of the probe.
+
+use crate::density::Filler;
+use crate::failure::Failure;
+use crate::process::{Launch, ServerProcess};
+use crate::stall::MIB;
+use crate::stall::huge::Huge;
+use crate::stall::inserter::{Inserter, KEY_LENGTH, Run};
+use crate::versus::{Side, VersusOptions};
+
+/// How often each size has its turn at the limit.
+const TURNS: usize = 2;
+/// Bytes of values between two looks at whether the server evicts.
+const FILL_STEP: u64 = 8 * MIB;
+/// What an item of so many MiB takes besides its value (its key, flags and links), amply: servers
+/// count it towards the largest size.
+const HUGE_OVERHEAD: u64 = 1024;
+
+/// Keeps one connection busy.
+pub(super) trait Load {
+    /// Moves a bounded number of bytes; never waits.
+    fn turn(&mut self) -> Result<(), Failure>;
+
+    /// Whether everything has been sent and answered.
+    fn is_finished(&self) -> bool;
+
+    /// What is going on.
+    fn phase(&self) -> &str;
+
+    /// How far it has come, for people.
+    fn progress(&self) -> String;
+
+    /// Sets that have been answered.
+    fn sets(&self) -> u64;
+
+    /// Of these, sets for which there was no memory.
+    fn refused(&self) -> u64;
+
+    /// Bytes of values that went either way.
+    fn value_bytes(&self) -> u64;
+}
+
+/// A scene.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scene {
+    /// Many small items go in, and there is room for all
+    Growth,
+    /// New items of changing sizes go into a full server, which evicts for each
+    Limit,
+    /// One huge value is set, fetched, overwritten and deleted
+    Huge,
+}
+
+impl Scene {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scene::Growth => "growth",
+            Scene::Limit => "limit",
+            Scene::Huge => "huge",
+        }
+    }
+}
+
+/// What is played.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SceneOptions {
+    /// Play these scenes
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "growth,limit,huge"
+    )]
+    pub scenes: Vec<Scene>,
+    /// Items to insert, in millions
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20.0,
+        help_heading = "Scene growth"
+    )]
+    pub millions: f64,
+    /// Bytes of a value (keys have 20)
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 32,
+        help_heading = "Scene growth"
+    )]
+    pub value_size: usize,
+    /// Memory of each server in MiB: enough for all items
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 8192,
+        help_heading = "Scene growth"
+    )]
+    pub memory: u64,
+    /// New items to insert once the server is full, in millions
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10.0,
+        help_heading = "Scene limit"
+    )]
+    pub limit_millions: f64,
+    /// Bytes of their values: the server is filled with the first size; then all sizes have their
+    /// turns, twice, and are mixed at last
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_delimiter = ',',
+        default_value = "32,400",
+        help_heading = "Scene limit"
+    )]
+    pub limit_sizes: Vec<usize>,
+    /// Memory of each server in MiB
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 1024,
+        help_heading = "Scene limit"
+    )]
+    pub limit_memory: u64,
+    /// Largest item of each server (-I) in MiB; the value has 1 KiB less
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 1024,
+        value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = "Scene huge"
+    )]
+    pub huge_mib: u64,
+    /// Memory of each server in MiB: at least twice the value
+    #[arg(
+        long,
+        value_name = "MIB",
+        default_value_t = 4096,
+        help_heading = "Scene huge"
+    )]
+    pub huge_memory: u64,
+}
+
+impl SceneOptions {
+    /// How a side is started for a scene.
+    pub(super) fn launch(&self, scene: Scene, versus: &VersusOptions, side: Side) -> Launch {
+        match scene {
+            Scene::Growth => versus.launch(side, self.memory),
+            Scene::Limit => versus.launch(side, self.limit_memory),
+            Scene::Huge => {
+                let mut launch = versus.launch(side, self.huge_memory);
+                // In front, so that a flag of the user's prevails.
+                let flags = ["-I".to_string(), format!("{}m", self.huge_mib)];
+                launch.extra.splice(0..0, flags);
+                launch
+            }
+        }
+    }
+
+    /// Brings a server into the state in which the scene begins; what it then plays.
+    pub(super) fn prepare(
+        &self,
+        scene: Scene,
+        server: &ServerProcess,
+        progress: &dyn Fn(&str),
+    ) -> Result<Box<dyn Load>, Failure> {
+        Ok(match scene {
+            Scene::Growth => {
+                let run = Run::new(in_millions(self.millions), &[self.value_size]);
+                Box::new(Inserter::new(server, 0, vec![run])?)
+            }
+            Scene::Limit => {
+                let sizes = &self.limit_sizes;
+                let first = fill(server, sizes[0], self.limit_memory * MIB)?;
+                progress(&format!("{first} items until it evicted"));
+                let runs = limit_runs(in_millions(self.limit_millions), sizes);
+                Box::new(Inserter::new(server, first, runs)?)
+            }
+            Scene::Huge => Box::new(Huge::new(server, self.huge_mib * MIB - HUGE_OVERHEAD)?),
+        })
+    }
+}
+
+fn in_millions(millions: f64) -> u32 {
+    (millions * 1e6) as u32
+}
+
+/// Sets new items until the server evicts; the first key that is left.
+fn fill(server: &ServerProcess, size: usize, memory: u64) -> Result<u32, Failure> {
+    let mut client = server.client()?;
+    let mut filler = Filler::new(KEY_LENGTH, size);
+    let item = (KEY_LENGTH + size) as u64;
+    let step = (FILL_STEP / item).max(1);
+    // No server can hold more than this.
+    let most = memory / item + step;
+    let mut next = 0;
+    while client.stat("evictions")? == 0 {
+        if next > most {
+            let text = format!("{next} items do not make it evict");
+            return Err(Failure::Server(text));
+        }
+        let keys = next as u32..(next + step) as u32;
+        filler.set_all(&mut client, keys.map(|key| (key, size)))?;
+        next += step;
+    }
+    Ok(next as u32)
+}
+
+/// Each size on its own in turn, so that memory has to change its classes, then all of them mixed.
+fn limit_runs(items: u32, sizes: &[usize]) -> Vec<Run> {
+    let turns = sizes.iter().map(std::slice::from_ref);
+    let turns = turns.cycle().take(TURNS * sizes.len());
+    let runs: Vec<&[usize]> = turns.chain([sizes]).collect();
+    let count = runs.len() as u32;
+    let share = |index: u32| items / count + u32::from(index < items % count);
+    let runs = (0..).zip(runs);
+    runs.map(|(index, sizes)| Run::new(share(index), sizes))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::limit_runs;
+
+    #[test]
+    fn sizes_have_their_turns_and_are_mixed_at_last() {
+        let runs = limit_runs(13, &[32, 400]);
+        let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
+        assert_eq!(names, ["32 B", "400 B", "32 B", "400 B", "32 B, 400 B"]);
+        let items: Vec<u32> = runs.iter().map(|run| run.items).collect();
+        assert_eq!(items, [3, 3, 3, 2, 2]);
+    }
+}
