@@ -3,18 +3,14 @@
 //! none may ever be seen torn, in another's place, or after it was freed.
 //! `RUSTCACHED_SOAK_SECONDS` makes it run for so long instead.
 
-#[path = "support/random.rs"]
-#[allow(dead_code, reason = "only the generator is used here")]
-mod random;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use random::Random;
 use rustcached::config::Eviction;
 use rustcached::store::{Access, Item, ItemSpec, Local, NewItem, Options, Pin, Store};
 use rustcached::time::{Expiry, Now};
+use test_support::random::Random;
 
 const THREADS: usize = 4;
 const KEYS: usize = 6000;
@@ -72,7 +68,7 @@ struct Worker<'a> {
 
 /// A value that can be checked without knowing what was stored.
 fn value(key: usize, len: usize, random: &mut Random) -> Vec<u8> {
-    let seed = random.next() as u32;
+    let seed = random.next_u64() as u32;
     let mut value = Vec::with_capacity(len + 2);
     value.extend_from_slice(&(key as u32).to_le_bytes());
     value.extend_from_slice(&(len as u32).to_le_bytes());

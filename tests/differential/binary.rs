@@ -15,9 +15,9 @@ use std::collections::HashMap;
 
 use crate::compare::{Case, Precision, counters, pieces};
 use crate::counters::Counters;
-use crate::support::binary::{Frame, HEADER_BYTES, Reply, opcode};
-use crate::support::client::{Address, Client, show};
-use crate::support::random::Random;
+use test_support::binary::{Frame, HEADER_BYTES, Reply, opcode};
+use test_support::client::{Address, Client, show};
+use test_support::random::Random;
 
 const FRAMES: usize = 40;
 const KEYS: [&str; 4] = ["a", "b", "with blank", "line\r\nend"];
@@ -65,7 +65,7 @@ pub(crate) fn case(seed: u64) -> Case {
     let commands = (0..FRAMES).map(|_| frame(&mut random)).collect();
     Case {
         commands,
-        cuts: Some(random.next()),
+        cuts: Some(random.next_u64()),
         last: None,
     }
 }
@@ -93,7 +93,7 @@ fn frame(random: &mut Random) -> Vec<u8> {
         1 => 999_999_999,
         _ => 0,
     };
-    frame.opaque(random.next() as u32).cas(cas).bytes()
+    frame.opaque(random.next_u64() as u32).cas(cas).bytes()
 }
 
 fn store(random: &mut Random) -> Frame {
@@ -140,7 +140,7 @@ fn hostile(random: &mut Random) -> Frame {
     if !random.once_in(4) {
         return Frame::new(opcode::NOOP);
     }
-    let code = (random.next() % 0x1b) as u8;
+    let code = (random.next_u64() % 0x1b) as u8;
     match random.below(6) {
         0 => Frame::new(code).key("k".repeat(251)),
         1 => Frame::new(code).key("key").body_len(2),

@@ -24,8 +24,8 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::counters::{Counters, TEXT};
-use crate::support::client::{Address, Client, show};
-use crate::support::random::Random;
+use test_support::client::{Address, Client, show};
+use test_support::random::Random;
 
 /// Stands in a command for the CAS value that was answered last.
 pub(crate) const LAST_CAS: &str = "<last-cas>";

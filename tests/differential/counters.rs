@@ -1,6 +1,6 @@
 //! What a case adds to a server's counters.
 
-use crate::support::client::Client;
+use test_support::client::Client;
 
 /// Counters of commands in text and meta form that both servers must count
 /// alike. Not among them: `get_flushed`, since memcached removes at once what

@@ -16,7 +16,7 @@
 //! | lines of over 1,500 bytes that are torn or not alone | closes or not, depending on how bytes arrive |
 
 use crate::compare::{Case, LAST_CAS};
-use crate::support::random::Random;
+use test_support::random::Random;
 
 const COMMANDS: usize = 40;
 const KEYS: [&str; 8] = [
@@ -122,7 +122,7 @@ const MODES: [&str; 14] = [
 pub(crate) fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let commands = (0..COMMANDS).map(|_| command(&mut random)).collect();
-    let cuts = Some(random.next());
+    let cuts = Some(random.next_u64());
     let last = random.once_in(6).then(|| ending(&mut random));
     Case {
         commands,
@@ -475,7 +475,7 @@ fn garbage(random: &mut Random) -> Vec<u8> {
 fn noise(random: &mut Random) -> Vec<u8> {
     let length = 4 + random.below(60);
     let mut bytes = vec![b'~'];
-    bytes.extend((0..length).map(|_| match (random.next() & 0xff) as u8 {
+    bytes.extend((0..length).map(|_| match (random.next_u64() & 0xff) as u8 {
         b'\n' => b'?',
         byte => byte,
     }));
@@ -550,7 +550,7 @@ fn time(random: &mut Random) -> &'static str {
 fn value(random: &mut Random) -> Vec<u8> {
     match random.below(9) {
         0 => Vec::new(),
-        1..=3 => random.next().to_string().into_bytes()[..1 + random.below(3)].to_vec(),
+        1..=3 => random.next_u64().to_string().into_bytes()[..1 + random.below(3)].to_vec(),
         4 => b"18446744073709551610".to_vec(),
         5 => b"in two\r\nlines".to_vec(),
         6 => vec![b'L'; random.below(1400)],
@@ -569,7 +569,7 @@ fn value(random: &mut Random) -> Vec<u8> {
             random.pick(&numbers).as_bytes().to_vec()
         }
         _ => (0..random.below(40))
-            .map(|_| b'A' + (random.next() % 26) as u8)
+            .map(|_| b'A' + (random.next_u64() % 26) as u8)
             .collect(),
     }
 }

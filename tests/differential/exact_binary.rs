@@ -11,8 +11,8 @@
 
 use crate::binary::{LAST_CAS, any};
 use crate::compare::Case;
-use crate::support::binary::{Frame, opcode};
-use crate::support::random::Random;
+use test_support::binary::{Frame, opcode};
+use test_support::random::Random;
 
 const FRAMES: usize = 40;
 const KEYS: [&str; 8] = [
@@ -80,7 +80,7 @@ const NUMBERS: [u64; 7] = [0, 1, 9, 100, 1 << 32, 1 << 63, u64::MAX];
 pub(crate) fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let commands = (0..FRAMES).map(|_| finished(&mut random)).collect();
-    let cuts = Some(random.next());
+    let cuts = Some(random.next_u64());
     let last = random.once_in(2).then(|| ending(&mut random));
     Case {
         commands,
@@ -100,7 +100,7 @@ fn with_header(random: &mut Random, frame: Frame) -> Vec<u8> {
         2 => any(random, &[1, 999_999_999, u64::MAX]),
         _ => 0,
     };
-    frame.opaque(random.next() as u32).cas(cas).bytes()
+    frame.opaque(random.next_u64() as u32).cas(cas).bytes()
 }
 
 fn frame(random: &mut Random) -> Frame {
@@ -172,8 +172,8 @@ fn rare(random: &mut Random) -> Frame {
 /// Packets that end the connection, most of them for their lengths.
 fn ending(random: &mut Random) -> Vec<u8> {
     let code = match random.below(8) {
-        0 => (random.next() & 0xff) as u8,
-        _ => (random.next() % 0x25) as u8,
+        0 => (random.next_u64() & 0xff) as u8,
+        _ => (random.next_u64() % 0x25) as u8,
     };
     let touches = TOUCHES.contains(&code) || code == opcode::STAT;
     let known = code <= 0x24 && code != opcode::VERBOSITY && code != 0x1f;

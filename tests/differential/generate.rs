@@ -17,7 +17,7 @@
 //!   the marks of an item only if an earlier answer with it is still unsent).
 
 use crate::compare::{Case, LAST_CAS};
-use crate::support::random::Random;
+use test_support::random::Random;
 
 const COMMANDS: usize = 40;
 const KEYS: [&str; 4] = ["a", "b", "key-of-some-length", "\u{e4}\u{f6}"];
@@ -43,7 +43,7 @@ pub(crate) fn case(seed: u64) -> Case {
     let commands = (0..COMMANDS).map(|_| command(&mut random)).collect();
     Case {
         commands,
-        cuts: Some(random.next()),
+        cuts: Some(random.next_u64()),
         last: None,
     }
 }
@@ -208,7 +208,7 @@ fn hostile(random: &mut Random) -> Vec<u8> {
 fn garbage(random: &mut Random) -> Vec<u8> {
     let length = 4 + random.below(60);
     let mut bytes = vec![b'~'];
-    bytes.extend((0..length).map(|_| match (random.next() & 0xff) as u8 {
+    bytes.extend((0..length).map(|_| match (random.next_u64() & 0xff) as u8 {
         0 | b'\n' => b'?',
         byte => byte,
     }));
@@ -236,12 +236,12 @@ fn number(random: &mut Random) -> &'static str {
 fn value(random: &mut Random) -> Vec<u8> {
     match random.below(8) {
         0 => Vec::new(),
-        1..=3 => random.next().to_string().into_bytes()[..1 + random.below(3)].to_vec(),
+        1..=3 => random.next_u64().to_string().into_bytes()[..1 + random.below(3)].to_vec(),
         4 => b"18014398509481984".to_vec(),
         5 => b"in two\r\nlines".to_vec(),
         6 => vec![b'L'; random.below(3000)],
         _ => (0..random.below(40))
-            .map(|_| b'A' + (random.next() % 26) as u8)
+            .map(|_| b'A' + (random.next_u64() % 26) as u8)
             .collect(),
     }
 }

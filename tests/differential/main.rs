@@ -11,9 +11,6 @@
 //! `RUSTCACHED_DIFF_SEED` chooses another first seed and
 //! `RUSTCACHED_DIFF_CASES` another number of cases.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod binary;
 mod compare;
 mod counters;
@@ -23,9 +20,9 @@ mod generate;
 mod shrink;
 
 use compare::{Case, Precision, difference};
-use support::client::Address;
-use support::memcached::Memcached;
-use support::server::Server;
+use test_support::client::Address;
+use test_support::memcached::Memcached;
+use test_support::server::Server;
 
 /// Without its background threads, which hold items for moments and so decide
 /// by chance whether memcached changes a number in place.

@@ -1,0 +1,122 @@
+//! Other people's clients against the program: libmemcached's `memccapable`,
+//! pymemcache, pylibmc and python-binary-memcached. A missing tool fails the
+//! test in CI.
+//!
+//! The Python clients live in a virtual environment, by default
+//! `target/client-venv`, another one is named by `RUSTCACHED_CLIENT_VENV`:
+//!
+//! ```text
+//! python3 -m venv target/client-venv
+//! target/client-venv/bin/pip install pymemcache pylibmc python-binary-memcached
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use test_support::program::{Program, on_free_port};
+use test_support::{TempDir, skip};
+
+#[test]
+fn memccapable_ascii() {
+    memccapable("-a", 20);
+}
+
+#[test]
+fn memccapable_binary() {
+    memccapable("-b", 27);
+}
+
+#[test]
+fn pymemcache() {
+    run_python("with_pymemcache.py", &[]);
+}
+
+#[test]
+fn pylibmc() {
+    run_python("with_pylibmc.py", &["text"]);
+}
+
+#[test]
+fn pylibmc_binary() {
+    run_python("with_pylibmc.py", &["binary"]);
+}
+
+#[test]
+fn python_binary_memcached() {
+    run_python("with_bmemcached.py", &[]);
+}
+
+/// As the Datadog agent asks.
+#[test]
+fn python_binary_memcached_reads_statistics() {
+    run_python("statistics_with_bmemcached.py", &[]);
+}
+
+#[test]
+fn python_binary_memcached_authenticates() {
+    let folder = TempDir::create();
+    let users = folder.path("users");
+    std::fs::write(&users, "user:pass\n").expect("a file of users");
+    let users = users.to_str().expect("a plain path");
+    let options = on_free_port(&["-S"]);
+    let server = Program::spawn_in(&options, &[("MEMCACHED_SASL_PWDB", users)]);
+    run_python_with(&server, "with_bmemcached.py", &["user", "pass"]);
+}
+
+/// Runs the checks of one protocol, of which there are so many at least.
+fn memccapable(protocol: &str, checks: usize) {
+    let program = Path::new("/usr/bin/memccapable");
+    if !program.is_file() {
+        skip("memccapable (libmemcached-tools) is not installed");
+        return;
+    }
+    let (server, _) = Program::start(&[]);
+    let output = Command::new(program)
+        .args(["-h", "127.0.0.1", protocol, "-p"])
+        .arg(server.port().to_string())
+        .output()
+        .expect("memccapable can be executed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let results: Vec<&str> = text.lines().filter(|line| line.contains('[')).collect();
+    assert!(results.len() >= checks, "few results: {text}");
+    for line in results {
+        assert!(line.contains("[pass]"), "{text}");
+    }
+}
+
+fn run_python(script: &str, arguments: &[&str]) {
+    let (server, _) = Program::start(&[]);
+    run_python_with(&server, script, arguments);
+}
+
+fn run_python_with(server: &Program, script: &str, arguments: &[&str]) {
+    let python = virtual_environment().join("bin/python");
+    if !python.is_file() {
+        skip(&format!("there is no {}", python.display()));
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/clients")
+        .join(script);
+    let output = Command::new(python)
+        .arg("-B")
+        .arg(path)
+        .arg(server.port().to_string())
+        .args(arguments)
+        .output()
+        .expect("python can be executed");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+fn virtual_environment() -> PathBuf {
+    match std::env::var_os("RUSTCACHED_CLIENT_VENV") {
+        Some(path) => path.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/client-venv"),
+    }
+}
+
+fn said(output: &Output) -> String {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    format!("{stdout}{stderr}")
+}

@@ -1,0 +1,37 @@
+//! Tests of the running server through its sockets and its command line.
+
+mod auth;
+mod bad_days;
+mod binary;
+mod cli;
+mod client_memory;
+mod clients;
+mod clock_steps;
+mod command_line;
+mod concurrency;
+mod controls;
+mod crawler;
+mod debugtime;
+mod details;
+mod details_counted;
+mod expiry;
+mod faults;
+mod faults_binary;
+mod large_values;
+mod limits;
+mod listeners;
+mod logging;
+mod meta;
+mod meta_stale;
+mod privileges;
+mod sasl;
+mod stats;
+mod stats_absent;
+mod stats_binary;
+mod supervision;
+mod text;
+mod text_lines;
+mod tls;
+mod tools;
+mod udp;
+mod watch;

@@ -1,0 +1,330 @@
+//! A client that deals in raw bytes. It never guesses when an answer is over:
+//! it sends `mn` behind what it asks and reads up to the `MN` that comes back.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::DEADLINE;
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    Tls(SocketAddr, Arc<ClientConfig>),
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+/// One connection.
+pub struct Client {
+    stream: Stream,
+    /// Bytes that arrived behind the last answer.
+    pending: Vec<u8>,
+}
+
+impl Client {
+    pub fn connect(address: &Address) -> Self {
+        Self::try_connect(address).unwrap_or_else(|error| panic!("connect {address:?}: {error}"))
+    }
+
+    pub fn try_connect(address: &Address) -> std::io::Result<Self> {
+        let stream = match address {
+            Address::Tcp(address) => Stream::Tcp(connect_tcp(address)?),
+            Address::Tls(address, config) => {
+                let name = "localhost".try_into().expect("a name");
+                let session = ClientConnection::new(Arc::clone(config), name);
+                let session = session.map_err(std::io::Error::other)?;
+                let stream = connect_tcp(address)?;
+                Stream::Tls(Box::new(StreamOwned::new(session, stream)))
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(DEADLINE))?;
+                stream.set_write_timeout(Some(DEADLINE))?;
+                Stream::Unix(stream)
+            }
+        };
+        Ok(Self {
+            stream,
+            pending: Vec::new(),
+        })
+    }
+
+    /// Sends bytes as one write (as far as the kernel takes them).
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).expect("the server takes what is sent");
+    }
+
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.write_all(bytes.as_ref()),
+            Stream::Unix(stream) => stream.write_all(bytes.as_ref()),
+            Stream::Tls(stream) => {
+                stream.write_all(bytes.as_ref())?;
+                stream.flush()
+            }
+        }
+    }
+
+    /// Sends bytes one by one, each in a write of its own.
+    pub fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) {
+        for byte in bytes.as_ref() {
+            self.send([*byte]);
+        }
+    }
+
+    /// Its end of a TCP connection.
+    pub fn local_addr(&self) -> SocketAddr {
+        let address = match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr(),
+            Stream::Tls(stream) => stream.sock.local_addr(),
+            Stream::Unix(_) => panic!("a unix socket's end has no such address"),
+        };
+        address.expect("it is connected")
+    }
+
+    /// The same connection once more, to send from another thread.
+    pub fn another_end(&self) -> Self {
+        let stream = match &self.stream {
+            Stream::Tcp(stream) => stream.try_clone().map(Stream::Tcp),
+            Stream::Unix(stream) => stream.try_clone().map(Stream::Unix),
+            Stream::Tls(_) => panic!("a TLS connection has one end"),
+        };
+        Self {
+            stream: stream.expect("a socket can be cloned"),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Sends the same again and again until nothing more is taken for a
+    /// moment.
+    pub fn send_until_blocked(&mut self, bytes: &[u8]) {
+        let moment = Some(Duration::from_millis(200));
+        let limited = match &self.stream {
+            Stream::Tcp(stream) => stream.set_write_timeout(moment),
+            Stream::Unix(stream) => stream.set_write_timeout(moment),
+            Stream::Tls(_) => panic!("what TLS takes is not what is sent"),
+        };
+        limited.expect("a timeout can be set");
+        let many = bytes.repeat(1000);
+        while self.try_send(&many).is_ok() {}
+    }
+
+    /// Ends the sending direction, as a client that half closes does.
+    pub fn finish_sending(&mut self) {
+        let result = match &mut self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()
+            }
+        };
+        result.expect("a connected socket can be half closed");
+    }
+
+    /// The same where the server may have closed already.
+    pub fn try_finish_sending(&mut self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            // Closed by the other end is as good.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Reads exactly as many bytes as `want` has and compares them.
+    pub fn expect(&mut self, want: impl AsRef<[u8]>) {
+        let want = want.as_ref();
+        while self.pending.len() < want.len() {
+            if self.fill() == 0 {
+                let got = show(&self.pending);
+                panic!("closed early: wanted {}, got {got}", show(want));
+            }
+        }
+        let got: Vec<u8> = self.pending.drain(..want.len()).collect();
+        assert!(
+            got == want,
+            "wanted {}\n   got {} and {}",
+            show(want),
+            show(&got),
+            show(&self.pending)
+        );
+    }
+
+    /// The next bytes, this many, left to be read; `None` if the server closes
+    /// before they are there.
+    pub fn peek_exactly(&mut self, len: usize) -> Option<Vec<u8>> {
+        while self.pending.len() < len {
+            if self.fill() == 0 {
+                return None;
+            }
+        }
+        Some(self.pending[..len].to_vec())
+    }
+
+    /// Forgets the next bytes, this many.
+    pub fn skip(&mut self, len: usize) {
+        self.peek_exactly(len).expect("more bytes before the close");
+        self.pending.drain(..len);
+    }
+
+    /// Sends and compares; the answer must be exactly `want`, with nothing
+    /// behind it.
+    pub fn ask(&mut self, send: impl AsRef<[u8]>, want: impl AsRef<[u8]>) {
+        let got = self.answer(&send);
+        assert!(
+            got == want.as_ref(),
+            "  sent {}\nwanted {}\n   got {}",
+            show(send.as_ref()),
+            show(want.as_ref()),
+            show(&got)
+        );
+    }
+
+    /// Sends, and returns the whole answer, which a `mn` behind it delimits.
+    pub fn answer(&mut self, send: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut bytes = send.as_ref().to_vec();
+        bytes.extend_from_slice(b"mn\r\n");
+        self.send(bytes);
+        self.read_answer()
+    }
+
+    /// Reads up to `MN`, which is the answer to a `mn` already sent, and
+    /// returns what came before it.
+    pub fn read_answer(&mut self) -> Vec<u8> {
+        self.answer_or_close()
+            .unwrap_or_else(|got| panic!("closed before MN; got {}", show(&got)))
+    }
+
+    /// The same, with `Err` and what was still said if the server closes.
+    pub fn answer_or_close(&mut self) -> Result<Vec<u8>, Vec<u8>> {
+        loop {
+            if let Some(end) = end_of_answer(&self.pending) {
+                let mut got: Vec<u8> = self.pending.drain(..end + 4).collect();
+                got.truncate(end);
+                return Ok(got);
+            }
+            if self.fill() == 0 {
+                return Err(std::mem::take(&mut self.pending));
+            }
+        }
+    }
+
+    /// Reads one line, its line ending included.
+    pub fn line(&mut self) -> String {
+        loop {
+            if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.pending.drain(..=end).collect();
+                return String::from_utf8_lossy(&line).into_owned();
+            }
+            if self.fill() == 0 {
+                panic!("closed inside a line; got {}", show(&self.pending));
+            }
+        }
+    }
+
+    /// Reads until the server closes and returns what it still said.
+    pub fn read_to_close(&mut self) -> Vec<u8> {
+        while self.fill() != 0 {}
+        std::mem::take(&mut self.pending)
+    }
+
+    /// The connection must be closed by the server after exactly `want`.
+    pub fn expect_closed(&mut self, want: impl AsRef<[u8]>) {
+        let got = self.read_to_close();
+        assert!(
+            got == want.as_ref(),
+            "before the close wanted {}, got {}",
+            show(want.as_ref()),
+            show(&got)
+        );
+    }
+
+    /// The value of one `STAT` line of the general statistics.
+    pub fn stat(&mut self, name: &str) -> String {
+        let answer = self.answer("stats\r\n");
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        text.lines()
+            .filter_map(|line| line.strip_prefix("STAT "))
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+            .unwrap_or_else(|| panic!("no {name} among the statistics:\n{text}"))
+            .to_owned()
+    }
+
+    /// Whether the server says something (or closes) though nothing was sent.
+    /// The only wait of a fixed length: silence has no event to wait for.
+    pub fn says_something_within_a_moment(&mut self) -> bool {
+        let moment = Some(Duration::from_millis(50));
+        let mut byte = [0; 1];
+        let (result, restored) = match &self.stream {
+            Stream::Tcp(stream) => {
+                stream
+                    .set_read_timeout(moment)
+                    .expect("a timeout can be set");
+                let result = stream.peek(&mut byte);
+                (result, stream.set_read_timeout(Some(DEADLINE)))
+            }
+            Stream::Unix(_) | Stream::Tls(_) => panic!("only TCP can be peeked at"),
+        };
+        restored.expect("a timeout can be set");
+        result.is_ok()
+    }
+
+    /// Reads once; 0 means closed (or reset, which is the same to a client).
+    fn fill(&mut self) -> usize {
+        let mut chunk = [0; 16 * 1024];
+        let result = match &mut self.stream {
+            Stream::Tcp(stream) => stream.read(&mut chunk),
+            Stream::Unix(stream) => stream.read(&mut chunk),
+            Stream::Tls(stream) => stream.read(&mut chunk),
+        };
+        match result {
+            Ok(count) => {
+                self.pending.extend_from_slice(&chunk[..count]);
+                count
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            Err(error) => panic!("read: {error}; so far {}", show(&self.pending)),
+        }
+    }
+}
+
+fn connect_tcp(address: &SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(DEADLINE))?;
+    Ok(stream)
+}
+
+/// Where the `MN` line begins that ends an answer, if it has arrived.
+fn end_of_answer(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.len().checked_sub(4)?;
+    let at_line_start = end == 0 || bytes[end - 1] == b'\n';
+    (&bytes[end..] == b"MN\r\n" && at_line_start).then_some(end)
+}
+
+/// Bytes as a quoted string, shortened in the middle when long.
+pub fn show(bytes: &[u8]) -> String {
+    const ENDS: usize = 400;
+    if bytes.len() <= 2 * ENDS {
+        return format!("\"{}\"", bytes.escape_ascii());
+    }
+    let (head, tail) = (&bytes[..ENDS], &bytes[bytes.len() - ENDS..]);
+    format!(
+        "\"{}\" … \"{}\" ({} bytes)",
+        head.escape_ascii(),
+        tail.escape_ascii(),
+        bytes.len()
+    )
+}

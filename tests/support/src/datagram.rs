@@ -1,0 +1,48 @@
+//! A client that sends each request in a datagram of its own and puts the
+//! answer together again.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use crate::DEADLINE;
+
+const FRAME_BYTES: usize = 8;
+
+/// Bytes of a request that one datagram takes.
+pub const REQUEST_MAX_BYTES: usize = 60_000;
+
+/// See the module's documentation.
+pub struct Datagrams {
+    socket: UdpSocket,
+    id: u16,
+}
+
+impl Datagrams {
+    pub fn connect(server: SocketAddr) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        socket.connect(server).expect("a socket can be connected");
+        let timeout = socket.set_read_timeout(Some(DEADLINE));
+        timeout.expect("a timeout can be set");
+        Self { socket, id: 0 }
+    }
+
+    /// The answer to a request, which is one.
+    pub fn ask(&mut self, request: &[u8]) -> Vec<u8> {
+        self.id += 1;
+        let frame = [self.id, 0, 1, 0];
+        let mut bytes: Vec<u8> = frame.iter().flat_map(|word| word.to_be_bytes()).collect();
+        bytes.extend_from_slice(request);
+        self.socket.send(&bytes).expect("a datagram is sent");
+        let mut answer = Vec::new();
+        let mut buffer = [0; 65_536];
+        for sequence in 0.. {
+            let len = self.socket.recv(&mut buffer).expect("an answer comes");
+            let word = |at: usize| u16::from_be_bytes([buffer[at], buffer[at + 1]]);
+            assert_eq!((word(0), word(2)), (self.id, sequence));
+            answer.extend_from_slice(&buffer[FRAME_BYTES..len]);
+            if sequence + 1 == word(4) {
+                break;
+            }
+        }
+        answer
+    }
+}

@@ -1,0 +1,104 @@
+//! memcached as the peer to compare with: Debian's, or the program that
+//! `RUSTCACHED_PEER` names.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::client::{Address, Client};
+use crate::wait_until;
+
+/// Names another program than the default.
+const VARIABLE: &str = "RUSTCACHED_PEER";
+const PATH: &str = "/usr/bin/memcached";
+
+/// A running memcached, killed when dropped.
+pub struct Memcached {
+    child: Child,
+    address: Address,
+}
+
+impl Memcached {
+    /// The program, if it is installed.
+    pub fn find() -> Option<PathBuf> {
+        match std::env::var_os(VARIABLE) {
+            Some(path) => {
+                let path = PathBuf::from(path);
+                assert!(path.is_file(), "{VARIABLE} names no file: {path:?}");
+                Some(path)
+            }
+            None => Some(PathBuf::from(PATH)).filter(|path| path.is_file()),
+        }
+    }
+
+    /// Starts it with more options, or says that it is missing.
+    pub fn start_or_skip(options: &[&str]) -> Option<Self> {
+        let Some(program) = Self::find() else {
+            crate::skip("memcached is not installed");
+            return None;
+        };
+        // Another process may take the port between its choice and its use.
+        for _ in 0..10 {
+            if let Some(server) = Self::try_start(&program, options) {
+                return Some(server);
+            }
+        }
+        panic!("memcached did not start");
+    }
+
+    fn try_start(program: &PathBuf, options: &[&str]) -> Option<Self> {
+        let port = free_port();
+        let child = Command::new(program)
+            .args(["-l", "127.0.0.1", "-u", "nobody", "-p"])
+            .arg(port.to_string())
+            .args(options)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("memcached can be executed");
+        let address = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
+        let mut server = Self { child, address };
+        let alive = wait_until("memcached answers or ends", || {
+            if server
+                .child
+                .try_wait()
+                .expect("a child can be waited for")
+                .is_some()
+            {
+                return Some(false);
+            }
+            // Whoever answers on this port must be our child.
+            let mut client = Client::try_connect(&server.address).ok()?;
+            Some(client.stat("pid") == server.child.id().to_string())
+        });
+        alive.then_some(server)
+    }
+
+    /// The release, as three numbers.
+    pub fn version(&self) -> [u32; 3] {
+        let version = Client::connect(&self.address).stat("version");
+        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+        std::array::from_fn(|_| parts.next().unwrap_or(0))
+    }
+
+    pub fn address(&self) -> Address {
+        self.address.clone()
+    }
+}
+
+impl Drop for Memcached {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has free ports");
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}

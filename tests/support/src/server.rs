@@ -1,0 +1,136 @@
+//! The server in process: started on ephemeral ports with a `Config` of the
+//! test's choice, stopped on drop, its clock moved instead of waited for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustcached::config::{ClientCertificates, Config, Datagrams, Endpoint, Listener, ProtocolMode};
+
+use crate::TempDir;
+use crate::client::{Address, Client};
+use crate::tls::Files;
+
+/// A running server.
+pub struct Server {
+    inner: rustcached::server::Server,
+    address: Address,
+    _directory: Option<TempDir>,
+}
+
+impl Server {
+    /// Two workers on a TCP port, everything else as by default.
+    pub fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// As [`Server::start`], with `change` applied to the settings.
+    pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let inner = Self::launch(Endpoint::Tcp(any_port), change);
+        let address = Address::Tcp(inner.tcp_addrs()[0]);
+        Self {
+            inner,
+            address,
+            _directory: None,
+        }
+    }
+
+    /// The same on a unix socket.
+    pub fn start_unix() -> Self {
+        Self::unix_with(|_| {})
+    }
+
+    /// As [`Server::start_unix`], with `change` applied to the settings.
+    pub fn unix_with(change: impl FnOnce(&mut Config)) -> Self {
+        let directory = TempDir::create();
+        let path = directory.path("socket");
+        let endpoint = Endpoint::Unix {
+            path: path.clone(),
+            mode: 0o700,
+        };
+        Self {
+            inner: Self::launch(endpoint, change),
+            address: Address::Unix(path),
+            _directory: Some(directory),
+        }
+    }
+
+    /// As [`Server::start`], and where it takes datagrams.
+    pub fn start_udp() -> (Self, SocketAddr) {
+        let server = Self::with(|config| {
+            config.udp.push(Datagrams {
+                address: SocketAddr::from(([127, 0, 0, 1], 0)),
+                protocol: ProtocolMode::Auto,
+                optional: false,
+            });
+        });
+        let address = server.inner.udp_addrs()[0];
+        (server, address)
+    }
+
+    /// The same over TLS.
+    pub fn start_tls() -> Self {
+        Self::tls_with(|_| {})
+    }
+
+    /// As [`Server::start_tls`], with `change` applied to the settings.
+    pub fn tls_with(change: impl FnOnce(&mut Config)) -> Self {
+        let files = Files::create();
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let inner = Self::launch(Endpoint::Tcp(any_port), |config| {
+            config.listeners[0].tls = Some(ClientCertificates::Ignore);
+            config.tls = Some(files.settings());
+            change(config);
+        });
+        let address = Address::Tls(inner.tcp_addrs()[0], files.trusting());
+        Self {
+            inner,
+            address,
+            _directory: Some(files.into_directory()),
+        }
+    }
+
+    fn launch(endpoint: Endpoint, change: impl FnOnce(&mut Config)) -> rustcached::server::Server {
+        let mut config = Config {
+            listeners: vec![Listener {
+                endpoint,
+                protocol: ProtocolMode::Auto,
+                tls: None,
+                optional: false,
+            }],
+            threads: 2,
+            ..Config::default()
+        };
+        change(&mut config);
+        match rustcached::server::Server::start(config) {
+            Ok(server) => server,
+            Err(error) => panic!("the server must start: {error:?}"),
+        }
+    }
+
+    pub fn address(&self) -> Address {
+        self.address.clone()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(&self.address)
+    }
+
+    /// Makes one of its threads panic.
+    pub fn inject_panic(&self, victim: rustcached::server::Victim) {
+        self.inner.inject_panic(victim);
+    }
+
+    /// Waits until someone asks it to stop.
+    pub fn wait_for_stop_request(&self) {
+        self.inner.wait_for_stop_request();
+    }
+
+    /// Moves the cache's clock forward, and a little further: times to live
+    /// end up to an eighth of a second late, never early.
+    pub fn advance(&self, seconds: u64) {
+        const GRACE: Duration = Duration::from_millis(125);
+        self.inner
+            .advance_clock(Duration::from_secs(seconds) + GRACE);
+    }
+}
