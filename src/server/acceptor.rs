@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 
 use crate::config::ClientCertificates;
+use crate::server::connection::log;
 use crate::server::listen::Listening;
-use crate::server::log;
 use crate::server::mailbox::{Stopper, WAKER};
-use crate::server::stream::Stream;
-use crate::server::tls_stream::TlsStream;
-use crate::server::worker::Handle;
+use crate::server::transport::stream::Stream;
+use crate::server::transport::tls::TlsStream;
+use crate::server::worker::handle::Handle;
 use crate::shared::Shared;
 use crate::sync::Ordering;
 

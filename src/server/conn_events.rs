@@ -2,10 +2,10 @@
 //! and, from `-v` on, to standard error.
 
 use crate::events::{EventKind, Kinds};
-use crate::server::connection::{Connection, State};
-use crate::server::drive::Context;
-use crate::server::log;
-use crate::server::stream::Stream;
+use crate::server::connection::context::Context;
+use crate::server::connection::log;
+use crate::server::connection::state::{Connection, State};
+use crate::server::transport::stream::Stream;
 use crate::stats::{Conn, ConnState};
 
 impl Context {

@@ -1,7 +1,7 @@
 //! Panics that tests inject into a running server's threads. Only the process
 //! that embeds the server can ask for one; no client can.
 
-use crate::server::Server;
+use crate::server::threads::Server;
 
 /// The thread that is to panic.
 #[doc(hidden)]

@@ -14,9 +14,9 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{ClientCertificates, Config, Endpoint, HandedOver, ProtocolMode};
-use crate::server::StartError;
+use crate::server::error::StartError;
 use crate::server::inherited::Inherited;
-use crate::server::stream::{Stream, tcp_name, unix_name};
+use crate::server::transport::stream::{Stream, tcp_name, unix_name};
 
 /// A bound socket and what is spoken on it.
 pub(super) struct Listening {

@@ -1,40 +1,36 @@
-//! A worker's part in limiting the memory that clients make the server hold:
-//! it parks what its stalled connections hold, accounts for incomplete input,
-//! and closes connections that were cut.
+//! What a worker knows of the memory that its clients make it hold.
 
 use crate::limits::TIGHT_READ_BYTES;
-use crate::server::connection::Connection;
-use crate::server::worker::Worker;
-use crate::sync::Ordering;
-
-/// Connections closed before those that are ready are served.
-const CLOSES_MAX: usize = 64;
 
 /// What a worker knows of the memory that its clients make it hold.
 #[derive(Default)]
-pub(super) struct ClientMemory {
+pub(in crate::server) struct ClientMemory {
     /// Connections with something parked.
-    parked: usize,
+    pub(super) parked: usize,
     /// Bytes of incomplete input.
-    input_bytes: usize,
+    pub(super) input_bytes: usize,
     /// Something was parked, or input has grown, since limits were enforced.
-    grown: bool,
+    pub(super) grown: bool,
     /// Buffers are to be kept small.
-    tight: bool,
+    pub(super) tight: bool,
     /// Millisecond in which that was last decided.
-    tight_checked: u64,
+    pub(super) tight_checked: u64,
     /// Second in which limits were last enforced.
-    enforced: u32,
+    pub(super) enforced: u32,
 }
 
 impl ClientMemory {
     /// Whether clients make the worker hold anything.
-    pub(super) fn is_held(&self) -> bool {
+    pub(in crate::server) fn is_held(&self) -> bool {
         self.parked > 0 || self.input_bytes > 0
     }
 
     /// The part of a read buffer to be used, of which `kept` bytes are taken.
-    pub(super) fn readable_part<'b>(&self, buffer: &'b mut [u8], kept: usize) -> &'b mut [u8] {
+    pub(in crate::server) fn readable_part<'b>(
+        &self,
+        buffer: &'b mut [u8],
+        kept: usize,
+    ) -> &'b mut [u8] {
         match self.tight {
             false => buffer,
             true => {
@@ -42,169 +38,6 @@ impl ClientMemory {
                 let len = len.min(buffer.len());
                 &mut buffer[..len]
             }
-        }
-    }
-}
-
-impl Worker {
-    /// Adapts to how much memory clients hold; at the beginning of a turn.
-    #[inline]
-    pub(super) fn look_after_memory(&mut self) {
-        if self.memory.tight_checked != self.context.now.millis() {
-            self.adapt();
-        }
-        if self.context.stalled.needs_attention(self.context.worker) {
-            self.close_cut();
-            self.memory.grown = true;
-        }
-    }
-
-    fn adapt(&mut self) {
-        let now = self.context.now;
-        self.memory.tight_checked = now.millis();
-        self.memory.tight = self.context.stalled.is_tight();
-        self.context.out.set_tight(self.memory.tight);
-        if self.memory.is_held() && self.memory.enforced != now.second() {
-            self.memory.enforced = now.second();
-            self.memory.grown = true;
-        }
-    }
-
-    /// Takes back what a connection has parked. False if it was cut, and is
-    /// closed now.
-    #[inline]
-    pub(super) fn unpark(&mut self, token: usize) -> bool {
-        match self.connections.get(token) {
-            Some(connection) => !connection.parked || self.unpark_held(token),
-            None => false,
-        }
-    }
-
-    fn unpark_held(&mut self, token: usize) -> bool {
-        let Some(connection) = self.connections.get_mut(token) else {
-            return false;
-        };
-        match self.context.stalled.unpark(self.context.worker, token) {
-            Some(parked) => {
-                self.memory.parked -= 1;
-                connection.resume(parked);
-                true
-            }
-            None => {
-                self.close(token, "error");
-                false
-            }
-        }
-    }
-
-    /// Parks what a connection holds until its client moves on, and accounts
-    /// for the input it keeps.
-    #[inline]
-    pub(super) fn park(&mut self, token: usize) {
-        if let Some(connection) = self.connections.get(token)
-            && (connection.is_stalled() || connection.input_bytes() != connection.kept)
-        {
-            self.park_held(token);
-        }
-    }
-
-    fn park_held(&mut self, token: usize) {
-        let Some(connection) = self.connections.get_mut(token) else {
-            return;
-        };
-        let (stalled, worker) = (&self.context.stalled, self.context.worker);
-        let input_bytes = connection.input_bytes();
-        if input_bytes != connection.kept {
-            self.memory.grown |= input_bytes > connection.kept;
-            self.memory.input_bytes = self.memory.input_bytes - connection.kept + input_bytes;
-            connection.kept = input_bytes;
-            stalled.set_input_bytes(worker, self.memory.input_bytes);
-        }
-        if let Some(parked) = connection.park() {
-            let waiting = !connection.queued;
-            stalled.park(worker, token, parked, connection.progressed, waiting);
-            self.memory.parked += 1;
-            self.memory.grown = true;
-        }
-    }
-
-    /// Gives up what a connection that leaves has parked, and the account of
-    /// its input.
-    pub(super) fn forget(&mut self, token: usize, connection: &Connection) {
-        if connection.queued {
-            self.queues.remove(token);
-        }
-        let worker = self.context.worker;
-        let context = &mut self.context;
-        if connection.kept > 0 {
-            self.memory.input_bytes -= connection.kept;
-            let bytes = self.memory.input_bytes;
-            context.stalled.set_input_bytes(worker, bytes);
-        }
-        if connection.parked {
-            self.memory.parked -= 1;
-            if let Some(parked) = context.stalled.unpark(worker, token) {
-                parked.dispose(&context.store, &mut context.local);
-            }
-        }
-    }
-
-    /// Cuts clients if they hold too much, here or at other workers.
-    #[inline]
-    pub(super) fn enforce_limits(&mut self) {
-        if std::mem::take(&mut self.memory.grown) {
-            self.enforce();
-        }
-    }
-
-    fn enforce(&mut self) {
-        let context = &mut self.context;
-        let (stalled, store, local) = (&context.stalled, &context.store, &mut context.local);
-        let excess = stalled.enforce_limit(store, local, context.worker);
-        stalled.enforce_item_share(store, local, context.now);
-        if excess > 0 {
-            self.cut_input(excess);
-        }
-    }
-
-    /// Closes connections that keep incomplete input until `excess` bytes are
-    /// freed: the largest that have stalled longest go first.
-    fn cut_input(&mut self, excess: usize) {
-        let now = self.context.now.millis();
-        let mut keeping: Vec<(u128, usize, usize)> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.kept > 0)
-            .map(|(token, connection)| {
-                let age = now.saturating_sub(connection.progressed);
-                let weight = connection.kept as u128 * u128::from(age + 1);
-                (weight, token, connection.kept)
-            })
-            .collect();
-        keeping.sort_unstable_by(|a, b| b.cmp(a));
-        let mut freed = 0;
-        for (_, token, bytes) in keeping {
-            if freed >= excess {
-                return;
-            }
-            freed += bytes;
-            let cut = &self.context.stalled.cut_input;
-            cut.fetch_add(1, Ordering::Relaxed);
-            self.close(token, "error");
-        }
-    }
-
-    /// Closes connections whose parked memory others have freed.
-    fn close_cut(&mut self) {
-        let (stalled, worker) = (&self.context.stalled, self.context.worker);
-        let parked = self.connections.iter().filter(|(_, c)| c.parked);
-        let cut = parked.filter(|(token, _)| !stalled.is_parked(worker, *token));
-        let cut: Vec<usize> = cut.map(|(token, _)| token).take(CLOSES_MAX).collect();
-        if cut.len() == CLOSES_MAX {
-            stalled.call(worker);
-        }
-        for token in cut {
-            self.close(token, "error");
         }
     }
 }

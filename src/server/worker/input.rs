@@ -4,14 +4,14 @@
 use std::io::ErrorKind;
 use std::time::Instant;
 
-use crate::server::connection::{Sent, State};
-use crate::server::worker::Worker;
-use crate::server::worker::queues::READY_TURN;
+use crate::server::connection::state::{Sent, State};
+use crate::server::worker::event_loop::Worker;
+use crate::server::worker::turns::READY_TURN;
 
 impl Worker {
     /// Gets a connection's input into `buffer`, what was left over first.
     /// `None` if there is nothing to serve.
-    pub(super) fn prepare(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
+    pub(in crate::server) fn prepare(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
         self.connections.get_mut(token)?.queued = false;
         if !self.unpark(token) {
             return None;

@@ -2,8 +2,8 @@
 //! handshake, or do not take what they asked for.
 
 use crate::limits::DUMP_STALL_MAX_SECONDS;
-use crate::server::connection::State;
-use crate::server::worker::Worker;
+use crate::server::connection::state::State;
+use crate::server::worker::event_loop::Worker;
 
 /// Seconds that a client has for its TLS handshake.
 const HANDSHAKE_SECONDS: u32 = 10;
@@ -11,7 +11,7 @@ const HANDSHAKE_SECONDS: u32 = 10;
 impl Worker {
     /// Hangs up on clients that asked for a dump and have taken nothing of it
     /// for long.
-    pub(super) fn close_stalled(&mut self) {
+    pub(in crate::server) fn close_stalled(&mut self) {
         let second = self.context.now.second();
         if !self.stalled || self.stalled_checked == second {
             return;
@@ -35,7 +35,7 @@ impl Worker {
 
     /// Closes connections that have been idle for longer than they may be; not
     /// those of unix sockets, as in memcached.
-    pub(super) fn close_idle(&mut self) {
+    pub(in crate::server) fn close_idle(&mut self) {
         let Some(limit) = self.context.shared.config.idle_timeout else {
             return;
         };
@@ -60,7 +60,7 @@ impl Worker {
     }
 
     /// Closes connections whose handshake takes too long.
-    pub(super) fn close_unfinished_handshakes(&mut self) {
+    pub(in crate::server) fn close_unfinished_handshakes(&mut self) {
         let second = self.context.now.second();
         while let Some((since, token)) = self.handshakes.front().copied()
             && second.saturating_sub(since) >= HANDSHAKE_SECONDS

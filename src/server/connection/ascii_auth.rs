@@ -5,14 +5,19 @@
 use crate::command;
 use crate::protocol::encode;
 use crate::protocol::login::{AsciiAuth, parse};
-use crate::server::batch::Spelling;
-use crate::server::connection::{Connection, State};
-use crate::server::drive::{Context, Served, Turn};
-use crate::server::log;
+use crate::server::connection::batch::Spelling;
+use crate::server::connection::context::Context;
+use crate::server::connection::log;
+use crate::server::connection::outcome::{Served, Turn};
+use crate::server::connection::state::{Connection, State};
 
 impl Context {
     /// Goes on with a connection that is not let in yet.
-    pub(super) fn login(&mut self, connection: &mut Connection, input: &[u8]) -> (usize, Turn) {
+    pub(in crate::server) fn login(
+        &mut self,
+        connection: &mut Connection,
+        input: &[u8],
+    ) -> (usize, Turn) {
         connection.state = State::Locked;
         if self.is_guarded() && connection.spelling(input) == Spelling::Binary {
             connection.state = State::Command;

@@ -2,124 +2,25 @@
 //! until the input, the budget or the socket's patience is used up.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use arrayvec::ArrayVec;
-use crossbeam::channel::Sender;
-
-use crate::command::{After, Executor, Output, Stalled, StreamedReply};
-use crate::events::Kinds;
+use crate::command::{After, Executor, Output, StreamedReply};
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES};
 use crate::protocol::encode;
 use crate::protocol::request::{Request, tokens};
-use crate::server::StopRequest;
-use crate::server::batch::{STEPS_MAX, Step, Steps, Stop, parse_batch, repeated_get};
-use crate::server::budget::Budget;
-use crate::server::connection::{Connection, Sent, State};
-use crate::server::guard::Admitted;
-use crate::server::log;
-use crate::server::watch::WatcherInbox;
-use crate::shared::Shared;
-use crate::store::{Local, Store};
+use crate::server::connection::batch::{Step, Steps, Stop, parse_batch, repeated_get};
+use crate::server::connection::budget::Budget;
+use crate::server::connection::context::Context;
+use crate::server::connection::log;
+use crate::server::connection::outcome::{Served, Turn};
+use crate::server::connection::sasl_guard::Admitted;
+use crate::server::connection::state::{Connection, Sent, State};
+use crate::server::stop::StopRequest;
 use crate::sync::Ordering;
-use crate::time::Now;
-
-/// What a worker needs to serve any connection.
-pub(super) struct Context {
-    pub(super) store: Arc<Store>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) local: Local,
-    pub(super) out: Output,
-    pub(super) stop: Sender<StopRequest>,
-    pub(super) now: Now,
-    /// Descriptor of the connection that is being served.
-    pub(super) connection: i32,
-    /// What somebody wants to be told of, as of the beginning of the batch.
-    pub(super) watched: Kinds,
-    /// Where watchers go, if there is a log thread.
-    pub(super) watcher_inbox: Option<Arc<WatcherInbox>>,
-    /// What stalled clients of all workers hold.
-    pub(super) stalled: Arc<Stalled>,
-    /// The worker's number, from 0.
-    pub(super) worker: usize,
-    /// Commands of the connection that is being served, in this turn.
-    pub(super) commands: usize,
-}
-
-/// How serving a connection's input ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Served {
-    /// All that can be is done; more input is needed.
-    NeedInput,
-    /// The budget is used up; there is more to do.
-    Yielding,
-    /// The socket takes no more output for now.
-    Blocked,
-    /// There is more to send, when others have had their turn.
-    Sending,
-    /// The connection is over.
-    Finished,
-    /// The answer goes on when others have had their turn.
-    Dumping,
-    /// The connection belongs to the log thread now.
-    Leaving,
-}
-
-/// Where one batch left off.
-pub(super) enum Turn {
-    GoOn,
-    End(Served),
-}
 
 impl Context {
-    pub(super) fn executor(&mut self) -> (Executor<'_>, &mut Output) {
-        let executor = Executor {
-            store: &self.store,
-            local: &mut self.local,
-            shared: &self.shared,
-            now: self.now,
-            connection: self.connection,
-            watched: self.watched,
-            stalled: &self.stalled,
-        };
-        (executor, &mut self.out)
-    }
-
-    /// Gives back what memory this worker keeps in stock, if others are short.
-    pub(super) fn settle_memory(&mut self) {
-        self.store.settle(&mut self.local);
-    }
-
-    /// Lets go of items that were held for being asked for all the time.
-    #[inline]
-    pub(super) fn cool(&mut self) {
-        self.store.cool(&mut self.local);
-    }
-
-    /// Carries out a delayed flush whose time has come.
-    pub(super) fn flush_if_due(&mut self) {
-        self.executor().0.flush_if_due();
-    }
-
-    /// Brings into the cache what the steps will touch.
-    pub(super) fn prefetch(&self, steps: &[Step<'_>]) {
-        let mut last = None;
-        let hashes: ArrayVec<u64, STEPS_MAX> = steps
-            .iter()
-            .filter_map(|step| match step {
-                Step::Execute { hash, .. } => *hash,
-                Step::Refuse(_) => None,
-            })
-            .filter(|hash| last.replace(*hash) != Some(*hash) && !self.local.is_hot(*hash))
-            .collect();
-        if hashes.len() > 1 {
-            self.store.prefetch(&hashes);
-        }
-    }
-
     /// Serves `input`, the first steps of which are parsed already. Returns
     /// how much of it was used.
-    pub(super) fn serve(
+    pub(in crate::server) fn serve(
         &mut self,
         connection: &mut Connection,
         input: &[u8],
@@ -198,10 +99,6 @@ impl Context {
         };
         log::state(&self.shared, connection.stream.fd(), served);
         served
-    }
-
-    pub(super) fn send(&mut self, connection: &mut Connection) -> Sent {
-        connection.send(&mut self.out, &self.store, &mut self.local)
     }
 
     /// Executes a batch and enters the state that its end demands.
@@ -327,15 +224,6 @@ impl Context {
         parse_batch(&self.store, spelling, input, &mut steps, count).0
     }
 
-    /// Counts the times that memcached would have let others go first: after
-    /// every `limit` commands that come together, if there are more.
-    #[cold]
-    pub(super) fn count_yields(&self, limit: usize, yielded: bool) {
-        let times = self.commands.saturating_sub(1) / limit.max(1);
-        let times = times.max(usize::from(yielded));
-        self.local.counters.conn_yields.add(times as u64);
-    }
-
     fn note_command(&self, connection: &mut Connection) {
         let second = self.now.second();
         if connection.active != second {
@@ -406,7 +294,7 @@ impl Context {
         (index, After::Continue)
     }
 
-    pub(super) fn run_step(&mut self, step: &Step<'_>) -> After {
+    pub(in crate::server) fn run_step(&mut self, step: &Step<'_>) -> After {
         let (mut executor, out) = self.executor();
         perform(&mut executor, step, out)
     }
@@ -510,7 +398,7 @@ impl Context {
     /// Receives a value straight into its item, as far as it is there.
     /// Returns what the socket said, or `None` if the value is complete or
     /// refused for lack of memory.
-    pub(super) fn receive(
+    pub(in crate::server) fn receive(
         &mut self,
         connection: &mut Connection,
     ) -> Option<std::io::Result<usize>> {

@@ -2,12 +2,6 @@
 //! that are ready together are read together, so that the memory their first
 //! commands touch is on its way while others are being served.
 
-mod client_memory;
-mod input;
-
-mod queues;
-mod timeouts;
-
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::mem::take;
@@ -19,17 +13,17 @@ use mio::event::{Event, Source};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use crate::config::ProtocolMode;
 use crate::limits::{BATCH_MAX, BATCH_SOCKETS_MAX, READ_BUFFER_BYTES};
-use crate::server::batch::{Step, Steps, Stop, parse_batch};
-use crate::server::budget::Budget;
-use crate::server::connection::{Connection, State};
-use crate::server::drive::{Context, Served};
-use crate::server::log;
+use crate::server::connection::batch::{Step, Steps, Stop, parse_batch};
+use crate::server::connection::budget::Budget;
+use crate::server::connection::context::Context;
+use crate::server::connection::log;
+use crate::server::connection::outcome::Served;
+use crate::server::connection::state::{Connection, State};
 use crate::server::mailbox::Mailbox;
-use crate::server::stream::Stream;
-use crate::server::udp::Bound;
+use crate::server::transport::udp::Bound;
 use crate::server::worker::client_memory::ClientMemory;
+use crate::server::worker::handle::Handle;
 use crate::server::worker::queues::Queues;
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -44,61 +38,31 @@ const IDLE_CHECK: Duration = Duration::from_secs(1);
 /// How long a stopping worker waits for clients to take their answers.
 const LAST_FLUSH: Duration = Duration::from_millis(500);
 
-/// What others may do to a worker.
-pub(super) struct Handle {
-    arrivals: Mailbox<(Stream, ProtocolMode)>,
-    /// Connections it has, those on their way to it included.
-    pub(super) load: AtomicUsize,
-}
-
-impl Handle {
-    /// Gives the worker a connection.
-    pub(super) fn hand_over(&self, stream: Stream, protocol: ProtocolMode) {
-        self.load.fetch_add(1, Ordering::Relaxed);
-        self.arrivals.hand_over((stream, protocol));
-    }
-
-    /// Wakes the worker.
-    pub(super) fn wake(&self) {
-        self.arrivals.wake();
-    }
-
-    /// Makes the worker finish its replies and end.
-    pub(super) fn stop(&self) {
-        self.arrivals.stop();
-    }
-
-    /// Makes the worker panic; for tests.
-    pub(super) fn inject_panic(&self) {
-        self.arrivals.inject_panic();
-    }
-}
-
 /// See the module's documentation.
-pub(super) struct Worker {
-    poll: Poll,
-    handle: Arc<Handle>,
+pub(in crate::server) struct Worker {
+    pub(super) poll: Poll,
+    pub(super) handle: Arc<Handle>,
     /// Events that were fetched while a connection was served.
-    arrived: Events,
-    connections: Slab<Connection>,
+    pub(super) arrived: Events,
+    pub(super) connections: Slab<Connection>,
     /// Connections to be served.
-    queues: Queues,
+    pub(super) queues: Queues,
     /// Sockets for datagrams, where they are taken.
-    datagrams: Vec<Bound>,
+    pub(super) datagrams: Vec<Bound>,
     /// Arrivals that began with a handshake, and the second they came in.
-    handshakes: VecDeque<(u32, usize)>,
+    pub(super) handshakes: VecDeque<(u32, usize)>,
     /// One read buffer for each socket of a batch.
-    buffers: Vec<u8>,
+    pub(super) buffers: Vec<u8>,
     /// Second in which idle connections were last looked for.
-    idle_checked: u32,
+    pub(super) idle_checked: u32,
     /// Some client is slow to take the dump it asked for.
-    stalled: bool,
+    pub(super) stalled: bool,
     /// Second in which such clients were last looked for.
-    stalled_checked: u32,
-    memory: ClientMemory,
+    pub(super) stalled_checked: u32,
+    pub(super) memory: ClientMemory,
     /// Connections wait to be taken over.
-    more_arrivals: bool,
-    context: Context,
+    pub(super) more_arrivals: bool,
+    pub(super) context: Context,
 }
 
 /// A connection's share of a batch: input, and what of it is parsed.
@@ -112,7 +76,7 @@ struct Job<'a> {
 
 impl Worker {
     /// A worker and the handle to it.
-    pub(super) fn new(
+    pub(in crate::server) fn new(
         context: Context,
         mut datagrams: Vec<Bound>,
     ) -> io::Result<(Self, Arc<Handle>)> {
@@ -149,7 +113,7 @@ impl Worker {
     }
 
     /// Serves until stopped.
-    pub(super) fn run(mut self) {
+    pub(in crate::server) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.handle.arrivals.is_stopping() {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
@@ -176,7 +140,11 @@ impl Worker {
     }
 
     /// Waits for events and serves them. False if the wait was interrupted.
-    pub(super) fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) -> bool {
+    pub(in crate::server) fn turn(
+        &mut self,
+        events: &mut Events,
+        timeout: Option<Duration>,
+    ) -> bool {
         if self.is_idle() {
             self.context.settle_memory();
         }
@@ -203,19 +171,20 @@ impl Worker {
     fn serve_datagrams(&mut self) {
         for socket in &mut self.datagrams {
             if socket.readable {
-                socket.serve(&mut self.context, &mut self.buffers[..READ_BUFFER_BYTES]);
+                let buffer = &mut self.buffers[..READ_BUFFER_BYTES];
+                self.context.serve_datagrams(socket, buffer);
             }
         }
     }
 
     /// Whether it has nothing to do before the next event.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::server) fn is_idle(&self) -> bool {
         let idle = self.queues.are_empty() && !self.more_arrivals;
         idle && !self.datagrams.iter().any(|socket| socket.readable)
     }
 
     /// Bytes of input that its connections keep for later.
-    pub(super) fn kept_bytes(&self) -> usize {
+    pub(in crate::server) fn kept_bytes(&self) -> usize {
         let kept = self.connections.iter().map(|(_, c)| c.leftover.capacity());
         kept.sum()
     }
@@ -294,7 +263,7 @@ impl Worker {
 
     /// Reads from each socket of a group, prefetches for all, then serves
     /// one after the other.
-    pub(super) fn serve_group(&mut self, group: &[usize], turn: Duration) {
+    pub(in crate::server) fn serve_group(&mut self, group: &[usize], turn: Duration) {
         let alone = group.len() == 1 && self.queues.are_empty();
         let mut buffers = take(&mut self.buffers);
         let mut jobs: ArrayVec<Job<'_>, BATCH_SOCKETS_MAX> = ArrayVec::new();
@@ -416,7 +385,7 @@ impl Worker {
         self.arrived = arrived;
     }
 
-    fn close(&mut self, token: usize, reason: &'static str) {
+    pub(super) fn close(&mut self, token: usize, reason: &'static str) {
         let Some(mut connection) = self.connections.try_remove(token) else {
             return;
         };

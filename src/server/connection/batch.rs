@@ -10,11 +10,11 @@ use crate::protocol::text::{Malformed, Parsed, parse};
 use crate::store::Store;
 
 /// Requests of several sockets that are prefetched together.
-pub(super) const STEPS_MAX: usize = 2 * BATCH_MAX;
+pub(in crate::server) const STEPS_MAX: usize = 2 * BATCH_MAX;
 
 /// How a connection's requests are spelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spelling {
+pub(in crate::server) enum Spelling {
     /// Lines, classic and meta.
     Text,
     /// Packets.
@@ -22,7 +22,7 @@ pub(super) enum Spelling {
 }
 
 /// One thing to do.
-pub(super) enum Step<'a> {
+pub(in crate::server) enum Step<'a> {
     Execute {
         request: Request<'a>,
         hash: Option<u64>,
@@ -33,7 +33,7 @@ pub(super) enum Step<'a> {
 }
 
 /// Why a batch ends where it ends.
-pub(super) enum Stop<'a> {
+pub(in crate::server) enum Stop<'a> {
     /// The batch is full.
     Full,
     /// The rest is no whole command.
@@ -50,12 +50,12 @@ pub(super) enum Stop<'a> {
     HangUp,
 }
 
-pub(super) type Steps<'a> = ArrayVec<Step<'a>, STEPS_MAX>;
+pub(in crate::server) type Steps<'a> = ArrayVec<Step<'a>, STEPS_MAX>;
 
 /// Parses commands from `input` into `steps`, at most `limit` of them.
 /// Returns the bytes used and why it stopped.
 #[inline]
-pub(super) fn parse_batch<'a>(
+pub(in crate::server) fn parse_batch<'a>(
     store: &Store,
     spelling: Spelling,
     input: &'a [u8],
@@ -145,7 +145,9 @@ fn parse_packets<'a>(
 /// The `get` of one key that the first steps are, its hash and how many there
 /// are of it, if more than one.
 #[inline]
-pub(super) fn repeated_get<'s>(steps: &'s [Step<'_>]) -> Option<(&'s GetLine<'s>, u64, usize)> {
+pub(in crate::server) fn repeated_get<'s>(
+    steps: &'s [Step<'_>],
+) -> Option<(&'s GetLine<'s>, u64, usize)> {
     let same_hash = |step: &Step<'_>, hash: u64| matches!(step, Step::Execute { hash: Some(other), .. } if *other == hash);
     let [Step::Execute { request, hash, .. }, second, ..] = steps else {
         return None;

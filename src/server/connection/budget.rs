@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 /// How much of a connection's input is served before others get their turn.
-pub(super) struct Budget<'a> {
+pub(in crate::server) struct Budget<'a> {
     /// Batches left.
     batches: usize,
     /// When the second batch began, after which the clock counts as well.
@@ -23,7 +23,7 @@ const LONE_TURN: Duration = Duration::from_millis(1);
 
 impl<'a> Budget<'a> {
     /// At most this many batches, and this long.
-    pub(super) fn of(batches: usize, most: Duration) -> Self {
+    pub(in crate::server) fn of(batches: usize, most: Duration) -> Self {
         Self {
             batches,
             begun: None,
@@ -33,7 +33,7 @@ impl<'a> Budget<'a> {
     }
 
     /// As much as there is while nobody else waits.
-    pub(super) fn alone(others_wait: &'a mut dyn FnMut() -> bool) -> Self {
+    pub(in crate::server) fn alone(others_wait: &'a mut dyn FnMut() -> bool) -> Self {
         Self {
             batches: LONE_BATCHES,
             begun: None,
@@ -43,7 +43,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Whether another batch is to be served.
-    pub(super) fn take(&mut self) -> bool {
+    pub(in crate::server) fn take(&mut self) -> bool {
         // Batches differ: while memory comes from the system one may take a
         // hundred times as long as usual.
         let begun = *self.begun.get_or_insert_with(Instant::now);

@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use crate::protocol::binary::encode::MAGIC;
 use crate::protocol::binary::{HEADER_BYTES, Packet, Verb};
 use crate::protocol::request::{ControlVerb, Request};
-use crate::server::batch::Step;
-use crate::server::drive::Served;
+use crate::server::connection::batch::Step;
+use crate::server::connection::outcome::Served;
 use crate::shared::Shared;
 use crate::sync::Ordering;
 
@@ -24,14 +24,14 @@ const COMMANDS: u32 = 2;
 const STATES: u32 = 3;
 
 /// Logs something that operators may want to change, from `-v` on.
-pub(super) fn notice(shared: &Shared, text: fmt::Arguments<'_>) {
+pub(in crate::server) fn notice(shared: &Shared, text: fmt::Arguments<'_>) {
     if level(shared) >= 1 {
         shared.log.put(text);
     }
 }
 
 /// Logs, from `-v` on, why a TLS connection ended.
-pub(super) fn tls_failure(shared: &Shared, peer: Option<SocketAddr>, failure: &str) {
+pub(in crate::server) fn tls_failure(shared: &Shared, peer: Option<SocketAddr>, failure: &str) {
     match peer {
         Some(peer) => notice(shared, format_args!("{peer}: {failure}")),
         None => notice(shared, format_args!("{failure}")),
@@ -39,7 +39,7 @@ pub(super) fn tls_failure(shared: &Shared, peer: Option<SocketAddr>, failure: &s
 }
 
 /// Logs, at `-vv`, the outcome of a login; neither the user nor the password.
-pub(super) fn login(shared: &Shared, admitted: bool) {
+pub(in crate::server) fn login(shared: &Shared, admitted: bool) {
     if level(shared) >= COMMANDS {
         let outcome = if admitted { "accepted" } else { "refused" };
         shared.log.put(format_args!("< login {outcome}"));
@@ -47,7 +47,7 @@ pub(super) fn login(shared: &Shared, admitted: bool) {
 }
 
 /// Logs a command. The caller has checked the level.
-pub(super) fn step(shared: &Shared, connection: i32, step: &Step<'_>) {
+pub(in crate::server) fn step(shared: &Shared, connection: i32, step: &Step<'_>) {
     match step {
         Step::Execute { request, .. } => {
             let request = Described(request);
@@ -63,7 +63,7 @@ pub(super) fn step(shared: &Shared, connection: i32, step: &Step<'_>) {
 
 /// Logs the first line of a reply, or the status of a packet. The caller has
 /// checked the level.
-pub(super) fn answer(shared: &Shared, connection: i32, answer: &[u8]) {
+pub(in crate::server) fn answer(shared: &Shared, connection: i32, answer: &[u8]) {
     if answer.is_empty() {
         return;
     }
@@ -80,14 +80,14 @@ pub(super) fn answer(shared: &Shared, connection: i32, answer: &[u8]) {
 
 /// Logs what a connection does next.
 #[inline]
-pub(super) fn state(shared: &Shared, connection: i32, served: Served) {
+pub(in crate::server) fn state(shared: &Shared, connection: i32, served: Served) {
     if level(shared) >= STATES {
         log_state(shared, connection, served);
     }
 }
 
 /// Logs a new connection.
-pub(super) fn opened(shared: &Shared, connection: i32, peer: Option<SocketAddr>) {
+pub(in crate::server) fn opened(shared: &Shared, connection: i32, peer: Option<SocketAddr>) {
     if level(shared) >= COMMANDS {
         let opened = format_args!("<{connection} new client connection from");
         match peer {
@@ -98,7 +98,7 @@ pub(super) fn opened(shared: &Shared, connection: i32, peer: Option<SocketAddr>)
 }
 
 /// Logs the end of a connection.
-pub(super) fn closed(shared: &Shared, connection: i32, reason: &str) {
+pub(in crate::server) fn closed(shared: &Shared, connection: i32, reason: &str) {
     if level(shared) >= COMMANDS {
         let line = format_args!("<{connection} connection closed ({reason})");
         shared.log.put(line);

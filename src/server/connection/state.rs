@@ -9,8 +9,8 @@ use crate::command::{Dump, Output, Parked, Pending, SaslState};
 use crate::config::ProtocolMode;
 use crate::events::Filter;
 use crate::protocol::binary::{HEADER_BYTES, REQUEST_MAGIC};
-use crate::server::batch::Spelling;
-use crate::server::stream::Stream;
+use crate::server::connection::batch::Spelling;
+use crate::server::transport::stream::Stream;
 use crate::stats::{ConnState, ConnTable, Counters};
 use crate::store::{Local, Store, prefetch_bytes};
 
@@ -25,7 +25,7 @@ const SLICES_MAX: usize = 64;
 const PREFETCH_BYTES: usize = 256 * 1024;
 
 /// What a connection is in the middle of.
-pub(super) enum State {
+pub(in crate::server) enum State {
     /// Nothing sent yet; the first byte tells the protocol.
     New,
     /// Waiting for a password, which everything else needs.
@@ -55,51 +55,51 @@ pub(super) enum State {
 }
 
 /// See the module's documentation.
-pub(super) struct Connection {
-    pub(super) stream: Stream,
-    pub(super) state: State,
+pub(in crate::server) struct Connection {
+    pub(in crate::server) stream: Stream,
+    pub(in crate::server) state: State,
     /// Input that makes no command yet.
-    pub(super) leftover: Vec<u8>,
+    pub(in crate::server) leftover: Vec<u8>,
     /// Output that the socket did not take, or not yet.
     unsent: Option<Box<Output>>,
     /// What it may speak, and once the first byte is there, does.
-    pub(super) protocol: ProtocolMode,
+    pub(in crate::server) protocol: ProtocolMode,
     /// How far it has got with authenticating, where it must.
-    pub(super) login: SaslState,
+    pub(in crate::server) login: SaslState,
     /// In a queue of connections to be served.
-    pub(super) queued: bool,
+    pub(in crate::server) queued: bool,
     /// It had more to do than its last turn allowed.
-    pub(super) busy: bool,
+    pub(in crate::server) busy: bool,
     /// The peer will send no more: read on until the end is seen.
-    pub(super) hung_up: bool,
+    pub(in crate::server) hung_up: bool,
     /// More input may be waiting than was read.
-    pub(super) readable: bool,
+    pub(in crate::server) readable: bool,
     /// What is left over may hold whole commands.
-    pub(super) unserved: bool,
+    pub(in crate::server) unserved: bool,
     /// Close when everything is sent.
-    pub(super) closing: bool,
+    pub(in crate::server) closing: bool,
     /// Why it is closed when it is over, as watchers are told.
-    pub(super) close_reason: &'static str,
+    pub(in crate::server) close_reason: &'static str,
     /// Second in which a command last began or a paused answer was finished.
-    pub(super) active: u32,
+    pub(in crate::server) active: u32,
     /// Something it holds is parked with the stalled clients.
-    pub(super) parked: bool,
+    pub(in crate::server) parked: bool,
     /// So is its output.
     output_parked: bool,
     /// When its client last took or sent something, in milliseconds of the
     /// cache's clock.
-    pub(super) progressed: u64,
+    pub(in crate::server) progressed: u64,
     /// Bytes of a value received since others had their turn.
-    pub(super) received: usize,
+    pub(in crate::server) received: usize,
     /// Bytes of input that it was last found to keep.
-    pub(super) kept: usize,
+    pub(in crate::server) kept: usize,
     /// What the table of connections says that it is doing.
     shown: ConnState,
 }
 
 /// How sending ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(in crate::server) enum Sent {
     All,
     /// The socket takes no more for now.
     Blocked,
@@ -110,7 +110,7 @@ pub(super) enum Sent {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, protocol: ProtocolMode, second: u32) -> Self {
+    pub(in crate::server) fn new(stream: Stream, protocol: ProtocolMode, second: u32) -> Self {
         Self {
             stream,
             state: State::New,
@@ -137,7 +137,7 @@ impl Connection {
 
     /// Tells the table of connections what it is doing, if that has changed.
     #[inline]
-    pub(super) fn show(&mut self, table: &ConnTable) {
+    pub(in crate::server) fn show(&mut self, table: &ConnTable) {
         let doing = match self.state {
             _ if self.is_blocked() => ConnState::Sending,
             State::New | State::Locked => ConnState::New,
@@ -162,12 +162,12 @@ impl Connection {
     }
 
     /// Whether it is being answered with a walk through the store.
-    pub(super) fn is_dumping(&self) -> bool {
+    pub(in crate::server) fn is_dumping(&self) -> bool {
         matches!(self.state, State::Dumping(_))
     }
 
     /// How its requests are spelt, the first of which `input` begins with.
-    pub(super) fn spelling(&mut self, input: &[u8]) -> Spelling {
+    pub(in crate::server) fn spelling(&mut self, input: &[u8]) -> Spelling {
         if self.protocol == ProtocolMode::Auto
             && matches!(self.state, State::New | State::Locked)
             && let Some(first) = input.first()
@@ -184,13 +184,13 @@ impl Connection {
     }
 
     /// Whether there is output that is not sent.
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(in crate::server) fn is_blocked(&self) -> bool {
         self.unsent.is_some() || self.output_parked || self.stream.has_unsent()
     }
 
     /// Second of its last command or answer or, in the middle of an answer or a
     /// value, of the last progress that its client made.
-    pub(super) fn last_active(&self) -> u32 {
+    pub(in crate::server) fn last_active(&self) -> u32 {
         let between_commands = matches!(self.state, State::New | State::Locked | State::Command);
         match between_commands && !self.is_blocked() && !self.keeps_part_of_value() {
             true => self.active,
@@ -206,12 +206,12 @@ impl Connection {
 
     /// Whether it holds something that is to be parked.
     #[inline]
-    pub(super) fn is_stalled(&self) -> bool {
+    pub(in crate::server) fn is_stalled(&self) -> bool {
         self.unsent.is_some() || matches!(self.state, State::Receiving(_))
     }
 
     /// Hands over what is to be parked while its client is waited for.
-    pub(super) fn park(&mut self) -> Option<Parked> {
+    pub(in crate::server) fn park(&mut self) -> Option<Parked> {
         let output = self.unsent.take();
         self.output_parked = output.is_some();
         let pending = match std::mem::replace(&mut self.state, State::Parked) {
@@ -226,7 +226,7 @@ impl Connection {
     }
 
     /// Takes back what was parked.
-    pub(super) fn resume(&mut self, parked: Parked) {
+    pub(in crate::server) fn resume(&mut self, parked: Parked) {
         (self.parked, self.output_parked) = (false, false);
         self.unsent = parked.output;
         if let Some(pending) = parked.pending {
@@ -236,12 +236,17 @@ impl Connection {
 
     /// Bytes of memory that its incomplete input takes.
     #[inline]
-    pub(super) fn input_bytes(&self) -> usize {
+    pub(in crate::server) fn input_bytes(&self) -> usize {
         self.leftover.capacity() + self.stream.partial_record_bytes()
     }
 
     /// Sends a batch's answers, keeping what the socket does not take.
-    pub(super) fn send(&mut self, output: &mut Output, store: &Store, local: &mut Local) -> Sent {
+    pub(in crate::server) fn send(
+        &mut self,
+        output: &mut Output,
+        store: &Store,
+        local: &mut Local,
+    ) -> Sent {
         if output.is_empty() {
             return Sent::All;
         }
@@ -257,7 +262,7 @@ impl Connection {
     }
 
     /// Goes on with sending what there is.
-    pub(super) fn flush(&mut self, store: &Store, local: &mut Local) -> Sent {
+    pub(in crate::server) fn flush(&mut self, store: &Store, local: &mut Local) -> Sent {
         let Some(unsent) = &mut self.unsent else {
             return flush_stream(&mut self.stream);
         };
@@ -275,7 +280,7 @@ impl Connection {
     }
 
     /// Gives back everything the connection holds of the store.
-    pub(super) fn dispose(self, store: &Store, local: &mut Local) {
+    pub(in crate::server) fn dispose(self, store: &Store, local: &mut Local) {
         if let State::Receiving(pending) = self.state {
             pending.abandon(store, local);
         }
@@ -285,7 +290,7 @@ impl Connection {
     }
 
     /// Keeps input for the next time.
-    pub(super) fn keep(&mut self, input: &[u8]) {
+    pub(in crate::server) fn keep(&mut self, input: &[u8]) {
         let capacity = self.leftover.capacity();
         if input.is_empty() {
             // An idle connection owns no buffer.
@@ -301,7 +306,7 @@ impl Connection {
 
 impl Sent {
     /// Whether there is output left to send.
-    pub(super) fn is_unfinished(self) -> bool {
+    pub(in crate::server) fn is_unfinished(self) -> bool {
         matches!(self, Self::Blocked | Self::Paused)
     }
 }

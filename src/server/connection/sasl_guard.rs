@@ -6,12 +6,12 @@
 use crate::command::{After, SaslState};
 use crate::protocol::binary::{Packet, Verb};
 use crate::protocol::request::Request;
-use crate::server::batch::Step;
-use crate::server::connection::Connection;
-use crate::server::drive::Context;
+use crate::server::connection::batch::Step;
+use crate::server::connection::context::Context;
+use crate::server::connection::state::Connection;
 
 /// What becomes of a value that is still to come.
-pub(super) enum Admitted {
+pub(in crate::server) enum Admitted {
     /// It is received.
     Yes,
     /// It is skipped: the request has had its answer.
@@ -22,12 +22,16 @@ pub(super) enum Admitted {
 
 impl Context {
     /// Whether clients must authenticate themselves.
-    pub(super) fn is_guarded(&self) -> bool {
+    pub(in crate::server) fn is_guarded(&self) -> bool {
         self.shared.sasl.is_some()
     }
 
     /// Executes a step of a guarded server's connection.
-    pub(super) fn run_guarded(&mut self, connection: &mut Connection, step: &Step<'_>) -> After {
+    pub(in crate::server) fn run_guarded(
+        &mut self,
+        connection: &mut Connection,
+        step: &Step<'_>,
+    ) -> After {
         let Step::Execute {
             request: Request::Packet(packet),
             block,
@@ -54,7 +58,11 @@ impl Context {
 
     /// Whether a guarded connection may go on with this packet; if not, that
     /// is answered.
-    pub(super) fn lets_through(&mut self, connection: &Connection, packet: &Packet<'_>) -> bool {
+    pub(in crate::server) fn lets_through(
+        &mut self,
+        connection: &Connection,
+        packet: &Packet<'_>,
+    ) -> bool {
         let open = connection.login == SaslState::Done
             || packet.is_for_anybody()
             || packet.is_inconsistent();
@@ -67,7 +75,7 @@ impl Context {
 
     /// Whether a request whose value is still to come may have it. A message
     /// that authenticates is never so long: it counts as one that fails.
-    pub(super) fn admit_value(
+    pub(in crate::server) fn admit_value(
         &mut self,
         connection: &mut Connection,
         request: &Request<'_>,

@@ -9,17 +9,17 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use crate::server::tls_stream::TlsStream;
+use crate::server::transport::tls::TlsStream;
 
 /// A non-blocking byte stream.
-pub(super) enum Stream {
+pub(in crate::server) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream>),
 }
 
 impl Stream {
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(in crate::server) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         retrying(|| match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
@@ -27,7 +27,7 @@ impl Stream {
         })
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(in crate::server) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         retrying(|| match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
@@ -35,7 +35,10 @@ impl Stream {
         })
     }
 
-    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(in crate::server) fn write_vectored(
+        &mut self,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
         retrying(|| match self {
             Self::Tcp(stream) => stream.write_vectored(slices),
             Self::Unix(stream) => stream.write_vectored(slices),
@@ -45,7 +48,7 @@ impl Stream {
 
     /// Sends what the stream itself holds back; `WouldBlock` if it must wait.
     #[inline]
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(in crate::server) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
             Self::Tls(stream) => stream.flush(),
@@ -54,25 +57,25 @@ impl Stream {
 
     /// Whether the stream itself holds output back.
     #[inline]
-    pub(super) fn has_unsent(&self) -> bool {
+    pub(in crate::server) fn has_unsent(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.has_unsent())
     }
 
     /// Whether there may be input for which no event will come, though the
     /// last read came back short.
     #[inline]
-    pub(super) fn holds_more(&self) -> bool {
+    pub(in crate::server) fn holds_more(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.holds_more())
     }
 
     /// Whether it is a unix socket.
-    pub(super) fn is_unix(&self) -> bool {
+    pub(in crate::server) fn is_unix(&self) -> bool {
         matches!(self, Self::Unix(_))
     }
 
     /// Bytes of a record that has begun and not ended, roughly.
     #[inline]
-    pub(super) fn partial_record_bytes(&self) -> usize {
+    pub(in crate::server) fn partial_record_bytes(&self) -> usize {
         match self {
             Self::Tcp(_) | Self::Unix(_) => 0,
             Self::Tls(stream) => stream.partial_record_bytes(),
@@ -80,7 +83,7 @@ impl Stream {
     }
 
     /// Second in which a stream began that is not yet ready for use.
-    pub(super) fn handshaking_since(&self) -> Option<u32> {
+    pub(in crate::server) fn handshaking_since(&self) -> Option<u32> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.handshaking_since(),
@@ -88,7 +91,7 @@ impl Stream {
     }
 
     /// Says goodbye where the stream has a way to; what went wrong with it.
-    pub(super) fn close(&mut self) -> Option<String> {
+    pub(in crate::server) fn close(&mut self) -> Option<String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.close(),
@@ -96,7 +99,7 @@ impl Stream {
     }
 
     /// The other end; `None` for a unix socket.
-    pub(super) fn peer(&self) -> Option<SocketAddr> {
+    pub(in crate::server) fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
             Self::Tls(stream) => stream.socket.peer_addr().ok(),
@@ -105,7 +108,7 @@ impl Stream {
     }
 
     /// Answers go out at once, however small: they are already batched.
-    pub(super) fn set_nodelay(&self) {
+    pub(in crate::server) fn set_nodelay(&self) {
         let socket = match self {
             Self::Tcp(stream) => stream,
             Self::Tls(stream) => &stream.socket,
@@ -118,7 +121,7 @@ impl Stream {
 
 impl Stream {
     /// The descriptor, by which operators know the connection.
-    pub(super) fn fd(&self) -> i32 {
+    pub(in crate::server) fn fd(&self) -> i32 {
         match self {
             Self::Tcp(stream) => stream.as_raw_fd(),
             Self::Tls(stream) => stream.socket.as_raw_fd(),
@@ -127,7 +130,7 @@ impl Stream {
     }
 
     /// This end, as operators are told of it.
-    pub(super) fn local_name(&self) -> String {
+    pub(in crate::server) fn local_name(&self) -> String {
         match self {
             Self::Tcp(stream) => stream.local_addr().map_or_else(|_| String::new(), tcp_name),
             Self::Tls(stream) => {
@@ -143,7 +146,7 @@ impl Stream {
 }
 
 /// A TCP address as operators are told of it.
-pub(super) fn tcp_name(address: SocketAddr) -> String {
+pub(in crate::server) fn tcp_name(address: SocketAddr) -> String {
     match address {
         SocketAddr::V4(_) => format!("tcp:{address}"),
         SocketAddr::V6(_) => format!("tcp6:{address}"),
@@ -151,7 +154,7 @@ pub(super) fn tcp_name(address: SocketAddr) -> String {
 }
 
 /// A unix socket's path, the same way.
-pub(super) fn unix_name(path: Option<&Path>) -> String {
+pub(in crate::server) fn unix_name(path: Option<&Path>) -> String {
     format!("unix:{}", path.unwrap_or(Path::new("<AF 1>")).display())
 }
 

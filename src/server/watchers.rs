@@ -13,7 +13,7 @@ use slab::Slab;
 use crate::events::{Event, EventKind, Filter, Hub, Kinds, Ring, write_line};
 use crate::limits::{WATCHER_BUFFER_BYTES, WATCHERS_MAX};
 use crate::server::mailbox::Mailbox;
-use crate::server::stream::Stream;
+use crate::server::transport::stream::Stream;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::sync::Ordering;

@@ -26,8 +26,8 @@ thread_local! {
 }
 
 /// See the module's documentation.
-pub(super) struct TlsStream {
-    pub(super) socket: TcpStream,
+pub(in crate::server) struct TlsStream {
+    pub(in crate::server) socket: TcpStream,
     session: ServerConnection,
     tls: Arc<Tls>,
     /// Encrypted bytes that the session had no room for.
@@ -47,7 +47,7 @@ pub(super) struct TlsStream {
 
 impl TlsStream {
     /// A connection that arrived in this second of the cache's clock.
-    pub(super) fn new(
+    pub(in crate::server) fn new(
         socket: TcpStream,
         session: ServerConnection,
         tls: Arc<Tls>,
@@ -68,7 +68,7 @@ impl TlsStream {
     }
 
     /// Reads as much as fits and is there.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(in crate::server) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let result = INPUT.with_borrow_mut(|input| {
             input.resize(INPUT_BYTES, 0);
             self.read_through(input, buffer)
@@ -81,12 +81,15 @@ impl TlsStream {
     }
 
     /// Takes over as much as may wait for the socket, and sends what it can.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    pub(in crate::server) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     /// As [`TlsStream::write`].
-    pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(in crate::server) fn write_vectored(
+        &mut self,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
         self.flush()?;
         let len = self.session.writer().write_vectored(slices)?;
         self.flush_some()?;
@@ -94,7 +97,7 @@ impl TlsStream {
     }
 
     /// Sends what was taken over; `WouldBlock` if some of it must wait.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(in crate::server) fn flush(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
             match self.session.write_tls(&mut self.socket) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
@@ -107,31 +110,31 @@ impl TlsStream {
     }
 
     /// Whether encrypted output waits for the socket.
-    pub(super) fn has_unsent(&self) -> bool {
+    pub(in crate::server) fn has_unsent(&self) -> bool {
         self.session.wants_write()
     }
 
     /// Whether the last read may have left something behind for which no
     /// event will come.
-    pub(super) fn holds_more(&self) -> bool {
+    pub(in crate::server) fn holds_more(&self) -> bool {
         self.more
     }
 
     /// Bytes that it keeps of records which the peer has not sent whole: as
     /// many as one may have, since the session does not say.
-    pub(super) fn partial_record_bytes(&self) -> usize {
+    pub(in crate::server) fn partial_record_bytes(&self) -> usize {
         let record = if self.partial { RECORD_MAX_BYTES } else { 0 };
         record + self.carry.capacity()
     }
 
     /// Second of arrival, while the handshake lasts.
-    pub(super) fn handshaking_since(&self) -> Option<u32> {
+    pub(in crate::server) fn handshaking_since(&self) -> Option<u32> {
         self.since
     }
 
     /// Says goodbye, as far as the socket lets us, and counts a bad end.
     /// Returns what was wrong.
-    pub(super) fn close(&mut self) -> Option<String> {
+    pub(in crate::server) fn close(&mut self) -> Option<String> {
         if self.failure.is_none() {
             self.session.send_close_notify();
         }

@@ -1,0 +1,12 @@
+//! One connection: its state, and serving its input. Shared by all transports.
+
+pub(super) mod ascii_auth;
+pub(super) mod batch;
+pub(super) mod budget;
+pub(super) mod context;
+pub(super) mod datagram;
+pub(super) mod log;
+pub(super) mod outcome;
+pub(super) mod sasl_guard;
+pub(super) mod serve;
+pub(super) mod state;

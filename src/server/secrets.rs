@@ -1,0 +1,79 @@
+//! Certificates, passwords and users: read at the start, read again on request.
+
+use std::sync::Arc;
+
+use crate::auth::{Form, LoadError, Passwords, Sasl};
+use crate::config::{Config, SaslFiles};
+use crate::server::error::StartError;
+use crate::shared::Shared;
+use crate::tls::Tls;
+
+/// Reads again what a running server can replace.
+pub struct Reloader {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Reloader {
+    /// Reads certificates and passwords again. A file that is no good changes
+    /// nothing; the error is logged at any verbosity.
+    pub fn reload(&self) {
+        let tls = self.shared.tls.as_ref().map(|tls| tls.reload());
+        let passwords = self.shared.passwords.as_ref();
+        let passwords = passwords.map(|passwords| passwords.reload());
+        let errors = [
+            tls.and_then(Result::err).map(|error| error.to_string()),
+            passwords
+                .and_then(Result::err)
+                .map(|error| error.to_string()),
+        ];
+        for error in errors.into_iter().flatten() {
+            self.shared
+                .log
+                .put(format_args!("nothing changed: {error}"));
+        }
+    }
+}
+
+/// What is read from files that others must not see.
+pub(super) struct Secrets {
+    tls: Option<Tls>,
+    passwords: Option<Passwords>,
+    sasl: Option<(Sasl, Option<LoadError>)>,
+}
+
+impl Secrets {
+    pub(super) fn load(config: &Config) -> Result<Self, StartError> {
+        let tls = config.tls.as_ref().map(Tls::load);
+        let path = config.auth_file.as_deref();
+        let passwords = path.map(|path| Passwords::load(path, Form::AuthFile));
+        Ok(Self {
+            tls: tls.transpose().map_err(StartError::Tls)?,
+            passwords: passwords.transpose().map_err(StartError::Passwords)?,
+            sasl: config.sasl.as_ref().map(load_sasl),
+        })
+    }
+
+    pub(super) fn shared_with(self, config: Config) -> Shared {
+        let mut shared = Shared::new(config);
+        shared.tls = self.tls.map(Arc::new);
+        shared.passwords = self.passwords;
+        if let Some((sasl, error)) = self.sasl {
+            if let Some(error) = error {
+                let line = format_args!("SASL: {error}; nobody can log in until it is good");
+                shared.log.put(line);
+            } else if !sasl.has_users() {
+                shared.log.put(format_args!(
+                    "SASL has no users, so nobody can authenticate; see MEMCACHED_SASL_PWDB"
+                ));
+            }
+            shared.sasl = Some(sasl);
+        }
+        shared
+    }
+}
+
+/// Reads the users of SASL. As in memcached, a server whose list of users is
+/// missing starts, and refuses all logins until there is one.
+fn load_sasl(files: &SaslFiles) -> (Sasl, Option<LoadError>) {
+    Sasl::load(files.users.as_deref(), files.conf.as_deref())
+}

@@ -1,0 +1,272 @@
+//! The threads of a running server: started from a configuration, stopped by
+//! its owner.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::command::{Output, Stalled};
+use crate::config::Config;
+use crate::events::Kinds;
+use crate::limits::LOG_FLUSH_MAX_WAIT;
+use crate::logging::{Log, StandardError, Writer, WriterHandle};
+use crate::server::acceptor::Acceptor;
+use crate::server::connection::context::Context;
+use crate::server::error::StartError;
+use crate::server::inherited::Inherited;
+use crate::server::listen::{Listening, bind_all, take_over};
+use crate::server::mailbox::Stopper;
+use crate::server::port_file::write_port_file;
+use crate::server::secrets::{Reloader, Secrets};
+use crate::server::stop::StopRequest;
+use crate::server::transport::udp;
+use crate::server::watchers::{LogThread, WatcherInbox};
+use crate::server::worker::event_loop::Worker;
+use crate::server::worker::handle::Handle;
+use crate::shared::Shared;
+use crate::stats::{Conn, ConnState};
+use crate::store::{Options, Store};
+use crate::supervise;
+use crate::upkeep::Upkeep;
+
+/// A running server; stops when dropped.
+pub struct Server {
+    shared: Arc<Shared>,
+    store: Arc<Store>,
+    tcp_addrs: Vec<SocketAddr>,
+    udp_addrs: Vec<SocketAddr>,
+    unix_paths: Vec<PathBuf>,
+    pub(super) acceptor: Arc<Stopper>,
+    pub(super) workers: Vec<Arc<Handle>>,
+    pub(super) watcher_inbox: Arc<WatcherInbox>,
+    /// Closing it ends the upkeep thread.
+    pub(super) upkeep: Option<Sender<()>>,
+    pub(super) stderr: WriterHandle,
+    stderr_thread: Option<JoinHandle<()>>,
+    /// All threads but that one.
+    threads: Vec<JoinHandle<()>>,
+    stop_requests: Receiver<StopRequest>,
+    stop_sender: Sender<StopRequest>,
+}
+
+impl Server {
+    /// Binds the listeners and starts the threads.
+    ///
+    /// # Errors
+    /// What keeps the server from running as configured.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Inherited::default())
+    }
+
+    /// The same, with sockets that were handed over.
+    ///
+    /// # Errors
+    /// As for [`Server::start`].
+    pub fn start_with(mut config: Config, inherited: Inherited) -> Result<Self, StartError> {
+        if config.handed_over.alone && !inherited.is_empty() {
+            config.listeners.clear();
+        }
+        let secrets = Secrets::load(&config)?;
+        let mut listeners = take_over(&config, inherited).map_err(StartError::Inherited)?;
+        listeners.extend(bind_all(&config)?);
+        let mut datagrams = udp::bind_all(&config)?;
+        let store = Arc::new(Store::new(Options {
+            max_memory: config.max_memory,
+            evict: config.evict,
+            max_item_size: config.max_item_size,
+            eviction: config.eviction,
+            cas: config.cas,
+        }));
+        store.events().want(Kinds::DETAIL, config.detail);
+        if !config.knobs.maintainer {
+            store.reclaim_before_storing();
+        }
+        let shared = Arc::new(secrets.shared_with(config));
+        note_listeners(&shared, &listeners, datagrams.iter().flatten());
+        let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
+        let unix_paths: Vec<_> = listeners.iter().filter_map(Listening::unix_path).collect();
+        let of_first = datagrams.first().map_or(&[][..], |sockets| sockets);
+        let udp_addrs: Vec<_> = of_first.iter().filter_map(udp::Bound::local_addr).collect();
+        write_port_file(shared.config.port_file.as_deref(), &tcp_addrs, &udp_addrs)?;
+        let (stop_sender, stop_requests) = bounded(1);
+        let (writer, stderr) = Writer::new(Arc::clone(&shared.log), StandardError);
+        let stderr_thread = Some(spawn("stderr", || writer.run())?);
+        let mut threads = Vec::new();
+        let (log, watcher_inbox) =
+            LogThread::new(Arc::clone(&store), Arc::clone(&shared)).map_err(StartError::Thread)?;
+        threads.push(spawn("log", || log.run())?);
+        let stalled = Arc::new(Stalled::new(
+            shared.config.threads,
+            shared.config.client_memory_limit,
+            shared.config.refuse_at_client_limit,
+        ));
+        let mut workers = Vec::new();
+        for index in 0..shared.config.threads {
+            let context = Context {
+                store: Arc::clone(&store),
+                shared: Arc::clone(&shared),
+                local: store.local(),
+                out: Output::default(),
+                stop: stop_sender.clone(),
+                now: shared.clock.now(),
+                connection: -1,
+                watched: Kinds::NONE,
+                watcher_inbox: Some(Arc::clone(&watcher_inbox)),
+                stalled: Arc::clone(&stalled),
+                worker: index,
+                commands: 0,
+            };
+            let sockets = datagrams.pop().unwrap_or_default();
+            let (worker, handle) = Worker::new(context, sockets).map_err(StartError::Thread)?;
+            workers.push(handle);
+            threads.push(spawn(&format!("worker {index}"), || worker.run())?);
+        }
+        let (acceptor, stopper) = Acceptor::new(listeners, workers.clone(), Arc::clone(&shared))
+            .map_err(StartError::Thread)?;
+        threads.push(spawn("acceptor", || acceptor.run())?);
+        let (upkeep, ended) = bounded(1);
+        let keeper = Upkeep::new(Arc::clone(&store), Arc::clone(&shared));
+        threads.push(spawn("upkeep", move || keep_up(keeper, &ended))?);
+        Ok(Self {
+            shared,
+            store,
+            tcp_addrs,
+            udp_addrs,
+            unix_paths,
+            acceptor: stopper,
+            workers,
+            watcher_inbox,
+            upkeep: Some(upkeep),
+            stderr,
+            stderr_thread,
+            threads,
+            stop_requests,
+            stop_sender,
+        })
+    }
+
+    /// The TCP addresses that are listened on.
+    pub fn tcp_addrs(&self) -> &[SocketAddr] {
+        &self.tcp_addrs
+    }
+
+    /// The UDP addresses that are listened on.
+    pub fn udp_addrs(&self) -> &[SocketAddr] {
+        &self.udp_addrs
+    }
+
+    /// The unix sockets that are listened on.
+    pub fn unix_paths(&self) -> &[PathBuf] {
+        &self.unix_paths
+    }
+
+    /// The items, for who embeds the server.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The queue of lines for standard error.
+    pub fn log(&self) -> Arc<Log> {
+        Arc::clone(&self.shared.log)
+    }
+
+    /// Moves the cache's clock forward; for tests.
+    pub fn advance_clock(&self, by: Duration) {
+        self.shared.clock.advance(by);
+    }
+
+    /// Lets others ask for the server to stop.
+    pub fn stopper(&self) -> Sender<StopRequest> {
+        self.stop_sender.clone()
+    }
+
+    /// Lets others have files read again.
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Waits until someone asks for the server to stop.
+    pub fn wait_for_stop_request(&self) -> StopRequest {
+        self.stop_requests
+            .recv()
+            .expect("the server holds a sender itself")
+    }
+
+    /// Stops accepting, finishes the replies in flight, ends all threads, and
+    /// waits at most [`LOG_FLUSH_MAX_WAIT`] until the log lines are written.
+    pub fn stop(mut self) {
+        self.stop_threads();
+    }
+
+    fn stop_threads(&mut self) {
+        self.acceptor.stop();
+        for worker in &self.workers {
+            worker.stop();
+        }
+        self.watcher_inbox.stop();
+        self.upkeep = None;
+        for thread in self.threads.drain(..) {
+            // A panic would have ended the process.
+            let _ = thread.join();
+        }
+        // Last, for the lines of the others. While standard error is stuck
+        // the thread stays behind, and ends when it can.
+        if let Some(thread) = self.stderr_thread.take()
+            && self.stderr.stop(LOG_FLUSH_MAX_WAIT)
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop_threads();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    supervise::spawn(name, run).map_err(StartError::Thread)
+}
+
+/// Runs upkeep in small steps until the other end of `ended` is dropped.
+///
+/// # Panics
+/// When a test asks for it by a message.
+fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
+    let mut pause = Duration::ZERO;
+    loop {
+        match ended.recv_timeout(pause) {
+            Err(RecvTimeoutError::Timeout) => pause = upkeep.step(),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Ok(()) => panic!("injected panic"),
+        }
+    }
+}
+
+/// Puts the listeners among the connections that operators are told of.
+fn note_listeners<'a>(
+    shared: &Shared,
+    listeners: &[Listening],
+    datagrams: impl Iterator<Item = &'a udp::Bound>,
+) {
+    let streams = listeners
+        .iter()
+        .map(|listener| (listener.about(), ConnState::Listening));
+    let datagrams = datagrams.map(|bound| (bound.about(), ConnState::Datagrams));
+    for ((fd, local), state) in streams.chain(datagrams) {
+        let conn = Conn {
+            peer: None,
+            local,
+            state,
+            active: shared.clock.now().second(),
+        };
+        shared.table.open(fd, &conn);
+    }
+}

@@ -1,0 +1,90 @@
+//! Serving the queued connections in turns.
+
+use std::collections::VecDeque;
+use std::mem::take;
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+
+use crate::limits::BATCH_SOCKETS_MAX;
+use crate::server::worker::event_loop::Worker;
+use crate::server::worker::queues::Queues;
+
+/// The turn of a connection that is served as soon as its event comes: longer
+/// than ordinary requests take. What takes longer makes the connection busy.
+pub(in crate::server) const READY_TURN: Duration = Duration::from_micros(250);
+/// Time for which a queue other than the first is served between two polls.
+const SLICE: Duration = Duration::from_millis(1);
+/// Connections of such a queue that are served together and share a slice.
+const SLICE_SOCKETS: usize = 4;
+
+/// Bytes of a value received before others get their turn.
+const RECEIVED_MAX_BYTES: usize = 2 << 20;
+impl Worker {
+    /// Queues a connection that has more to do behind the others.
+    pub(in crate::server) fn requeue(&mut self, token: usize) {
+        if let Some(connection) = self.connections.get_mut(token) {
+            connection.busy = true;
+            self.queues.enqueue(token, connection);
+        }
+    }
+
+    /// Queues a connection that is in the middle of a value, `received` bytes
+    /// of which came in this turn. It goes on before others begin theirs: many
+    /// values received side by side take more memory than one after the other.
+    pub(in crate::server) fn requeue_receiving(&mut self, token: usize, received: usize) {
+        let Some(connection) = self.connections.get_mut(token) else {
+            return;
+        };
+        connection.received += received;
+        if connection.received >= RECEIVED_MAX_BYTES {
+            connection.received = 0;
+            return self.requeue(token);
+        }
+        connection.busy = true;
+        if !std::mem::replace(&mut connection.queued, true) {
+            self.queues.busy.push_front(token);
+        }
+    }
+
+    /// Serves the connections whose events have come.
+    pub(in crate::server) fn serve_ready(&mut self) {
+        let mut ready = take(&mut self.queues.ready);
+        for group in ready.chunks(BATCH_SOCKETS_MAX) {
+            self.serve_group(group, READY_TURN);
+        }
+        if self.queues.ready.is_empty() {
+            // Keep the list's memory.
+            ready.clear();
+            self.queues.ready = ready;
+        }
+    }
+
+    /// Serves a slice of each other queue.
+    #[inline]
+    pub(in crate::server) fn serve_slices(&mut self) {
+        if !self.queues.newcomers.is_empty() {
+            self.serve_slice(|queues| &mut queues.newcomers);
+        }
+        if !self.queues.busy.is_empty() {
+            self.serve_slice(|queues| &mut queues.busy);
+        }
+    }
+
+    /// Serves the connections of a queue, each at most once, until the slice
+    /// is over.
+    fn serve_slice(&mut self, queue: impl Fn(&mut Queues) -> &mut VecDeque<usize>) {
+        let mut left = queue(&mut self.queues).len();
+        let begun = Instant::now();
+        while left > 0 {
+            let len = left.min(SLICE_SOCKETS);
+            let group = queue(&mut self.queues).drain(..len);
+            let group: ArrayVec<usize, SLICE_SOCKETS> = group.collect();
+            self.serve_group(&group, SLICE / len as u32);
+            if begun.elapsed() >= SLICE {
+                return;
+            }
+            left -= len;
+        }
+    }
+}
