@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput};
-use rustcached::protocol::text::{Parsed, parse};
+use rustcached::protocol::text::parse::{Parsed, parse};
 
 /// Lines parsed in one iteration, so that the loop does not count.
 const LINES: u64 = 64;

@@ -14,7 +14,7 @@ use rustcached::config::Config;
 use rustcached::config::Eviction;
 use rustcached::events::Kinds;
 use rustcached::protocol::number::item_value;
-use rustcached::protocol::text::{Parsed, parse};
+use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::shared::Shared;
 use rustcached::store::{Local, Options, Store};
 use rustcached::time::Now;

@@ -8,7 +8,9 @@
 use libfuzzer_sys::{Corpus, fuzz_target};
 use rustcached::config::Config;
 use rustcached::limits::{KEY_MAX_BYTES, READ_BUFFER_BYTES};
-use rustcached::protocol::binary::{HEADER_BYTES, Parsed, REQUEST_MAGIC, Verb, parse};
+use rustcached::protocol::binary::header::{HEADER_BYTES, REQUEST_MAGIC};
+use rustcached::protocol::binary::packet::Verb;
+use rustcached::protocol::binary::parse::{Parsed, parse};
 use rustcached::server::Loopback;
 use rustcached_fuzz::cut;
 

@@ -8,7 +8,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use memchr::memmem;
 use rustcached::config::Config;
 use rustcached::limits::READ_BUFFER_BYTES;
-use rustcached::protocol::binary::REQUEST_MAGIC;
+use rustcached::protocol::binary::header::REQUEST_MAGIC;
 use rustcached::server::Loopback;
 use rustcached_fuzz::{cut, expand, is_cut_proof};
 

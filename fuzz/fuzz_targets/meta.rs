@@ -5,9 +5,11 @@
 
 use libfuzzer_sys::fuzz_target;
 use rustcached::limits::{KEY_MAX_BYTES, META_TOKENS_MAX, OPAQUE_MAX_BYTES};
-use rustcached::protocol::meta::{MetaRequest, Places, decode_key, encode_key, parse_flags};
-use rustcached::protocol::request::{Request, tokens};
-use rustcached::protocol::text::{Parsed, parse};
+use rustcached::protocol::meta::key::{decode_key, encode_key};
+use rustcached::protocol::meta::request::{MetaRequest, Places, parse_flags};
+use rustcached::protocol::request::Request;
+use rustcached::protocol::text::parse::{Parsed, parse};
+use rustcached::protocol::tokens::tokens;
 
 fuzz_target!(|input: &[u8]| {
     check_encoding(input);

@@ -6,12 +6,14 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use rustcached::limits::KEY_MAX_BYTES;
-use rustcached::protocol::encode;
-use rustcached::protocol::meta::{MetaFlags, MetaRequest, Places, decode_key, encode_key};
-use rustcached::protocol::request::{
-    ControlVerb, GetLine, Request, ShutdownMode, StoreLine, StoreVerb, tokens,
-};
-use rustcached::protocol::text::{Parsed, parse};
+use rustcached::protocol::meta::encode as meta_encode;
+use rustcached::protocol::meta::key::{decode_key, encode_key};
+use rustcached::protocol::meta::request::{MetaFlags, MetaRequest, Places};
+use rustcached::protocol::request::{GetLine, Request, StoreLine};
+use rustcached::protocol::text::encode;
+use rustcached::protocol::text::parse::{Parsed, parse};
+use rustcached::protocol::tokens::tokens;
+use rustcached::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
 
 /// 1 to 250 bytes that a line can hold.
 #[derive(Debug)]
@@ -250,7 +252,7 @@ fn meta_flags(verb: &[u8; 2], base64: bool, spec: &MetaSpec) -> (MetaFlags, Vec<
         (b'J', spec.initial),
     ] {
         if let Some(number) = number {
-            encode::meta_number(&mut line, letter, number);
+            meta_encode::number(&mut line, letter, number);
         }
     }
     let flags = MetaFlags {
@@ -420,7 +422,7 @@ fn reply(reply: &Reply) {
     assert_eq!(decimal(words[3]), u64::from(reply.len));
     assert_eq!(words.get(4).map(|word| decimal(word)), reply.cas);
     out.clear();
-    encode::meta_key(&mut out, key, reply.base64);
+    meta_encode::key(&mut out, key, reply.base64);
     let words: Vec<&[u8]> = tokens(&out).collect();
     let spelt = words[0].strip_prefix(b"k").expect("the flag is k");
     if reply.base64 {

@@ -5,9 +5,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use rustcached::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_WHOLE_MAX_BYTES, META_TOKENS_MAX};
-use rustcached::protocol::meta::MetaRequest;
-use rustcached::protocol::request::{Request, tokens};
-use rustcached::protocol::text::{Parsed, parse};
+use rustcached::protocol::meta::request::MetaRequest;
+use rustcached::protocol::request::Request;
+use rustcached::protocol::text::parse::{Parsed, parse};
+use rustcached::protocol::tokens::tokens;
 
 fuzz_target!(|input: &[u8]| {
     let mut rest = input;

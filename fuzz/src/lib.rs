@@ -4,8 +4,10 @@
 pub mod reader;
 
 use rustcached::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES};
-use rustcached::protocol::request::{ControlVerb, Request, tokens};
-use rustcached::protocol::text::{Parsed, parse};
+use rustcached::protocol::request::Request;
+use rustcached::protocol::text::parse::{Parsed, parse};
+use rustcached::protocol::tokens::tokens;
+use rustcached::protocol::verb::ControlVerb;
 
 /// Stands for as many times [`FILLER_BYTES`] as the byte behind it says, so
 /// that a short input makes a large value.

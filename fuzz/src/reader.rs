@@ -2,8 +2,9 @@
 //! nothing behind it that executes.
 
 use rustcached::limits::LINE_MAX_BYTES;
-use rustcached::protocol::request::{GetLine, Request, tokens};
-use rustcached::protocol::text::{Parsed, parse};
+use rustcached::protocol::request::{GetLine, Request};
+use rustcached::protocol::text::parse::{Parsed, parse};
+use rustcached::protocol::tokens::tokens;
 
 /// What a stream asks for, in an order and form that cutting cannot change.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 use crate::command::instrument::Storing;
 use crate::command::meta::{MetaKey, breaks_lines, write_key_and_opaque, write_ttl};
 use crate::command::{Executor, Output, reply};
-use crate::protocol::encode;
-use crate::protocol::meta::{MetaRequest, OPAQUE_TOO_LONG};
+use crate::protocol::meta::encode as meta_encode;
+use crate::protocol::meta::request::{MetaRequest, OPAQUE_TOO_LONG};
 use crate::protocol::number::item_value;
-use crate::protocol::request::tokens;
+use crate::protocol::text::encode;
+use crate::protocol::tokens::tokens;
 use crate::store::{Entry, Hashed, ItemSpec, NewItem, Pin};
 use crate::time::{Expiry, Now};
 
@@ -392,14 +393,14 @@ fn write_number(
     let mut expiry = before;
     for token in tokens(meta.tokens) {
         match token[0] {
-            b'c' => encode::meta_number(&mut out.bytes, b'c', cas),
+            b'c' => meta_encode::number(&mut out.bytes, b'c', cas),
             b't' => write_ttl(out, expiry, now),
             b'T' => expiry = Expiry::from_protocol(meta.flags.ttl.unwrap_or(0), now),
             b'N' if created => {
                 expiry = Expiry::from_protocol(meta.flags.vivify.unwrap_or(0), now);
             }
-            b'O' => encode::meta_token(&mut out.bytes, token),
-            b'k' => encode::meta_key(&mut out.bytes, key, meta.base64),
+            b'O' => meta_encode::token(&mut out.bytes, token),
+            b'k' => meta_encode::key(&mut out.bytes, key, meta.base64),
             _ => {}
         }
     }

@@ -9,8 +9,9 @@ use crate::command::stat_sink::StatSink;
 use crate::command::write::{Condition, Outcome};
 use crate::command::{After, Executor, Output, StreamedReply};
 use crate::protocol::binary::encode::{Echo, Lengths, Status, error, header, keyed, plain};
-use crate::protocol::binary::{HEADER_BYTES, Packet, Verb};
-use crate::protocol::request::StoreVerb;
+use crate::protocol::binary::header::HEADER_BYTES;
+use crate::protocol::binary::packet::{Packet, Verb};
+use crate::protocol::verb::StoreVerb;
 use crate::store::{Hashed, Item, ItemSpec};
 use crate::time::Expiry;
 

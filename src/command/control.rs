@@ -5,8 +5,10 @@ use crate::command::stat_sink::StatSink;
 use crate::command::{After, Executor, Output, StreamedReply, reply};
 use crate::config::COMPATIBLE_VERSION;
 use crate::limits::{MEMLIMIT_MIN_MIB, VERBOSITY_MAX};
-use crate::protocol::encode;
-use crate::protocol::request::{Request, ShutdownMode, tokens};
+use crate::protocol::request::Request;
+use crate::protocol::text::encode;
+use crate::protocol::tokens::tokens;
+use crate::protocol::verb::ShutdownMode;
 use crate::sync::Ordering;
 use crate::time::Expiry;
 

@@ -5,7 +5,7 @@
 use crate::command::Executor;
 use crate::command::write::{Condition, Outcome};
 use crate::events::{EventKind, ItemSize, Kinds};
-use crate::protocol::request::StoreVerb;
+use crate::protocol::verb::StoreVerb;
 use crate::stats::PrefixCount;
 use crate::store::{Access, Hashed, ItemSpec, Miss};
 use crate::time::Expiry;

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use crate::command::Executor;
 use crate::command::meta::breaks_lines;
 use crate::command::write::{Condition, Outcome};
-use crate::protocol::request::StoreVerb;
+use crate::protocol::verb::StoreVerb;
 use crate::store::{Access, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
 
 /// How joining a value to the present one ended under the lock.

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use crate::command::stat_sink::{StatSink, stat};
 use crate::events::write_uri;
 use crate::limits::{CONNS_PER_STEP, PREFIXES_PER_STEP};
-use crate::protocol::encode;
+use crate::protocol::text::encode;
 use crate::shared::Shared;
 use crate::stats::{Conn, ConnState, PrefixCursor, PrefixSums};
 use crate::time::Now;

@@ -3,9 +3,11 @@
 use crate::command::{Executor, Output};
 use crate::events::{ItemSize, Kinds};
 use crate::limits::KEY_MAX_BYTES;
-use crate::protocol::encode;
-use crate::protocol::meta::{MetaRequest, OPAQUE_TOO_LONG, decode_key, encode_key};
-use crate::protocol::request::tokens;
+use crate::protocol::meta::encode as meta_encode;
+use crate::protocol::meta::key::{decode_key, encode_key};
+use crate::protocol::meta::request::{MetaRequest, OPAQUE_TOO_LONG};
+use crate::protocol::text::encode;
+use crate::protocol::tokens::tokens;
 use crate::store::{Access, Entry, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
 use crate::time::{Expiry, Now};
 
@@ -53,8 +55,8 @@ pub(super) fn breaks_lines(key: &[u8]) -> bool {
 pub(super) fn write_key_and_opaque(out: &mut Output, meta: &MetaRequest<'_>, key: &[u8]) {
     for token in tokens(meta.tokens) {
         match token.first() {
-            Some(b'O') => encode::meta_token(&mut out.bytes, token),
-            Some(b'k') => encode::meta_key(&mut out.bytes, key, meta.base64),
+            Some(b'O') => meta_encode::token(&mut out.bytes, token),
+            Some(b'k') => meta_encode::key(&mut out.bytes, key, meta.base64),
             _ => {}
         }
     }
@@ -65,9 +67,9 @@ pub(super) fn write_key_and_opaque(out: &mut Output, meta: &MetaRequest<'_>, key
 pub(super) fn write_ttl(out: &mut Output, expiry: Expiry, now: Now) {
     match now.left(expiry) {
         _ if expiry.is_over(now) => {
-            encode::meta_number(&mut out.bytes, b't', u64::from(now.overdue(expiry)));
+            meta_encode::number(&mut out.bytes, b't', u64::from(now.overdue(expiry)));
         }
-        Some(left) => encode::meta_number(&mut out.bytes, b't', u64::from(left)),
+        Some(left) => meta_encode::number(&mut out.bytes, b't', u64::from(left)),
         None => out.bytes.extend_from_slice(b" t-1"),
     }
 }
@@ -335,13 +337,13 @@ fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &m
     for token in tokens(meta.tokens) {
         let bytes = &mut out.bytes;
         match token[0] {
-            b's' => encode::meta_number(bytes, b's', item.value_len() as u64),
-            b'c' => encode::meta_number(bytes, b'c', item.cas()),
-            b'f' => encode::meta_number(bytes, b'f', u64::from(item.flags())),
-            b'l' => encode::meta_number(bytes, b'l', u64::from(item.age(now))),
-            b'h' => encode::meta_number(bytes, b'h', u64::from(item.is_fetched())),
-            b'O' => encode::meta_token(bytes, token),
-            b'k' => encode::meta_key(bytes, item.key(), item.is_key_binary()),
+            b's' => meta_encode::number(bytes, b's', item.value_len() as u64),
+            b'c' => meta_encode::number(bytes, b'c', item.cas()),
+            b'f' => meta_encode::number(bytes, b'f', u64::from(item.flags())),
+            b'l' => meta_encode::number(bytes, b'l', u64::from(item.age(now))),
+            b'h' => meta_encode::number(bytes, b'h', u64::from(item.is_fetched())),
+            b'O' => meta_encode::token(bytes, token),
+            b'k' => meta_encode::key(bytes, item.key(), item.is_key_binary()),
             b't' => write_ttl(out, expiry, now),
             b'T' => expiry = Expiry::from_protocol(meta.flags.ttl.unwrap_or(0), now),
             b'N' if hit.created => {

@@ -29,8 +29,8 @@ pub use crate::command::stalled::{Parked, Stalled};
 pub use crate::command::write::Pending;
 
 use crate::events::{Filter, ItemSize, Kinds};
-use crate::protocol::encode;
 use crate::protocol::request::Request;
+use crate::protocol::text::encode;
 use crate::shared::Shared;
 use crate::store::{Hashed, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
 use crate::time::Now;

@@ -8,7 +8,8 @@ use crate::command::{Executor, StreamedReply};
 use crate::events::Filter;
 use crate::limits::{CLASSES_MAX, CRAWLER_SLEEP_MAX_US, KEY_MAX_BYTES};
 use crate::protocol::number::{strict_i32, strict_u32};
-use crate::protocol::request::{ControlVerb, tokens};
+use crate::protocol::tokens::tokens;
+use crate::protocol::verb::ControlVerb;
 use crate::sync::Ordering;
 
 const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";

@@ -5,8 +5,9 @@ use arrayvec::ArrayVec;
 use crate::command::{After, Executor, Output, reply};
 use crate::events::ItemSize;
 use crate::limits::BATCH_MAX;
-use crate::protocol::encode;
-use crate::protocol::request::{GetLine, tokens};
+use crate::protocol::request::GetLine;
+use crate::protocol::text::encode;
+use crate::protocol::tokens::tokens;
 use crate::store::{Access, Hashed, Item, ItemSpec, Miss, Pin};
 use crate::time::Expiry;
 

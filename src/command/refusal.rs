@@ -3,8 +3,8 @@
 
 use crate::command::{Executor, Output};
 use crate::protocol::binary::encode::Status;
-use crate::protocol::encode;
-use crate::protocol::meta::OPAQUE_TOO_LONG;
+use crate::protocol::meta::request::OPAQUE_TOO_LONG;
+use crate::protocol::text::encode;
 use crate::store::{Hashed, ItemSpec};
 
 /// Why a value is not taken in.

@@ -3,8 +3,8 @@
 use crate::command::meta::{MetaKey, breaks_lines, write_key_and_opaque};
 use crate::command::{Executor, Output, reply};
 use crate::events::ItemSize;
-use crate::protocol::encode;
-use crate::protocol::meta::MetaRequest;
+use crate::protocol::meta::request::MetaRequest;
+use crate::protocol::text::encode;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, Pin};
 use crate::time::Expiry;
 

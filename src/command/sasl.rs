@@ -4,7 +4,7 @@
 use crate::auth::{Attempt, MECHANISMS};
 use crate::command::{Executor, Output};
 use crate::protocol::binary::encode::{Lengths, Status, error, header, plain};
-use crate::protocol::binary::{Packet, Verb};
+use crate::protocol::binary::packet::{Packet, Verb};
 
 /// Longest name of a mechanism in bytes, as in memcached.
 const MECHANISM_MAX_BYTES: usize = 32;

@@ -5,7 +5,7 @@
 use std::fmt::{Display, Write as _};
 
 use crate::protocol::binary::encode::{Echo, Status, error, keyed};
-use crate::protocol::encode;
+use crate::protocol::text::encode;
 
 /// See the module's documentation.
 pub(super) struct StatSink<'a> {

@@ -6,11 +6,14 @@ use crate::command::instrument::Storing;
 use crate::command::meta::MetaKey;
 use crate::command::refusal::Refusal;
 use crate::command::{Executor, Output, reply};
-use crate::protocol::binary::Packet;
 use crate::protocol::binary::encode::{Echo, Status, error as binary_error};
-use crate::protocol::encode;
-use crate::protocol::meta::{MetaFlags, MetaRequest};
-use crate::protocol::request::{Request, StoreLine, StoreVerb, tokens};
+use crate::protocol::binary::packet::Packet;
+use crate::protocol::meta::encode as meta_encode;
+use crate::protocol::meta::request::{MetaFlags, MetaRequest};
+use crate::protocol::request::{Request, StoreLine};
+use crate::protocol::text::encode;
+use crate::protocol::tokens::tokens;
+use crate::protocol::verb::StoreVerb;
 use crate::store::{Hashed, Item, ItemSpec, Local, NewItem, NoMemory, Store};
 use crate::time::Expiry;
 
@@ -578,10 +581,10 @@ fn write_outcome(outcome: Outcome, meta: &MetaRequest<'_>, key: &[u8], out: &mut
     };
     for token in tokens(meta.tokens) {
         match token[0] {
-            b'O' => encode::meta_token(&mut out.bytes, token),
-            b'c' => encode::meta_number(&mut out.bytes, b'c', cas),
-            b's' => encode::meta_number(&mut out.bytes, b's', value_len as u64),
-            b'k' => encode::meta_key(&mut out.bytes, key, meta.base64),
+            b'O' => meta_encode::token(&mut out.bytes, token),
+            b'c' => meta_encode::number(&mut out.bytes, b'c', cas),
+            b's' => meta_encode::number(&mut out.bytes, b's', value_len as u64),
+            b'k' => meta_encode::key(&mut out.bytes, key, meta.base64),
             _ => {}
         }
     }

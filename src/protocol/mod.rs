@@ -4,12 +4,11 @@
 //! "more bytes", or a malformed line with the error that memcached gives.
 
 pub mod binary;
-pub mod encode;
-pub mod login;
 pub mod meta;
 pub mod number;
-mod plain;
 pub mod request;
 mod scan;
 pub mod text;
+pub mod tokens;
 pub mod udp;
+pub mod verb;

@@ -1,26 +1,9 @@
 //! What a client can ask for, whichever way it is spelt. Requests borrow
 //! from the read buffer; nothing is copied until it reaches an item.
 
-use crate::protocol::binary::Packet;
-use crate::protocol::meta::MetaRequest;
-use crate::protocol::scan::until_blank;
-
-/// How a storage command decides whether to store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreVerb {
-    /// Store unconditionally.
-    Set,
-    /// Store only if the key is absent.
-    Add,
-    /// Store only if the key is present.
-    Replace,
-    /// Add behind the present value.
-    Append,
-    /// Add before the present value.
-    Prepend,
-    /// Store only if the item is the one with this CAS value.
-    Cas,
-}
+use crate::protocol::binary::packet::Packet;
+use crate::protocol::meta::request::MetaRequest;
+use crate::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
 
 /// A classic storage command's line; its value follows on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,35 +152,6 @@ pub enum Request<'a> {
     },
 }
 
-/// The argument of `shutdown`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ShutdownMode {
-    /// None.
-    Now,
-    /// `graceful`.
-    Graceful,
-    /// Anything else.
-    Unknown,
-}
-
-/// Commands for operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ControlVerb {
-    /// `lru`
-    Lru,
-    /// `lru_crawler`
-    LruCrawler,
-    /// `slabs`
-    Slabs,
-    /// `watch`
-    Watch,
-    /// `extstore`
-    Extstore,
-    /// `debugtime`, of builds for tests
-    #[cfg(feature = "debugtime")]
-    DebugTime,
-}
-
 impl<'a> Request<'a> {
     /// The key to hash ahead of execution, if there is exactly one and it
     /// needs no decoding.
@@ -226,41 +180,5 @@ impl<'a> Request<'a> {
             Self::Packet(packet) => packet.value_len(),
             _ => None,
         }
-    }
-}
-
-/// The blank-separated tokens of a line; repeated, leading and trailing
-/// blanks separate nothing.
-pub fn tokens(line: &[u8]) -> Tokens<'_> {
-    Tokens { rest: line }
-}
-
-/// See [`tokens`].
-#[derive(Clone, Debug)]
-pub struct Tokens<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Tokens<'a> {
-    /// What has not been read yet.
-    pub fn rest(&self) -> &'a [u8] {
-        self.rest
-    }
-}
-
-impl<'a> Iterator for Tokens<'a> {
-    type Item = &'a [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a [u8]> {
-        while let [b' ', rest @ ..] = self.rest {
-            self.rest = rest;
-        }
-        if self.rest.is_empty() {
-            return None;
-        }
-        let (token, rest) = self.rest.split_at(until_blank(self.rest));
-        self.rest = rest;
-        Some(token)
     }
 }

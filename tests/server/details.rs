@@ -431,7 +431,7 @@ fn base64_keys_are_read_leniently() {
 
 fn encoded(key: &str) -> String {
     let mut out = Vec::new();
-    rustcached::protocol::meta::encode_key(key.as_bytes(), &mut out);
+    rustcached::protocol::meta::key::encode_key(key.as_bytes(), &mut out);
     String::from_utf8(out).expect("base64 is ASCII")
 }
 

@@ -13,7 +13,7 @@ use crate::command::listing::{Listing, write_prefix};
 use crate::command::stat_sink::{StatSink, stat};
 use crate::events::Kinds;
 use crate::limits::{OUTPUT_PAUSE_BYTES, PREFIXES_PER_STEP};
-use crate::protocol::request::tokens;
+use crate::protocol::tokens::tokens;
 use crate::stats::PrefixCursor;
 
 impl Executor<'_> {

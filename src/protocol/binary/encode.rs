@@ -1,7 +1,7 @@
 //! Answers as binary packets (doc/protocol-binary.txt): a header of 24 bytes,
 //! then extras, key and value. Appends to a buffer; never formats.
 
-use crate::protocol::binary::HEADER_BYTES;
+use crate::protocol::binary::header::HEADER_BYTES;
 
 /// First byte of an answer.
 pub const MAGIC: u8 = 0x81;

@@ -3,8 +3,8 @@
 //! `-S` a client that sends packets is let through to the guard over those.
 
 use crate::command;
-use crate::protocol::encode;
-use crate::protocol::login::{AsciiAuth, parse};
+use crate::protocol::text::ascii_auth::{AsciiAuth, parse};
+use crate::protocol::text::encode;
 use crate::server::connection::batch::Spelling;
 use crate::server::connection::context::Context;
 use crate::server::connection::log;

@@ -4,9 +4,9 @@
 use arrayvec::ArrayVec;
 
 use crate::limits::{BATCH_MAX, WAIT_FOR_BLOCK_BYTES};
-use crate::protocol::binary;
+use crate::protocol::binary::parse as binary;
 use crate::protocol::request::{GetLine, Request};
-use crate::protocol::text::{Malformed, Parsed, parse};
+use crate::protocol::text::parse::{Malformed, Parsed, parse};
 use crate::store::Store;
 
 /// Requests of several sockets that are prefetched together.

@@ -9,8 +9,10 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use crate::protocol::binary::encode::MAGIC;
-use crate::protocol::binary::{HEADER_BYTES, Packet, Verb};
-use crate::protocol::request::{ControlVerb, Request};
+use crate::protocol::binary::header::HEADER_BYTES;
+use crate::protocol::binary::packet::{Packet, Verb};
+use crate::protocol::request::Request;
+use crate::protocol::verb::ControlVerb;
 use crate::server::connection::batch::Step;
 use crate::server::connection::outcome::Served;
 use crate::shared::Shared;

@@ -4,7 +4,7 @@
 //! here.
 
 use crate::command::{After, SaslState};
-use crate::protocol::binary::{Packet, Verb};
+use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::request::Request;
 use crate::server::connection::batch::Step;
 use crate::server::connection::context::Context;

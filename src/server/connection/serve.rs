@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use crate::command::{After, Executor, Output, StreamedReply};
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES};
-use crate::protocol::encode;
-use crate::protocol::request::{Request, tokens};
+use crate::protocol::request::Request;
+use crate::protocol::text::encode;
+use crate::protocol::tokens::tokens;
 use crate::server::connection::batch::{Step, Steps, Stop, parse_batch, repeated_get};
 use crate::server::connection::budget::Budget;
 use crate::server::connection::context::Context;

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use crate::command::{Dump, Output, Parked, Pending, SaslState};
 use crate::config::ProtocolMode;
 use crate::events::Filter;
-use crate::protocol::binary::{HEADER_BYTES, REQUEST_MAGIC};
+use crate::protocol::binary::header::{HEADER_BYTES, REQUEST_MAGIC};
 use crate::server::connection::batch::Spelling;
 use crate::server::transport::stream::Stream;
 use crate::stats::{ConnState, ConnTable, Counters};

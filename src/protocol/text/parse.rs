@@ -3,12 +3,14 @@
 //! swallowed, is memcached 1.6.45's doing and part of the contract.
 
 use crate::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_TOKENS_MAX, LINE_WHOLE_MAX_BYTES};
-use crate::protocol::meta::{MetaError, MetaRequest, OPAQUE_TOO_LONG, count_flags, parse_flags};
-use crate::protocol::number::{strict_i32, strict_u32, strict_u64, wrapping_i32, wrapping_u32};
-use crate::protocol::plain::parse_plain;
-use crate::protocol::request::{
-    ControlVerb, GetLine, Request, ShutdownMode, StoreLine, StoreVerb, Tokens, tokens,
+use crate::protocol::meta::request::{
+    MetaError, MetaRequest, OPAQUE_TOO_LONG, count_flags, parse_flags,
 };
+use crate::protocol::number::{strict_i32, strict_u32, strict_u64, wrapping_i32, wrapping_u32};
+use crate::protocol::request::{GetLine, Request, StoreLine};
+use crate::protocol::text::plain::parse_plain;
+use crate::protocol::tokens::{Tokens, tokens};
+use crate::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
 
 /// What the bytes at the start of the input are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,4 @@
-//! Answers in text and meta form. Appends to a buffer; never formats.
-
-use crate::protocol::meta::encode_key;
+//! Answers in text form. Appends to a buffer; never formats.
 
 /// Appends a line.
 pub fn line(out: &mut Vec<u8>, text: &str) {
@@ -38,27 +36,4 @@ pub fn stat(out: &mut Vec<u8>, name: &str, value: impl std::fmt::Display) {
     use std::io::Write as _;
     // Writing to a Vec cannot fail.
     let _ = write!(out, "STAT {name} {value}\r\n");
-}
-
-/// Appends ` k<key>`, with ` b` behind a key that is spelt in base64.
-pub fn meta_key(out: &mut Vec<u8>, key: &[u8], base64: bool) {
-    out.extend_from_slice(b" k");
-    if base64 {
-        encode_key(key, out);
-        out.extend_from_slice(b" b");
-    } else {
-        out.extend_from_slice(key);
-    }
-}
-
-/// Appends ` <flag><number>`.
-pub fn meta_number(out: &mut Vec<u8>, flag: u8, value: u64) {
-    out.extend_from_slice(&[b' ', flag]);
-    number(out, value);
-}
-
-/// Appends a token as it came, a blank before it.
-pub fn meta_token(out: &mut Vec<u8>, token: &[u8]) {
-    out.push(b' ');
-    out.extend_from_slice(token);
 }

@@ -4,8 +4,9 @@
 //! parser of any line, which reads these the same.
 
 use crate::limits::KEY_MAX_BYTES;
-use crate::protocol::request::{GetLine, Request, StoreLine, StoreVerb};
+use crate::protocol::request::{GetLine, Request, StoreLine};
 use crate::protocol::scan::until_blank_or_control;
+use crate::protocol::verb::StoreVerb;
 
 /// Numbers of so many digits fit every field.
 const DIGITS_MAX: usize = 9;
@@ -95,7 +96,7 @@ mod tests {
     use proptest::prelude::{Just, Strategy, prop, prop_assert_eq, prop_oneof, proptest};
 
     use super::parse_plain;
-    use crate::protocol::text::{Parsed, parse_any};
+    use crate::protocol::text::parse::{Parsed, parse_any};
 
     /// Lines that are plain, or nearly so.
     fn line() -> impl Strategy<Value = Vec<u8>> {

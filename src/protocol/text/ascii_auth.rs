@@ -6,7 +6,7 @@ use memchr::memchr;
 
 use crate::limits::{LINE_MAX_BYTES, LOGIN_BLOCK_MAX_BYTES, LOGIN_LINE_MIN_BYTES};
 use crate::protocol::number::strict_u32;
-use crate::protocol::request::tokens;
+use crate::protocol::tokens::tokens;
 
 /// What the bytes at the start of the input are.
 #[derive(Clone, Copy, PartialEq, Eq)]

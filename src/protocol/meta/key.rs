@@ -1,0 +1,70 @@
+//! Keys of meta commands in base64.
+
+use crate::limits::KEY_MAX_BYTES;
+
+/// Decodes a base64 key as leniently as memcached: characters outside of the
+/// alphabet are skipped, unused bits may be set, and what follows a padded
+/// group is ignored.
+pub fn decode_key<'b>(key: &[u8], buffer: &'b mut [u8; KEY_MAX_BYTES]) -> Option<&'b [u8]> {
+    let symbols = || key.iter().copied().filter_map(symbol);
+    let count = symbols().count();
+    if count == 0 || !count.is_multiple_of(4) {
+        return None;
+    }
+    let mut symbols = symbols();
+    let mut len = 0;
+    while let (Some(a), Some(b), Some(c), Some(d)) = (
+        symbols.next(),
+        symbols.next(),
+        symbols.next(),
+        symbols.next(),
+    ) {
+        let group = [a, b, c, d];
+        let padding = group.iter().filter(|symbol| **symbol == PADDING).count();
+        let bits = group
+            .iter()
+            .fold(0, |bits, symbol| bits << 6 | u32::from(symbol & 0x3f));
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        let bytes = match padding {
+            0..=2 => &bytes[..3 - padding],
+            _ => return None,
+        };
+        buffer
+            .get_mut(len..len + bytes.len())?
+            .copy_from_slice(bytes);
+        len += bytes.len();
+        if padding > 0 {
+            break;
+        }
+    }
+    Some(&buffer[..len])
+}
+
+/// What `=` stands for: zero bits that are cut off again.
+const PADDING: u8 = 0x40;
+
+/// The bits that a character of base64 stands for.
+fn symbol(byte: u8) -> Option<u8> {
+    Some(match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        b'=' => PADDING,
+        _ => return None,
+    })
+}
+
+/// Appends the base64 spelling of `key`.
+pub fn encode_key(key: &[u8], out: &mut Vec<u8>) {
+    use base64::Engine as _;
+    let start = out.len();
+    out.resize(start + key.len().div_ceil(3) * 4, 0);
+    let written = BASE64
+        .encode_slice(key, &mut out[start..])
+        .expect("four bytes for every three begun are room enough");
+    out.truncate(start + written);
+}
+
+const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;

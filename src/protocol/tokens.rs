@@ -1,0 +1,39 @@
+//! The tokens of a command line.
+
+use crate::protocol::scan::until_blank;
+
+/// The blank-separated tokens of a line; repeated, leading and trailing
+/// blanks separate nothing.
+pub fn tokens(line: &[u8]) -> Tokens<'_> {
+    Tokens { rest: line }
+}
+
+/// See [`tokens`].
+#[derive(Clone, Debug)]
+pub struct Tokens<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Tokens<'a> {
+    /// What has not been read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while let [b' ', rest @ ..] = self.rest {
+            self.rest = rest;
+        }
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (token, rest) = self.rest.split_at(until_blank(self.rest));
+        self.rest = rest;
+        Some(token)
+    }
+}
