@@ -15,7 +15,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
-use crate::command::{Output, Pending};
+use crate::command::output::Output;
+use crate::command::pending::Pending;
 use crate::store::{Local, Store};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::time::Now;

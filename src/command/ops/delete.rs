@@ -1,7 +1,8 @@
 //! `delete`, and `md` with its ways of not quite deleting.
 
-use crate::command::meta::{MetaKey, breaks_lines, write_key_and_opaque};
-use crate::command::{Executor, Output, reply};
+use crate::command::executor::{Executor, reply};
+use crate::command::ops::meta::{MetaKey, breaks_lines, write_key_and_opaque};
+use crate::command::output::Output;
 use crate::events::ItemSize;
 use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::text::encode;
@@ -10,7 +11,7 @@ use crate::time::Expiry;
 
 /// How deleting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Removed {
+pub(in crate::command) enum Removed {
     Done,
     NotFound,
     /// Its CAS value is another one.
@@ -25,7 +26,7 @@ enum Deleted {
 }
 
 impl Executor<'_> {
-    pub(super) fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Output) {
+    pub(in crate::command) fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Output) {
         let key = self.store.hashed(key);
         let answer = match self.remove(&key, 0) {
             Removed::Done => "DELETED",
@@ -35,7 +36,7 @@ impl Executor<'_> {
     }
 
     /// Deletes a key's item, if its CAS value is this; 0 is any.
-    pub(super) fn remove(&mut self, key: &Hashed<'_>, cas: u64) -> Removed {
+    pub(in crate::command) fn remove(&mut self, key: &Hashed<'_>, cas: u64) -> Removed {
         if !self.watched.is_empty() {
             self.tell_looked_up(key);
         }
@@ -71,7 +72,7 @@ impl Executor<'_> {
         }
     }
 
-    pub(super) fn meta_delete(&mut self, meta: &MetaRequest<'_>, out: &mut Output) {
+    pub(in crate::command) fn meta_delete(&mut self, meta: &MetaRequest<'_>, out: &mut Output) {
         let decoded = MetaKey::of(meta);
         let key = self.store.hashed(decoded.bytes());
         let Ok(mut tombstone) = self.tombstone(meta, &key) else {

@@ -1,8 +1,10 @@
 //! Commands for operators: flushing, verbosity, limits, stopping.
 
-use crate::command::operate::Operated;
-use crate::command::stat_sink::StatSink;
-use crate::command::{After, Executor, Output, StreamedReply, reply};
+use crate::command::admin::operate::Operated;
+use crate::command::admin::stat_sink::StatSink;
+use crate::command::after::{After, StreamedReply};
+use crate::command::executor::{Executor, reply};
+use crate::command::output::Output;
 use crate::config::COMPATIBLE_VERSION;
 use crate::limits::{MEMLIMIT_MIN_MIB, VERBOSITY_MAX};
 use crate::protocol::request::Request;
@@ -15,10 +17,10 @@ use crate::time::Expiry;
 /// The version that clients are answered on every protocol. They parse three
 /// numbers out of it and choose commands by them; some throw an error at
 /// anything behind the numbers.
-pub(super) const VERSION: &str = COMPATIBLE_VERSION;
+pub(in crate::command) const VERSION: &str = COMPATIBLE_VERSION;
 
 impl Executor<'_> {
-    pub(super) fn control(&mut self, request: &Request<'_>, out: &mut Output) -> After {
+    pub(in crate::command) fn control(&mut self, request: &Request<'_>, out: &mut Output) -> After {
         match request {
             Request::BrokenGet { keys, touch } => self.broken_get(keys, *touch, out),
             Request::FlushAll { delay, noreply } => self.flush_all(*delay, *noreply, out),
@@ -66,7 +68,7 @@ impl Executor<'_> {
         After::Continue
     }
 
-    pub(super) fn set_verbosity(&self, level: u32) {
+    pub(in crate::command) fn set_verbosity(&self, level: u32) {
         let verbosity = &self.shared.runtime.verbosity;
         verbosity.store(level.min(VERBOSITY_MAX), Ordering::Relaxed);
     }
@@ -103,7 +105,7 @@ impl Executor<'_> {
     /// Flushes at once if `delay` is not positive, or else after so many
     /// seconds or at a Unix time. A time at which the server did not run yet
     /// flushes nothing, but calls off an earlier command, as in memcached.
-    pub(super) fn flush(&mut self, delay: i64) {
+    pub(in crate::command) fn flush(&mut self, delay: i64) {
         let expiry = Expiry::from_seconds(delay, self.now);
         let at = if expiry.is_over(self.now) {
             0

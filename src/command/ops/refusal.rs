@@ -1,7 +1,8 @@
 //! Why a storage command fails before its value is looked at, and what is
 //! answered and counted then.
 
-use crate::command::{Executor, Output};
+use crate::command::executor::Executor;
+use crate::command::output::Output;
 use crate::protocol::binary::encode::Status;
 use crate::protocol::meta::request::OPAQUE_TOO_LONG;
 use crate::protocol::text::encode;
@@ -9,7 +10,7 @@ use crate::store::{Hashed, ItemSpec};
 
 /// Why a value is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(in crate::command) enum Refusal {
     TooLarge,
     NoMemory,
     /// It does not end where its line said.
@@ -18,7 +19,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// The answer to a line.
-    pub(super) fn text(self) -> &'static str {
+    pub(in crate::command) fn text(self) -> &'static str {
         match self {
             Self::TooLarge => "SERVER_ERROR object too large for cache",
             Self::NoMemory => "SERVER_ERROR out of memory storing object",
@@ -27,7 +28,7 @@ impl Refusal {
     }
 
     /// The answer to a packet.
-    pub(super) fn status(self) -> Status {
+    pub(in crate::command) fn status(self) -> Status {
         match self {
             Self::TooLarge => Status::TooLarge,
             Self::NoMemory => Status::OutOfMemory,
@@ -39,7 +40,7 @@ impl Refusal {
 impl Executor<'_> {
     /// Counts a line that is refused; memcached does not count packets.
     #[cold]
-    pub(super) fn count_refused(&self, refusal: Refusal) {
+    pub(in crate::command) fn count_refused(&self, refusal: Refusal) {
         let counters = &self.local.counters;
         match refusal {
             Refusal::TooLarge => counters.store_too_large.add(1),
@@ -51,7 +52,7 @@ impl Executor<'_> {
     /// Answers an `ms` whose opaque is over its limit. memcached notices when
     /// the item is made, so that it counts as a set.
     #[cold]
-    pub(super) fn refuse_opaque(
+    pub(in crate::command) fn refuse_opaque(
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,

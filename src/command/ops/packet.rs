@@ -2,12 +2,14 @@
 //! outcomes as packets. A quiet command is silent when it succeeds, or, for a
 //! retrieval, when it finds nothing; what goes wrong is always told.
 
-use crate::command::arithmetic::{Beginning, Change, Counted};
-use crate::command::control::VERSION;
-use crate::command::remove::Removed;
-use crate::command::stat_sink::StatSink;
-use crate::command::write::{Condition, Outcome};
-use crate::command::{After, Executor, Output, StreamedReply};
+use crate::command::admin::control::VERSION;
+use crate::command::admin::stat_sink::StatSink;
+use crate::command::after::{After, StreamedReply};
+use crate::command::executor::Executor;
+use crate::command::ops::arithmetic::{Beginning, Change, Counted};
+use crate::command::ops::delete::Removed;
+use crate::command::ops::outcome::{Condition, Outcome};
+use crate::command::output::Output;
 use crate::protocol::binary::encode::{Echo, Lengths, Status, error, header, keyed, plain};
 use crate::protocol::binary::header::HEADER_BYTES;
 use crate::protocol::binary::packet::{Packet, Verb};
@@ -21,7 +23,7 @@ const FLAGS_BYTES: usize = 4;
 impl Executor<'_> {
     /// Executes a packet; `value` is the value of one that has a value.
     #[inline]
-    pub(super) fn packet(
+    pub(in crate::command) fn packet(
         &mut self,
         packet: &Packet<'_>,
         hash: Option<u64>,
@@ -130,7 +132,7 @@ impl Executor<'_> {
 
     /// What a storage packet is to store, and when.
     #[inline]
-    pub(super) fn packet_store<'k>(
+    pub(in crate::command) fn packet_store<'k>(
         &self,
         packet: &Packet<'k>,
     ) -> Option<(Condition, ItemSpec<'k>)> {
@@ -255,7 +257,7 @@ impl Executor<'_> {
 
 /// Appends the answer of a storage command.
 #[inline]
-pub(super) fn write_stored(
+pub(in crate::command) fn write_stored(
     outcome: Outcome,
     verb: StoreVerb,
     echo: Echo,

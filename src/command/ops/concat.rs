@@ -3,9 +3,9 @@
 
 use std::cell::Cell;
 
-use crate::command::Executor;
-use crate::command::meta::breaks_lines;
-use crate::command::write::{Condition, Outcome};
+use crate::command::executor::Executor;
+use crate::command::ops::meta::breaks_lines;
+use crate::command::ops::outcome::{Condition, Outcome};
 use crate::protocol::verb::StoreVerb;
 use crate::store::{Access, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
 
@@ -19,7 +19,12 @@ impl Executor<'_> {
     /// Stores the present value and the new one, joined. The joined item is
     /// made without a lock, from a pinned old one, and linked only if that is
     /// still there; whoever came between has made progress.
-    pub(super) fn join(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
+    pub(in crate::command) fn join(
+        &mut self,
+        key: &Hashed<'_>,
+        new: NewItem,
+        condition: Condition,
+    ) -> Outcome {
         if condition.verb == StoreVerb::Append
             && let Some(outcome) = self.append_in_place(&new, condition)
         {

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::command::listing::Listing;
-use crate::command::stat_sink::{StatSink, stat};
-use crate::command::{Executor, Output};
+use crate::command::admin::listing::Listing;
+use crate::command::admin::stat_sink::{StatSink, stat};
+use crate::command::executor::Executor;
+use crate::command::output::Output;
 use crate::events::write_uri;
 use crate::limits::CACHEDUMP_MAX_BYTES;
 use crate::protocol::binary::encode::Echo;
@@ -74,14 +75,19 @@ enum Form {
 
 /// Which dump of the crawler's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyDump {
+pub(in crate::command) enum KeyDump {
     Metadump,
     Mgdump,
 }
 
 impl Executor<'_> {
     /// A dump of the keys of these classes that begin so.
-    pub(super) fn key_dump(&self, kind: KeyDump, classes: u64, prefix: &[u8]) -> Box<Dump> {
+    pub(in crate::command) fn key_dump(
+        &self,
+        kind: KeyDump,
+        classes: u64,
+        prefix: &[u8],
+    ) -> Box<Dump> {
         let form = match kind {
             KeyDump::Metadump => Form::Metadump,
             KeyDump::Mgdump => Form::Mgdump,
@@ -95,7 +101,7 @@ impl Executor<'_> {
     }
 
     /// A list of what is not in the store.
-    pub(super) fn listing(&self, listing: Listing) -> Box<Dump> {
+    pub(in crate::command) fn listing(&self, listing: Listing) -> Box<Dump> {
         self.boxed(Body::Listing(listing))
     }
 
@@ -105,7 +111,7 @@ impl Executor<'_> {
     }
 
     /// The first `items` items of class number `id`; all for 0.
-    pub(super) fn cachedump(&self, id: u8, items: u64) -> Box<Dump> {
+    pub(in crate::command) fn cachedump(&self, id: u8, items: u64) -> Box<Dump> {
         let items = if items == 0 { u64::MAX } else { items };
         let bytes = CACHEDUMP_MAX_BYTES;
         let classes = if id == 0 { 0 } else { 1 << (id - 1) };
@@ -115,7 +121,7 @@ impl Executor<'_> {
     }
 
     /// The histogram of sizes, in packets if the question was one.
-    pub(super) fn sizes(&self, echo: Option<Echo>) -> Box<Dump> {
+    pub(in crate::command) fn sizes(&self, echo: Option<Echo>) -> Box<Dump> {
         let bars = BTreeMap::new();
         self.boxed(Body::Items(self.dump(Form::Sizes { bars, echo }, u64::MAX)))
     }

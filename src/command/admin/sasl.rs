@@ -2,7 +2,8 @@
 //! and the new one handed back; this keeps nothing.
 
 use crate::auth::{Attempt, MECHANISMS};
-use crate::command::{Executor, Output};
+use crate::command::executor::Executor;
+use crate::command::output::Output;
 use crate::protocol::binary::encode::{Lengths, Status, error, header, plain};
 use crate::protocol::binary::packet::{Packet, Verb};
 

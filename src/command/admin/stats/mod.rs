@@ -8,9 +8,9 @@ mod own;
 mod settings;
 mod tls;
 
-use crate::command::Executor;
-use crate::command::listing::{Listing, write_prefix};
-use crate::command::stat_sink::{StatSink, stat};
+use crate::command::admin::listing::{Listing, write_prefix};
+use crate::command::admin::stat_sink::{StatSink, stat};
+use crate::command::executor::Executor;
 use crate::events::Kinds;
 use crate::limits::{OUTPUT_PAUSE_BYTES, PREFIXES_PER_STEP};
 use crate::protocol::tokens::tokens;
@@ -19,7 +19,11 @@ use crate::stats::PrefixCursor;
 impl Executor<'_> {
     /// Writes a group of statistics, or returns the list that is to be written
     /// in steps. Some sub-commands match by prefix, as memcached's do.
-    pub(super) fn stats(&mut self, arguments: &[u8], out: &mut StatSink<'_>) -> Option<Listing> {
+    pub(in crate::command) fn stats(
+        &mut self,
+        arguments: &[u8],
+        out: &mut StatSink<'_>,
+    ) -> Option<Listing> {
         let Some(group) = tokens(arguments).next() else {
             self.general(out);
             return None;
@@ -80,7 +84,7 @@ impl Executor<'_> {
 
     /// The prefixes as one figure for a packet, whose length must be known
     /// before it begins; `None` if they take more than an answer may.
-    pub(super) fn prefix_lines(&self) -> Option<Vec<u8>> {
+    pub(in crate::command) fn prefix_lines(&self) -> Option<Vec<u8>> {
         let (mut lines, mut cursor) = (Vec::new(), PrefixCursor::default());
         let mut more = true;
         while more {

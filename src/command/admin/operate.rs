@@ -3,8 +3,9 @@
 //! memcached answers it. What has no counterpart here is remembered, told by
 //! `stats settings`, and changes nothing.
 
-use crate::command::dump::KeyDump;
-use crate::command::{Executor, StreamedReply};
+use crate::command::admin::dump::KeyDump;
+use crate::command::after::StreamedReply;
+use crate::command::executor::Executor;
 use crate::events::Filter;
 use crate::limits::{CLASSES_MAX, CRAWLER_SLEEP_MAX_US, KEY_MAX_BYTES};
 use crate::protocol::number::{strict_i32, strict_u32};
@@ -16,7 +17,7 @@ const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
 const BAD_CLASS: &str = "BADCLASS invalid class id";
 
 /// The answer to a command of operators.
-pub(super) enum Operated {
+pub(in crate::command) enum Operated {
     /// A line.
     Said(&'static str),
     /// It comes by another way.
@@ -25,7 +26,12 @@ pub(super) enum Operated {
 
 impl Executor<'_> {
     /// `alone` tells whether no other answer of the connection is unsent.
-    pub(super) fn operate(&mut self, verb: ControlVerb, line: &[u8], alone: bool) -> Operated {
+    pub(in crate::command) fn operate(
+        &mut self,
+        verb: ControlVerb,
+        line: &[u8],
+        alone: bool,
+    ) -> Operated {
         let words: Vec<&[u8]> = tokens(line).collect();
         let said = match verb {
             ControlVerb::Watch => return self.watch(&words, alone),
@@ -40,7 +46,7 @@ impl Executor<'_> {
     }
 
     /// The statistics that take a walk; `None` for the others.
-    pub(super) fn walking_stats(&self, line: &[u8]) -> Option<Operated> {
+    pub(in crate::command) fn walking_stats(&self, line: &[u8]) -> Option<Operated> {
         let words: Vec<&[u8]> = tokens(line).collect();
         let group = *words.first()?;
         if group == b"sizes" {

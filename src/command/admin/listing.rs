@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 
-use crate::command::stat_sink::{StatSink, stat};
+use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::events::write_uri;
 use crate::limits::{CONNS_PER_STEP, PREFIXES_PER_STEP};
 use crate::protocol::text::encode;
@@ -13,7 +13,7 @@ use crate::time::Now;
 
 /// A list and how much of it is written.
 #[derive(Debug)]
-pub(super) enum Listing {
+pub(in crate::command) enum Listing {
     /// `stats conns`
     Connections {
         /// The next descriptor.
@@ -27,7 +27,12 @@ pub(super) enum Listing {
 
 impl Listing {
     /// Appends some entries, or the end. False once that is written.
-    pub(super) fn step(&mut self, shared: &Shared, now: Now, out: &mut Vec<u8>) -> bool {
+    pub(in crate::command) fn step(
+        &mut self,
+        shared: &Shared,
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let more = match self {
             Self::Connections { next, asker } => {
                 let mut sink = StatSink::text(out);
@@ -79,7 +84,7 @@ fn write_connection(sink: &mut StatSink<'_>, fd: i32, conn: &Conn, asks: bool, n
 
 /// Appends the line of one prefix. A prefix is bytes of clients' keys: one
 /// that is not printable is escaped.
-pub(super) fn write_prefix(out: &mut Vec<u8>, prefix: &[u8], sums: PrefixSums) {
+pub(in crate::command) fn write_prefix(out: &mut Vec<u8>, prefix: &[u8], sums: PrefixSums) {
     out.extend_from_slice(b"PREFIX ");
     if prefix.iter().all(u8::is_ascii_graphic) {
         out.extend_from_slice(prefix);

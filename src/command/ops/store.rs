@@ -1,100 +1,28 @@
 //! Storage: `set`, `add`, `replace`, `append`, `prepend`, `cas` and `ms`.
 //! The item is made before the lock is taken and linked under it.
 
-use crate::command::binary::write_stored;
-use crate::command::instrument::Storing;
-use crate::command::meta::MetaKey;
-use crate::command::refusal::Refusal;
-use crate::command::{Executor, Output, reply};
-use crate::protocol::binary::encode::{Echo, Status, error as binary_error};
+use crate::command::executor::{Executor, reply};
+use crate::command::ops::instrument::Storing;
+use crate::command::ops::meta::MetaKey;
+use crate::command::ops::outcome::{Condition, Outcome};
+use crate::command::ops::packet::write_stored;
+use crate::command::ops::refusal::Refusal;
+use crate::command::output::Output;
+use crate::command::pending::{LINE_END, OwnedHow, OwnedMeta, Pending};
+use crate::protocol::binary::encode::{Status, error as binary_error};
 use crate::protocol::binary::packet::Packet;
 use crate::protocol::meta::encode as meta_encode;
-use crate::protocol::meta::request::{MetaFlags, MetaRequest};
+use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::request::{Request, StoreLine};
 use crate::protocol::text::encode;
 use crate::protocol::tokens::tokens;
 use crate::protocol::verb::StoreVerb;
-use crate::store::{Hashed, Item, ItemSpec, Local, NewItem, NoMemory, Store};
+use crate::store::{Hashed, Item, ItemSpec, NewItem, NoMemory};
 use crate::time::Expiry;
-
-/// What every value in an item ends with, though only text clients send it.
-const LINE_END: &[u8] = b"\r\n";
-
-/// A storage command whose value is still arriving.
-pub struct Pending {
-    /// The item its value goes into.
-    pub new: NewItem,
-    how: OwnedHow,
-}
-
-enum OwnedHow {
-    Classic {
-        condition: Condition,
-        noreply: bool,
-    },
-    Meta(Box<OwnedMeta>),
-    Binary {
-        condition: Condition,
-        echo: Echo,
-        quiet: bool,
-    },
-}
-
-/// What the answer to an `ms` is made from.
-struct OwnedMeta {
-    condition: Condition,
-    flags: MetaFlags,
-    base64: bool,
-    tokens: Vec<u8>,
-}
-
-/// When and how a value is stored.
-#[derive(Clone, Copy)]
-pub(super) struct Condition {
-    pub(super) verb: StoreVerb,
-    /// The CAS value to compare with; 0 compares nothing but for `cas`.
-    pub(super) cas: u64,
-    /// `ms` with `I`: an older CAS value stores as well, marked stale.
-    pub(super) stale_wins: bool,
-    /// `append` and `prepend` create the item on a miss.
-    pub(super) vivify: bool,
-    /// The CAS value the item gets; the next one if none is given.
-    pub(super) new_cas: Option<u64>,
-}
-
-/// What became of a value.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Stored { cas: u64, value_len: usize },
-    NotStored,
-    Exists,
-    NotFound,
-}
-
-impl Pending {
-    /// Bytes of the value that are still to come from the client. A binary
-    /// one ends without the line end that the item's has.
-    pub fn missing(&self) -> usize {
-        match self.how {
-            OwnedHow::Binary { .. } => self.new.missing() - LINE_END.len(),
-            _ => self.new.missing(),
-        }
-    }
-
-    /// Bytes of item memory that it takes so far, roughly.
-    pub fn bytes(&self) -> usize {
-        self.new.bytes()
-    }
-
-    /// Gives up on the command.
-    pub fn abandon(self, store: &Store, local: &mut Local) {
-        store.discard(local, self.new);
-    }
-}
 
 impl Executor<'_> {
     #[inline]
-    pub(super) fn store_line(
+    pub(in crate::command) fn store_line(
         &mut self,
         line: &StoreLine<'_>,
         hash: Option<u64>,
@@ -122,7 +50,12 @@ impl Executor<'_> {
         }
     }
 
-    pub(super) fn meta_set(&mut self, meta: &MetaRequest<'_>, block: &[u8], out: &mut Output) {
+    pub(in crate::command) fn meta_set(
+        &mut self,
+        meta: &MetaRequest<'_>,
+        block: &[u8],
+        out: &mut Output,
+    ) {
         let decoded = MetaKey::of(meta);
         let key = self.store.hashed(decoded.bytes());
         let condition = Condition::meta(&meta.flags);
@@ -312,7 +245,7 @@ impl Executor<'_> {
 
     /// Makes an item whose value is still to come. A set that fails for lack
     /// of room drops what the key had: it is stale (`drops`).
-    pub(super) fn begin(
+    pub(in crate::command) fn begin(
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
@@ -326,7 +259,7 @@ impl Executor<'_> {
 
     /// Makes an item with its value, whose pieces end in a line end.
     #[inline]
-    pub(super) fn begin_filled<'p>(
+    pub(in crate::command) fn begin_filled<'p>(
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
@@ -396,7 +329,7 @@ impl Executor<'_> {
 
     /// Stores a complete item if the condition holds.
     #[inline]
-    pub(super) fn commit(
+    pub(in crate::command) fn commit(
         &mut self,
         key: &Hashed<'_>,
         new: NewItem,
@@ -457,7 +390,7 @@ impl Executor<'_> {
     }
 
     #[inline]
-    pub(super) fn store_if(
+    pub(in crate::command) fn store_if(
         &mut self,
         key: &Hashed<'_>,
         new: &mut Option<NewItem>,
@@ -504,67 +437,6 @@ impl Executor<'_> {
             self.count_cas(outcome, old_class);
         }
         outcome
-    }
-}
-
-impl Condition {
-    /// What a command with nothing but a verb and a CAS value asks for.
-    pub(super) fn plain(verb: StoreVerb, cas: u64) -> Self {
-        Self {
-            verb,
-            cas,
-            stale_wins: false,
-            vivify: false,
-            new_cas: None,
-        }
-    }
-
-    /// What the key had is stale if this fails for lack of room.
-    fn drops_stale(&self) -> bool {
-        self.verb == StoreVerb::Set
-    }
-
-    fn classic(line: &StoreLine<'_>) -> Self {
-        Self::plain(line.verb, line.cas)
-    }
-
-    fn meta(flags: &MetaFlags) -> Self {
-        let verb = match (flags.mode, flags.cas) {
-            (b'E', _) => StoreVerb::Add,
-            (b'A', _) => StoreVerb::Append,
-            (b'P', _) => StoreVerb::Prepend,
-            (_, Some(_)) => StoreVerb::Cas,
-            (b'R', None) => StoreVerb::Replace,
-            (_, None) => StoreVerb::Set,
-        };
-        Self {
-            verb,
-            cas: flags.cas.unwrap_or(0),
-            stale_wins: flags.invalidate,
-            vivify: flags.vivify.is_some(),
-            // To memcached, which asks for the value only now, 0 is none here.
-            new_cas: flags.new_cas.filter(|cas| *cas != 0),
-        }
-    }
-}
-
-impl Outcome {
-    fn classic(self) -> &'static str {
-        match self {
-            Self::Stored { .. } => "STORED",
-            Self::NotStored => "NOT_STORED",
-            Self::Exists => "EXISTS",
-            Self::NotFound => "NOT_FOUND",
-        }
-    }
-
-    fn meta(self) -> &'static [u8] {
-        match self {
-            Self::Stored { .. } => b"HD",
-            Self::NotStored => b"NS",
-            Self::Exists => b"EX",
-            Self::NotFound => b"NF",
-        }
     }
 }
 

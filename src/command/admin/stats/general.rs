@@ -2,9 +2,9 @@
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-use crate::command::Executor;
-use crate::command::control::VERSION;
-use crate::command::stat_sink::{StatSink, stat};
+use crate::command::admin::control::VERSION;
+use crate::command::admin::stat_sink::{StatSink, stat};
+use crate::command::executor::Executor;
 use crate::config::Knobs;
 use crate::limits::{BATCH_SOCKETS_MAX, READ_BUFFER_BYTES};
 use crate::stats::Snapshot;
@@ -12,7 +12,7 @@ use crate::sync::Ordering;
 use crate::time::unix_seconds;
 
 impl Executor<'_> {
-    pub(super) fn general(&mut self, out: &mut StatSink<'_>) {
+    pub(in crate::command) fn general(&mut self, out: &mut StatSink<'_>) {
         let sum = self.shared.since_reset(&self.store.snapshot());
         self.process_stats(out);
         self.connection_stats(out);

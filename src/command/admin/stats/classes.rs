@@ -1,7 +1,7 @@
 //! `stats items` and `stats slabs`: by size class, ids 1 to 63 ascending.
 
-use crate::command::Executor;
-use crate::command::stat_sink::{StatSink, stat};
+use crate::command::admin::stat_sink::{StatSink, stat};
+use crate::command::executor::Executor;
 use crate::limits::CLASSES_MAX;
 use crate::stats::ClassSnapshot;
 
@@ -26,7 +26,7 @@ const OF_MAINTAINER: [&str; 14] = [
 impl Executor<'_> {
     /// Classes that have items. Of memcached's queues there is one here, and
     /// what is in it is told as its cold one.
-    pub(super) fn items(&self, out: &mut StatSink<'_>) {
+    pub(in crate::command) fn items(&self, out: &mut StatSink<'_>) {
         for (id, class) in self.classes() {
             if class.items > 0 {
                 self.items_of(id, &class, out);
@@ -82,7 +82,7 @@ impl Executor<'_> {
 
     /// Classes that have pages or items. Chunks that threads keep in stock are
     /// free, as all are in memcached that hold no item.
-    pub(super) fn slabs(&self, out: &mut StatSink<'_>) {
+    pub(in crate::command) fn slabs(&self, out: &mut StatSink<'_>) {
         let mut active = 0;
         for (id, class) in self.classes() {
             let memory = self.store.class_memory(id);

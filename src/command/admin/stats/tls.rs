@@ -1,14 +1,14 @@
 //! What `stats` and `stats settings` tell about TLS, where it is on.
 
-use crate::command::Executor;
-use crate::command::stat_sink::{StatSink, stat};
-use crate::command::stats::yes_no;
+use crate::command::admin::stat_sink::{StatSink, stat};
+use crate::command::admin::stats::yes_no;
+use crate::command::executor::Executor;
 use crate::config::{KeyFormat, TlsVersion};
 use crate::sync::{AtomicU64, Ordering};
 
 impl Executor<'_> {
     /// Counters of handshakes and sessions.
-    pub(super) fn tls_stats(&self, out: &mut StatSink<'_>) {
+    pub(in crate::command) fn tls_stats(&self, out: &mut StatSink<'_>) {
         let (Some(tls), Some(settings)) = (&self.shared.tls, &self.shared.config.tls) else {
             return;
         };
@@ -24,7 +24,7 @@ impl Executor<'_> {
     }
 
     /// The files and limits in use.
-    pub(super) fn tls_settings(&self, out: &mut StatSink<'_>) {
+    pub(in crate::command) fn tls_settings(&self, out: &mut StatSink<'_>) {
         let Some(tls) = &self.shared.config.tls else {
             return;
         };

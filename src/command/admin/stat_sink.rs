@@ -8,7 +8,7 @@ use crate::protocol::binary::encode::{Echo, Status, error, keyed};
 use crate::protocol::text::encode;
 
 /// See the module's documentation.
-pub(super) struct StatSink<'a> {
+pub(in crate::command) struct StatSink<'a> {
     out: &'a mut Vec<u8>,
     /// Answers are packets that repeat this.
     binary: Option<Echo>,
@@ -17,7 +17,7 @@ pub(super) struct StatSink<'a> {
 }
 
 impl<'a> StatSink<'a> {
-    pub(super) fn text(out: &'a mut Vec<u8>) -> Self {
+    pub(in crate::command) fn text(out: &'a mut Vec<u8>) -> Self {
         Self {
             out,
             binary: None,
@@ -25,7 +25,7 @@ impl<'a> StatSink<'a> {
         }
     }
 
-    pub(super) fn binary(out: &'a mut Vec<u8>, echo: Echo) -> Self {
+    pub(in crate::command) fn binary(out: &'a mut Vec<u8>, echo: Echo) -> Self {
         Self {
             binary: Some(echo),
             ..Self::text(out)
@@ -33,13 +33,13 @@ impl<'a> StatSink<'a> {
     }
 
     /// Ends a group.
-    pub(super) fn end(&mut self) {
+    pub(in crate::command) fn end(&mut self) {
         self.done("END");
     }
 
     /// Answers a command that has nothing to tell: a text client gets the
     /// word, a binary one the packet that ends every group.
-    pub(super) fn done(&mut self, word: &str) {
+    pub(in crate::command) fn done(&mut self, word: &str) {
         match self.binary {
             None => encode::line(self.out, word),
             Some(echo) => keyed(self.out, echo, Status::Ok, b"", b""),
@@ -48,7 +48,7 @@ impl<'a> StatSink<'a> {
 
     /// Refuses: a text client gets the words, a binary one hears that there
     /// are no such statistics.
-    pub(super) fn refuse(&mut self, words: &str) {
+    pub(in crate::command) fn refuse(&mut self, words: &str) {
         match self.binary {
             None => encode::line(self.out, words),
             Some(echo) => error(self.out, echo, Status::NotFound),
@@ -57,7 +57,7 @@ impl<'a> StatSink<'a> {
 
     /// Appends a whole group that has a form of its own, its end included,
     /// for a binary client as one figure of this name.
-    pub(super) fn lines(&mut self, name: &str, lines: &[u8]) {
+    pub(in crate::command) fn lines(&mut self, name: &str, lines: &[u8]) {
         match self.binary {
             None => self.out.extend_from_slice(lines),
             Some(echo) => {
@@ -69,7 +69,7 @@ impl<'a> StatSink<'a> {
 }
 
 /// Appends a figure.
-pub(super) fn stat(sink: &mut StatSink<'_>, name: &str, value: impl Display) {
+pub(in crate::command) fn stat(sink: &mut StatSink<'_>, name: &str, value: impl Display) {
     let Some(echo) = sink.binary else {
         return encode::stat(sink.out, name, value);
     };

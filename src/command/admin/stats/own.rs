@@ -1,7 +1,7 @@
 //! `stats rustcached`: figures that memcached does not have.
 
-use crate::command::Executor;
-use crate::command::stat_sink::{StatSink, stat};
+use crate::command::admin::stat_sink::{StatSink, stat};
+use crate::command::executor::Executor;
 use crate::sync::Ordering;
 
 impl Executor<'_> {
@@ -10,7 +10,7 @@ impl Executor<'_> {
     /// memory that stalled clients hold, in bytes: unsent output, incomplete
     /// input, and the items of both. `clients_cut_*` counts those disconnected
     /// for each of the three.
-    pub(super) fn own(&self, out: &mut StatSink<'_>) {
+    pub(in crate::command) fn own(&self, out: &mut StatSink<'_>) {
         stat(out, "version", env!("CARGO_PKG_VERSION"));
         stat(out, "log_lines_dropped", self.shared.log.dropped());
         let stalled = self.stalled;

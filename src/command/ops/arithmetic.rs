@@ -1,8 +1,9 @@
 //! `incr`, `decr` and `ma`.
 
-use crate::command::instrument::Storing;
-use crate::command::meta::{MetaKey, breaks_lines, write_key_and_opaque, write_ttl};
-use crate::command::{Executor, Output, reply};
+use crate::command::executor::{Executor, reply};
+use crate::command::ops::instrument::Storing;
+use crate::command::ops::meta::{MetaKey, breaks_lines, write_key_and_opaque, write_ttl};
+use crate::command::output::Output;
 use crate::protocol::meta::encode as meta_encode;
 use crate::protocol::meta::request::{MetaRequest, OPAQUE_TOO_LONG};
 use crate::protocol::number::item_value;
@@ -15,28 +16,28 @@ const NON_NUMERIC: &str = "CLIENT_ERROR cannot increment or decrement non-numeri
 
 /// What to do with the number.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Change {
-    pub(super) delta: u64,
-    pub(super) decrement: bool,
+pub(in crate::command) struct Change {
+    pub(in crate::command) delta: u64,
+    pub(in crate::command) decrement: bool,
     /// The CAS value to compare with; 0 compares nothing.
-    pub(super) cas: u64,
-    pub(super) new_cas: Option<u64>,
+    pub(in crate::command) cas: u64,
+    pub(in crate::command) new_cas: Option<u64>,
     /// New expiry time.
-    pub(super) ttl: Option<i32>,
+    pub(in crate::command) ttl: Option<i32>,
     /// A miss creates the number, and is not counted as one.
-    pub(super) vivify: bool,
+    pub(in crate::command) vivify: bool,
 }
 
 /// What a number is made from that is not there yet.
 #[derive(Clone, Copy)]
-pub(super) struct Beginning {
-    pub(super) number: u64,
-    pub(super) expiry: Expiry,
-    pub(super) key_binary: bool,
+pub(in crate::command) struct Beginning {
+    pub(in crate::command) number: u64,
+    pub(in crate::command) expiry: Expiry,
+    pub(in crate::command) key_binary: bool,
 }
 
 /// How counting ended.
-pub(super) enum Counted {
+pub(in crate::command) enum Counted {
     /// The number, and the item's CAS value and expiry time before.
     Done {
         number: u64,
@@ -75,7 +76,7 @@ struct Replacement {
 }
 
 impl Executor<'_> {
-    pub(super) fn count(
+    pub(in crate::command) fn count(
         &mut self,
         key: &[u8],
         delta: u64,
@@ -101,7 +102,7 @@ impl Executor<'_> {
         }
     }
 
-    pub(super) fn meta_arithmetic(&mut self, meta: &MetaRequest<'_>, out: &mut Output) {
+    pub(in crate::command) fn meta_arithmetic(&mut self, meta: &MetaRequest<'_>, out: &mut Output) {
         let decoded = MetaKey::of(meta);
         let key = self.store.hashed(decoded.bytes());
         let flags = &meta.flags;
@@ -145,7 +146,7 @@ impl Executor<'_> {
 
     /// Counts, or creates what is missing if it is told with what.
     #[inline]
-    pub(super) fn change_or_create(
+    pub(in crate::command) fn change_or_create(
         &mut self,
         key: &Hashed<'_>,
         change: Change,

@@ -2,27 +2,25 @@
 //! Nobody looks on most of the time; then each command costs a look at a set
 //! of kinds that was loaded once for its batch.
 
-use crate::command::Executor;
-use crate::command::write::{Condition, Outcome};
+use crate::command::executor::Executor;
 use crate::events::{EventKind, ItemSize, Kinds};
-use crate::protocol::verb::StoreVerb;
 use crate::stats::PrefixCount;
 use crate::store::{Access, Hashed, ItemSpec, Miss};
 use crate::time::Expiry;
 
 /// A value on its way into the store.
 #[derive(Clone, Copy)]
-pub(super) struct Storing {
+pub(in crate::command) struct Storing {
     /// The command, by its classic name.
-    pub(super) command: &'static str,
-    pub(super) expiry: Expiry,
-    pub(super) new: ItemSize,
+    pub(in crate::command) command: &'static str,
+    pub(in crate::command) expiry: Expiry,
+    pub(in crate::command) new: ItemSize,
 }
 
 impl Executor<'_> {
     /// A key was asked for.
     #[cold]
-    pub(super) fn tell_fetched(&self, key: &[u8], found: Result<ItemSize, Miss>) {
+    pub(in crate::command) fn tell_fetched(&self, key: &[u8], found: Result<ItemSize, Miss>) {
         if self.watched.any_of(Kinds::DETAIL) {
             let count = PrefixCount::Get { hit: found.is_ok() };
             self.shared.prefixes.count(key, count);
@@ -34,7 +32,7 @@ impl Executor<'_> {
     /// memcached does for all but retrievals. Returns what it found, if
     /// anybody watches for that.
     #[cold]
-    pub(super) fn tell_looked_up(&mut self, key: &Hashed<'_>) -> Option<Expiry> {
+    pub(in crate::command) fn tell_looked_up(&mut self, key: &Hashed<'_>) -> Option<Expiry> {
         if !self.watched.any_of(Kinds::FETCHERS.with(Kinds::MUTATIONS)) {
             return None;
         }
@@ -65,7 +63,12 @@ impl Executor<'_> {
 
     /// A value was stored, or not.
     #[cold]
-    pub(super) fn tell_stored(&self, key: &[u8], storing: Storing, status: &'static str) {
+    pub(in crate::command) fn tell_stored(
+        &self,
+        key: &[u8],
+        storing: Storing,
+        status: &'static str,
+    ) {
         if self.watched.any_of(Kinds::DETAIL) {
             self.shared.prefixes.count(key, PrefixCount::Set);
         }
@@ -84,7 +87,7 @@ impl Executor<'_> {
     /// An item was replaced by an empty one, which memcached reports as a
     /// look-up and a `set`.
     #[cold]
-    pub(super) fn tell_emptied(&mut self, key: &Hashed<'_>, expiry: Expiry) {
+    pub(in crate::command) fn tell_emptied(&mut self, key: &Hashed<'_>, expiry: Expiry) {
         self.tell_looked_up(key);
         let found = self.store.read(self.local, key, self.now, |item| {
             (Access::Peek, item.item_size())
@@ -99,7 +102,12 @@ impl Executor<'_> {
 
     /// A value was refused.
     #[cold]
-    pub(super) fn tell_refused(&self, key: &[u8], spec: &ItemSpec<'_>, too_large: bool) {
+    pub(in crate::command) fn tell_refused(
+        &self,
+        key: &[u8],
+        spec: &ItemSpec<'_>,
+        too_large: bool,
+    ) {
         let storing = Storing {
             command: "set",
             expiry: Expiry::NEVER,
@@ -114,7 +122,12 @@ impl Executor<'_> {
 
     /// A deletion found something, or not.
     #[cold]
-    pub(super) fn tell_deleted(&self, key: &[u8], command: &'static str, old: Option<ItemSize>) {
+    pub(in crate::command) fn tell_deleted(
+        &self,
+        key: &[u8],
+        command: &'static str,
+        old: Option<ItemSize>,
+    ) {
         if self.watched.any_of(Kinds::DETAIL) {
             self.shared.prefixes.count(key, PrefixCount::Delete);
         }
@@ -126,32 +139,6 @@ impl Executor<'_> {
                 command,
                 old,
             });
-        }
-    }
-}
-
-impl Condition {
-    /// The command, by its classic name.
-    pub(super) fn command(self) -> &'static str {
-        match self.verb {
-            StoreVerb::Set => "set",
-            StoreVerb::Add => "add",
-            StoreVerb::Replace => "replace",
-            StoreVerb::Append => "append",
-            StoreVerb::Prepend => "prepend",
-            StoreVerb::Cas => "cas",
-        }
-    }
-}
-
-impl Outcome {
-    /// What a watcher is told.
-    pub(super) fn status(self) -> &'static str {
-        match self {
-            Self::Stored { .. } => "stored",
-            Self::NotStored => "not_stored",
-            Self::Exists => "exists",
-            Self::NotFound => "not_found",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `stats settings`, in the order of memcached's `process_stat_settings`.
 
-use crate::command::Executor;
-use crate::command::stat_sink::{StatSink, stat};
-use crate::command::stats::yes_no;
+use crate::command::admin::stat_sink::{StatSink, stat};
+use crate::command::admin::stats::yes_no;
+use crate::command::executor::Executor;
 use crate::config::{Endpoint, ProtocolMode};
 use crate::events::Kinds;
 use crate::store::{HASH_NAME, PAGE_SPACE_BYTES};
@@ -11,7 +11,7 @@ use crate::time::Expiry;
 
 impl Executor<'_> {
     /// The order is that of memcached's `process_stat_settings`.
-    pub(super) fn settings(&mut self, out: &mut StatSink<'_>) {
+    pub(in crate::command) fn settings(&mut self, out: &mut StatSink<'_>) {
         self.server_settings(out);
         self.memory_settings(out);
         out.end();

@@ -1,6 +1,7 @@
 //! `mg` and `me`, and what the meta commands' answers have in common.
 
-use crate::command::{Executor, Output};
+use crate::command::executor::Executor;
+use crate::command::output::Output;
 use crate::events::{ItemSize, Kinds};
 use crate::limits::KEY_MAX_BYTES;
 use crate::protocol::meta::encode as meta_encode;
@@ -16,13 +17,13 @@ use crate::time::{Expiry, Now};
     clippy::large_enum_variant,
     reason = "it lives on the stack for one command; a box would be memory per key"
 )]
-pub(super) enum MetaKey<'a> {
+pub(in crate::command) enum MetaKey<'a> {
     Plain(&'a [u8]),
     Decoded([u8; KEY_MAX_BYTES], usize),
 }
 
 impl<'a> MetaKey<'a> {
-    pub(super) fn of(meta: &MetaRequest<'a>) -> Self {
+    pub(in crate::command) fn of(meta: &MetaRequest<'a>) -> Self {
         Self::new(meta.key, meta.base64)
     }
 
@@ -35,7 +36,7 @@ impl<'a> MetaKey<'a> {
         Self::Decoded(buffer, len)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::command) fn bytes(&self) -> &[u8] {
         match self {
             Self::Plain(key) => key,
             Self::Decoded(buffer, len) => &buffer[..*len],
@@ -46,13 +47,17 @@ impl<'a> MetaKey<'a> {
 /// Whether a key from base64 must be spelt so whenever it is shown. Items that
 /// are made by anything but `ms` forget that their key came in base64, as in
 /// memcached, but not where it would break the line that shows it.
-pub(super) fn breaks_lines(key: &[u8]) -> bool {
+pub(in crate::command) fn breaks_lines(key: &[u8]) -> bool {
     key.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n'))
 }
 
 /// Appends the tokens that are returned on any outcome, in the order in
 /// which they were sent.
-pub(super) fn write_key_and_opaque(out: &mut Output, meta: &MetaRequest<'_>, key: &[u8]) {
+pub(in crate::command) fn write_key_and_opaque(
+    out: &mut Output,
+    meta: &MetaRequest<'_>,
+    key: &[u8],
+) {
     for token in tokens(meta.tokens) {
         match token.first() {
             Some(b'O') => meta_encode::token(&mut out.bytes, token),
@@ -64,7 +69,7 @@ pub(super) fn write_key_and_opaque(out: &mut Output, meta: &MetaRequest<'_>, key
 
 /// Appends ` t<seconds left>`, -1 for an item that never expires. An item
 /// that this command has expired has less than none left, modulo 2^32.
-pub(super) fn write_ttl(out: &mut Output, expiry: Expiry, now: Now) {
+pub(in crate::command) fn write_ttl(out: &mut Output, expiry: Expiry, now: Now) {
     match now.left(expiry) {
         _ if expiry.is_over(now) => {
             meta_encode::number(&mut out.bytes, b't', u64::from(now.overdue(expiry)));
@@ -86,7 +91,12 @@ enum Got {
 
 impl Executor<'_> {
     #[inline]
-    pub(super) fn meta_get(&mut self, meta: &MetaRequest<'_>, hash: Option<u64>, out: &mut Output) {
+    pub(in crate::command) fn meta_get(
+        &mut self,
+        meta: &MetaRequest<'_>,
+        hash: Option<u64>,
+        out: &mut Output,
+    ) {
         let decoded = MetaKey::of(meta);
         let key = match hash {
             Some(hash) => Hashed {
@@ -218,7 +228,7 @@ impl Executor<'_> {
         self.new_filled(key, &spec, value).ok()
     }
 
-    pub(super) fn meta_debug(&mut self, key: &[u8], base64: bool, out: &mut Output) {
+    pub(in crate::command) fn meta_debug(&mut self, key: &[u8], base64: bool, out: &mut Output) {
         let decoded = MetaKey::new(key, base64);
         if decoded.bytes().is_empty() {
             return encode::line(&mut out.bytes, "CLIENT_ERROR bad command line format");

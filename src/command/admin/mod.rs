@@ -1,0 +1,9 @@
+//! Commands for operators: settings, statistics, dumps, authentication.
+
+pub(super) mod control;
+pub(super) mod dump;
+mod listing;
+mod operate;
+pub(super) mod sasl;
+pub(super) mod stat_sink;
+mod stats;

@@ -1,0 +1,122 @@
+//! One thread's means to execute requests.
+
+use crate::command::output::Output;
+use crate::command::stalled::Stalled;
+use crate::events::{ItemSize, Kinds};
+use crate::protocol::text::encode;
+use crate::shared::Shared;
+use crate::store::{Hashed, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
+use crate::time::Now;
+
+/// One thread's means to execute requests.
+pub struct Executor<'a> {
+    /// The items.
+    pub store: &'a Store,
+    /// This thread's share of the store.
+    pub local: &'a mut Local,
+    /// What all threads share besides.
+    pub shared: &'a Shared,
+    /// The time.
+    pub now: Now,
+    /// Descriptor of the connection the requests come from.
+    pub connection: i32,
+    /// What somebody wants to be told of, as of the beginning of the batch.
+    pub watched: Kinds,
+    /// Clients whose stale or half-received values can be given up for memory.
+    pub stalled: &'a Stalled,
+}
+
+impl Executor<'_> {
+    /// Makes an item with its value, as [`Store::new_filled`] does, at the cost
+    /// of stalled clients if need be.
+    #[inline]
+    pub(super) fn new_filled<'p>(
+        &mut self,
+        key: &Hashed<'_>,
+        spec: &ItemSpec<'_>,
+        value: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Result<NewItem, NoMemory> {
+        let (store, now) = (self.store, self.now);
+        self.with_memory(|local| store.new_filled(local, key, spec, now, value.clone()))
+    }
+
+    /// Appends bytes to a value, as [`Store::fill`] does, at the cost of
+    /// stalled clients if need be.
+    ///
+    /// # Errors
+    /// There is no memory; the item must be discarded.
+    pub fn fill(&mut self, new: &mut NewItem, bytes: &[u8]) -> Result<(), NoMemory> {
+        let (store, end) = (self.store, new.missing() - bytes.len());
+        self.with_memory(|local| {
+            let rest = &bytes[bytes.len() - (new.missing() - end)..];
+            store.fill(local, new, rest)
+        })
+    }
+
+    /// Lets `receive` write into a value, as [`Store::fill_with`] does, at the
+    /// cost of stalled clients if need be.
+    ///
+    /// # Errors
+    /// There is no memory; the item must be discarded.
+    pub fn fill_with<E>(
+        &mut self,
+        new: &mut NewItem,
+        mut receive: impl FnMut(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Result<usize, E>, NoMemory> {
+        let store = self.store;
+        self.with_memory(|local| store.fill_with(local, new, &mut receive))
+    }
+
+    /// Tries again as long as stalled clients can be cut for the memory that
+    /// is missing.
+    #[inline]
+    pub(super) fn with_memory<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Local) -> Result<T, NoMemory>,
+    ) -> Result<T, NoMemory> {
+        loop {
+            match attempt(self.local) {
+                Ok(done) => return Ok(done),
+                Err(NoMemory) if self.stalled.relieve_items(self.store, self.local) => {}
+                Err(NoMemory) => return Err(NoMemory),
+            }
+        }
+    }
+
+    /// Counts a key that was asked for.
+    #[inline]
+    pub(super) fn count_get(&self, key: &[u8], found: Result<ItemSize, Miss>) {
+        let counters = &self.local.counters;
+        counters.cmd_get.add(1);
+        match found {
+            Ok(item) => self.local.classes.of(item.class).get_hits.add(1),
+            Err(_) => counters.get_misses.add(1),
+        }
+        if !self.watched.is_empty() {
+            self.tell_fetched(key, found);
+        }
+    }
+
+    /// Counts a key that was touched.
+    pub(super) fn count_touch(&self, key: &[u8], found: Result<ItemSize, Miss>) {
+        let counters = &self.local.counters;
+        counters.cmd_touch.add(1);
+        match found {
+            Ok(item) => {
+                counters.touch_hits.add(1);
+                self.local.classes.of(item.class).touch_hits.add(1);
+            }
+            Err(_) => counters.touch_misses.add(1),
+        }
+        if !self.watched.is_empty() {
+            self.tell_fetched(key, found);
+        }
+    }
+}
+
+/// Appends an answer line unless the client wants none.
+pub(super) fn reply(out: &mut Output, noreply: bool, text: &str) {
+    if !noreply {
+        encode::line(&mut out.bytes, text);
+    }
+}
