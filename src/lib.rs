@@ -156,9 +156,9 @@ pub mod upkeep;
 
 #[cfg(loom)]
 #[allow(dead_code, reason = "its callers are not compiled")]
-#[path = "store/refs.rs"]
+#[path = "store/item/refs.rs"]
 mod refs;
 #[cfg(loom)]
 #[allow(dead_code, reason = "its callers are not compiled")]
-#[path = "store/version.rs"]
+#[path = "store/index/version.rs"]
 mod version;

@@ -59,17 +59,17 @@ const RESERVED: [Reserved; 9] = [
     },
     Reserved {
         word: "dashmap",
-        places: &["store/map.rs"],
+        places: &["store/index/map.rs"],
         why: "one file names the map",
     },
     Reserved {
         word: "ahash",
-        places: &["store/map.rs"],
+        places: &["store/index/map.rs"],
         why: "one file names the hash",
     },
     Reserved {
         word: "hashbrown",
-        places: &["store/map.rs"],
+        places: &["store/index/map.rs"],
         why: "one file names the table",
     },
     Reserved {
@@ -364,8 +364,8 @@ fn serving_threads_do_not_print() {
 const MAY_START_THREADS: [&str; 5] = [
     "supervise.rs",
     "logging/direct.rs",
-    "store/refs.rs",
-    "store/version.rs",
+    "store/item/refs.rs",
+    "store/index/version.rs",
     "store/tests/",
 ];
 

@@ -8,11 +8,13 @@ use std::sync::PoisonError;
 use crate::events::{EventKind, ItemSize, Kinds};
 use crate::limits::CLASSES_MAX;
 use crate::stats::{ClassSnapshot, Counter, Counters};
-use crate::store::classes::{chunk_bytes, per_page};
-use crate::store::item::Item;
-use crate::store::{Local, Miss, Store, present};
-use crate::sync::{AtomicU32, Ordering};
-use crate::time::{Expiry, Now};
+use crate::store::item::layout::Item;
+use crate::store::memory::classes::{chunk_bytes, per_page};
+use crate::store::outcome::Miss;
+use crate::store::state::present;
+use crate::store::state::{Local, Store};
+use crate::sync::Ordering;
+use crate::time::Expiry;
 
 /// Page memory of one size class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,43 +28,6 @@ pub struct ClassMemory {
     /// Chunks of these pages that are free, those included that threads keep
     /// in stock.
     pub free_chunks: usize,
-}
-
-/// Last uses of the longest unused items, as of the last sweep and as far as
-/// the present one has come.
-pub(crate) struct Oldest {
-    known: [AtomicU32; CLASSES_MAX],
-    sweeping: [AtomicU32; CLASSES_MAX],
-}
-
-impl Default for Oldest {
-    fn default() -> Self {
-        Self {
-            known: std::array::from_fn(|_| AtomicU32::new(u32::MAX)),
-            sweeping: std::array::from_fn(|_| AtomicU32::new(u32::MAX)),
-        }
-    }
-}
-
-impl Oldest {
-    /// Takes note of an item that a sweep has seen.
-    pub(crate) fn note(&self, item: Item<'_>, now: Now) {
-        let place = &self.sweeping[usize::from(item.class()) - 1];
-        let accessed = item.accessed(now);
-        if accessed < place.load(Ordering::Relaxed) {
-            place.store(accessed, Ordering::Relaxed);
-        }
-    }
-
-    /// A sweep of all items is over.
-    pub(crate) fn swept(&self) {
-        for (known, sweeping) in self.known.iter().zip(&self.sweeping) {
-            known.store(
-                sweeping.swap(u32::MAX, Ordering::Relaxed),
-                Ordering::Relaxed,
-            );
-        }
-    }
 }
 
 impl Item<'_> {

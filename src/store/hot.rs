@@ -9,14 +9,14 @@
 //! key with about a hundredth of all look-ups gets there.
 
 use crate::limits::{SEND_BY_REFERENCE_BYTES, TIGHT_SEND_BY_REFERENCE_BYTES};
-use crate::store::item::Item;
-use crate::store::map::{Hashed, Map, ReadShard};
-use crate::store::version::Relied;
-use crate::store::{Local, Pin, Store};
+use crate::store::index::map::{Hashed, Map, ReadShard};
+use crate::store::index::version::Relied;
+use crate::store::item::layout::Item;
+use crate::store::item::pin::Pin;
 use crate::time::Now;
 
 /// Items that one thread holds at most.
-const PLACES: usize = 32;
+pub(in crate::store) const PLACES: usize = 32;
 /// Keys that may be becoming hot.
 const CANDIDATES: usize = 64;
 /// One look-up in the table in about so many is looked at: between these.
@@ -38,28 +38,28 @@ const _: () = assert!(VALUE_MAX_BYTES < SEND_BY_REFERENCE_BYTES);
 
 /// See the module's documentation.
 pub(crate) struct Hot {
-    places: [Option<Held>; PLACES],
-    held: usize,
-    candidates: [Candidate; CANDIDATES],
-    until_sample: u32,
+    pub(in crate::store) places: [Option<Held>; PLACES],
+    pub(in crate::store) held: usize,
+    pub(in crate::store) candidates: [Candidate; CANDIDATES],
+    pub(in crate::store) until_sample: u32,
     /// State of the generator of distances between samples.
-    random: u32,
+    pub(in crate::store) random: u32,
     /// Second in which it was last looked for what has gone cold.
-    cooled: u32,
+    pub(in crate::store) cooled: u32,
 }
 
-struct Held {
-    hash: u64,
-    pin: Pin,
-    relied: Relied,
+pub(in crate::store) struct Held {
+    pub(in crate::store) hash: u64,
+    pub(in crate::store) pin: Pin,
+    pub(in crate::store) relied: Relied,
     /// Second of the last look-up in the table.
-    second: u32,
+    pub(in crate::store) second: u32,
     /// Hits until the next one.
-    left: u32,
+    pub(in crate::store) left: u32,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Candidate {
+pub(in crate::store) struct Candidate {
     tag: u32,
     ahead: u8,
 }
@@ -201,47 +201,4 @@ impl Hot {
 #[inline]
 fn place(hash: u64) -> usize {
     (hash >> 24) as usize % PLACES
-}
-
-impl Local {
-    /// Whether an item of this hash is at hand, so that prefetching for it is
-    /// of no use.
-    #[inline]
-    pub fn is_hot(&self, hash: u64) -> bool {
-        self.hot.has(hash)
-    }
-
-    /// Whether it holds items that it should let go of if nobody asks for
-    /// them for a while: see [`Store::cool`].
-    pub fn holds_items(&self) -> bool {
-        !self.hot.is_empty()
-    }
-}
-
-impl Store {
-    /// Lets a thread go of the items that it holds and has not found in the
-    /// last second. To be called about once a second while it holds any.
-    #[inline]
-    pub fn cool(&self, local: &mut Local) {
-        let second = local.now.second();
-        if local.hot.held > 0 && local.hot.cooled != second {
-            local.hot.cooled = second;
-            self.let_go(local, |held| held.second + 1 < second);
-        }
-    }
-
-    /// Lets a thread go of all items that it holds.
-    pub fn let_all_go(&self, local: &mut Local) {
-        self.let_go(local, |_| true);
-    }
-
-    #[cold]
-    fn let_go(&self, local: &mut Local, is_cold: impl Fn(&Held) -> bool) {
-        for number in 0..PLACES {
-            if let Some(held) = local.hot.places[number].take_if(|held| is_cold(held)) {
-                local.hot.held -= 1;
-                self.release(local, held.pin);
-            }
-        }
-    }
 }

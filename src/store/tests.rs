@@ -5,8 +5,8 @@ mod hot;
 mod layout;
 
 use crate::config::Eviction;
-use crate::store::classes::{PAGE_BYTES, class_for, per_page};
-use crate::store::memory::PinnedClasses;
+use crate::store::memory::arena::PinnedClasses;
+use crate::store::memory::classes::{PAGE_BYTES, class_for, per_page};
 use crate::store::{Access, ItemSpec, Local, NewItem, NoMemory, Options, Pin, Store};
 use crate::time::{Expiry, Now};
 

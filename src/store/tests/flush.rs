@@ -5,7 +5,7 @@ use std::thread;
 
 use super::{Bench, NOW};
 use crate::store::Access;
-use crate::store::reclaim::ShardSweep;
+use crate::store::evict::reclaim::ShardSweep;
 
 /// After so many flushes a generation comes again.
 const GENERATIONS: usize = 256;

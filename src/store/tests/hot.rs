@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::{Bench, NOW};
-use crate::store::eviction::Stamp;
+use crate::store::evict::policy::Stamp;
 use crate::store::{Access, ItemSpec, Local, Miss, Store};
 use crate::time::{Expiry, Now};
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread;
 
 use super::{Bench, NOW, value};
-use crate::store::classes::class_for;
-use crate::store::memory::PinnedClasses;
+use crate::store::memory::arena::PinnedClasses;
+use crate::store::memory::classes::class_for;
 use crate::store::{Access, Item, ItemSpec};
 use crate::time::{Expiry, Now};
 

@@ -9,9 +9,9 @@
 
 use arrayvec::ArrayVec;
 
-use crate::store::Store;
-use crate::store::item::Item;
-use crate::store::prefetch::prefetch;
+use crate::store::index::prefetch::prefetch;
+use crate::store::item::layout::Item;
+use crate::store::state::Store;
 use crate::time::Now;
 
 /// Items that one step shows at most.
@@ -112,7 +112,8 @@ mod tests {
 
     use super::Walk;
     use crate::config::Eviction;
-    use crate::store::{ItemSpec, Local, Options, Store};
+    use crate::store::item::layout::ItemSpec;
+    use crate::store::state::{Local, Options, Store};
     use crate::time::{Expiry, Now};
 
     const NOW: Now = Now::from_millis(5000);

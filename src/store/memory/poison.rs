@@ -6,9 +6,9 @@
 use std::ops::Range;
 use std::slice;
 
-use crate::store::classes::{PAGE_HEADER_BYTES, chunk_bytes};
-use crate::store::memory::{Chunk, NEXT_FREE_OFFSET, page_of};
-use crate::store::refs::RefWord;
+use crate::store::item::refs::RefWord;
+use crate::store::memory::chunk::{Chunk, NEXT_FREE_OFFSET, page_of};
+use crate::store::memory::classes::{PAGE_HEADER_BYTES, chunk_bytes};
 
 /// What a free chunk is filled with in debug builds: no valid item.
 const POISON: u8 = 0xDD;

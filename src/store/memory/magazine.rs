@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::store::classes::{CLASSES, chunk_bytes};
-use crate::store::memory::Chunk;
+use crate::store::memory::chunk::Chunk;
+use crate::store::memory::classes::{CLASSES, chunk_bytes};
 use crate::sync::{AtomicU8, Ordering};
 
 /// Most chunks of one class a worker keeps.

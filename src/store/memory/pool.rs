@@ -9,7 +9,7 @@ use std::alloc::{Layout, alloc};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::store::classes::PAGE_BYTES;
+use crate::store::memory::classes::PAGE_BYTES;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Free pages that keep their memory.
@@ -251,7 +251,7 @@ fn advise(base: NonNull<u8>, bytes: usize, advice: libc::c_int) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Pool;
-    use crate::store::classes::PAGE_BYTES;
+    use crate::store::memory::classes::PAGE_BYTES;
 
     #[test]
     fn the_limit_counts_pages_and_overhead() {

@@ -1,23 +1,14 @@
 //! Changing what a key has, under its shard's write lock.
 
-use crate::store::build::NewItem;
-use crate::store::chain::SEGMENT_HEADER_BYTES;
-use crate::store::classes::chunk_bytes;
-use crate::store::item::{Item, STALE, TOKEN_SENT, word_of};
-use crate::store::map::{Hashed, WriteShard};
-use crate::store::memory::{Chunk, class_of};
-use crate::store::{Local, Miss, Store};
+use crate::store::index::map::{Hashed, WriteShard};
+use crate::store::item::build::{Extended, NewItem};
+use crate::store::item::layout::{Item, STALE, TOKEN_SENT, word_of};
+use crate::store::item::segment::SEGMENT_HEADER_BYTES;
+use crate::store::memory::chunk::{Chunk, class_of};
+use crate::store::memory::classes::chunk_bytes;
+use crate::store::outcome::Miss;
+use crate::store::state::{Local, Store};
 use crate::time::{Expiry, Now};
-
-/// How [`Entry::extend`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extended {
-    Done,
-    /// It must be replaced instead.
-    Impossible,
-    /// It takes more spare chunks, with room for so many bytes.
-    Wanting(usize),
-}
 
 fn segment_capacity(chunk: Chunk) -> usize {
     // SAFETY: the chunk is the caller's, so its page does not change hands.

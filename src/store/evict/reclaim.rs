@@ -3,13 +3,15 @@
 
 use std::ops::Range;
 
-use crate::store::chain::segment_hash;
-use crate::store::classes::{CLASSES, PAGE_BYTES, chunk_bytes};
-use crate::store::item::{Item, word_of};
-use crate::store::map::WriteShard;
-use crate::store::memory::{Chunk, PinnedClasses, class_of};
-use crate::store::refs::Pinned;
-use crate::store::{Local, Miss, NoMemory, Store};
+use crate::store::index::map::WriteShard;
+use crate::store::item::chain::segment_hash;
+use crate::store::item::layout::{Item, word_of};
+use crate::store::item::refs::Pinned;
+use crate::store::memory::arena::PinnedClasses;
+use crate::store::memory::chunk::{Chunk, class_of};
+use crate::store::memory::classes::{CLASSES, PAGE_BYTES, chunk_bytes};
+use crate::store::outcome::{Miss, NoMemory};
+use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::{Expiry, Now};
 
@@ -44,7 +46,7 @@ pub struct Swept {
 const ALL_SEEN: usize = usize::MAX;
 
 /// How far the sweep of one shard has come.
-pub(super) struct ShardSweep {
+pub(in crate::store) struct ShardSweep {
     shard: usize,
     /// The next bucket to look at; [`ALL_SEEN`] after a look at all at once.
     next: usize,
@@ -56,7 +58,7 @@ pub(super) struct ShardSweep {
 }
 
 impl ShardSweep {
-    pub(super) fn new(shard: usize) -> Self {
+    pub(in crate::store) fn new(shard: usize) -> Self {
         Self {
             shard,
             next: 0,
@@ -193,7 +195,12 @@ impl Store {
 
     /// Takes the item in `bucket` out of the map; the caller must give its
     /// chunk back after unlocking.
-    pub(super) fn unlink(&self, local: &Local, shard: &mut WriteShard<'_>, bucket: usize) {
+    pub(in crate::store) fn unlink(
+        &self,
+        local: &Local,
+        shard: &mut WriteShard<'_>,
+        bucket: usize,
+    ) {
         let item = shard.item(bucket);
         local.count_out(item);
         item.word().unlink();
@@ -235,7 +242,7 @@ impl Store {
     /// Empties the page that costs least and gives it back to the pool. With
     /// `spare`, only where its items fit elsewhere; else those that do not
     /// are evicted. False if no page ran empty.
-    pub(super) fn drain(
+    pub(in crate::store) fn drain(
         &self,
         local: &mut Local,
         spare: bool,
@@ -459,7 +466,12 @@ impl Store {
 
     /// Goes on with a sweep for as long as one lock is held. False if it was
     /// at its end.
-    pub(super) fn sweep_part(&self, local: &mut Local, sweep: &mut ShardSweep, now: Now) -> bool {
+    pub(in crate::store) fn sweep_part(
+        &self,
+        local: &mut Local,
+        sweep: &mut ShardSweep,
+        now: Now,
+    ) -> bool {
         let mut dead = Vec::new();
         let mut shard = self.map.write_at(sweep.shard);
         let buckets = shard.buckets();

@@ -2,30 +2,15 @@
 //! moved and added to. See `item.rs` for the layout of the head and for who
 //! may touch what.
 
-use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 
-use crate::store::classes::chunk_bytes;
-use crate::store::item::{CHAIN_OFFSET, CRLF_BYTES, Item, word_of};
-use crate::store::memory::{Chunk, class_of};
-use crate::store::prefetch::prefetch;
-use crate::store::refs::RefWord;
-
-/// Bytes before the data of a segment.
-pub(crate) const SEGMENT_HEADER_BYTES: usize = 24;
-
-#[repr(C)]
-struct Segment {
-    word: RefWord,
-    len: u32,
-    /// Hash of the item's key, so that a page mover finds the item.
-    hash: u64,
-    next: *mut u8,
-}
-
-const _: () = assert!(size_of::<Segment>() == SEGMENT_HEADER_BYTES);
+use crate::store::item::layout::{CHAIN_OFFSET, CRLF_BYTES, Item, word_of};
+use crate::store::item::refs::RefWord;
+use crate::store::item::segment::{SEGMENT_HEADER_BYTES, Segment};
+use crate::store::memory::chunk::{Chunk, class_of};
+use crate::store::memory::classes::chunk_bytes;
 
 /// Writes the head of a segment into `chunk`, chains it behind `previous`,
 /// and returns where its data begins.
@@ -219,58 +204,5 @@ impl<'a> Item<'a> {
             // SAFETY: a chained item's head, changed under the write lock.
             unsafe { next_link(self.chunk, true).write(null_mut()) };
         }
-    }
-}
-
-/// Iterator over the pieces of a value; see [`Item::pieces`].
-#[derive(Clone)]
-pub struct Pieces<'a> {
-    piece: Option<(NonNull<u8>, usize)>,
-    next: *mut u8,
-    held: PhantomData<&'a ()>,
-}
-
-impl Pieces<'_> {
-    /// Pieces that begin with `len` bytes at `first` and go on in `next`.
-    pub(super) fn new(first: NonNull<u8>, len: usize, next: *mut u8) -> Self {
-        prefetch(next);
-        Self {
-            piece: Some((first, len)),
-            next,
-            held: PhantomData,
-        }
-    }
-
-    /// The same without a hold on the item: whoever has them sees to it that
-    /// they are gone before it is.
-    pub(super) fn detached(self) -> Pieces<'static> {
-        Pieces {
-            piece: self.piece,
-            next: self.next,
-            held: PhantomData,
-        }
-    }
-}
-
-impl<'a> Iterator for Pieces<'a> {
-    type Item = &'a [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let (start, len) = match self.piece.take() {
-            Some(piece) => piece,
-            None => {
-                let segment = NonNull::new(self.next)?.cast::<Segment>();
-                // SAFETY: a segment of an item held for 'a.
-                unsafe {
-                    self.next = (&raw const (*segment.as_ptr()).next).read();
-                    prefetch(self.next);
-                    let len = (&raw const (*segment.as_ptr()).len).read();
-                    (segment.cast::<u8>().add(SEGMENT_HEADER_BYTES), len as usize)
-                }
-            }
-        };
-        // SAFETY: data of an item held for 'a, which does not change.
-        Some(unsafe { slice::from_raw_parts(start.as_ptr(), len) })
     }
 }

@@ -13,11 +13,11 @@ use ahash::RandomState;
 use dashmap::{DashMap, RwLock, RwLockReadGuard, RwLockWriteGuard, SharedValue};
 use hashbrown::raw::RawTable;
 
-use crate::store::eviction::Stamp;
-use crate::store::item::Item;
-use crate::store::memory::Chunk;
-use crate::store::prefetch::{CACHE_LINE_BYTES, prefetch};
-use crate::store::version::Version;
+use crate::store::evict::policy::Stamp;
+use crate::store::index::prefetch::{CACHE_LINE_BYTES, prefetch};
+use crate::store::index::version::Version;
+use crate::store::item::layout::Item;
+use crate::store::memory::chunk::Chunk;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// The hash function, by its name.

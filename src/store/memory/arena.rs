@@ -19,48 +19,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
-use crate::store::classes::{CLASSES, PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes, per_page};
-use crate::store::magazine::Magazines;
-use crate::store::poison::{check_poison, poison};
-use crate::store::pool::Pool;
+use crate::store::memory::chunk::{Chunk, NEXT_FREE_OFFSET, Page, Stock, class_of, page_of};
+use crate::store::memory::classes::{CLASSES, PAGE_HEADER_BYTES, chunk_bytes, per_page};
+use crate::store::memory::magazine::Magazines;
+use crate::store::memory::poison::{check_poison, poison};
+use crate::store::memory::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
-
-/// A chunk of page memory, by its first byte.
-pub(crate) type Chunk = NonNull<u8>;
-
-/// Where a free chunk keeps the pointer to the next one. The reference word
-/// lies before it and stays valid while the chunk is free.
-pub(crate) const NEXT_FREE_OFFSET: usize = 8;
 
 /// Pages of a class are kept by how full they are, in this many groups;
 /// allocation takes from the fullest, so that the emptiest run empty.
 const BINS: usize = 4;
-
-/// Header of a page, at its first byte.
-#[repr(C)]
-pub(crate) struct Page {
-    class: u16,
-    stock: Stock,
-}
-
-/// What is free in a page. Apart from the class, which others read while a
-/// reference to this exists.
-struct Stock {
-    /// Chunks that are free, those beyond `bump` included.
-    free: u16,
-    /// Chunks before this index have been handed out at least once.
-    bump: u16,
-    bin: u8,
-    draining: bool,
-    /// Did not run empty when it was drained, and nothing was freed since:
-    /// allocate from it first, and drain it last.
-    stuck: bool,
-    free_head: *mut u8,
-    prev: *mut Page,
-    next: *mut Page,
-}
-
-const _: () = assert!(size_of::<Page>() <= PAGE_HEADER_BYTES);
 
 /// Pages of one size class that have free chunks.
 struct Class {
@@ -488,29 +456,11 @@ fn bin_of(page: &Stock, id: usize) -> usize {
     (usize::from(page.free) * BINS / (per_page(id) + 1)).min(BINS - 1)
 }
 
-/// The page that a chunk lies in.
-pub(crate) fn page_of(chunk: Chunk) -> NonNull<Page> {
-    let address = chunk.as_ptr().addr();
-    let base = chunk.as_ptr().map_addr(|_| address & !(PAGE_BYTES - 1));
-    NonNull::new(base.cast()).expect("no page lies at address 0")
-}
-
-/// The class of the page that `chunk` lies in.
-///
-/// # Safety
-/// The chunk is in use (or held by the caller), so that its page does not
-/// change hands.
-pub(crate) unsafe fn class_of(chunk: Chunk) -> usize {
-    // SAFETY: the page is valid; its class was written before the chunk was
-    // handed out and is not written again while the chunk is held.
-    usize::from(unsafe { (&raw const (*page_of(chunk).as_ptr()).class).read() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Chunk, Memory, PinnedClasses};
-    use crate::store::classes::{PAGE_BYTES, chunk_bytes, class_for, per_page};
-    use crate::store::magazine::Magazines;
+    use crate::store::memory::classes::{PAGE_BYTES, chunk_bytes, class_for, per_page};
+    use crate::store::memory::magazine::Magazines;
 
     fn fill(memory: &Memory, magazines: &mut Magazines, class: usize) -> Vec<Chunk> {
         std::iter::from_fn(|| memory.alloc(magazines, class)).collect()

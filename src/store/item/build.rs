@@ -3,17 +3,30 @@
 
 use std::ptr::NonNull;
 
-use crate::store::chain::{SEGMENT_HEADER_BYTES, segment_data_before, write_segment};
-use crate::store::classes::{PAGE_SPACE_BYTES, chunk_bytes, class_for_item, class_for_next};
-use crate::store::entry::Extended;
-use crate::store::item::{CRLF_BYTES, Item, ItemSpec, write_head};
-use crate::store::map::Hashed;
-use crate::store::memory::Chunk;
-use crate::store::{Local, NoMemory, Store};
+use crate::store::index::map::Hashed;
+use crate::store::item::chain::{segment_data_before, write_segment};
+use crate::store::item::layout::{CRLF_BYTES, Item, ItemSpec, write_head};
+use crate::store::item::segment::SEGMENT_HEADER_BYTES;
+use crate::store::memory::chunk::Chunk;
+use crate::store::memory::classes::{
+    PAGE_SPACE_BYTES, chunk_bytes, class_for_item, class_for_next,
+};
+use crate::store::outcome::NoMemory;
+use crate::store::state::{Local, Store};
 use crate::time::Now;
 
 /// A chunk to append into is at least this part of the item.
 const SPARE_PART: usize = 16;
+
+/// How appending to an item in place ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extended {
+    Done,
+    /// It must be replaced instead.
+    Impossible,
+    /// It takes more spare chunks, with room for so many bytes.
+    Wanting(usize),
+}
 
 /// An item that is not in the map yet. It must end in [`Store::edit`] or in
 /// [`Store::discard`]; dropping it would lose its memory.

@@ -1,74 +1,18 @@
-//! The CLOCK hand: walks the map's shards looking for the item to evict, as
-//! the policy judges them. Called where memory is short; bounded work per
-//! eviction, and one shard locked at a time.
+//! Searching for the item to evict, and evicting it.
 
-use crossbeam::utils::CachePadded;
-
-use crate::store::eviction::SCAN_LIMIT;
-use crate::store::item::Item;
-use crate::store::map::WriteShard;
-use crate::store::memory::Chunk;
-use crate::store::{Local, Store};
-use crate::sync::{AtomicU32, AtomicUsize, Ordering};
+use crate::store::evict::hand::Visit;
+use crate::store::evict::policy::SCAN_LIMIT;
+use crate::store::index::map::WriteShard;
+use crate::store::item::layout::Item;
+use crate::store::memory::chunk::Chunk;
+use crate::store::state::{Local, Store};
+use crate::sync::Ordering;
 use crate::time::Now;
 
-/// Items that the hand passes over in one visit to a shard, or up to twice
-/// as many.
-const VISIT_ITEMS: usize = 16;
 /// Where no more pages than these are left, memory counts as used up.
 const SPARE_PAGES: usize = 8;
 /// Evictions between two looks at how many items there are.
 const SURVEY_EVERY: u32 = 256;
-
-/// The CLOCK hand, which all threads move together. It passes over an equal
-/// part of each shard in turn: if it went through one to its end before the
-/// next, those waiting would overflow their tables.
-pub(crate) struct Hand {
-    /// The shard that is next.
-    next: CachePadded<AtomicUsize>,
-    /// In each shard, the bucket that is next; changed under its write lock.
-    positions: Box<[AtomicU32]>,
-    /// Binary logarithm of the visits to a shard that make a full turn.
-    visits: AtomicU32,
-}
-
-/// A thread's visit to a shard, on behalf of the hand.
-#[derive(Default)]
-pub(crate) struct Visit {
-    shard: usize,
-    /// Buckets still to be looked at; none before the first look.
-    left: Option<usize>,
-}
-
-impl Hand {
-    /// A hand over so many shards.
-    pub(crate) fn new(shards: usize) -> Self {
-        Self {
-            next: CachePadded::new(AtomicUsize::new(0)),
-            positions: (0..shards).map(|_| AtomicU32::new(0)).collect(),
-            visits: AtomicU32::new(0),
-        }
-    }
-
-    /// Bytes of the positions.
-    pub(crate) fn bytes(&self) -> usize {
-        std::mem::size_of_val(&*self.positions)
-    }
-
-    /// Takes note of how many items there are.
-    pub(crate) fn survey(&self, items: u64) {
-        let visits = items as usize / self.positions.len() / VISIT_ITEMS;
-        let visits = visits.max(1).ilog2();
-        self.visits.store(visits, Ordering::Relaxed);
-    }
-
-    fn next_visit(&self) -> Visit {
-        Visit {
-            shard: self.next.fetch_add(1, Ordering::Relaxed) % self.positions.len(),
-            left: None,
-        }
-    }
-}
 
 /// An item the hand has seen.
 struct Candidate {
@@ -90,7 +34,7 @@ impl Candidate {
 impl Store {
     /// Evicts the first item that is due, or the one with least left of those
     /// the hand looks at. Returns its bytes; `None` if there is none.
-    pub(super) fn evict(&self, local: &mut Local) -> Option<usize> {
+    pub(in crate::store) fn evict(&self, local: &mut Local) -> Option<usize> {
         let mut best: Option<Candidate> = None;
         let mut looked = 0;
         for _ in 0..=self.map.shard_count() {
@@ -214,7 +158,7 @@ impl Store {
     /// larger table would cost more items than it could take. Returns its
     /// chunk, whose reference is the caller's, and whether it was alive.
     #[inline]
-    pub(super) fn evict_for_neighbour(
+    pub(in crate::store) fn evict_for_neighbour(
         &self,
         local: &Local,
         shard: &mut WriteShard<'_>,

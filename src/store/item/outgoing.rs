@@ -1,8 +1,9 @@
 //! Values on their way out: how far each has got, so that going on with one
 //! of many pieces does not begin with a walk through those that are sent.
 
-use crate::store::chain::Pieces;
-use crate::store::{Item, Pin};
+use crate::store::item::layout::Item;
+use crate::store::item::pin::Pin;
+use crate::store::item::segment::Pieces;
 
 /// The rest of a value that is sent from its item. The reference must be
 /// given back in the end: see [`Outgoing::into_pin`].

@@ -24,11 +24,11 @@ use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 
-use crate::store::access_stamp::AccessStamp;
-use crate::store::chain::Pieces;
-use crate::store::classes::{PAGE_SPACE_BYTES, class_for_item};
-use crate::store::memory::Chunk;
-use crate::store::refs::RefWord;
+use crate::store::item::access_stamp::AccessStamp;
+use crate::store::item::refs::RefWord;
+use crate::store::item::segment::Pieces;
+use crate::store::memory::chunk::Chunk;
+use crate::store::memory::classes::{PAGE_SPACE_BYTES, class_for_item};
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Expiry, Now};
 
@@ -46,7 +46,7 @@ const CHAINED: u8 = 1 << 6;
 
 const HEADER_BYTES: usize = 20;
 /// Where the fields of a chained item begin that others lack,
-pub(super) const CHAIN_OFFSET: usize = 24;
+pub(in crate::store) const CHAIN_OFFSET: usize = 24;
 /// and where they end.
 const CHAIN_END: usize = CHAIN_OFFSET + size_of::<Chain>();
 /// What that adds to a header.
@@ -159,7 +159,7 @@ const fn data_offset(bits: u8, key_len: usize) -> usize {
 /// A view of an item that is linked and locked, or pinned.
 #[derive(Clone, Copy)]
 pub struct Item<'a> {
-    pub(super) chunk: Chunk,
+    pub(in crate::store) chunk: Chunk,
     /// The bits as they were when the view was made: good for asking which
     /// fields there are, which does not change.
     layout: u8,
@@ -289,7 +289,7 @@ impl<'a> Item<'a> {
     }
 
     /// Says how long the value of a chained item is now.
-    pub(super) fn set_chained_len(self, len: usize) {
+    pub(in crate::store) fn set_chained_len(self, len: usize) {
         let chain = self.chain().expect("the item is chained");
         chain.value_len.store(len as u32, Ordering::Relaxed);
     }
@@ -366,7 +366,7 @@ impl<'a> Item<'a> {
         self.header().seen.set_generation(generation);
     }
 
-    pub(super) fn is_chained(self) -> bool {
+    pub(in crate::store) fn is_chained(self) -> bool {
         self.layout & CHAINED != 0
     }
 

@@ -1,0 +1,8 @@
+//! Choosing what to evict, and getting memory back.
+
+pub(in crate::store) mod ghosts;
+pub(in crate::store) mod hand;
+pub(in crate::store) mod oldest;
+pub(in crate::store) mod policy;
+pub(in crate::store) mod reclaim;
+pub(in crate::store) mod victim;

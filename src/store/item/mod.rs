@@ -1,0 +1,11 @@
+//! Items: their layout in chunks, how they are made and changed.
+
+pub(in crate::store) mod access_stamp;
+pub(in crate::store) mod build;
+pub(in crate::store) mod chain;
+pub(in crate::store) mod entry;
+pub(in crate::store) mod layout;
+pub(in crate::store) mod outgoing;
+pub(in crate::store) mod pin;
+pub(in crate::store) mod refs;
+pub(in crate::store) mod segment;

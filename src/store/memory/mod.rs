@@ -1,0 +1,8 @@
+//! Page memory, in chunks of size classes.
+
+pub(in crate::store) mod arena;
+pub(in crate::store) mod chunk;
+pub(in crate::store) mod classes;
+pub(in crate::store) mod magazine;
+pub(in crate::store) mod poison;
+pub(in crate::store) mod pool;
