@@ -1,6 +1,6 @@
-//! Plain settings: what the command line, once validated, asks for. Built
-//! once, passed down, never changed; what may change at run time lives in
-//! `command::Runtime`.
+//! Validated settings from the command line. Built once at the start, then
+//! never changed. Settings that change at run time are in
+//! [`crate::shared::Runtime`].
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use crate::limits::{CLIENT_MEMORY_MIN_MIB, UDP_REPLY_DEFAULT_BYTES};
 
-/// The memcached release whose behaviour, options and answers this server
+/// The memcached release whose behaviour, options and replies this server
 /// follows.
 pub const COMPATIBLE_VERSION: &str = "1.6.45";
 
-/// The protocols a listener accepts (`-B`).
+/// The protocols that a listener accepts (`-B`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ProtocolMode {
-    /// Text, meta and binary, told apart by the first byte.
+    /// Text, meta and binary; the first byte of a connection selects.
     #[default]
     Auto,
     /// Text and meta only.
@@ -24,179 +24,185 @@ pub enum ProtocolMode {
     Binary,
 }
 
-/// What a TLS listener asks of its clients.
+/// Whether a TLS listener requests client certificates (`ssl_verify_mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum ClientCertificates {
-    /// No certificate.
+    /// Requests no certificate.
     #[default]
     Ignore,
-    /// A certificate, which must be good; none will do.
+    /// Requests a certificate and verifies it. A client without a certificate
+    /// is accepted.
     Request,
-    /// A good certificate.
+    /// Requires a certificate that verifies.
     Require,
 }
 
-/// How a private key is written down (`-o ssl_keyformat`).
+/// File format of a private key (`-o ssl_keyformat`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum KeyFormat {
-    /// Base64 between markers.
+    /// PEM: base64 between markers.
     #[default]
     Pem,
-    /// Bare bytes.
+    /// DER: binary.
     Der,
 }
 
-/// Oldest version of TLS that is spoken (`-o ssl_min_version`).
+/// Oldest accepted TLS version (`-o ssl_min_version`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum TlsVersion {
-    /// 1.2.
+    /// TLS 1.2.
     #[default]
     V12,
-    /// 1.3.
+    /// TLS 1.3.
     V13,
 }
 
-/// Settings of TLS (`-Z`, `-o ssl_*`), which all TLS listeners share.
+/// TLS settings (`-Z`, `-o ssl_*`), shared by all TLS listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// PEM file of the server's certificate and those up to its issuer.
+    /// PEM file of the server's certificate and its intermediates.
     pub chain: PathBuf,
-    /// File of the private key; `None` if it is in the chain's.
+    /// File of the private key; `None` if `chain` contains the key.
     pub key: Option<PathBuf>,
-    /// How the key is written.
+    /// File format of the private key.
     pub key_format: KeyFormat,
-    /// PEM file of the authorities that vouch for clients.
+    /// PEM file of the certificate authorities that sign client certificates.
     pub ca: Option<PathBuf>,
-    /// `ssl_verify_mode` as typed, 0 to 3.
+    /// `ssl_verify_mode` as given, 0 to 3; only reported.
     pub verify_mode: u8,
-    /// Oldest version spoken.
+    /// Oldest accepted TLS version.
     pub min_version: TlsVersion,
-    /// Let clients resume sessions.
+    /// Whether clients may resume sessions.
     pub session_cache: bool,
-    /// Most encrypted output of a connection that waits for its socket, in
-    /// bytes.
+    /// Most encrypted output of a connection that is buffered for its socket,
+    /// in bytes.
     pub write_buffer: usize,
-    /// `ssl_ciphers` as typed; only reported.
+    /// `ssl_ciphers` as given; only reported.
     pub ciphers: Option<String>,
-    /// `ssl_kernel_tls` was asked for; only reported.
+    /// `ssl_kernel_tls` was given; only reported.
     pub kernel: bool,
 }
 
-/// Where a listener listens.
+/// Address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// A TCP address; port 0 asks for any free port.
+    /// TCP address; port 0 selects any free port.
     Tcp(SocketAddr),
-    /// A unix stream socket with its permission bits (`-s`, `-a`).
+    /// Unix stream socket (`-s`).
     Unix {
         /// Path of the socket file.
         path: PathBuf,
-        /// Permission bits of the socket file.
+        /// Permission bits of the socket file (`-a`).
         mode: u32,
     },
 }
 
-/// One listening socket.
+/// Settings of one listening socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Where it listens.
+    /// Address to listen on.
     pub endpoint: Endpoint,
-    /// What it speaks.
+    /// Protocols it accepts.
     pub protocol: ProtocolMode,
-    /// TLS, and what it asks of clients; `None` speaks in the clear.
+    /// TLS with this policy for client certificates; `None` for plain text.
     pub tls: Option<ClientCertificates>,
-    /// An optional listener is passed over when the system lacks its address
-    /// family (the IPv6 wildcard beside the IPv4 one).
+    /// Skip this listener if the system lacks its address family. Set for the
+    /// IPv6 wildcard beside the IPv4 one.
     pub optional: bool,
 }
 
-/// Where datagrams are taken (`-U`).
+/// Settings of one UDP address (`-U`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagrams {
-    /// The address; port 0 asks for any free port.
+    /// Address to bind; port 0 selects any free port.
     pub address: SocketAddr,
-    /// What is spoken there.
+    /// Protocols it accepts.
     pub protocol: ProtocolMode,
-    /// As for a [`Listener`].
+    /// Skip this address if the system lacks its address family.
     pub optional: bool,
 }
 
-/// How sockets are used that the service manager hands over.
+/// Settings of sockets inherited from the service manager.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandedOver {
-    /// What they speak.
+    /// Protocols they accept.
     pub protocol: ProtocolMode,
-    /// TLS, where they are TCP, and what it asks of clients.
+    /// TLS with this policy for client certificates, on TCP sockets; `None` for
+    /// plain text.
     pub tls: Option<ClientCertificates>,
-    /// They take the place of the other listeners, which nobody asked for.
+    /// Inherited sockets replace the default listeners. True if no option named
+    /// a port, an address or a unix socket.
     pub alone: bool,
 }
 
-/// How the item is chosen that goes when memory is short (`-o eviction`).
+/// Eviction policy (`-o eviction`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Eviction {
-    /// One bit an item: used since the hand last passed, or not.
+    /// CLOCK with one reference bit per item: used since the hand last passed,
+    /// or not.
     Clock,
-    /// By recency and frequency of use, whatever the size.
+    /// By recency and frequency of use, regardless of size.
     Blind,
-    /// By recency and frequency of use, small items before large ones.
+    /// By recency and frequency of use; larger items are evicted before smaller
+    /// ones.
     #[default]
     Size,
 }
 
-/// Where SASL (`-S`) finds its users.
+/// Files of SASL users (`-S`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SaslFiles {
     /// File of `user:password` lines (`MEMCACHED_SASL_PWDB`).
     pub users: Option<PathBuf>,
-    /// Settings file or its directory, which may name that file
-    /// (`SASL_CONF_PATH`).
+    /// SASL configuration file or its directory (`SASL_CONF_PATH`). The file
+    /// may name the file of users.
     pub conf: Option<PathBuf>,
 }
 
-/// Everything the server (as opposed to the process) needs to know.
+/// All settings of the server. Those of the process are in [`Process`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Listening sockets; none with `-p 0` alone.
     pub listeners: Vec<Listener>,
     /// UDP addresses; none by default.
     pub udp: Vec<Datagrams>,
-    /// Most bytes of an answer over UDP; what is larger goes unanswered
-    /// (`--udp-reply-limit`).
+    /// Largest UDP reply in bytes (`--udp-reply-limit`). A larger reply is not
+    /// sent.
     pub udp_reply_limit: usize,
-    /// Bytes that the buffers of all clients may take together: output that
-    /// clients do not take, input that makes no command yet
-    /// (`--client-memory-limit`).
+    /// Limit of the buffers of all clients together, in bytes: unsent output
+    /// and incomplete input (`--client-memory-limit`).
     pub client_memory_limit: usize,
-    /// Refuse retrievals at that limit, as memcached does
-    /// (`-o read_buf_mem_limit`).
+    /// Refuse retrievals near that limit, as memcached does (`-o
+    /// read_buf_mem_limit`).
     pub refuse_at_client_limit: bool,
-    /// What becomes of sockets that are handed over.
+    /// Settings of inherited sockets.
     pub handed_over: HandedOver,
-    /// TLS, for the listeners that speak it.
+    /// TLS settings, for the listeners that use TLS.
     pub tls: Option<TlsSettings>,
     /// File with the passwords of text clients (`-Y`).
     pub auth_file: Option<PathBuf>,
-    /// Worker threads (`-t`).
+    /// Number of worker threads (`-t`).
     pub threads: usize,
-    /// Most simultaneous client connections (`-c`).
+    /// Most client connections at a time (`-c`).
     pub max_connections: usize,
-    /// Refuse at once above the limit, rather than stop accepting
-    /// (`-o maxconns_fast`, on by default).
+    /// Refuse connections above that limit at once instead of pausing the
+    /// acceptor (`-o maxconns_fast`, on by default).
     pub maxconns_fast: bool,
-    /// Length of the listen queue (`-b`).
+    /// Length of the listen backlog (`-b`).
     pub backlog: i32,
-    /// Batches a connection may run before others get their turn (`-R`).
+    /// Most batches of one connection that are executed before other
+    /// connections get their turn (`-R`).
     pub requests_per_event: usize,
-    /// Memory for items, headers, slack and index, in bytes (`-m`).
+    /// Memory limit in bytes for items, headers, slack and index (`-m`).
     pub max_memory: usize,
     /// Largest item in bytes (`-I`).
     pub max_item_size: usize,
-    /// Evict when full; false answers errors instead (`-M`).
+    /// Evict when memory is full; false returns out-of-memory errors instead
+    /// (`-M`).
     pub evict: bool,
-    /// What is evicted (`-o eviction`).
+    /// Eviction policy (`-o eviction`).
     pub eviction: Eviction,
-    /// Give items CAS values (off with `-C`).
+    /// Assign CAS values to items (off with `-C`).
     pub cas: bool,
     /// Delimiter of key prefixes for `stats detail` (`-D`).
     pub prefix_delimiter: u8,
@@ -204,34 +210,34 @@ pub struct Config {
     pub detail: bool,
     /// Permit `flush_all` (off with `-F`).
     pub flush: bool,
-    /// Permit dumps of keys (off with `-X`).
+    /// Permit key dumps (off with `-X`).
     pub dump: bool,
-    /// Begin key dumps without `OK`, for older tools (`-o bare_dumps`).
+    /// Omit the `OK` line before key dumps, for older tools (`-o bare_dumps`).
     pub bare_dumps: bool,
     /// Permit `watch` (off with `-W`).
     pub watch: bool,
     /// Permit the `shutdown` command (`-A`).
     pub shutdown_command: bool,
-    /// Clients must authenticate themselves (`-S`).
+    /// Clients must authenticate with SASL (`-S`); `None` if not.
     pub sasl: Option<SaslFiles>,
-    /// Close connections idle for this long (`-o idle_timeout`).
+    /// Idle time after which a connection is closed (`-o idle_timeout`).
     pub idle_timeout: Option<Duration>,
-    /// Log level (`-v`, `-vv`, `-vvv` as 1, 2, 3).
+    /// Log level: the number of `-v` given.
     pub verbosity: u32,
-    /// Power of two of the initial index size (`-o hashpower`).
+    /// `-o hashpower`; only reported.
     pub hashpower: u32,
-    /// `-n`: smallest space for key, value and flags; only reported.
+    /// `-n`, smallest space for key, value and flags, in bytes; only reported.
     pub chunk_size: usize,
-    /// `-f`: growth factor; only reported.
+    /// `-f`, slab growth factor; only reported.
     pub growth_factor: f64,
-    /// File that receives the bound ports (`MEMCACHED_PORT_FILENAME`).
+    /// File to write the bound ports to (`MEMCACHED_PORT_FILENAME`).
     pub port_file: Option<PathBuf>,
-    /// What operators may tune later on, as it is at the start.
+    /// Initial values of the settings that operators may change at run time.
     pub knobs: Knobs,
 }
 
 impl Default for Config {
-    /// memcached's defaults, listening nowhere.
+    /// memcached's defaults, without listeners.
     fn default() -> Self {
         Self {
             listeners: Vec::new(),
@@ -271,37 +277,42 @@ impl Default for Config {
     }
 }
 
-/// What `lru`, `slabs` and `lru_crawler` change, and words of `-o` begin with.
-/// Some of it has a meaning for memcached's queues only, and is kept to be told.
+/// Settings that `lru`, `slabs`, `lru_crawler` and options of `-o` change.
+/// Settings of memcached's LRU queues have no effect here: they are stored and
+/// reported.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Knobs {
-    /// Dead items are swept out in the background, and dumps are permitted.
+    /// Whether the background sweep removes dead items and key dumps are
+    /// permitted (`lru_crawler`).
     pub crawler: bool,
-    /// `lru_maintainer` is on. There is no such thread here: without it, the
-    /// lines of `stats` are absent that tell of it.
+    /// `lru_maintainer`. There is no such thread here; if false, `stats` omits
+    /// the lines about it.
     pub maintainer: bool,
-    /// `slab_reassign` is on: operators may take pages from classes, and
-    /// `stats` tells of pages that moved.
+    /// `slab_reassign`: permits `slabs reassign` and makes `stats` report moved
+    /// pages.
     pub reassign: bool,
-    /// Pause of a sweep that was asked for, in microseconds.
+    /// Pause between two steps of a requested sweep, in microseconds.
     pub crawler_sleep_us: u32,
-    /// Items of a class that such a sweep looks at; 0 for all.
+    /// Bound on the items that a requested sweep examines, per requested size
+    /// class; 0 for none.
     pub crawler_items: u32,
-    /// `slabs automove`.
+    /// `slabs automove` level; only reported.
     pub automove: u32,
-    /// `slabs automove ratio`.
+    /// `slabs automove ratio`; only reported.
     pub automove_ratio: f64,
-    /// `slabs automove window`.
+    /// `slabs automove window`; only reported.
     pub automove_window: u32,
-    /// `lru tune`: part of the hot and of the warm queue, in percent.
+    /// `lru tune`: shares of the HOT and the WARM queue in percent; only
+    /// reported.
     pub queue_percents: [u32; 2],
-    /// `lru tune`: ages of these queues, relative to the cold one.
+    /// `lru tune`: maximum ages of these queues as factors of the COLD queue's
+    /// age; only reported.
     pub queue_factors: [f64; 2],
-    /// `lru mode segmented`.
+    /// `lru mode segmented`; only reported.
     pub segmented: bool,
-    /// `lru temp_ttl` is on.
+    /// `lru temp_ttl` is on; only reported.
     pub temporary: bool,
-    /// `lru temp_ttl`.
+    /// `lru temp_ttl` in seconds; only reported.
     pub temporary_ttl: u32,
 }
 
@@ -326,21 +337,21 @@ impl Default for Knobs {
     }
 }
 
-/// What the process does before and around the server.
+/// Settings of the process, applied before and around the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// Detach from the terminal (`-d`).
     pub daemonize: bool,
-    /// User to become when started as root (`-u`).
+    /// User to switch to when started as root (`-u`).
     pub user: Option<String>,
-    /// File that receives the process id (`-P`).
+    /// File to write the process id to (`-P`).
     pub pid_file: Option<PathBuf>,
     /// Lock all memory (`-k`).
     pub lock_memory: bool,
     /// Raise the core file limit (`-r`).
     pub core_dumps: bool,
-    /// Forbid the process what it does not need (`-o drop_privileges`).
+    /// Drop privileges that the process does not need (`-o drop_privileges`).
     pub drop_privileges: bool,
-    /// Options that were accepted and mean nothing here; told at `-v`.
+    /// Accepted options without effect, reported at `-v`.
     pub notices: Vec<String>,
 }

@@ -1,119 +1,123 @@
-//! Named limits. Everything a client or an operator can make larger has one,
-//! and relations between them are asserted at compile time.
+//! Named limits. Every quantity that a client or an operator can increase has a
+//! limit here. Relations between limits are asserted at compile time.
 
 use std::time::Duration;
 
 /// Longest key in bytes (memcached's `KEY_MAX_LENGTH`).
 pub const KEY_MAX_BYTES: usize = 250;
 
-/// Largest body of a packet, which is the largest `-I`; a larger one ends the
-/// connection (memcached's `ITEM_SIZE_MAX_UPPER_LIMIT`).
+/// Largest body of a binary packet in bytes, equal to the largest `-I`. A
+/// larger one closes the connection (memcached's `ITEM_SIZE_MAX_UPPER_LIMIT`).
 pub const BODY_MAX_BYTES: u32 = 1024 * 1024 * 1024;
 
-/// Longest command line in bytes that may be buffered before its newline
-/// arrives. A longer one closes the connection, unless it is a `get` or
-/// `gets`, whose keys are then handled as they come.
+/// Longest command line in bytes that is buffered before its newline arrives. A
+/// longer one closes the connection, except for `get` and `gets`: their keys
+/// are executed as they arrive.
 pub const LINE_MAX_BYTES: usize = 2048;
 
-/// Longest command line in bytes, its newline included, that is looked at even
-/// if it arrives whole (memcached's `READ_BUFFER_SIZE`). A longer one closes the
-/// connection, unless it is a `get` or `gets`.
+/// Longest complete command line in bytes, its newline included (memcached's
+/// `READ_BUFFER_SIZE`). A longer one closes the connection even if it arrives
+/// in one read, unless it is a `get` or `gets`.
 pub const LINE_WHOLE_MAX_BYTES: usize = 16 * 1024;
 
-/// Tokens of a command line that are looked at, the command included; what
-/// follows is ignored, except the keys of a retrieval.
+/// Most tokens of a command line that are parsed, the command name included.
+/// Further tokens are ignored, except the keys of a retrieval.
 pub const LINE_TOKENS_MAX: usize = 23;
 
-/// Most tokens of a meta command, its name and key included
-/// (memcached's `MFLAG_MAX_OPT_LENGTH`).
+/// Most tokens of a meta command, its name and key included (memcached's
+/// `MFLAG_MAX_OPT_LENGTH`).
 pub const META_TOKENS_MAX: usize = 20;
 
 /// Longest opaque token of a meta command in bytes, its `O` included
 /// (memcached's `MFLAG_MAX_OPAQUE_LENGTH`).
 pub const OPAQUE_MAX_BYTES: usize = 32;
 
-/// Commands or keys that are parsed, hashed and prefetched together.
+/// Most commands or keys that are parsed, hashed and prefetched as one batch.
 pub const BATCH_MAX: usize = 32;
 
-/// Sockets whose input may belong to one batch.
+/// Most sockets whose input is combined into one batch.
 pub const BATCH_SOCKETS_MAX: usize = 16;
 
-/// Size in bytes of one read buffer of a worker.
+/// Size in bytes of each read buffer of a worker.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Values of at least this many bytes are sent from the item itself; smaller
-/// ones are copied into the output.
+/// Smallest value in bytes that is sent from the item by reference. Smaller
+/// values are copied into the output buffer.
 pub const SEND_BY_REFERENCE_BYTES: usize = 16 * 1024;
 
-/// Unsent output in bytes at which a connection's commands pause, even between
-/// two keys of one command, until the output is sent.
+/// Unsent output in bytes at which a connection's commands pause until output
+/// is sent. They also pause between two keys of one command.
 pub const OUTPUT_PAUSE_BYTES: usize = 128 * 1024;
 
-/// The same two limits, and the bytes of input read at once, while the buffers
-/// of all clients together take half of their limit.
+/// [`SEND_BY_REFERENCE_BYTES`] while the buffers of all clients together use at
+/// least half of their limit.
 pub const TIGHT_SEND_BY_REFERENCE_BYTES: usize = 4096 + 1;
-/// See [`TIGHT_SEND_BY_REFERENCE_BYTES`].
+/// [`OUTPUT_PAUSE_BYTES`] while client buffers use at least half of their
+/// limit.
 pub const TIGHT_OUTPUT_PAUSE_BYTES: usize = 16 * 1024;
-/// See [`TIGHT_SEND_BY_REFERENCE_BYTES`].
+/// Bytes of input received at once while client buffers use at least half of
+/// their limit.
 pub const TIGHT_READ_BYTES: usize = 8 * 1024;
 
-/// Smallest limit of all clients' buffers together, in MiB, unless another is
-/// asked for; otherwise it is this part of the memory limit.
+/// Smallest default of `--client-memory-limit`, in MiB.
 pub const CLIENT_MEMORY_MIN_MIB: usize = 64;
-/// See [`CLIENT_MEMORY_MIN_MIB`].
+/// Divisor that gives the default of `--client-memory-limit` from the memory
+/// limit (`-m`).
 pub const CLIENT_MEMORY_PART: usize = 4;
 
-/// Connections that one step of `stats conns` lists.
+/// Most connections that one step of `stats conns` lists.
 pub const CONNS_PER_STEP: usize = 64;
 
-/// Prefixes that one step of `stats detail dump` lists.
+/// Most prefixes that one step of `stats detail dump` lists.
 pub const PREFIXES_PER_STEP: usize = 64;
 
-/// Data blocks up to this length are waited for in the read buffer; longer
-/// ones are received into their item.
+/// Longest data block in bytes that is awaited in the read buffer. A longer one
+/// is received directly into its item.
 pub const WAIT_FOR_BLOCK_BYTES: usize = 4096;
 
-/// Size classes of items; tools know ids 1 to 63.
+/// Number of size classes. memcached's tools know slab class ids 1 to 63.
 pub const CLASSES_MAX: usize = 63;
 
-/// Bytes that `stats cachedump` answers at most.
+/// Most bytes in the reply to `stats cachedump`.
 pub const CACHEDUMP_MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// Longest `lru_crawler sleep`, in microseconds.
 pub const CRAWLER_SLEEP_MAX_US: u32 = 1_000_000;
 
-/// Seconds for which a client that asked for a dump may take nothing of it.
+/// Seconds without progress after which a client that requested a dump is
+/// disconnected.
 pub const DUMP_STALL_MAX_SECONDS: u32 = 30 * 60;
 
-/// Bytes of lines that wait for a watcher to take them.
+/// Most bytes of unsent event lines per watcher. Further lines are skipped.
 pub const WATCHER_BUFFER_BYTES: usize = 256 * 1024;
 
-/// Watchers at a time (memcached's `WATCHER_LIMIT`).
+/// Most watchers at a time (memcached's `WATCHER_LIMIT`).
 pub const WATCHERS_MAX: usize = 20;
 
-/// Events that wait for the log thread in each worker's ring.
+/// Capacity of each thread's event ring, in events.
 pub const RING_EVENTS: usize = 4096;
 
-/// Most log lines that wait for standard error.
+/// Capacity of the queue of log lines, in lines.
 pub const LOG_LINES_MAX: usize = 2048;
 
 /// Longest log line in bytes, its newline included.
 pub const LOG_LINE_MAX_BYTES: usize = 1280;
 
-/// How long a stop waits for standard error to take the queued log lines.
+/// Longest time that a stop waits until the queued log lines are written to
+/// standard error.
 pub const LOG_FLUSH_MAX_WAIT: Duration = Duration::from_millis(500);
 
-/// How long a process that ends, or that says it has started, waits for a
-/// slow reader of that message.
+/// Longest time that a process waits for a slow reader of its start message or
+/// of its last message.
 pub const LAST_WORDS_MAX_WAIT: Duration = Duration::from_millis(500);
 
-/// Most key prefixes that `stats detail` counts for (memcached's
+/// Most key prefixes that `stats detail` counts (memcached's
 /// `MAX_PREFIX_COUNT`).
 pub const PREFIXES_MAX: usize = 1 << 16;
 
-/// Smallest and largest permitted `-I`, in bytes.
+/// Smallest permitted `-I`, in bytes.
 pub const ITEM_SIZE_MIN_BYTES: usize = 1024;
-/// See [`ITEM_SIZE_MIN_BYTES`].
+/// Largest permitted `-I`, in bytes.
 pub const ITEM_SIZE_MAX_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Most worker threads (`-t`).
@@ -122,25 +126,26 @@ pub const THREADS_MAX: usize = 256;
 /// Smallest memory limit that `cache_memlimit` accepts, in MiB.
 pub const MEMLIMIT_MIN_MIB: u32 = 8;
 
-/// Relative expiry times may be at most this many seconds; larger numbers are
-/// Unix times (memcached's `REALTIME_MAXDELTA`, 30 days).
+/// Largest relative expiry time in seconds, 30 days. A larger number is a Unix
+/// time (memcached's `REALTIME_MAXDELTA`).
 pub const RELATIVE_EXPTIME_MAX: i64 = 60 * 60 * 24 * 30;
 
-/// Highest level that `verbosity` sets.
+/// Highest level that the `verbosity` command sets.
 pub const VERBOSITY_MAX: u32 = 2;
 
-/// Most bytes of an answer over UDP, unless another number is asked for.
-/// libmemcached expects values of 20,000 bytes to be answered.
+/// Default of `--udp-reply-limit`, in bytes. libmemcached expects replies to
+/// values of 20,000 bytes.
 pub const UDP_REPLY_DEFAULT_BYTES: usize = 64 * 1024;
-/// The largest such number; it has less datagrams than a frame can count.
+/// Largest `--udp-reply-limit`, in bytes. Such a reply has fewer datagrams than
+/// the 16-bit count of the UDP frame can express.
 pub const UDP_REPLY_MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// Longest value of the `set` that logs a text client in (memcached's
-/// `MAX_AUTH_REQ_LEN`).
+/// Longest data block in bytes of the `set` that authenticates a text client
+/// (memcached's `MAX_AUTH_REQ_LEN`).
 pub const LOGIN_BLOCK_MAX_BYTES: usize = 16 * 1024;
 
-/// Shortest line, its CR included, that may log a text client in (memcached's
-/// `MIN_AUTH_REQ_LEN`); a shorter one closes the connection.
+/// Shortest line in bytes, its CR included, of an authentication attempt in
+/// text (memcached's `MIN_AUTH_REQ_LEN`). A shorter one closes the connection.
 pub const LOGIN_LINE_MIN_BYTES: usize = 6;
 
 /// Most entries of a password file for text clients (`-Y`), as in memcached.
@@ -149,11 +154,11 @@ pub const AUTH_FILE_ENTRIES_MAX: usize = 8;
 /// Most entries of a password file for SASL.
 pub const SASL_FILE_ENTRIES_MAX: usize = 4096;
 
-/// Longest line of a password file in bytes, without its end (memcached's
-/// `MAX_ENTRY_LEN`, less that end).
+/// Longest line of a password file in bytes, without its newline (memcached's
+/// `MAX_ENTRY_LEN`, less the newline).
 pub const PASSWORD_LINE_MAX_BYTES: usize = 255;
 
-// A line and a data block that are waited for fit into the smallest read.
+// A buffered line and an awaited data block fit into the smallest read.
 const _: () = assert!(LINE_MAX_BYTES + WAIT_FOR_BLOCK_BYTES < TIGHT_READ_BYTES);
 const _: () = assert!(LINE_MAX_BYTES < READ_BUFFER_BYTES);
 const _: () = assert!(PASSWORD_LINE_MAX_BYTES <= LOGIN_BLOCK_MAX_BYTES);
@@ -162,5 +167,5 @@ const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);
 const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
 const _: () = assert!(ITEM_SIZE_MAX_BYTES < u32::MAX as usize);
 const _: () = assert!(SEND_BY_REFERENCE_BYTES < OUTPUT_PAUSE_BYTES);
-// Memory of the log's queue, also while nobody reads standard error.
+// Bounds the memory of the log queue while nobody reads standard error.
 const _: () = assert!(LOG_LINES_MAX * LOG_LINE_MAX_BYTES <= 4 * 1024 * 1024);

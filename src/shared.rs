@@ -1,6 +1,8 @@
-//! What all threads share besides the items: settings, the few of them that
-//! change while the server runs, and the connection counters. Plain data;
-//! commands read and change it, the server counts in it.
+//! State that all threads share, apart from the items: the settings, the
+//! runtime settings and the connection counters.
+//!
+//! This module holds plain data. Commands read and change it; the server's
+//! threads update the counters.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,32 +15,33 @@ use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
 use crate::tls::Tls;
 
-/// Descriptors there may be beside those of connections.
+/// Entries of the connection table beyond `max_connections`, for descriptors
+/// that are no client connections.
 const SPARE_DESCRIPTORS: usize = 4096;
 
-/// See the module's documentation.
+/// State shared by all threads of one server, apart from the items.
 pub struct Shared {
-    /// The settings as they were at the start.
+    /// Settings as of the start. Never changes.
     pub config: Config,
-    /// Settings that change.
+    /// Settings that commands change at run time.
     pub runtime: Runtime,
-    /// The clock.
+    /// The server's monotonic clock.
     pub clock: Clock,
-    /// Connections, counted where they are accepted.
+    /// Connection counters.
     pub connections: Connections,
-    /// Who may speak packets, if not everybody.
+    /// SASL users for the binary protocol; `None` without `-S`.
     pub sasl: Option<Sasl>,
-    /// Certificates, if any listener speaks TLS.
+    /// TLS certificates and counters; `None` if no listener uses TLS.
     pub tls: Option<Arc<Tls>>,
-    /// Who may speak text, if not everybody.
+    /// Users of the text protocol; `None` without `-Y`.
     pub passwords: Option<Passwords>,
-    /// What the counters were when they were last reset.
+    /// Counter values at the last `stats reset`, subtracted from every report.
     base: Mutex<Base>,
-    /// The connections one by one.
+    /// State of each open connection, for `stats conns`.
     pub table: ConnTable,
-    /// Counts by key prefix.
+    /// Counters by key prefix, for `stats detail`.
     pub prefixes: Prefixes,
-    /// Lines for standard error.
+    /// Queue of log lines that the `stderr` thread writes.
     pub log: Arc<Log>,
 }
 
@@ -50,62 +53,69 @@ struct Base {
 /// Settings that change while the server runs.
 #[derive(Debug)]
 pub struct Runtime {
-    /// Log level.
+    /// Log level (`verbosity`, `-v`).
     pub verbosity: AtomicU32,
-    /// When everything is flushed, as an expiry time; 0 for never.
+    /// Time of the pending `flush_all <delay>`, encoded as in [`Expiry`]; 0 if
+    /// none is pending.
     pub flush_at: AtomicU32,
-    /// What operators tune, seldom.
+    /// Settings of `lru`, `slabs` and `lru_crawler`. Changed rarely, so a lock
+    /// suffices.
     pub knobs: Mutex<Knobs>,
-    /// A sweep that an operator asked for.
+    /// State of the sweep that `lru_crawler crawl` requests.
     pub crawl: Crawl,
 }
 
-/// A sweep that `lru_crawler crawl` asks for and upkeep makes.
+/// A sweep requested by `lru_crawler crawl` and executed by the upkeep thread.
 #[derive(Debug, Default)]
 pub struct Crawl {
-    /// Classes wanted, class 1 in the lowest bit; 0 for no sweep.
+    /// Bit set of the size classes to sweep, class 1 in the lowest bit; 0 if no
+    /// sweep is requested.
     pub wanted: AtomicU64,
-    /// Sweeps that were asked for, and dumps.
+    /// Sweeps and key dumps started since the start of the server.
     pub starts: AtomicU64,
-    /// Dumps under way, each of which holds a reference.
+    /// Reference count of the key dumps in progress: each holds a clone.
     pub dumps: Arc<()>,
 }
 
 impl Crawl {
-    /// Whether somebody walks through the items because somebody asked.
+    /// Returns whether a requested sweep or a key dump is in progress.
     pub fn is_running(&self) -> bool {
         self.wanted.load(Ordering::Relaxed) != 0 || Arc::strong_count(&self.dumps) > 1
     }
 }
 
 impl Runtime {
-    /// What operators tuned.
+    /// Locks the settings of `lru`, `slabs` and `lru_crawler`.
     pub fn knobs(&self) -> MutexGuard<'_, Knobs> {
         self.knobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Connection counters; written by the acceptor, and by workers on closing.
+/// Connection counters. The acceptor writes them, and workers do when they
+/// close a connection.
 #[derive(Debug, Default)]
 pub struct Connections {
-    /// Open now.
+    /// Connections open now.
     pub open: AtomicU64,
-    /// Ever accepted.
+    /// Connections accepted since the last `stats reset`.
     pub total: AtomicU64,
-    /// Refused above the limit.
+    /// Connections refused because the limit (`-c`) was reached.
     pub rejected: AtomicU64,
-    /// Times that accepting stopped.
+    /// Number of times the acceptor stopped accepting.
     pub listen_disabled: AtomicU64,
-    /// Time during which it was stopped, in microseconds.
+    /// Total time during which the acceptor did not accept, in microseconds. A
+    /// pause is added when it ends.
     pub disabled_us: AtomicU64,
-    /// Accepting at the moment.
+    /// Whether the acceptor accepts connections now.
     pub accepting: AtomicBool,
-    /// Most connection structures ever.
+    /// Highest number of connections open at the same time. `stats reset` does
+    /// not change it.
     pub structures: AtomicU64,
 }
 
 impl Shared {
-    /// Shared state of a server with these settings.
+    /// Creates the shared state of a server with these settings. `sasl`, `tls`
+    /// and `passwords` are `None`; the server sets them.
     pub fn new(config: Config) -> Self {
         Self {
             runtime: Runtime {
@@ -130,8 +140,9 @@ impl Shared {
         }
     }
 
-    /// Counters as an operator sees them: since the last reset, except for
-    /// what describes the present.
+    /// Returns the counters since the last `stats reset`, given the sums since
+    /// the start. Gauges (items, their bytes, connections) keep their present
+    /// value.
     pub fn since_reset(&self, total: &Snapshot) -> Snapshot {
         let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         Snapshot {
@@ -142,7 +153,8 @@ impl Shared {
         }
     }
 
-    /// The same for the counters by size class.
+    /// Returns the counters by size class since the last `stats reset`, given
+    /// the sums since the start. Gauges keep their present value.
     pub fn classes_since_reset(
         &self,
         mut totals: [ClassSnapshot; CLASSES_MAX],
@@ -154,7 +166,8 @@ impl Shared {
         totals
     }
 
-    /// `stats reset`.
+    /// Executes `stats reset`: makes the given sums the new base and zeroes the
+    /// counters by prefix, the connection counters and those of TLS.
     pub fn reset(&self, sum: Snapshot, classes: [ClassSnapshot; CLASSES_MAX]) {
         *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Base { sum, classes };
         self.prefixes.clear();
@@ -168,7 +181,8 @@ impl Shared {
         }
     }
 
-    /// Whether a delayed flush is due; answers yes once for each.
+    /// Claims a delayed `flush_all` that is due at `now`. Returns true to
+    /// exactly one caller, which must then flush the store.
     pub fn take_due_flush(&self, now: Now) -> bool {
         let at = self.runtime.flush_at.load(Ordering::Relaxed);
         at != 0

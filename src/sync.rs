@@ -1,6 +1,6 @@
-//! Atomics and locks, from the standard library or, under `--cfg loom`, from
-//! the model checker. Code whose interleavings are model-checked takes its
-//! primitives from here.
+//! Atomics from the standard library or, under `--cfg loom`, from the model
+//! checker. Code whose interleavings are model-checked must import its atomics
+//! from here.
 
 #[cfg(not(loom))]
 pub use std::sync::atomic::{

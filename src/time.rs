@@ -1,29 +1,29 @@
-//! Seconds as the cache counts them: on a monotonic clock that starts with
-//! the server, so that a step of the system's clock neither immortalises nor
-//! drops an item. The wall clock is asked only to translate Unix times.
+//! Time as the cache counts it: a monotonic clock that starts with the server.
+//! A step of the system's clock therefore neither expires an item nor keeps it
+//! alive. The wall clock is read only to convert Unix times.
 //!
-//! A time to live never ends early, and not more than an eighth of a second
-//! late: expiry times count eighths, are computed from the one that is
-//! *running* (rounded up) and compared with the one that has *passed*
-//! (rounded down). Tests move time with [`Clock::advance`].
+//! A TTL never ends early, and ends at most an eighth of a second late. Expiry
+//! times count eighths of a second. They are computed from the current eighth
+//! rounded up and compared with the current eighth rounded down. Tests move
+//! time with [`Clock::advance`].
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::limits::RELATIVE_EXPTIME_MAX;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Seconds that the clock is ahead at start, so that 0 can mean "never" and
-/// 1 "already over", as in memcached.
+/// Reading of the clock at the start, in seconds. Expiry value 0 can thus mean
+/// "never" and 1 "already over", as in memcached.
 const START_SECONDS: u64 = 2;
 
-/// The server's clock.
+/// The server's monotonic clock.
 #[derive(Debug)]
 pub struct Clock {
     started: Instant,
     skew_ms: AtomicU64,
 }
 
-/// One reading of the clock; taken once per wake-up.
+/// One reading of the clock. Workers take one per wake-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Now {
     ms: u64,
@@ -34,14 +34,16 @@ const EIGHTHS: u32 = 8;
 /// Milliseconds in an eighth of a second.
 const EIGHTH_MS: u64 = 1000 / EIGHTHS as u64;
 
-/// When an item is gone, in eighths of a second on the server's clock;
-/// [`Expiry::NEVER`] is 0. The protocol's numbers end in 2038 and the count
-/// 17 years after the server's start.
+/// Expiry time of an item, in eighths of a second on the server's clock; 0 is
+/// [`Expiry::NEVER`].
+///
+/// The protocol's 32-bit Unix times end in 2038. This count ends 17 years after
+/// the start of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expiry(pub u32);
 
 impl Clock {
-    /// A clock that starts now.
+    /// Creates a clock that starts now.
     pub fn start() -> Self {
         Self {
             started: Instant::now(),
@@ -57,7 +59,7 @@ impl Clock {
         }
     }
 
-    /// Moves the clock forward; for tests.
+    /// Moves the clock forward by `by`; for tests.
     pub fn advance(&self, by: Duration) {
         self.skew_ms
             .fetch_add(by.as_millis() as u64, Ordering::Relaxed);
@@ -65,38 +67,39 @@ impl Clock {
 }
 
 impl Now {
-    /// A reading of `ms` milliseconds since the clock's origin; for tests.
+    /// Creates a reading of `ms` milliseconds since the clock's origin; for
+    /// tests.
     pub const fn from_millis(ms: u64) -> Self {
         Self { ms }
     }
 
-    /// Milliseconds since the clock's origin.
+    /// Returns the milliseconds since the clock's origin.
     pub const fn millis(self) -> u64 {
         self.ms
     }
 
-    /// The last whole second that has passed.
+    /// Returns the seconds since the clock's origin, rounded down.
     pub const fn second(self) -> u32 {
         (self.ms / 1000) as u32
     }
 
-    /// The eighth of a second that has passed.
+    /// Eighths of a second since the clock's origin, rounded down.
     const fn passed_eighth(self) -> u32 {
         (self.ms / EIGHTH_MS) as u32
     }
 
-    /// The eighth of a second that is running.
+    /// Eighths of a second since the clock's origin, rounded up.
     const fn running_eighth(self) -> u32 {
         self.ms.div_ceil(EIGHTH_MS) as u32
     }
 
-    /// Seconds since the server started.
+    /// Returns the seconds since the server started.
     pub const fn uptime(self) -> u32 {
         (self.ms / 1000).saturating_sub(START_SECONDS) as u32
     }
 
-    /// Eighths of a second left until `expiry`; `u32::MAX` for an item that
-    /// never expires.
+    /// Returns the eighths of a second left until `expiry`, or `u32::MAX` for
+    /// an item that never expires.
     #[inline]
     pub const fn remaining(self, expiry: Expiry) -> u32 {
         if expiry.0 == 0 {
@@ -105,8 +108,8 @@ impl Now {
         expiry.0.saturating_sub(self.passed_eighth())
     }
 
-    /// Seconds left until `expiry`, as a client is told them; `None` for an
-    /// item that never expires.
+    /// Returns the remaining TTL in seconds as the protocol reports it, or
+    /// `None` for an item that never expires.
     pub const fn left(self, expiry: Expiry) -> Option<u32> {
         if expiry.0 == 0 {
             return None;
@@ -121,9 +124,11 @@ impl Now {
 }
 
 impl Now {
-    /// Seconds since `expiry`, which is over, as memcached counts them:
-    /// modulo 2^32 and below zero, and for [`Expiry::OVER`] from the first
-    /// second of a clock that starts a minute ahead of the server.
+    /// Returns the remaining TTL of an expired item as memcached reports it:
+    /// `expiry` minus `self` in seconds, a negative number modulo 2^32.
+    ///
+    /// For [`Expiry::OVER`] the clock is taken to start a minute ahead of the
+    /// server and `expiry` to be its first second.
     pub const fn overdue(self, expiry: Expiry) -> u32 {
         const LEAD_SECONDS: u32 = 60;
         let (second, now) = match expiry {
@@ -137,18 +142,18 @@ impl Now {
 impl Expiry {
     /// Never expires.
     pub const NEVER: Self = Self(0);
-    /// Has expired already, or at a date at which the server did not run.
+    /// Expired already, or at a time before the server started.
     pub const OVER: Self = Self(1);
 
-    /// The expiry that the protocol's number asks for: 0 never, negative at
-    /// once, up to 30 days relative, a Unix time beyond
-    /// (doc/protocol.txt, "Expiration times").
+    /// Converts the exptime of a text or meta command: 0 is never, a negative
+    /// number at once, up to 30 days relative to `now`, a larger one a Unix
+    /// time (doc/protocol.txt, "Expiration times").
     pub fn from_protocol(exptime: i32, now: Now) -> Self {
         Self::from_seconds(i64::from(exptime), now)
     }
 
-    /// The same for a number as wide as any protocol's: in binary packets it
-    /// has no sign.
+    /// Converts an exptime like [`Expiry::from_protocol`]. Takes 64 bits
+    /// because the exptime of a binary packet is unsigned.
     pub fn from_seconds(exptime: i64, now: Now) -> Self {
         if exptime == 0 {
             return Self::NEVER;
@@ -172,23 +177,23 @@ impl Expiry {
         Self(now.running_eighth().saturating_add(eighths))
     }
 
-    /// The second in which it ends; 0 for never.
+    /// Returns the second in which it ends; 0 for never.
     pub const fn second(self) -> u32 {
         self.0 / EIGHTHS
     }
 
-    /// Whether the time is over.
+    /// Returns whether this time has passed at `now`.
     pub const fn is_over(self, now: Now) -> bool {
         self.0 != 0 && self.0 <= now.passed_eighth()
     }
 }
 
-/// Seconds since 1970 by the system's clock.
+/// Returns the seconds since 1970 by the system's clock.
 pub fn unix_seconds() -> u64 {
     unix_time().as_secs()
 }
 
-/// Microseconds since 1970 by the system's clock.
+/// Returns the microseconds since 1970 by the system's clock.
 pub fn unix_micros() -> u64 {
     unix_time().as_micros() as u64
 }

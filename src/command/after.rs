@@ -3,37 +3,39 @@
 use crate::command::admin::dump::Dump;
 use crate::events::Filter;
 
-/// What becomes of the connection after a request.
+/// Continuation of a connection after a request.
 #[derive(Debug)]
 pub enum After {
-    /// The next request.
+    /// Execute the next request.
     Continue,
-    /// It is closed once its answers are sent: the client is at fault.
+    /// Close the connection after its replies are sent, because the client made
+    /// an error.
     Close,
-    /// The same, as the client asked for.
+    /// Close the connection after its replies are sent, because the client sent
+    /// `quit`.
     Quit,
-    /// It is closed at once, and the server stops.
+    /// Close the connection at once and stop the server.
     Shutdown {
-        /// Without hurry.
+        /// `shutdown graceful`.
         graceful: bool,
     },
-    /// The output is full in the middle of a retrieval, which goes on when
-    /// the client has taken some of it.
+    /// The output is full within a retrieval. Continue with the remaining keys
+    /// after output was sent.
     Paused {
-        /// Bytes of the list of keys that are answered.
+        /// Bytes of the key list that are answered.
         done: usize,
     },
-    /// The answer comes by another way; nothing behind the request may be
-    /// executed before.
+    /// The reply is streamed. No later request of the connection may be
+    /// executed before it ends.
     StreamedReply(StreamedReply),
 }
 
-/// An answer that is not written at once.
+/// A reply that is not written at once.
 #[derive(Debug)]
 pub enum StreamedReply {
-    /// Step by step, as the client takes it.
+    /// Written in steps, as fast as the client reads.
     Dump(Box<Dump>),
-    /// As long as the client stays: whatever passes the filter. A watcher's
+    /// Events that match the filter, until the client disconnects. A watcher
     /// place has been taken for it.
     Watch(Filter),
 }

@@ -7,8 +7,11 @@ use crate::protocol::request::Request;
 use crate::protocol::text::encode;
 
 impl Executor<'_> {
-    /// Executes a request that stands complete in the buffer; `block` is the
-    /// value block of a storage command, its line end included.
+    /// Executes a complete request and appends its reply to `out`.
+    ///
+    /// `hash` is the hash of [`Request::plain_key`] if that was computed ahead.
+    /// `block` is the data block of a storage command: with CRLF for a text or
+    /// meta command, without for a packet.
     #[inline]
     pub fn execute(
         &mut self,

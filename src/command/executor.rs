@@ -8,27 +8,28 @@ use crate::shared::Shared;
 use crate::store::{Hashed, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
 use crate::time::Now;
 
-/// One thread's means to execute requests.
+/// A thread's context to execute requests.
 pub struct Executor<'a> {
     /// The items.
     pub store: &'a Store,
-    /// This thread's share of the store.
+    /// This thread's local state of the store.
     pub local: &'a mut Local,
-    /// What all threads share besides.
+    /// State that all threads share apart from the items.
     pub shared: &'a Shared,
-    /// The time.
+    /// Time of the wake-up.
     pub now: Now,
-    /// Descriptor of the connection the requests come from.
+    /// Descriptor of the connection that sent the requests.
     pub connection: i32,
-    /// What somebody wants to be told of, as of the beginning of the batch.
+    /// Kinds of events that watchers want, as of the start of the batch.
     pub watched: Kinds,
-    /// Clients whose stale or half-received values can be given up for memory.
+    /// Parked state of stalled clients, which may be freed when memory is
+    /// short.
     pub stalled: &'a Stalled,
 }
 
 impl Executor<'_> {
-    /// Makes an item with its value, as [`Store::new_filled`] does, at the cost
-    /// of stalled clients if need be.
+    /// Makes an item with its value, like [`Store::new_filled`]. Cuts stalled
+    /// clients if memory is short.
     #[inline]
     pub(super) fn new_filled<'p>(
         &mut self,
@@ -40,11 +41,11 @@ impl Executor<'_> {
         self.with_memory(|local| store.new_filled(local, key, spec, now, value.clone()))
     }
 
-    /// Appends bytes to a value, as [`Store::fill`] does, at the cost of
-    /// stalled clients if need be.
+    /// Appends bytes to a value, like [`Store::fill`]. Cuts stalled clients if
+    /// memory is short.
     ///
     /// # Errors
-    /// There is no memory; the item must be discarded.
+    /// Memory ran out. The caller must discard the item.
     pub fn fill(&mut self, new: &mut NewItem, bytes: &[u8]) -> Result<(), NoMemory> {
         let (store, end) = (self.store, new.missing() - bytes.len());
         self.with_memory(|local| {
@@ -53,11 +54,11 @@ impl Executor<'_> {
         })
     }
 
-    /// Lets `receive` write into a value, as [`Store::fill_with`] does, at the
-    /// cost of stalled clients if need be.
+    /// Lets `receive` write into a value, like [`Store::fill_with`]. Cuts
+    /// stalled clients if memory is short.
     ///
     /// # Errors
-    /// There is no memory; the item must be discarded.
+    /// Memory ran out. The caller must discard the item.
     pub fn fill_with<E>(
         &mut self,
         new: &mut NewItem,
@@ -67,8 +68,7 @@ impl Executor<'_> {
         self.with_memory(|local| store.fill_with(local, new, &mut receive))
     }
 
-    /// Tries again as long as stalled clients can be cut for the memory that
-    /// is missing.
+    /// Retries `attempt` as long as cutting stalled clients frees memory.
     #[inline]
     pub(super) fn with_memory<T>(
         &mut self,
@@ -83,7 +83,7 @@ impl Executor<'_> {
         }
     }
 
-    /// Counts a key that was asked for.
+    /// Counts and reports a retrieval of a key.
     #[inline]
     pub(super) fn count_get(&self, key: &[u8], found: Result<ItemSize, Miss>) {
         let counters = &self.local.counters;
@@ -97,7 +97,7 @@ impl Executor<'_> {
         }
     }
 
-    /// Counts a key that was touched.
+    /// Counts and reports a touch of a key.
     pub(super) fn count_touch(&self, key: &[u8], found: Result<ItemSize, Miss>) {
         let counters = &self.local.counters;
         counters.cmd_touch.add(1);
@@ -114,7 +114,7 @@ impl Executor<'_> {
     }
 }
 
-/// Appends an answer line unless the client wants none.
+/// Appends a reply line unless `noreply` is set.
 pub(super) fn reply(out: &mut Output, noreply: bool, text: &str) {
     if !noreply {
         encode::line(&mut out.bytes, text);

@@ -1,6 +1,5 @@
-//! What a request means: executes it on the store and writes the answer.
-//! Holds no socket and no file descriptor; called by the server's workers,
-//! one request after the other.
+//! Executes requests on the store and writes the replies. Holds no socket and
+//! no file descriptor. The server's workers call it, one request at a time.
 
 mod admin;
 mod after;

@@ -1,5 +1,5 @@
-//! Answers of a batch on their way out: bytes, and between them large values
-//! that are sent from the item itself.
+//! Replies of a batch on their way out: an output buffer, and large values
+//! between its bytes that are sent from their items by reference.
 
 use std::mem::size_of;
 
@@ -9,28 +9,28 @@ use crate::limits::{
 };
 use crate::store::{Item, Local, Outgoing, Store};
 
-/// Collects the answers of a batch.
+/// Output of a batch.
 pub struct Output {
-    /// Everything but the values sent by reference.
+    /// All bytes except the values sent by reference.
     pub bytes: Vec<u8>,
-    /// How many of these are sent.
+    /// Sent bytes of `bytes`.
     sent: usize,
-    /// Values between them, in order.
+    /// Values sent by reference, in order.
     values: Vec<Held>,
-    /// How many of these are sent.
+    /// Values of `values` that are sent completely.
     values_sent: usize,
-    /// Bytes of the others that are not.
+    /// Unsent bytes of values sent by reference.
     value_bytes: usize,
     /// Unsent bytes at which execution pauses.
     pause_bytes: usize,
-    /// Values from this length on are sent by reference.
+    /// Smallest value in bytes that is sent by reference.
     reference_bytes: usize,
 }
 
 /// A value that is sent from its item.
 struct Held {
     value: Outgoing,
-    /// The place in the other bytes that it goes before.
+    /// Position in `bytes` before which it is sent.
     before: usize,
 }
 
@@ -49,13 +49,14 @@ impl Default for Output {
 }
 
 impl Output {
-    /// Sets the number of unsent bytes at which execution pauses; returns what
-    /// it was.
+    /// Sets the number of unsent bytes at which execution pauses. Returns the
+    /// previous number.
     pub fn set_pause_bytes(&mut self, bytes: usize) -> usize {
         std::mem::replace(&mut self.pause_bytes, bytes)
     }
 
-    /// Keeps the buffer small, at the cost of more system calls, or no longer.
+    /// Limits the buffer to a small size, at the cost of more system calls, or
+    /// ends this. Workers set it while client memory is tight.
     pub fn set_tight(&mut self, tight: bool) {
         (self.pause_bytes, self.reference_bytes) = match tight {
             true => (TIGHT_OUTPUT_PAUSE_BYTES, TIGHT_SEND_BY_REFERENCE_BYTES),
@@ -63,13 +64,13 @@ impl Output {
         };
     }
 
-    /// Whether nothing more may be executed before some of this is sent.
+    /// Returns whether execution must pause until output is sent.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.len() >= self.pause_bytes
     }
 
-    /// Appends an item's value and its line end.
+    /// Appends an item's value and CRLF.
     #[inline]
     pub fn value(&mut self, item: Item<'_>) {
         if !self.hold(item, item.value_len() + 2) {
@@ -79,7 +80,7 @@ impl Output {
         }
     }
 
-    /// Appends an item's value without its line end.
+    /// Appends an item's value without CRLF.
     #[inline]
     pub fn bare_value(&mut self, item: Item<'_>) {
         if !self.hold(item, item.value_len()) {
@@ -89,7 +90,8 @@ impl Output {
         }
     }
 
-    /// Takes a reference to a large item; false for others.
+    /// Pins a large item to send its value by reference. Returns false if the
+    /// value is small or the item cannot be pinned: the caller must copy it.
     #[inline]
     fn hold(&mut self, item: Item<'_>, len: usize) -> bool {
         if item.value_len() < self.reference_bytes {
@@ -106,23 +108,24 @@ impl Output {
         true
     }
 
-    /// Bytes that are still to be sent.
+    /// Returns the number of unsent bytes.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.sent + self.value_bytes
     }
 
-    /// Nothing is left to be sent.
+    /// Returns whether nothing is unsent.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes still to be sent, if all of them lie together.
+    /// Returns the unsent bytes if they are contiguous, that is, if no value is
+    /// sent by reference.
     pub fn plain(&self) -> Option<&[u8]> {
         let values_left = self.values_sent < self.values.len();
         (!values_left).then(|| &self.bytes[self.sent..])
     }
 
-    /// The pieces still to be sent, in order.
+    /// Returns the unsent pieces, in order.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let values = &self.values[self.values_sent..];
         let mut start = self.sent;
@@ -137,7 +140,7 @@ impl Output {
             .filter(|piece| !piece.is_empty())
     }
 
-    /// Notes that so many more bytes are sent.
+    /// Marks `len` more bytes as sent.
     pub fn advance(&mut self, mut len: usize) {
         debug_assert!(len <= self.len());
         while let Some(held) = self.values.get_mut(self.values_sent) {
@@ -156,26 +159,27 @@ impl Output {
         self.sent += len;
     }
 
-    /// Forgets what was appended since `bytes` had this length, provided no
-    /// value was appended by reference since.
+    /// Removes bytes appended since `bytes` had length `len`. No value may have
+    /// been appended by reference since.
     pub fn truncate(&mut self, len: usize) {
         debug_assert!(self.values.last().is_none_or(|held| held.before <= len));
         self.bytes.truncate(len);
     }
 
-    /// Bytes of memory that its buffers take.
+    /// Returns the bytes of memory that the buffers occupy, without pinned
+    /// items.
     pub fn buffer_bytes(&self) -> usize {
         self.bytes.capacity() + self.values.capacity() * size_of::<Held>()
     }
 
-    /// Bytes of the items whose values are still to be sent.
+    /// Returns the bytes of the items whose values are unsent.
     pub fn item_bytes(&self) -> usize {
         let unsent = &self.values[self.values_sent..];
         unsent.iter().map(|held| held.value.item().bytes()).sum()
     }
 
-    /// Addresses and bytes of those of them that nothing but references such
-    /// as this one's keeps in memory.
+    /// Returns addresses and bytes of pinned items that are no longer linked:
+    /// only pins such as these keep them in memory.
     pub fn stale_values(&self) -> impl Iterator<Item = (usize, usize)> {
         let unsent = &self.values[self.values_sent..];
         let items = unsent.iter().map(|held| held.value.item());
@@ -183,8 +187,8 @@ impl Output {
         stale.map(|item| (item.address(), item.bytes()))
     }
 
-    /// Moves what is not sent into an output of its own, in a buffer no larger
-    /// than it needs, and empties this one.
+    /// Moves the unsent part into a new output, in a buffer of exactly its
+    /// size, and clears this one.
     pub fn take_unsent(&mut self, store: &Store, local: &mut Local) -> Self {
         let mut values: Vec<Held> = self.values.drain(self.values_sent..).collect();
         for held in &mut values {
@@ -200,7 +204,8 @@ impl Output {
         unsent
     }
 
-    /// Forgets everything, keeping the buffer for the next batch.
+    /// Removes everything and releases the pinned items. Keeps the buffer for
+    /// the next batch.
     pub fn clear(&mut self, store: &Store, local: &mut Local) {
         self.bytes.clear();
         (self.sent, self.values_sent, self.value_bytes) = (0, 0, 0);
@@ -229,8 +234,8 @@ mod tests {
         })
     }
 
-    /// Stores a value of `len` bytes and appends it, between other bytes, to
-    /// `out` and what is expected of it.
+    /// Stores a value of `len` bytes and appends it to `out`, between other
+    /// bytes. Returns the expected bytes.
     fn append(store: &Store, local: &mut Local, len: usize, out: &mut Output) -> Vec<u8> {
         let name = format!("key{len}");
         let key = store.hashed(name.as_bytes());
@@ -263,7 +268,7 @@ mod tests {
         for step in [13, 4096, 32_700, 100_000, 1 << 30] {
             let mut out = Output::default();
             let mut expected = Vec::new();
-            // By copy and by reference, in one piece and in several.
+            // Copied and by reference, in one chunk and in several.
             for len in [10, 20_000, 100_000, 300, 40_000, 70_000] {
                 expected.extend(append(&store, &mut local, len, &mut out));
             }

@@ -5,12 +5,12 @@ use crate::protocol::binary::encode::Echo;
 use crate::protocol::meta::request::MetaFlags;
 use crate::store::{Local, NewItem, Store};
 
-/// What every value in an item ends with, though only text clients send it.
+/// End of every value in an item. Binary clients do not send it.
 pub(in crate::command) const LINE_END: &[u8] = b"\r\n";
 
 /// A storage command whose value is still arriving.
 pub struct Pending {
-    /// The item its value goes into.
+    /// The item that receives the value.
     pub new: NewItem,
     pub(in crate::command) how: OwnedHow,
 }
@@ -28,7 +28,7 @@ pub(in crate::command) enum OwnedHow {
     },
 }
 
-/// What the answer to an `ms` is made from.
+/// Parts of an `ms` needed for its reply.
 pub(in crate::command) struct OwnedMeta {
     pub(in crate::command) condition: Condition,
     pub(in crate::command) flags: MetaFlags,
@@ -37,8 +37,8 @@ pub(in crate::command) struct OwnedMeta {
 }
 
 impl Pending {
-    /// Bytes of the value that are still to come from the client. A binary
-    /// one ends without the line end that the item's has.
+    /// Returns the bytes of the value that the client has yet to send. Binary
+    /// clients do not send the CRLF that the item has.
     pub fn missing(&self) -> usize {
         match self.how {
             OwnedHow::Binary { .. } => self.new.missing() - LINE_END.len(),
@@ -46,12 +46,12 @@ impl Pending {
         }
     }
 
-    /// Bytes of item memory that it takes so far, roughly.
+    /// Returns the item memory in use so far, in bytes, roughly.
     pub fn bytes(&self) -> usize {
         self.new.bytes()
     }
 
-    /// Gives up on the command.
+    /// Discards the command and its item.
     pub fn abandon(self, store: &Store, local: &mut Local) {
         store.discard(local, self.new);
     }

@@ -1,12 +1,14 @@
-//! Memory held for clients that keep the server waiting: output they do not
-//! take, and values they have not sent whole.
+//! Memory held for stalled clients: output they do not read, and values they
+//! have not sent completely.
 //!
-//! A worker parks both here when it turns to other connections, and takes
-//! them back to continue. What is parked any thread may free: when client
-//! buffers reach their limit, or when a command needs item memory that stale
-//! values and half-received ones occupy. The worker then finds its entry gone
-//! and closes the connection. Each worker has a table of its own, so its lock
-//! is contended only while memory is short.
+//! A worker parks both here when it turns to other connections, and unparks
+//! them to continue. Any thread may free parked state: when client buffers
+//! reach their limit, or when a command needs item memory that stale and
+//! half-received values occupy. The worker then finds its entry gone and closes
+//! the connection.
+//!
+//! Each worker has a table of its own. Its lock is contended only while memory
+//! is short.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -21,69 +23,70 @@ use crate::store::{Local, Store};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::time::Now;
 
-/// At the limit, buffers are freed until this part of it is in use.
+/// At the limit, buffers are freed until this fraction of it is in use.
 const FREED_TO: (usize, usize) = (7, 8);
-/// From this part of the limit on, new output and input are kept small.
+/// From this fraction of the limit on, new output and input are kept small.
 const TIGHT_FROM: (usize, usize) = (1, 2);
-/// Part of the item memory that stalled clients may occupy with stale and
-/// half-received values before those that made no progress for
-/// [`GRACE_MS`] are cut; from twice as much, for [`SHORT_GRACE_MS`].
+/// Divisor of the memory limit that gives the share of stale and half-received
+/// values. Above the share, clients without progress for [`GRACE_MS`] are cut;
+/// above twice the share, for [`SHORT_GRACE_MS`].
 const ITEM_PART: usize = 4;
 const GRACE_MS: u64 = 1000;
 const SHORT_GRACE_MS: u64 = 100;
 /// Milliseconds between two counts of those values.
 const ITEM_CHECK_MS: u64 = 50;
-/// Item bytes freed at a time for a command that is short of memory: enough
-/// for the pages of one to run empty.
+/// Item bytes freed at a time for a command short of memory: enough to empty
+/// the pages of a size class.
 const RELIEF_BYTES: usize = 2 << 20;
 
-/// What a stalled connection holds.
+/// State of a stalled connection.
 #[derive(Default)]
 pub struct Parked {
-    /// Output that its client does not take.
+    /// Output that the client has not read.
     pub output: Option<Box<Output>>,
-    /// The value that is being received.
+    /// Storage command whose value is being received.
     pub pending: Option<Pending>,
 }
 
-/// The stalled clients of all workers.
+/// Parked state of the stalled clients of all workers.
 pub struct Stalled {
     tables: Box<[CachePadded<Table>]>,
     limit: usize,
-    /// Retrievals are refused at the limit (`-o read_buf_mem_limit`).
+    /// Refuse retrievals at the limit (`-o read_buf_mem_limit`).
     refuses: bool,
-    /// When stale and half-received values were last counted, in milliseconds
-    /// of the cache's clock.
+    /// Time of the last count of stale and half-received values, in
+    /// milliseconds of the server's clock.
     items_checked: AtomicU64,
     /// Retrievals refused at the limit.
     pub refused: AtomicU64,
-    /// Clients cut for the output they did not take.
+    /// Clients cut because of unsent output.
     pub cut_output: AtomicU64,
-    /// Clients cut for the input they did not complete.
+    /// Clients cut because of incomplete input.
     pub cut_input: AtomicU64,
-    /// Clients cut for item memory: stale values unsent, or half sent ones.
+    /// Clients cut because of item memory: unsent stale values or half-received
+    /// ones.
     pub cut_items: AtomicU64,
 }
 
 #[derive(Default)]
 struct Table {
-    /// By the worker's number of the connection.
+    /// Indexed by the worker's number of the connection.
     entries: Mutex<Vec<Option<Box<Entry>>>>,
     /// Bytes of parked output buffers.
     output_bytes: AtomicUsize,
-    /// Bytes of the items that parked outputs and half-received values hold.
+    /// Bytes of the items that parked output pins and of half-received values.
     item_bytes: AtomicUsize,
     /// Bytes of incomplete input that the worker keeps.
     input_bytes: AtomicUsize,
-    /// Other threads freed entries, or input must be freed.
+    /// Set when another thread freed entries or input must be freed.
     attention: AtomicBool,
     wake: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 struct Entry {
     parked: Parked,
-    /// When the client last took or sent something, in milliseconds of the
-    /// cache's clock.
+    /// Time of the client's last progress, in milliseconds of the server's
+    /// clock.
     since: u64,
     /// The connection waits for its client. Otherwise it waits for its turn.
     waiting: bool,
@@ -91,7 +94,7 @@ struct Entry {
     item_bytes: usize,
 }
 
-/// An entry among those of all tables.
+/// An entry considered for cutting, with its position.
 struct Candidate {
     table: usize,
     connection: usize,
@@ -101,8 +104,8 @@ struct Candidate {
 }
 
 impl Stalled {
-    /// For `workers` workers, whose clients' buffers may take `limit` bytes
-    /// together. With `refuses`, retrievals are refused at the limit.
+    /// Creates tables for `workers` workers. Client buffers may occupy `limit`
+    /// bytes together; `refuses` refuses retrievals at the limit.
     pub fn new(workers: usize, limit: usize, refuses: bool) -> Self {
         Self {
             tables: (0..workers).map(|_| CachePadded::default()).collect(),
@@ -116,22 +119,23 @@ impl Stalled {
         }
     }
 
-    /// Limit of all clients' buffers, in bytes.
+    /// Returns the limit of all client buffers, in bytes.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Bytes of output that clients have not taken.
+    /// Returns the bytes of unsent output in parked buffers.
     pub fn output_bytes(&self) -> usize {
         self.sum(|table| &table.output_bytes)
     }
 
-    /// Bytes of input that makes no command yet.
+    /// Returns the bytes of incomplete input.
     pub fn input_bytes(&self) -> usize {
         self.sum(|table| &table.input_bytes)
     }
 
-    /// Bytes of items that stalled clients hold, live ones included.
+    /// Returns the bytes of items that stalled clients hold, live ones
+    /// included.
     pub fn item_bytes(&self) -> usize {
         self.sum(|table| &table.item_bytes)
     }
@@ -147,12 +151,12 @@ impl Stalled {
             .fold(0, usize::saturating_add)
     }
 
-    /// Whether buffers should be kept small.
+    /// Returns whether buffers must be kept small.
     pub fn is_tight(&self) -> bool {
         self.buffer_bytes() >= part(self.limit, TIGHT_FROM)
     }
 
-    /// Whether a retrieval must be refused, which it then counts.
+    /// Returns whether to refuse a retrieval, and counts the refusal.
     #[inline]
     pub fn refuses_output(&self) -> bool {
         self.refuses && self.refuses_at_limit()
@@ -160,23 +164,23 @@ impl Stalled {
 
     #[cold]
     fn refuses_at_limit(&self) -> bool {
-        // Where cutting clients leaves it.
+        // The level to which cutting clients frees the buffers.
         let refuses = self.buffer_bytes() >= part(self.limit, FREED_TO);
         self.refused
             .fetch_add(u64::from(refuses), Ordering::Relaxed);
         refuses
     }
 
-    /// Sets how a worker that sleeps in its poll is woken. Later calls change
-    /// nothing.
+    /// Sets the function that wakes a worker from its poll. Later calls have no
+    /// effect.
     pub fn set_waker(&self, worker: usize, wake: impl Fn() + Send + Sync + 'static) {
-        // A second call would be by the same worker, for the same poll.
+        // A second call would come from the same worker, for the same poll.
         let _ = self.tables[worker].wake.set(Box::new(wake));
     }
 
-    /// Parks what a worker's connection holds, which last made progress at
-    /// `since` milliseconds. `waiting` tells whether it waits for its client,
-    /// rather than for its turn.
+    /// Parks the state of a worker's connection, whose client last made
+    /// progress at `since` milliseconds. `waiting` means that the connection
+    /// waits for its client rather than for its turn.
     pub fn park(
         &self,
         worker: usize,
@@ -204,15 +208,16 @@ impl Stalled {
         entries[connection] = Some(Box::new(entry));
     }
 
-    /// Notes that a connection's client has moved on, and that the connection
-    /// waits for its turn.
+    /// Records that the client has made progress and the connection now waits
+    /// for its turn.
     pub fn end_waiting(&self, worker: usize, connection: usize) {
         if let Some(Some(entry)) = self.tables[worker].lock().get_mut(connection) {
             entry.waiting = false;
         }
     }
 
-    /// Takes back what a connection holds; `None` if it was cut.
+    /// Removes and returns the parked state of a connection; `None` if it was
+    /// cut.
     pub fn unpark(&self, worker: usize, connection: usize) -> Option<Parked> {
         Some(self.take(worker, connection)?.parked)
     }
@@ -224,7 +229,7 @@ impl Stalled {
         Some(entry)
     }
 
-    /// Whether a connection's entry is still there.
+    /// Returns whether a connection's state is still parked.
     pub fn is_parked(&self, worker: usize, connection: usize) -> bool {
         let entries = self.tables[worker].lock();
         entries.get(connection).is_some_and(Option::is_some)
@@ -236,23 +241,24 @@ impl Stalled {
         table.input_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Makes a worker look at what needs its attention.
+    /// Sets a worker's attention flag and wakes it.
     pub fn call(&self, worker: usize) {
         self.tables[worker].call();
     }
 
-    /// Whether a worker's connections were cut, or it must free input; true
-    /// once for each time.
+    /// Returns whether connections of a worker were cut or it must free input.
+    /// Clears the flag.
     #[inline]
     pub fn needs_attention(&self, worker: usize) -> bool {
         let attention = &self.tables[worker].attention;
         attention.load(Ordering::Relaxed) && attention.swap(false, Ordering::AcqRel)
     }
 
-    /// Frees output buffers, and asks for input to be freed, if all clients'
-    /// buffers together reach the limit: the largest that have stalled
-    /// longest go first. Returns the bytes of input that the calling worker
-    /// should free itself.
+    /// At the limit of client buffers, frees output buffers, those with the
+    /// largest product of size and stall time first. If that does not suffice,
+    /// wakes the worker with the most input.
+    ///
+    /// Returns the bytes of input that the calling worker must free itself.
     #[must_use]
     pub fn enforce_limit(&self, store: &Store, local: &mut Local, worker: usize) -> usize {
         if self.buffer_bytes() < self.limit {
@@ -281,8 +287,8 @@ impl Stalled {
         excess.min(own)
     }
 
-    /// Cuts clients whose stale or half-received values occupy much of the
-    /// item memory and that make no progress.
+    /// Cuts clients without progress while stale and half-received values
+    /// exceed their share of the memory limit.
     pub fn enforce_item_share(&self, store: &Store, local: &mut Local, now: Now) {
         let share = store.memory_limit() / ITEM_PART;
         if self.item_bytes() < share || !self.is_item_check_due(now) {
@@ -303,10 +309,12 @@ impl Stalled {
         }
     }
 
-    /// Frees item memory for a command that can get none otherwise, from the
-    /// client that has stalled longest on. False if there is nothing to free.
-    /// A server that does not evict refuses the command instead of cutting
-    /// clients that are only slow.
+    /// Frees item memory for a command that cannot get any otherwise, starting
+    /// with the client that has stalled longest. Returns false if nothing could
+    /// be freed.
+    ///
+    /// A server that does not evict cuts only clients stalled for `GRACE_MS`:
+    /// it refuses the command rather than cut clients that are merely slow.
     #[cold]
     pub fn relieve_items(&self, store: &Store, local: &mut Local) -> bool {
         let (mut freed, now) = (0, local.now.millis());
@@ -323,8 +331,8 @@ impl Stalled {
         freed > 0
     }
 
-    /// Frees item memory before the limit is lowered to `limit` bytes, so that
-    /// it is not live items alone that make room.
+    /// Frees item memory before the memory limit is lowered to `limit` bytes,
+    /// so that not only live items are evicted to make room.
     pub fn shrink_items(&self, store: &Store, local: &mut Local, limit: usize) {
         let share = limit / ITEM_PART;
         let mut occupied = self.occupied_bytes();
@@ -336,7 +344,7 @@ impl Stalled {
         }
     }
 
-    /// One thread counts at a time, and not too often.
+    /// Admits one thread per interval, because counting walks all entries.
     fn is_item_check_due(&self, now: Now) -> bool {
         let last = self.items_checked.load(Ordering::Relaxed);
         now.millis() >= last + ITEM_CHECK_MS
@@ -346,7 +354,8 @@ impl Stalled {
                 .is_ok()
     }
 
-    /// Bytes of item memory that only stalled clients hold, each item once.
+    /// Returns the bytes of item memory that only stalled clients hold,
+    /// counting each item once.
     fn occupied_bytes(&self) -> usize {
         let (mut seen, mut bytes) = (HashSet::new(), 0);
         for table in &self.tables {
@@ -362,8 +371,8 @@ impl Stalled {
         bytes
     }
 
-    /// All entries, those that wait for their clients first and of these the
-    /// greatest weight; `weigh` gets an entry and its age in milliseconds.
+    /// Returns all entries: those that wait for their clients first, then by
+    /// descending weight. `weigh` gets an entry and its age in milliseconds.
     fn candidates(&self, now: Now, weigh: impl Fn(&Entry, u64) -> u128) -> Vec<Candidate> {
         let mut all = Vec::new();
         for (index, table) in self.tables.iter().enumerate() {
@@ -385,7 +394,7 @@ impl Stalled {
         all
     }
 
-    /// Cuts a candidate if it occupies item memory; returns the bytes.
+    /// Cuts a candidate if it occupies item memory. Returns the bytes.
     fn cut_occupier(&self, candidate: &Candidate, store: &Store, local: &mut Local) -> usize {
         let bytes = {
             let entries = self.tables[candidate.table].lock();
@@ -413,7 +422,7 @@ impl Stalled {
 }
 
 impl Parked {
-    /// Gives everything back to the store.
+    /// Releases the parked state to the store.
     pub fn dispose(self, store: &Store, local: &mut Local) {
         if let Some(mut output) = self.output {
             output.clear(store, local);
@@ -441,7 +450,7 @@ impl Table {
         items.fetch_sub(entry.item_bytes, Ordering::Relaxed);
     }
 
-    /// Makes the table's worker look at it.
+    /// Sets the attention flag of the table's worker and wakes it.
     fn call(&self) {
         self.attention.store(true, Ordering::Release);
         if let Some(wake) = self.wake.get() {

@@ -1,4 +1,4 @@
-//! The rings, one a thread, and what all of them share.
+//! The event rings, one per thread, and the state that they share.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -9,7 +9,7 @@ use crate::limits::{RING_EVENTS, WATCHERS_MAX};
 use crate::sync::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use crate::time::unix_micros;
 
-/// Where events meet.
+/// Owner of all event rings, and the counters of the watchers.
 #[derive(Default)]
 pub struct Hub {
     common: Arc<Common>,
@@ -19,16 +19,17 @@ pub struct Hub {
     skipped: AtomicU64,
 }
 
-/// What every ring reads.
+/// State that every ring reads.
 #[derive(Default)]
 struct Common {
-    /// The kinds that somebody watches, or that are collected otherwise.
+    /// Kinds of events that are watched or counted now.
     wanted: AtomicU16,
-    /// The last number given to an event.
+    /// Number of the last event.
     gid: AtomicU64,
 }
 
-/// One thread's events on their way to the log thread.
+/// Bounded queue of one thread's events for the log thread. Allocated at the
+/// first event.
 pub struct Ring {
     common: Arc<Common>,
     queue: OnceLock<ArrayQueue<Event>>,
@@ -36,23 +37,23 @@ pub struct Ring {
     dropped: AtomicU64,
 }
 
-/// What became of events so far.
+/// Counters of events and of the lines that watchers received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Events that rings took.
+    /// Events put into rings.
     pub written: u64,
-    /// Events for which a ring had no room.
+    /// Events dropped because a ring was full.
     pub dropped: u64,
-    /// Lines that watchers were sent.
+    /// Lines sent to watchers.
     pub sent: u64,
-    /// Lines that watchers were too slow for.
+    /// Lines skipped because a watcher was too slow.
     pub skipped: u64,
     /// Watchers now.
     pub watchers: u64,
 }
 
 impl Hub {
-    /// A ring for a thread; only that thread may put events into it.
+    /// Creates a ring for a thread. Only that thread may put events into it.
     pub fn ring(&self) -> Arc<Ring> {
         let ring = Arc::new(Ring {
             common: Arc::clone(&self.common),
@@ -64,12 +65,12 @@ impl Hub {
         ring
     }
 
-    /// The kinds of events that are wanted now.
+    /// Returns the kinds of events that are wanted now.
     pub fn wanted(&self) -> Kinds {
         Kinds(self.common.wanted.load(Ordering::Relaxed))
     }
 
-    /// Says that some kinds are wanted, or no longer.
+    /// Adds kinds to those wanted, or removes them.
     pub fn want(&self, kinds: Kinds, wanted: bool) {
         if wanted {
             self.common.wanted.fetch_or(kinds.0, Ordering::Relaxed);
@@ -78,12 +79,13 @@ impl Hub {
         }
     }
 
-    /// The number of the last event.
+    /// Returns the number of the last event.
     pub fn last_gid(&self) -> u64 {
         self.common.gid.load(Ordering::Relaxed)
     }
 
-    /// Takes one of the places for watchers; false if there is none left.
+    /// Takes one of the [`WATCHERS_MAX`] watcher places. Returns false if all
+    /// are taken.
     pub fn admit_watcher(&self) -> bool {
         let admit = |count| (count < WATCHERS_MAX).then_some(count + 1);
         self.watchers
@@ -91,18 +93,19 @@ impl Hub {
             .is_ok()
     }
 
-    /// Gives a watcher's place back.
+    /// Returns a watcher place taken by [`Self::admit_watcher`].
     pub fn dismiss_watcher(&self) {
         self.watchers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts lines that watchers were sent, or were too slow for.
+    /// Adds to the counts of lines sent to watchers and lines skipped.
     pub fn count_lines(&self, sent: u64, skipped: u64) {
         self.sent.fetch_add(sent, Ordering::Relaxed);
         self.skipped.fetch_add(skipped, Ordering::Relaxed);
     }
 
-    /// Takes up to `most` events out of the rings, oldest first.
+    /// Removes up to `most` events from the rings and returns them sorted by
+    /// number. If `most` is reached, older events may remain in other rings.
     pub fn drain(&self, most: usize) -> Vec<Event> {
         let mut events = Vec::new();
         for ring in self.rings().iter() {
@@ -116,7 +119,7 @@ impl Hub {
         events
     }
 
-    /// What became of events so far.
+    /// Returns the counters of events since the start.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals {
             watchers: self.watchers.load(Ordering::Relaxed) as u64,
@@ -137,13 +140,14 @@ impl Hub {
 }
 
 impl Ring {
-    /// The kinds of events that are wanted now.
+    /// Returns the kinds of events that are wanted now.
     #[inline]
     pub fn wanted(&self) -> Kinds {
         Kinds(self.common.wanted.load(Ordering::Relaxed))
     }
 
-    /// Puts an event in, or drops it if there is no room.
+    /// Numbers an event and puts it into the ring, or drops it if the ring is
+    /// full. The ring's owner calls this only for wanted kinds.
     #[cold]
     pub fn put(&self, what: EventKind) {
         let queue = self.queue.get_or_init(|| ArrayQueue::new(RING_EVENTS));
@@ -156,7 +160,7 @@ impl Ring {
             Ok(()) => &self.written,
             Err(_) => &self.dropped,
         };
-        // Only this thread writes them.
+        // Only this thread writes the counters, so that load and store suffice.
         outcome.store(outcome.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,4 @@
-//! The line a watcher reads of an event, in memcached's form (logger.c).
+//! Event lines that watchers receive, in memcached's format (logger.c).
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use crate::events::{Event, EventKind, ItemSize};
 
 const MICROS: u64 = 1_000_000;
 
-/// Appends an event's line.
+/// Appends the line of an event, its newline included.
 pub fn write_line(out: &mut Vec<u8>, event: &Event) {
     let (seconds, micros) = (event.unix_us / MICROS, event.unix_us % MICROS);
     // Writing to a Vec cannot fail.
@@ -79,8 +79,8 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
     out.push(b'\n');
 }
 
-/// Appends bytes as memcached writes keys: all but letters, digits and a few
-/// marks as `%XX`.
+/// Appends bytes in memcached's key encoding: letters, digits and `-._~` as
+/// they are, other bytes as `%XX`.
 pub fn write_uri(out: &mut Vec<u8>, bytes: &[u8]) {
     for &byte in bytes {
         match byte {

@@ -1,9 +1,10 @@
-//! What watchers are told of: events, the ring that a thread puts them into,
-//! and the words and lines that clients know them by. A thread never waits
-//! for a watcher: what does not fit into its ring is dropped and counted.
-//! While nobody watches, the rings do not exist and a batch of commands costs
-//! one relaxed load. Filled by commands, the store and the workers; drained
-//! by the server's log thread.
+//! Events for watchers: their kinds, the ring that each thread puts them into,
+//! the arguments of `watch` and the event lines.
+//!
+//! Commands, the store and the workers put events into rings; the server's log
+//! thread drains them. A thread never waits for a watcher: an event that finds
+//! its ring full is dropped and counted. A ring is allocated at its first
+//! event. While nobody watches, a batch of commands costs one relaxed load.
 
 mod hub;
 mod line;
@@ -15,42 +16,42 @@ pub use hub::{Hub, Ring, Totals};
 pub use line::{write_line, write_uri};
 pub use word::{Filter, Kinds};
 
-/// Something that happened.
+/// A numbered event.
 #[derive(Debug)]
 pub struct Event {
-    /// Its place among all events.
+    /// Number of the event, ascending over all threads.
     pub gid: u64,
-    /// When it happened, in microseconds since 1970.
+    /// Time of the event, in microseconds since 1970.
     pub unix_us: u64,
-    /// What it is.
+    /// Kind and details.
     pub what: EventKind,
 }
 
-/// What happened.
+/// Details of an event, by kind.
 #[derive(Debug)]
 pub enum EventKind {
-    /// A key was asked for.
+    /// A command looked up a key.
     Fetched {
         /// The key.
         key: Box<[u8]>,
         /// `found`, `not_found`, `flushed` or `expired`.
         status: &'static str,
-        /// What was found.
+        /// Size of the item found; zeroes on a miss.
         found: ItemSize,
         /// Descriptor of the connection.
         connection: i32,
     },
-    /// A value was to be stored.
+    /// A storage command was executed or refused.
     Stored {
         /// The key.
         key: Box<[u8]>,
-        /// `stored`, or why not.
+        /// `stored`, or the reason it was not.
         status: &'static str,
-        /// The command, by its classic name.
+        /// The command by its classic name.
         command: &'static str,
-        /// Seconds it is to live; 0 for ever.
+        /// TTL in seconds; 0 for none.
         ttl: u32,
-        /// The new item.
+        /// Size of the new item.
         new: ItemSize,
         /// Descriptor of the connection.
         connection: i32,
@@ -61,51 +62,51 @@ pub enum EventKind {
         key: Box<[u8]>,
         /// `delete` or `md`.
         command: &'static str,
-        /// What was deleted.
+        /// Size of the deleted item.
         old: ItemSize,
     },
-    /// An item was removed for lack of memory.
+    /// An item was evicted.
     Evicted {
         /// The key.
         key: Box<[u8]>,
         /// Whether it was ever fetched.
         fetched: bool,
-        /// Seconds it had left; `None` if it would not have ended.
+        /// Remaining TTL in seconds; `None` for an item that never expires.
         ttl: Option<u32>,
         /// Seconds since its last use.
         idle: u32,
-        /// The item.
+        /// Size of the evicted item.
         old: ItemSize,
     },
-    /// A connection was taken over by a worker.
+    /// A worker took over a connection.
     Opened {
-        /// Where it comes from; `None` for a unix socket.
+        /// Address of the peer; `None` for a unix socket.
         peer: Option<SocketAddr>,
-        /// Its descriptor.
+        /// Descriptor of the connection.
         connection: i32,
     },
     /// A connection was closed.
     Closed {
-        /// Where it came from; `None` for a unix socket.
+        /// Address of the peer; `None` for a unix socket.
         peer: Option<SocketAddr>,
-        /// Its descriptor.
+        /// Descriptor of the connection.
         connection: i32,
         /// `error`, `normal`, `idle_timeout` or `shutdown`.
         reason: &'static str,
     },
 }
 
-/// What an event says of an item.
+/// Size of an item as an event reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ItemSize {
-    /// Its size class, from 1; 0 for none.
+    /// Size class, from 1; 0 for none.
     pub class: u8,
-    /// Bytes of its value.
+    /// Length of the value in bytes.
     pub value_len: u32,
 }
 
 impl EventKind {
-    /// The kind of event it is.
+    /// Returns the kind, for matching against a [`Filter`].
     pub fn kind(&self) -> Kinds {
         match self {
             Self::Fetched { .. } => Kinds::FETCHERS,
@@ -116,7 +117,7 @@ impl EventKind {
         }
     }
 
-    /// The key it is about, if it is about one.
+    /// Returns the key, or `None` for a connection event.
     pub fn key(&self) -> Option<&[u8]> {
         match self {
             Self::Fetched { key, .. }

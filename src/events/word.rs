@@ -1,57 +1,57 @@
-//! What a `watch` line asks for: kinds of events and, beyond memcached,
-//! `prefix=` and `sample=`.
+//! Arguments of `watch`: kinds of events and, beyond memcached, `prefix=` and
+//! `sample=`.
 
 use crate::limits::KEY_MAX_BYTES;
 
-/// Kinds of events, as a set.
+/// A set of event kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Kinds(pub(super) u16);
 
 impl Kinds {
-    /// No kind.
+    /// The empty set.
     pub const NONE: Self = Self(0);
-    /// Keys that are asked for.
+    /// Lookups of keys.
     pub const FETCHERS: Self = Self(1);
-    /// Values that are stored.
+    /// Storage commands.
     pub const MUTATIONS: Self = Self(1 << 1);
-    /// Items removed for lack of memory.
+    /// Evictions.
     pub const EVICTIONS: Self = Self(1 << 2);
     /// Connections opened and closed.
     pub const CONNECTIONS: Self = Self(1 << 3);
-    /// Items that are deleted.
+    /// Deletions.
     pub const DELETIONS: Self = Self(1 << 4);
-    /// What nothing here ever tells of, but a client may ask for.
+    /// Kinds of memcached that clients may request but that never occur here.
     const SILENT: Self = Self(1 << 5);
-    /// Counts by key prefix (`stats detail`): no event, but what is watched
-    /// and what is counted are looked at together.
+    /// Counting by key prefix (`stats detail`). Not an event; the bit shares
+    /// the set so that one check covers watchers and counting.
     pub const DETAIL: Self = Self(1 << 15);
 
-    /// No kind at all.
+    /// Returns whether the set is empty.
     #[inline]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether the sets have a kind in common.
+    /// Returns whether the sets intersect.
     #[inline]
     pub fn any_of(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// The kinds of both sets.
+    /// Returns the union of the sets.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The kinds of this set but not of the other.
+    /// Returns the kinds of this set that are not in `other`.
     #[must_use]
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// What a word means, which may be cut short, as in memcached; an
-    /// ambiguous one means the first of these.
+    /// Parses a kind. As in memcached, a word may be abbreviated; an ambiguous
+    /// one means the first match in this list.
     fn of_word(word: &[u8]) -> Option<Self> {
         [
             ("rawcmds", Self::SILENT),
@@ -70,20 +70,20 @@ impl Kinds {
     }
 }
 
-/// Which events a watcher wants to see.
+/// Events that a watcher receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Events of these kinds,
+    /// Kinds of events.
     pub kinds: Kinds,
-    /// about keys that begin so,
+    /// Prefix of the keys; empty for all keys.
     pub prefix: Box<[u8]>,
-    /// one in so many.
+    /// Sampling: one of this many matching events is sent.
     pub sample: u32,
 }
 
 impl Filter {
-    /// Reads the words behind `watch`; `None` if there is one that means
-    /// nothing.
+    /// Parses the arguments of `watch`. Without a kind, selects
+    /// [`Kinds::FETCHERS`]. Returns `None` if an argument is invalid.
     pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
         let mut filter = Self {
             kinds: Kinds::NONE,
@@ -106,8 +106,8 @@ impl Filter {
         Some(filter)
     }
 
-    /// Whether an event of this kind about this key is wanted, but for the
-    /// sampling. What is about no key passes any prefix.
+    /// Returns whether an event of this kind and key matches, before sampling.
+    /// An event without a key matches any prefix.
     pub fn accepts(&self, kind: Kinds, key: Option<&[u8]>) -> bool {
         self.kinds.any_of(kind) && key.is_none_or(|key| key.starts_with(&self.prefix))
     }

@@ -1,7 +1,8 @@
-//! The wire: bytes to requests and answers to bytes. Pure: no sockets, no
-//! clock, no counters, no unsafe, no allocation per key. Every input is a
-//! byte slice; parsing it has three outcomes: a request and the bytes used,
-//! "more bytes", or a malformed line with the error that memcached gives.
+//! The wire protocols: parses bytes to requests and encodes replies to bytes.
+//!
+//! Pure functions: no sockets, no clock, no counters, no unsafe code, no
+//! allocation per key. Parsing a byte slice has three outcomes: a request and
+//! its length, incomplete input, or a malformed line with memcached's error.
 
 pub mod binary;
 pub mod meta;

@@ -1,18 +1,20 @@
-//! Numbers as memcached reads them. Two dialects live side by side in it:
-//! the C library's (`strtol` and friends: white space, a sign, digits, then
-//! white space, NUL or the end of the line) for client flags and expiry times
-//! of storage commands and for the values that `incr` changes, and the strict
-//! one of its tokenizer (digits alone, of limited length) for everything
-//! else. Which command uses which is part of the contract.
+//! Numbers as memcached parses them, in two dialects. Which command uses which
+//! dialect is part of the protocol.
+//!
+//! - Lenient, as the C library's `strtol`: white space, a sign, digits, then
+//!   white space, NUL or the end of the line. Used for client flags and exptime
+//!   of storage commands, and for the values that `incr` changes.
+//! - Strict, as memcached's tokenizer: digits alone, of limited length. Used
+//!   for everything else.
 
-/// Longest token that is read as a 32-bit number, in bytes.
+/// Longest token of a strict 32-bit number, in bytes.
 const STRICT_32_MAX_BYTES: usize = 11;
-/// Longest token that is read as a 64-bit number, in bytes.
+/// Longest token of a strict 64-bit number, in bytes.
 const STRICT_64_MAX_BYTES: usize = 22;
 
-/// The expiry time of a storage command: the low 32 bits of a signed 64-bit
-/// number in the C library's dialect. `line` begins before the number; what
-/// follows it is ignored.
+/// Parses the exptime of a storage command: the low 32 bits of a lenient signed
+/// 64-bit number. `line` begins before the number; anything after it is
+/// ignored.
 ///
 /// 4294967295 is therefore -1 and expires at once, as does 4102444800.
 pub fn wrapping_i32(line: &[u8]) -> Option<i32> {
@@ -26,9 +28,9 @@ pub fn wrapping_i32(line: &[u8]) -> Option<i32> {
     Some(number as i32)
 }
 
-/// The client flags of a storage command: the low 32 bits of an unsigned
-/// 64-bit number in the C library's dialect, where a minus negates modulo
-/// 2^64. A negated number is refused only if its highest bit is set.
+/// Parses the client flags of a storage command: the low 32 bits of a lenient
+/// unsigned 64-bit number. A minus negates modulo 2^64; the number is then
+/// refused only if its highest bit is set.
 pub fn wrapping_u32(line: &[u8]) -> Option<u32> {
     match lenient(line)? {
         (false, magnitude) => Some(magnitude as u32),
@@ -39,8 +41,8 @@ pub fn wrapping_u32(line: &[u8]) -> Option<u32> {
     }
 }
 
-/// An unsigned 64-bit number in the C library's dialect. Negative numbers
-/// are refused, except a negative zero.
+/// Parses a lenient unsigned 64-bit number. Refuses negative numbers except
+/// negative zero.
 pub fn lenient_u64(token: &[u8]) -> Option<u64> {
     match lenient(token)? {
         (true, magnitude) if magnitude != 0 => None,
@@ -48,8 +50,8 @@ pub fn lenient_u64(token: &[u8]) -> Option<u64> {
     }
 }
 
-/// A signed 32-bit number: an optional minus, then digits and nothing else.
-/// A lone minus is zero.
+/// Parses a strict signed 32-bit number: an optional minus, then digits only. A
+/// lone minus is zero.
 pub fn strict_i32(token: &[u8]) -> Option<i32> {
     if token.len() > STRICT_32_MAX_BYTES {
         return None;
@@ -63,7 +65,7 @@ pub fn strict_i32(token: &[u8]) -> Option<i32> {
     i32::try_from(if negative { -magnitude } else { magnitude }).ok()
 }
 
-/// An unsigned 32-bit number: digits and nothing else.
+/// Parses a strict unsigned 32-bit number: digits only.
 pub fn strict_u32(token: &[u8]) -> Option<u32> {
     if token.len() > STRICT_32_MAX_BYTES {
         return None;
@@ -71,7 +73,7 @@ pub fn strict_u32(token: &[u8]) -> Option<u32> {
     u32::try_from(digits_u64(token)?).ok()
 }
 
-/// An unsigned 64-bit number: digits and nothing else.
+/// Parses a strict unsigned 64-bit number: digits only.
 pub fn strict_u64(token: &[u8]) -> Option<u64> {
     if token.len() > STRICT_64_MAX_BYTES {
         return None;
@@ -86,7 +88,8 @@ fn digits_u64(digits: &[u8]) -> Option<u64> {
     }
 }
 
-/// Sign and magnitude; what follows the digits must be white space or NUL.
+/// Parses sign and magnitude. White space or NUL must follow the digits, if
+/// anything does.
 fn lenient(token: &[u8]) -> Option<(bool, u64)> {
     let start = token.iter().position(|byte| !is_space(*byte))?;
     let (negative, digits) = match &token[start..] {
@@ -101,8 +104,8 @@ fn lenient(token: &[u8]) -> Option<(bool, u64)> {
     }
 }
 
-/// The number that the leading digits spell, and the rest; `None` if there
-/// are none or they exceed 64 bits.
+/// Parses the leading digits and returns the rest; `None` if there are no
+/// digits or they exceed 64 bits.
 fn scan(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut magnitude: u64 = 0;
     let mut used = 0;
@@ -117,13 +120,13 @@ fn scan(bytes: &[u8]) -> Option<(u64, &[u8])> {
     (used > 0).then(|| (magnitude, &bytes[used..]))
 }
 
-/// White space as the C library has it.
+/// White space of the C library.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0B | 0x0C | b'\r')
 }
 
-/// The value of an item as `incr` reads it: the C library's dialect, where a
-/// NUL ends the text as well.
+/// Parses the value of an item for `incr` and `decr`: a lenient number, where
+/// NUL also ends the text.
 pub fn item_value(bytes: &[u8]) -> Option<u64> {
     let text = bytes.split(|byte| *byte == 0).next()?;
     lenient_u64(text)

@@ -1,53 +1,54 @@
-//! What a client can ask for, whichever way it is spelt. Requests borrow
-//! from the read buffer; nothing is copied until it reaches an item.
+//! Requests, independent of the protocol that encodes them. They borrow from
+//! the read buffer; nothing is copied until it reaches an item.
 
 use crate::protocol::binary::packet::Packet;
 use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
 
-/// A classic storage command's line; its value follows on the wire.
+/// Command line of a classic storage command. Its data block follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreLine<'a> {
-    /// What to do.
+    /// The verb.
     pub verb: StoreVerb,
     /// The key, 1 to 250 bytes.
     pub key: &'a [u8],
     /// Opaque client flags.
     pub flags: u32,
-    /// Expiry time as the protocol spells it.
+    /// Exptime as in the protocol.
     pub exptime: i32,
-    /// Bytes of the value, without its line end.
+    /// Length of the data block in bytes, without CRLF.
     pub value_len: u32,
-    /// The CAS value to compare with; 0 for all but `cas`.
+    /// CAS value to compare with; 0 for all verbs but `cas`.
     pub cas: u64,
-    /// Answer nothing.
+    /// Suppresses the reply.
     pub noreply: bool,
 }
 
-/// A classic retrieval line.
+/// Command line of a classic retrieval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GetLine<'a> {
-    /// The keys, blank-separated; each at most 250 bytes.
+    /// The keys, separated by spaces, each at most 250 bytes.
     pub keys: &'a [u8],
-    /// There is one key, and `keys` is nothing else.
+    /// There is exactly one key and `keys` has no spaces.
     pub single: bool,
-    /// Send CAS values (`gets`, `gats`).
+    /// Return CAS values (`gets`, `gats`).
     pub cas: bool,
-    /// New expiry time for what is found (`gat`, `gats`).
+    /// New exptime of the items found (`gat`, `gats`).
     pub touch: Option<i32>,
 }
 
-/// A request.
+/// A parsed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
     /// `get`, `gets`, `gat`, `gats`.
     Get(GetLine<'a>),
-    /// A retrieval line with a key that is too long, which is an error. The
-    /// keys before it count as asked for, and are touched.
+    /// A retrieval line with a key over the length limit. The reply is an
+    /// error, but memcached looks up or touches the keys before it and counts
+    /// them.
     BrokenGet {
-        /// The keys before the bad one, blank-separated.
+        /// The keys before the bad key, separated by spaces.
         keys: &'a [u8],
-        /// New expiry time for what is found (`gat`, `gats`).
+        /// New exptime of the items found (`gat`, `gats`).
         touch: Option<i32>,
     },
     /// `set`, `add`, `replace`, `append`, `prepend`, `cas`.
@@ -56,32 +57,32 @@ pub enum Request<'a> {
     Delete {
         /// The key.
         key: &'a [u8],
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `incr` and `decr`.
     Arithmetic {
         /// The key.
         key: &'a [u8],
-        /// By how much.
+        /// Amount to add or subtract.
         delta: u64,
-        /// Downwards.
+        /// Subtract (`decr`).
         decrement: bool,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `touch`.
     Touch {
         /// The key.
         key: &'a [u8],
-        /// New expiry time.
+        /// New exptime.
         exptime: i32,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `mg`.
     MetaGet(MetaRequest<'a>),
-    /// `ms`; its value follows on the wire.
+    /// `ms`; its data block follows.
     MetaSet(MetaRequest<'a>),
     /// `md`.
     MetaDelete(MetaRequest<'a>),
@@ -89,72 +90,73 @@ pub enum Request<'a> {
     MetaArithmetic(MetaRequest<'a>),
     /// `me`.
     MetaDebug {
-        /// The key as it stands on the line.
+        /// The key as sent, maybe in base64.
         key: &'a [u8],
-        /// The key is base64.
+        /// The key is in base64.
         base64: bool,
     },
-    /// Any of these in binary form.
+    /// A binary packet of any command.
     Packet(Packet<'a>),
     /// `mn`.
     MetaNoop,
     /// `flush_all`.
     FlushAll {
-        /// Seconds from now, or a Unix time; at once if not positive. `None`
-        /// if it is no number, which counts as a command all the same.
+        /// Delay in seconds or a Unix time; not positive is at once. `None` if
+        /// the argument is no number: an error that still counts as a flush.
         delay: Option<i32>,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `version`.
     Version,
     /// `verbosity`.
     Verbosity {
-        /// The new level.
+        /// The new log level.
         level: u32,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `quit`.
     Quit,
     /// `shutdown`.
     Shutdown {
-        /// What follows on the line.
+        /// The argument.
         mode: ShutdownMode,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `cache_memlimit`.
     MemoryLimit {
-        /// In MiB; `None` if it is no number.
+        /// The new limit in MiB; `None` if the argument is no number.
         mebibytes: Option<u32>,
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
     /// `refresh_certs`.
     RefreshCerts {
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
-    /// `stats`, with the rest of the line.
+    /// `stats`.
     Stats {
-        /// Blank-separated arguments.
+        /// Arguments, separated by spaces.
         arguments: &'a [u8],
     },
-    /// `watch`, `lru`, `lru_crawler`, `slabs`, `extstore`: what operators turn.
+    /// Administrative commands: `watch`, `lru`, `lru_crawler`, `slabs`,
+    /// `extstore`.
     Control {
-        /// Which of them.
+        /// The command.
         verb: ControlVerb,
-        /// Blank-separated arguments.
+        /// Arguments, separated by spaces.
         arguments: &'a [u8],
-        /// Answer nothing.
+        /// Suppresses the reply.
         noreply: bool,
     },
 }
 
 impl<'a> Request<'a> {
-    /// The key to hash ahead of execution, if there is exactly one and it
-    /// needs no decoding.
+    /// Returns the key to hash before execution, if there is exactly one and it
+    /// is not in base64.
     pub fn plain_key(&self) -> Option<&'a [u8]> {
         match self {
             Self::Get(line) => line.single.then_some(line.keys),
@@ -171,8 +173,9 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Bytes of the value block that follows on the wire, its line end
-    /// included.
+    /// Returns the length in bytes of the data block that follows: with CRLF
+    /// for a text or meta command, without for a packet. `None` if none
+    /// follows.
     pub fn block_len(&self) -> Option<usize> {
         match self {
             Self::Store(line) => Some(line.value_len as usize + 2),

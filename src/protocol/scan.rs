@@ -1,11 +1,12 @@
-//! Finding where words end: eight bytes at a time, in safe code. Words are
-//! short, so that calling a routine made for long texts would cost more than
-//! it saves.
+//! Searches for the end of a token, eight bytes at a time, in safe code. Tokens
+//! are short: calling a routine made for long inputs (memchr) would cost more
+//! than it saves.
 
 const ONES: u64 = u64::from_le_bytes([1; 8]);
 const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
 
-/// Bytes before the first blank; all of them if there is none.
+/// Returns the number of bytes before the first space, or the length of
+/// `bytes`.
 #[inline]
 pub(super) fn until_blank(bytes: &[u8]) -> usize {
     find(
@@ -15,8 +16,8 @@ pub(super) fn until_blank(bytes: &[u8]) -> usize {
     )
 }
 
-/// Bytes before the first blank or control character; all of them if there
-/// is none.
+/// Returns the number of bytes before the first space or control character, or
+/// the length of `bytes`. DEL is not included.
 #[inline]
 pub(super) fn until_blank_or_control(bytes: &[u8]) -> usize {
     const FIRST_OTHER: u64 = b' ' as u64 + 1;
@@ -24,15 +25,15 @@ pub(super) fn until_blank_or_control(bytes: &[u8]) -> usize {
     find(bytes, below, |byte| byte <= b' ')
 }
 
-/// Marks the high bit of the lowest byte that is zero, and maybe of higher
-/// ones (Mycroft's test).
+/// Sets the high bit of the lowest zero byte (Mycroft's test). High bits of
+/// higher bytes may be set wrongly.
 #[inline]
 fn zeros(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGH_BITS
 }
 
-/// The place of the first byte that `wanted` accepts. `marks` sets the high
-/// bit of that byte in a little-endian word, and none below it.
+/// Returns the position of the first byte that `wanted` accepts. `marks` must
+/// set the high bit of that byte in a little-endian word, and no lower bit.
 #[inline]
 fn find(bytes: &[u8], marks: impl Fn(u64) -> u64, wanted: impl Fn(u8) -> bool) -> usize {
     let (words, rest) = bytes.as_chunks();

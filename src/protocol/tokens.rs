@@ -2,20 +2,20 @@
 
 use crate::protocol::scan::until_blank;
 
-/// The blank-separated tokens of a line; repeated, leading and trailing
-/// blanks separate nothing.
+/// Splits a line into tokens separated by one or more spaces. Leading and
+/// trailing spaces are ignored.
 pub fn tokens(line: &[u8]) -> Tokens<'_> {
     Tokens { rest: line }
 }
 
-/// See [`tokens`].
+/// Iterator over the tokens of a line; see [`tokens`].
 #[derive(Clone, Debug)]
 pub struct Tokens<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Tokens<'a> {
-    /// What has not been read yet.
+    /// Returns the part of the line behind the last token returned.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

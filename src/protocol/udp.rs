@@ -1,28 +1,29 @@
-//! The frame of a datagram (doc/protocol.txt, "UDP protocol"): eight bytes
-//! before the same bytes that a stream carries.
+//! Frame header of UDP datagrams (doc/protocol.txt, "UDP protocol"): eight
+//! bytes before the bytes of a stream protocol.
 
-/// Bytes of the frame.
+/// Length of the frame header in bytes.
 pub const FRAME_BYTES: usize = 8;
 
-/// Longest datagram of an answer, its frame included (memcached's
+/// Longest datagram of a reply in bytes, its frame header included (memcached's
 /// `UDP_MAX_PAYLOAD_SIZE`).
 pub const DATAGRAM_MAX_BYTES: usize = 1400;
 
-/// What to a request that comes in several datagrams is answered.
+/// Reply to a request split over several datagrams.
 pub const MULTI_PACKET: &str = "SERVER_ERROR multi-packet request not supported";
 
-/// A request as a datagram holds it.
+/// A parsed datagram of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
-    /// The client's number for it, repeated in the answer.
+    /// Request id chosen by the client, repeated in the reply.
     pub id: u16,
-    /// Datagrams that the request comes in.
+    /// Number of datagrams of the request.
     pub total: u16,
     /// The commands.
     pub payload: &'a [u8],
 }
 
-/// Takes a datagram apart; `None` for one that holds nothing.
+/// Parses a datagram. Returns `None` if it is shorter than a frame header or
+/// has no payload.
 pub fn parse(bytes: &[u8]) -> Option<Datagram<'_>> {
     let (frame, payload) = bytes.split_first_chunk::<FRAME_BYTES>()?;
     (!payload.is_empty()).then_some(Datagram {
@@ -32,7 +33,8 @@ pub fn parse(bytes: &[u8]) -> Option<Datagram<'_>> {
     })
 }
 
-/// The frame of one datagram of an answer.
+/// Encodes the frame header of datagram `sequence`, from 0, of `total` of a
+/// reply.
 pub fn frame(id: u16, sequence: u16, total: u16) -> [u8; FRAME_BYTES] {
     let [a, b] = id.to_be_bytes();
     let [c, d] = sequence.to_be_bytes();

@@ -1,34 +1,34 @@
 //! Commands that share a form of request.
 
-/// How a storage command decides whether to store.
+/// Verb of a storage command: its condition and how it combines values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreVerb {
-    /// Store unconditionally.
+    /// Stores unconditionally.
     Set,
-    /// Store only if the key is absent.
+    /// Stores only if the key is absent.
     Add,
-    /// Store only if the key is present.
+    /// Stores only if the key is present.
     Replace,
-    /// Add behind the present value.
+    /// Appends to the present value.
     Append,
-    /// Add before the present value.
+    /// Prepends to the present value.
     Prepend,
-    /// Store only if the item is the one with this CAS value.
+    /// Compare-and-swap: stores only if the item has the given CAS value.
     Cas,
 }
 
-/// The argument of `shutdown`.
+/// Argument of `shutdown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownMode {
-    /// None.
+    /// No argument: stop at once.
     Now,
     /// `graceful`.
     Graceful,
-    /// Anything else.
+    /// Any other argument, which is refused.
     Unknown,
 }
 
-/// Commands for operators.
+/// Administrative commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlVerb {
     /// `lru`
@@ -41,7 +41,7 @@ pub enum ControlVerb {
     Watch,
     /// `extstore`
     Extstore,
-    /// `debugtime`, of builds for tests
+    /// `debugtime`, in test builds only
     #[cfg(feature = "debugtime")]
     DebugTime,
 }

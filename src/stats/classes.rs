@@ -1,7 +1,9 @@
-//! Counters by size class, for `stats items` and `stats slabs`: one set a
-//! thread, like the general ones. An item counts in the class that its size
-//! belongs to, which is arithmetic: no line of memory is read for it that the
-//! command does not read anyway, and no other thread's line is written.
+//! Counters by size class, for `stats items` and `stats slabs`. Each thread
+//! owns one set, as with the general counters.
+//!
+//! The class of an item follows from its size by arithmetic. Counting thus
+//! reads no cache line that the command does not read anyway, and writes none
+//! of another thread's.
 
 use crate::limits::CLASSES_MAX;
 use crate::stats::counters::Counter;
@@ -15,7 +17,7 @@ macro_rules! class_counters {
             last_eviction: Counter,
         }
 
-        /// The sum of several threads' counters of one size class.
+        /// Sums over all threads of the counters of one size class.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct ClassSnapshot {
             $($(#[$doc])* pub $name: u64,)*
@@ -28,8 +30,8 @@ macro_rules! class_counters {
                 self.last_eviction = self.last_eviction.max(counters.last_eviction.read());
             }
 
-            /// What was counted since `base` was taken, but for what
-            /// describes the present.
+            /// Returns the counts since `base` was taken. Gauges (items, bytes,
+            /// the last eviction) keep their present value.
             #[must_use]
             pub fn since(&self, base: &Self) -> Self {
                 Self {
@@ -46,51 +48,52 @@ macro_rules! class_counters {
 }
 
 class_counters! {
-    /// Items in the store, as added minus removed.
+    /// Items in the store: added minus removed.
     items,
-    /// Bytes of these items, as added minus removed.
+    /// Bytes of items in the store: added minus removed.
     bytes,
-    /// Values that reached the store.
+    /// Items made for storage commands (`cmd_set`).
     cmd_set,
-    /// Items found by retrieval.
+    /// Hits of retrievals.
     get_hits,
-    /// Items touched.
+    /// Hits of touch commands.
     touch_hits,
-    /// Items deleted.
+    /// Hits of `delete`.
     delete_hits,
-    /// Items incremented.
+    /// Hits of `incr`.
     incr_hits,
-    /// Items decremented.
+    /// Hits of `decr`.
     decr_hits,
     /// Compare-and-swaps that stored.
     cas_hits,
-    /// Compare-and-swaps with another value.
+    /// Compare-and-swaps refused because the CAS value differed.
     cas_badval,
-    /// Live items removed for lack of memory.
+    /// Evictions of live items.
     evicted,
-    /// Of these, ones that would have ended some time.
+    /// Evictions of items with a TTL.
     evicted_nonzero,
-    /// Of these, ones never fetched.
+    /// Evictions of items that were never fetched.
     evicted_unfetched,
-    /// Expired items that were found in passing, and removed.
+    /// Expired items removed by the eviction hand or, without the maintainer,
+    /// overwritten.
     reclaimed,
-    /// Expired items that nobody had fetched, swept out ones included.
+    /// Expired items that were never fetched, those removed by sweeps included.
     expired_unfetched,
-    /// Dead items that sweeping found.
+    /// Dead items that sweeps removed.
     crawler_reclaimed,
-    /// Items that sweeping looked at.
+    /// Items that sweeps examined.
     crawler_items_checked,
-    /// Times memory had to be made free for an item of this class.
+    /// Allocations that found no free chunk and had to reclaim memory.
     direct_reclaims,
-    /// Times there was none to be made free.
+    /// Of these, allocations that failed.
     outofmemory,
 }
 
 const IDLE_BITS: u32 = 32;
 
 impl ClassCounters {
-    /// Notes that an item was evicted in `second` which nobody had used for
-    /// `idle` seconds.
+    /// Records an eviction in `second` of an item that was last used `idle`
+    /// seconds before.
     pub fn note_eviction(&self, second: u32, idle: u32) {
         let latest = u64::from(second) << IDLE_BITS | u64::from(idle);
         self.last_eviction.set(latest);
@@ -98,13 +101,13 @@ impl ClassCounters {
 }
 
 impl ClassSnapshot {
-    /// For how many seconds nobody had used the item evicted last.
+    /// Returns the idle time in seconds of the item evicted last.
     pub fn evicted_time(&self) -> u64 {
         self.last_eviction & ((1 << IDLE_BITS) - 1)
     }
 }
 
-/// One thread's counters of all classes.
+/// One thread's counters of all size classes.
 #[derive(Debug)]
 pub struct PerClass(Box<[ClassCounters; CLASSES_MAX]>);
 
@@ -115,15 +118,15 @@ impl Default for PerClass {
 }
 
 impl PerClass {
-    /// The counters of class number `id`, from 1.
+    /// Returns the counters of class `id`, counted from 1.
     #[inline]
     pub fn of(&self, id: u8) -> &ClassCounters {
-        // One outside the table cannot be, and would not be worth a panic on a
-        // hot path.
+        // Ids outside the table cannot occur. Clamping them avoids a panic
+        // branch on a hot path.
         &self.0[usize::from(id.wrapping_sub(1)).min(CLASSES_MAX - 1)]
     }
 
-    /// Adds these counters to the sums, class by class.
+    /// Adds these counters to `sums`, class by class.
     pub fn add_to(&self, sums: &mut [ClassSnapshot; CLASSES_MAX]) {
         for (sum, counters) in sums.iter_mut().zip(self.0.iter()) {
             sum.add(counters);

@@ -1,19 +1,21 @@
-//! The connections there are, by descriptor, for `stats conns`: each written
-//! by the worker that has it, read by whoever asks. What is read while it
-//! changes may be half of one connection and half of the next; nobody acts
-//! on it.
+//! Table of open connections by descriptor, for `stats conns`.
+//!
+//! The owning worker writes the entry of a connection, the server those of its
+//! listeners; any thread may read. A read that races with a write may mix two
+//! connections of the same descriptor. Entries are only reported, so this is
+//! harmless.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// Entries that come into being together.
+/// Entries allocated together, on first use of one of their descriptors.
 const BLOCK: usize = 256;
-/// Local addresses that are told apart; connections have few.
+/// Most distinct local addresses. Connections have few.
 const LOCALS_MAX: usize = 256;
 
-/// See the module's documentation.
+/// Table of open connections and listeners, indexed by descriptor.
 #[derive(Debug)]
 pub struct ConnTable {
     blocks: Box<[OnceLock<Box<[Entry; BLOCK]>>]>,
@@ -22,47 +24,48 @@ pub struct ConnTable {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// The peer's address as one of IPv6.
+    /// The peer's address, IPv4 mapped to IPv6.
     peer: [AtomicU64; 2],
-    /// Peer's port, index of the local address, state, from the top.
+    /// From the highest bit: the peer's port, the index of the local address,
+    /// the state.
     about: AtomicU64,
     /// Second of the last command.
     active: AtomicU32,
 }
 
-/// What a connection is doing.
+/// State of a connection, as `stats conns` reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnState {
-    /// It is a listener.
+    /// A listener.
     Listening = 1,
     /// Waiting for a command.
     Waiting = 2,
-    /// Its command is being executed.
+    /// Executing a command.
     Parsing = 3,
-    /// Sending what its client is slow to take.
+    /// Sending output that the client is slow to read.
     Sending = 5,
-    /// Being told of events.
+    /// Sending events to a watcher.
     Watching = 6,
-    /// Nothing was sent on it yet.
+    /// Nothing was received yet.
     New = 7,
     /// Receiving a value.
     Receiving = 8,
     /// Skipping the value of a refused command.
     Swallowing = 9,
-    /// It is a socket for datagrams.
+    /// A UDP socket.
     Datagrams = 10,
 }
 
-/// What is known of a connection.
+/// Entry of one connection or listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conn {
-    /// Where it comes from; `None` for a unix socket or a listener.
+    /// Address of the peer; `None` for a unix socket or a listener.
     pub peer: Option<SocketAddr>,
-    /// Its end here, as text.
+    /// Local address as text.
     pub local: String,
-    /// What it is doing.
+    /// Current state.
     pub state: ConnState,
-    /// Second of the last command.
+    /// Second of the last command, on the server's clock.
     pub active: u32,
 }
 
@@ -72,7 +75,7 @@ const LOCAL_MASK: u64 = 0xffff;
 const PORT_SHIFT: u32 = 48;
 
 impl ConnState {
-    /// The name memcached gives to what this is most like.
+    /// Returns memcached's name of the closest state.
     pub fn name(self) -> &'static str {
         match self {
             Self::Listening => "conn_listening",
@@ -104,7 +107,8 @@ impl ConnState {
 }
 
 impl ConnTable {
-    /// A table for descriptors below `descriptors`; greater ones are left out.
+    /// Creates a table for descriptors below `descriptors`, rounded up to whole
+    /// blocks. Greater ones are not recorded.
     pub fn new(descriptors: usize) -> Self {
         let blocks = descriptors.div_ceil(BLOCK);
         Self {
@@ -113,7 +117,7 @@ impl ConnTable {
         }
     }
 
-    /// Notes a connection or, without a peer and so told, a listener.
+    /// Records a connection or a listener with the descriptor `fd`.
     pub fn open(&self, fd: i32, conn: &Conn) {
         let Some(entry) = self.make(fd) else { return };
         let address = match conn.peer.map(|peer| peer.ip()) {
@@ -131,14 +135,14 @@ impl ConnTable {
         entry.about.store(about, Ordering::Relaxed);
     }
 
-    /// Notes the second of a command.
+    /// Records the second of a connection's last command.
     pub fn note_command(&self, fd: i32, second: u32) {
         if let Some(entry) = self.entry(fd) {
             entry.active.store(second, Ordering::Relaxed);
         }
     }
 
-    /// Notes what a connection is doing.
+    /// Records a connection's state.
     pub fn set_state(&self, fd: i32, state: ConnState) {
         if let Some(entry) = self.entry(fd) {
             let about = entry.about.load(Ordering::Relaxed) & !STATE_MASK;
@@ -146,14 +150,14 @@ impl ConnTable {
         }
     }
 
-    /// Forgets a connection.
+    /// Removes the entry of a closed connection.
     pub fn close(&self, fd: i32) {
         if let Some(entry) = self.entry(fd) {
             entry.about.store(0, Ordering::Relaxed);
         }
     }
 
-    /// What is known of one.
+    /// Returns the entry of `fd`; `None` if it is not open.
     pub fn get(&self, fd: i32) -> Option<Conn> {
         let entry = self.entry(fd)?;
         let about = entry.about.load(Ordering::Relaxed);
@@ -171,7 +175,7 @@ impl ConnTable {
         })
     }
 
-    /// The connections from descriptor `first` on, by ascending descriptor.
+    /// Returns the entries from descriptor `first` on, in ascending order.
     pub fn from(&self, first: i32) -> impl Iterator<Item = (i32, Conn)> {
         let first = usize::try_from(first).unwrap_or(0);
         (first / BLOCK..self.blocks.len())

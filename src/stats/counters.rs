@@ -1,10 +1,10 @@
-//! The one list of counters. Each worker has its own set and is the only one
-//! to write it, so that counting is a load and a store; a reader sums all
-//! sets, which may be a few operations apart.
+//! Definition of the general counters. Each thread owns one set and is its only
+//! writer, so counting takes a load and a store. A reader sums all sets; the
+//! sums of different counters may be a few operations apart.
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// A number that one thread changes and any thread reads.
+/// A counter with a single writing thread and any number of readers.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -16,19 +16,20 @@ impl Counter {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// Takes `n` off; what one worker adds another may take off, so a single
-    /// set can wrap while the sum is right.
+    /// Subtracts `n`, with wrap-around. Only the owning thread may call this. A
+    /// set may wrap below zero if another thread added; the sum over all sets
+    /// is still right.
     #[inline]
     pub fn sub(&self, n: u64) {
         self.add(n.wrapping_neg());
     }
 
-    /// Makes it another number, for what is a state rather than a count.
+    /// Replaces the value, for gauges. Only the owning thread may call this.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The present number.
+    /// Returns the current value.
     pub fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -42,7 +43,7 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: Counter,)*
         }
 
-        /// The sum of several threads' counters.
+        /// Sums of the counters over all threads.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Snapshot {
             $($(#[$doc])* pub $name: u64,)*
@@ -54,7 +55,7 @@ macro_rules! counters {
                 $(self.$name = self.$name.wrapping_add(counters.$name.read());)*
             }
 
-            /// What was counted since `base` was taken.
+            /// Returns the counts since `base` was taken.
             #[must_use]
             pub fn since(&self, base: &Self) -> Self {
                 Self { $($name: self.$name.wrapping_sub(base.$name),)* }
@@ -64,90 +65,93 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Keys asked for by retrieval commands.
+    /// Keys requested by retrievals.
     cmd_get,
-    /// Values that reached the store.
+    /// Items made for storage commands.
     cmd_set,
     /// `flush_all` commands.
     cmd_flush,
-    /// Touches, by `touch`, `gat` or a meta flag.
+    /// Touches by `touch`, `gat`, `gats` or the meta flag `T`.
     cmd_touch,
     /// `me` commands.
     cmd_meta,
-    /// Keys not found by retrieval.
+    /// Misses of retrievals.
     get_misses,
-    /// Expired items that a command of any kind met.
+    /// Lookups by any command that met an expired item.
     get_expired,
-    /// Flushed items that a command of any kind met.
+    /// Lookups by any command that met a flushed item.
     get_flushed,
-    /// Deletions of what was not there.
+    /// Misses of `delete`.
     delete_misses,
-    /// Deletions.
+    /// Hits of `delete`.
     delete_hits,
-    /// Increments of what was not there.
+    /// Misses of `incr`.
     incr_misses,
-    /// Increments.
+    /// Hits of `incr`.
     incr_hits,
-    /// Decrements of what was not there.
+    /// Misses of `decr`.
     decr_misses,
-    /// Decrements.
+    /// Hits of `decr`.
     decr_hits,
-    /// Compare-and-swaps of what was not there.
+    /// Misses of compare-and-swap.
     cas_misses,
     /// Compare-and-swaps that stored.
     cas_hits,
-    /// Compare-and-swaps with another value.
+    /// Compare-and-swaps refused because the CAS value differed.
     cas_badval,
-    /// Touches of what was there.
+    /// Hits of touch commands.
     touch_hits,
-    /// Touches of what was not there.
+    /// Misses of touch commands.
     touch_misses,
-    /// Values refused for their size.
+    /// Values refused because they exceed the item size limit.
     store_too_large,
-    /// Values refused for lack of memory.
+    /// Values refused because memory ran out.
     store_no_memory,
-    /// Attempts to authenticate.
+    /// Authentication attempts.
     auth_cmds,
-    /// Of these, failed ones.
+    /// Failed authentication attempts.
     auth_errors,
-    /// Requests that came in datagrams.
+    /// Requests received over UDP.
     udp_requests,
-    /// Of these, ones whose answer was too large or could not be sent.
+    /// UDP requests without a reply, because it was too large or could not be
+    /// sent.
     udp_dropped,
     /// Bytes received.
     bytes_read,
     /// Bytes sent.
     bytes_written,
-    /// Times a connection had to let others go first.
+    /// Times that memcached would have made a connection yield to others
+    /// (`-R`).
     conn_yields,
-    /// Connections closed for being idle.
+    /// Connections closed by the idle timeout.
     idle_kicks,
-    /// Connections this worker has, as open minus closed.
+    /// Connections of this worker: opened minus closed.
     connections,
-    /// Items in the store, as added minus removed.
+    /// Items in the store: added minus removed.
     items,
-    /// Bytes of items in the store, as added minus removed.
+    /// Bytes of items in the store: added minus removed.
     item_bytes,
-    /// Items ever stored.
+    /// Items stored since the start.
     total_items,
-    /// Live items removed for lack of memory.
+    /// Evictions of live items.
     evictions,
-    /// Of these, ones never fetched.
+    /// Evictions of items that were never fetched.
     evicted_unfetched,
-    /// Expired items that were removed to make place for others.
+    /// Expired items removed by the eviction hand or, without the maintainer,
+    /// overwritten.
     reclaimed,
-    /// Expired items that nobody had fetched, swept out ones included.
+    /// Expired items that were never fetched, those removed by sweeps included.
     expired_unfetched,
-    /// Items moved to another page so that theirs ran empty.
+    /// Items moved to other chunks to empty their page.
     items_moved,
-    /// Pages that went from one size class to another.
+    /// Pages that changed their size class.
     pages_moved,
-    /// Times memory had to be made free for an item.
+    /// Allocations that found no free chunk and had to reclaim memory.
     direct_reclaims,
-    /// Dead items that sweeping found.
+    /// Dead items that sweeps removed.
     crawler_reclaimed,
-    /// Items that sweeping looked at.
+    /// Items that sweeps examined.
     crawler_items_checked,
-    /// Steps of upkeep.
+    /// Steps of the upkeep thread, reported as `lru_maintainer_juggles`.
     juggles,
 }

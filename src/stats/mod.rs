@@ -1,5 +1,5 @@
-//! Counters: declared once, owned by one worker each, summed when asked; and
-//! what else operators are told of that no worker owns.
+//! Statistics: counters that each thread owns and a reader sums, the connection
+//! table, and counters by key prefix.
 
 mod classes;
 mod conns;

@@ -1,6 +1,6 @@
-//! Counts by key prefix, for `stats detail`: what stands before the
-//! delimiter. Collected only while it is switched on; keys without a
-//! delimiter, and prefixes beyond the limit, are not counted.
+//! Counters by key prefix, for `stats detail`. The prefix of a key ends before
+//! the first delimiter. Counts are collected only while `stats detail` is on.
+//! Keys without a delimiter and prefixes beyond the limit are not counted.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,54 +10,54 @@ use crate::limits::PREFIXES_MAX;
 
 const PARTS: usize = 16;
 
-/// Ordered, so that a list can go on where it left off.
+/// Ordered, so that a listing can resume after the last prefix.
 type Part = BTreeMap<Box<[u8]>, PrefixSums>;
 
-/// How far a list of the prefixes has come.
+/// Position of a listing of the prefixes.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixCursor {
     part: usize,
-    /// The last prefix listed of that part.
+    /// The last prefix listed of `part`; `None` before the first.
     last: Option<Box<[u8]>>,
 }
 
-/// See the module's documentation. Divided into parts with a lock each, so
-/// that threads seldom wait for one another.
+/// Counters of all key prefixes. Split into parts with a lock each, to reduce
+/// contention.
 #[derive(Debug)]
 pub struct Prefixes {
     delimiter: u8,
     parts: [Mutex<Part>; PARTS],
 }
 
-/// What is counted.
+/// An operation to count for a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefixCount {
-    /// A key was asked for.
+    /// A retrieval of a key.
     Get {
-        /// It was there.
+        /// Whether it was a hit.
         hit: bool,
     },
-    /// A value was to be stored.
+    /// A storage command, whether it stored or not.
     Set,
     /// A deletion.
     Delete,
 }
 
-/// The counts of one prefix.
+/// Counters of one prefix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrefixSums {
-    /// Keys asked for.
+    /// Keys requested.
     pub gets: u64,
-    /// Of these, ones that were there.
+    /// Hits.
     pub hits: u64,
-    /// Values that were to be stored.
+    /// Storage commands.
     pub sets: u64,
     /// Deletions.
     pub deletes: u64,
 }
 
 impl Prefixes {
-    /// No counts yet.
+    /// Creates an empty set of counters. Prefixes end before `delimiter`.
     pub fn new(delimiter: u8) -> Self {
         Self {
             delimiter,
@@ -65,7 +65,8 @@ impl Prefixes {
         }
     }
 
-    /// Counts for the prefix of `key`.
+    /// Counts an operation for the prefix of `key`, if it has one. Does nothing
+    /// for a new prefix when the limit is reached.
     pub fn count(&self, key: &[u8], count: PrefixCount) {
         let Some(end) = memchr::memchr(self.delimiter, key) else {
             return;
@@ -91,7 +92,8 @@ impl Prefixes {
         }
     }
 
-    /// Shows every prefix and its counts, in no order.
+    /// Calls `show` for every prefix, in no particular order. Holds the lock of
+    /// a part meanwhile.
     pub fn each(&self, mut show: impl FnMut(&[u8], PrefixSums)) {
         for part in &self.parts {
             for (prefix, sums) in lock(part).iter() {
@@ -100,7 +102,9 @@ impl Prefixes {
         }
     }
 
-    /// Shows the next prefixes, at most `most`. False if there are no more.
+    /// Calls `show` for up to `most` further prefixes and advances `cursor`.
+    /// Returns false if none is left. Holds the lock of a part during each
+    /// call.
     pub fn next(
         &self,
         cursor: &mut PrefixCursor,
@@ -127,7 +131,7 @@ impl Prefixes {
         false
     }
 
-    /// Forgets all counts.
+    /// Removes all counts.
     pub fn clear(&self) {
         for part in &self.parts {
             lock(part).clear();

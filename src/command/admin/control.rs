@@ -1,4 +1,5 @@
-//! Commands for operators: flushing, verbosity, limits, stopping.
+//! Administrative commands: flush, verbosity, memory limit, certificates,
+//! shutdown, and the dispatch to `stats` and `operate.rs`.
 
 use crate::command::admin::operate::Operated;
 use crate::command::admin::stat_sink::StatSink;
@@ -14,12 +15,13 @@ use crate::protocol::verb::ShutdownMode;
 use crate::sync::Ordering;
 use crate::time::Expiry;
 
-/// The version that clients are answered on every protocol. They parse three
-/// numbers out of it and choose commands by them; some throw an error at
-/// anything behind the numbers.
+/// Version reported to clients, on every protocol. Clients parse three numbers
+/// from it and choose commands by them; some fail on anything after the
+/// numbers.
 pub(in crate::command) const VERSION: &str = COMPATIBLE_VERSION;
 
 impl Executor<'_> {
+    /// Executes a request that [`Executor::execute`] does not handle itself.
     pub(in crate::command) fn control(&mut self, request: &Request<'_>, out: &mut Output) -> After {
         match request {
             Request::BrokenGet { keys, touch } => self.broken_get(keys, *touch, out),
@@ -68,13 +70,14 @@ impl Executor<'_> {
         After::Continue
     }
 
+    /// Sets the log level, at most [`VERBOSITY_MAX`].
     pub(in crate::command) fn set_verbosity(&self, level: u32) {
         let verbosity = &self.shared.runtime.verbosity;
         verbosity.store(level.min(VERBOSITY_MAX), Ordering::Relaxed);
     }
 
-    /// Carries out a retrieval line up to a key that is too long: what was
-    /// found is not answered, but counted.
+    /// Executes a retrieval line up to a key over the length limit. Hits and
+    /// misses are counted and items touched, but the only reply is an error.
     fn broken_get(&mut self, keys: &[u8], touch: Option<i32>, out: &mut Output) {
         for key in tokens(keys) {
             let key = self.store.hashed(key);
@@ -102,26 +105,27 @@ impl Executor<'_> {
         reply(out, noreply, answer);
     }
 
-    /// Flushes at once if `delay` is not positive, or else after so many
-    /// seconds or at a Unix time. A time at which the server did not run yet
-    /// flushes nothing, but calls off an earlier command, as in memcached.
+    /// Flushes at once if `delay` is not positive, else after `delay` seconds
+    /// or at a Unix time. As in memcached, a time before the server started
+    /// flushes nothing but cancels a pending flush.
     pub(in crate::command) fn flush(&mut self, delay: i64) {
         let expiry = Expiry::from_seconds(delay, self.now);
         let at = if expiry.is_over(self.now) {
             0
         } else {
-            // Up to an eighth of a second early, never late: who waited for so
-            // many seconds finds nothing, as with memcached.
+            // Up to an eighth of a second early, never late: a client that
+            // waited for the delay must find nothing, as with memcached.
             expiry.0.saturating_sub(1)
         };
         if at == 0 && (delay <= 0 || expiry != Expiry::OVER) {
             self.store.flush_all(self.local);
         }
-        // The last command counts: a flush at once calls off a later one.
+        // The last command wins: an immediate flush cancels a pending one.
         self.shared.runtime.flush_at.store(at, Ordering::Relaxed);
     }
 
-    /// Carries out a delayed `flush_all` whose time has come.
+    /// Executes a delayed `flush_all` that is due. Workers call this at each
+    /// wake-up.
     pub fn flush_if_due(&mut self) {
         if self.shared.take_due_flush(self.now) {
             self.store.flush_all(self.local);

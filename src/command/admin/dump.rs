@@ -1,7 +1,8 @@
-//! Answers of unbounded length, written in steps: key dumps, `stats cachedump`
-//! and `stats sizes`, which walk the store, and the lists of `listing.rs`. A
-//! connection that asked for one takes the next step when its client has taken
-//! the last, and others are served in between.
+//! Replies of unbounded length, written in steps. Key dumps, `stats cachedump`
+//! and `stats sizes` walk the store; `listing.rs` has the lists.
+//!
+//! A connection takes the next step after its client has read the previous one.
+//! The worker serves other connections between steps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,16 +20,16 @@ use crate::shared::Shared;
 use crate::store::{Item, Store, Walk};
 use crate::time::{Expiry, Now, unix_seconds};
 
-/// Width of a bar of the histogram of sizes, in bytes.
+/// Width of a bar of the size histogram, in bytes.
 const SIZE_STEP: usize = 32;
-/// Bars of that histogram that one step writes.
+/// Bars of the size histogram per step.
 const BARS_PER_STEP: usize = 1024;
 
-/// An answer that is written in steps.
+/// A reply that is written in steps, and its progress.
 #[derive(Debug)]
 pub struct Dump {
     body: Body,
-    /// Second in which the client last took something.
+    /// Second of the last step: the client had read everything then.
     pub progress: u32,
 }
 
@@ -38,42 +39,42 @@ enum Body {
     Listing(Listing),
 }
 
-/// An answer that walks the store.
+/// A dump that walks the store.
 #[derive(Debug)]
 struct ItemDump {
     walk: Walk,
-    /// The walk is over.
+    /// The walk is complete.
     walked: bool,
     form: Form,
-    /// Size classes wanted, class 1 in the lowest bit.
+    /// Bit set of the size classes to dump, class 1 in the lowest bit.
     classes: u64,
-    /// What keys begin with.
+    /// Prefix of the keys to dump.
     prefix: Box<[u8]>,
-    /// The Unix time of second 0.
+    /// Unix time of second 0 of the server's clock.
     origin: u64,
     started: bool,
-    /// Counts it among those under way.
+    /// Reference that counts this dump as in progress (`Crawl::dumps`).
     _running: Option<Arc<()>>,
 }
 
-/// What an item becomes in the answer.
+/// Output format of an item.
 #[derive(Debug)]
 enum Form {
     /// `lru_crawler metadump`
     Metadump,
     /// `lru_crawler mgdump`
     Mgdump,
-    /// `stats cachedump`, so many more items and bytes.
+    /// `stats cachedump`, with the remaining limits.
     Cachedump { items: u64, bytes: usize },
-    /// `stats sizes`: items by size, rounded up, told in packets to whoever
-    /// asked in one.
+    /// `stats sizes`: items by size, rounded up to [`SIZE_STEP`]. Encoded as
+    /// packets if `echo` is given.
     Sizes {
         bars: BTreeMap<usize, u64>,
         echo: Option<Echo>,
     },
 }
 
-/// Which dump of the crawler's.
+/// Kind of a crawler dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::command) enum KeyDump {
     Metadump,
@@ -81,7 +82,7 @@ pub(in crate::command) enum KeyDump {
 }
 
 impl Executor<'_> {
-    /// A dump of the keys of these classes that begin so.
+    /// Starts a dump of the keys with this prefix in these size classes.
     pub(in crate::command) fn key_dump(
         &self,
         kind: KeyDump,
@@ -100,7 +101,7 @@ impl Executor<'_> {
         }))
     }
 
-    /// A list of what is not in the store.
+    /// Starts a list of connections or prefixes.
     pub(in crate::command) fn listing(&self, listing: Listing) -> Box<Dump> {
         self.boxed(Body::Listing(listing))
     }
@@ -110,7 +111,8 @@ impl Executor<'_> {
         Box::new(Dump { body, progress })
     }
 
-    /// The first `items` items of class number `id`; all for 0.
+    /// Starts a dump of the first `items` items of size class `id`; 0 items
+    /// stands for all, class 0 for none.
     pub(in crate::command) fn cachedump(&self, id: u8, items: u64) -> Box<Dump> {
         let items = if items == 0 { u64::MAX } else { items };
         let bytes = CACHEDUMP_MAX_BYTES;
@@ -120,7 +122,7 @@ impl Executor<'_> {
         ))
     }
 
-    /// The histogram of sizes, in packets if the question was one.
+    /// Starts the size histogram, encoded as packets if `echo` is given.
     pub(in crate::command) fn sizes(&self, echo: Option<Echo>) -> Box<Dump> {
         let bars = BTreeMap::new();
         self.boxed(Body::Items(self.dump(Form::Sizes { bars, echo }, u64::MAX)))
@@ -141,12 +143,13 @@ impl Executor<'_> {
 }
 
 impl Dump {
-    /// Whether it takes as long as there are items in the store.
+    /// Returns whether the dump takes time in proportion to the items in the
+    /// store.
     pub fn walks_store(&self) -> bool {
         matches!(self.body, Body::Items(_))
     }
 
-    /// Takes a step and appends what it brings. False once the answer is
+    /// Appends the output of the next step. Returns false once the reply is
     /// complete.
     pub fn step(&mut self, store: &Store, shared: &Shared, now: Now, out: &mut Output) -> bool {
         self.progress = now.second();
@@ -194,7 +197,8 @@ impl Form {
             Self::Metadump => write_metadump(item, origin, now, out),
             Self::Mgdump => write_mgdump(item, out),
             Self::Cachedump { items, bytes } => {
-                // Keys that are no words would be taken for something else.
+                // Spaces and control characters in keys would corrupt the
+                // reply.
                 let is_word = item.key().iter().all(|byte| *byte > b' ' && *byte != 127);
                 if *items > 0 && *bytes > 0 && is_word {
                     let before = out.len();
@@ -214,7 +218,8 @@ impl Form {
         matches!(self, Self::Cachedump { items, bytes } if *items == 0 || *bytes == 0)
     }
 
-    /// Writes what follows the walk; true if there is more of it.
+    /// Appends the end of the dump, after the walk. Returns true if it needs
+    /// another step.
     fn end(&mut self, out: &mut Vec<u8>) -> bool {
         match self {
             Self::Metadump | Self::Cachedump { .. } => out.extend_from_slice(b"END\r\n"),
@@ -284,7 +289,7 @@ fn write_cachedump(item: Item<'_>, origin: u64, out: &mut Vec<u8>) {
     let _ = write!(out, " [{len} b; {end} s]\r\n");
 }
 
-/// The Unix time of an item's end.
+/// Returns the Unix time at which an item expires; `None` for never.
 fn end_of(item: Item<'_>, origin: u64) -> Option<u64> {
     let expiry = item.expiry();
     (expiry != Expiry::NEVER).then(|| origin + u64::from(expiry.second()))

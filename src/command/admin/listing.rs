@@ -1,5 +1,5 @@
-//! Lists that `stats conns` and `stats detail dump` answer with: as long as
-//! there are connections or prefixes, so written in steps (see `dump.rs`).
+//! Lists for `stats conns` and `stats detail dump`. They grow with the number
+//! of connections or prefixes, so they are written in steps (see `dump.rs`).
 
 use std::io::Write as _;
 
@@ -11,14 +11,14 @@ use crate::shared::Shared;
 use crate::stats::{Conn, ConnState, PrefixCursor, PrefixSums};
 use crate::time::Now;
 
-/// A list and how much of it is written.
+/// A list and its position.
 #[derive(Debug)]
 pub(in crate::command) enum Listing {
     /// `stats conns`
     Connections {
-        /// The next descriptor.
+        /// Next descriptor to list.
         next: i32,
-        /// Descriptor of the connection that asked.
+        /// Descriptor of the connection that sent the command.
         asker: i32,
     },
     /// `stats detail dump`
@@ -26,7 +26,8 @@ pub(in crate::command) enum Listing {
 }
 
 impl Listing {
-    /// Appends some entries, or the end. False once that is written.
+    /// Appends some entries, or `END` after the last one. Returns false once
+    /// `END` is written.
     pub(in crate::command) fn step(
         &mut self,
         shared: &Shared,
@@ -82,8 +83,8 @@ fn write_connection(sink: &mut StatSink<'_>, fd: i32, conn: &Conn, asks: bool, n
     stat(sink, &format!("{fd}:secs_since_last_cmd"), idle);
 }
 
-/// Appends the line of one prefix. A prefix is bytes of clients' keys: one
-/// that is not printable is escaped.
+/// Appends the line of a prefix. Prefixes are bytes of clients' keys: those
+/// that are not printable are escaped.
 pub(in crate::command) fn write_prefix(out: &mut Vec<u8>, prefix: &[u8], sums: PrefixSums) {
     out.extend_from_slice(b"PREFIX ");
     if prefix.iter().all(u8::is_ascii_graphic) {

@@ -1,7 +1,8 @@
-//! What operators turn: `lru`, `lru_crawler`, `slabs`, `extstore`, `watch`,
-//! and the statistics that take a walk. Every malformed form is answered as
-//! memcached answers it. What has no counterpart here is remembered, told by
-//! `stats settings`, and changes nothing.
+//! Administrative commands `lru`, `lru_crawler`, `slabs`, `extstore` and
+//! `watch`, and the statistics that walk the store.
+//!
+//! Malformed commands get memcached's replies. Settings without a counterpart
+//! in this server are stored and reported by `stats settings`, without effect.
 
 use crate::command::admin::dump::KeyDump;
 use crate::command::after::StreamedReply;
@@ -16,16 +17,17 @@ use crate::sync::Ordering;
 const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
 const BAD_CLASS: &str = "BADCLASS invalid class id";
 
-/// The answer to a command of operators.
+/// Reply to an administrative command.
 pub(in crate::command) enum Operated {
-    /// A line.
+    /// A line, without CRLF.
     Said(&'static str),
-    /// It comes by another way.
+    /// A streamed reply.
     StreamedReply(StreamedReply),
 }
 
 impl Executor<'_> {
-    /// `alone` tells whether no other answer of the connection is unsent.
+    /// Executes an administrative command. `alone` means that the connection
+    /// has no unsent output.
     pub(in crate::command) fn operate(
         &mut self,
         verb: ControlVerb,
@@ -45,7 +47,7 @@ impl Executor<'_> {
         Operated::Said(said.unwrap_or("ERROR"))
     }
 
-    /// The statistics that take a walk; `None` for the others.
+    /// Executes the statistics that walk the store; `None` for all others.
     pub(in crate::command) fn walking_stats(&self, line: &[u8]) -> Option<Operated> {
         let words: Vec<&[u8]> = tokens(line).collect();
         let group = *words.first()?;
@@ -63,15 +65,15 @@ impl Executor<'_> {
         )
     }
 
-    /// `debugtime <seconds>` moves the cache's clock forward. Where memcached's
-    /// debug build also moves it back or stops it, this clock only goes on.
+    /// `debugtime <seconds>` moves the server's clock forward. Unlike
+    /// memcached's debug build, it cannot move the clock back or stop it.
     #[cfg(feature = "debugtime")]
     fn move_time(&mut self, words: &[&[u8]]) -> Option<&'static str> {
         let seconds = strict_u32(words.first()?)?;
-        // Times to live end up to an eighth of a second late, never early.
+        // TTLs end up to an eighth of a second late, never early.
         let by = std::time::Duration::from_millis(u64::from(seconds) * 1000 + 125);
         self.shared.clock.advance(by);
-        // What follows in the same batch sees the new time.
+        // Later commands of the batch must see the new time.
         self.now = self.shared.clock.now();
         self.local.now = self.now;
         Some("OK")
@@ -162,7 +164,7 @@ impl Executor<'_> {
         "OK"
     }
 
-    /// Asks upkeep for a sweep.
+    /// Requests a sweep from the upkeep thread.
     fn crawl(&self, classes: &[u8]) -> &'static str {
         if !self.shared.runtime.knobs().crawler {
             return "CLIENT_ERROR lru crawler disabled";
@@ -181,8 +183,8 @@ impl Executor<'_> {
         "OK"
     }
 
-    /// `refusals` are for when dumps are forbidden and for when other answers
-    /// of the connection are unsent.
+    /// Starts a key dump. `refusals` are the replies if dumps are disabled and
+    /// if the connection has unsent output.
     fn start_dump(
         &self,
         kind: KeyDump,
@@ -218,7 +220,7 @@ impl Executor<'_> {
         Operated::StreamedReply(StreamedReply::Dump(self.key_dump(kind, classes, prefix)))
     }
 
-    /// `lru`; `None` for what it does not understand.
+    /// Executes `lru`; `None` for a malformed command.
     fn tune_queues(&self, words: &[&[u8]]) -> Option<&'static str> {
         let mut knobs = self.shared.runtime.knobs();
         match *words {
@@ -267,7 +269,8 @@ impl Executor<'_> {
         }
     }
 
-    /// Takes a page from a class; the class that is short of one takes it.
+    /// Takes a page from size class `from`. The next class that needs a page
+    /// gets it, whatever `to` is.
     fn reassign(&mut self, from: i32, to: i32) -> &'static str {
         const ANY: i32 = -1;
         let is_class = |id: i32| usize::try_from(id).is_ok_and(|id| id <= CLASSES_MAX);
@@ -314,8 +317,8 @@ impl Executor<'_> {
     }
 }
 
-/// Flash is not there; its settings are taken as memcached takes them where
-/// it has none.
+/// Executes `extstore`. There is no flash storage here; settings are accepted
+/// as memcached accepts them without it.
 fn extstore(words: &[&[u8]]) -> Option<&'static str> {
     const NUMBERS: [&str; 8] = [
         "item_size",
@@ -340,7 +343,8 @@ fn extstore(words: &[&[u8]]) -> Option<&'static str> {
     }
 }
 
-/// Words may be cut short, as in memcached, for which a NUL ends both.
+/// As in memcached, words may be abbreviated. A NUL ends the word, which must
+/// then be complete.
 fn matches(word: &[u8], name: &str) -> bool {
     match memchr::memchr(0, word) {
         Some(end) => word[..end] == *name.as_bytes(),
@@ -348,7 +352,7 @@ fn matches(word: &[u8], name: &str) -> bool {
     }
 }
 
-/// A number as the C library reads it: white space or a NUL ends it.
+/// Parses a number like the C library: white space or NUL ends it.
 fn fraction(token: &[u8]) -> Option<f64> {
     const LONGEST: usize = 31;
     let text = std::str::from_utf8(token).ok()?.trim_ascii_start();
@@ -360,7 +364,8 @@ fn fraction(token: &[u8]) -> Option<f64> {
     number.is_finite().then_some(number)
 }
 
-/// `all`, or ids separated by commas, as a set with class 1 in its lowest bit.
+/// Parses `all` or ids separated by commas into a bit set, class 1 in the
+/// lowest bit. `None` for invalid ids or none.
 fn class_set(word: &[u8]) -> Option<u64> {
     if word == b"all" {
         return Some(u64::MAX);

@@ -1,5 +1,5 @@
-//! Authentication over the binary protocol. A connection's login is given in
-//! and the new one handed back; this keeps nothing.
+//! SASL authentication over the binary protocol. The state of each connection
+//! is passed in and returned.
 
 use crate::auth::{Attempt, MECHANISMS};
 use crate::command::executor::Executor;
@@ -10,22 +10,22 @@ use crate::protocol::binary::packet::{Packet, Verb};
 /// Longest name of a mechanism in bytes, as in memcached.
 const MECHANISM_MAX_BYTES: usize = 32;
 
-/// How far a connection has got with authenticating itself.
+/// Progress of a connection's authentication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SaslState {
-    /// Nowhere, or it has failed.
+    /// Not authenticated, or the last attempt failed.
     #[default]
     No,
-    /// A mechanism waits for its message.
+    /// A mechanism was selected and awaits its message.
     Begun,
-    /// It may do everything.
+    /// Authenticated.
     Done,
 }
 
 impl Executor<'_> {
-    /// Answers a packet about authentication, `message` being its value, on a
-    /// server that authenticates. Every attempt, even asking how, undoes an
-    /// earlier success.
+    /// Executes an authentication packet with the value `message` on a server
+    /// with SASL. Returns the new state. Every attempt, even listing the
+    /// mechanisms, revokes an earlier success.
     pub fn log_in(
         &mut self,
         packet: &Packet<'_>,
@@ -71,7 +71,7 @@ impl Executor<'_> {
         }
     }
 
-    /// Answers a packet that needs authentication first.
+    /// Refuses a packet of a client that is not authenticated.
     pub fn lock_out(&self, packet: &Packet<'_>, out: &mut Output) {
         error(&mut out.bytes, packet.echo, Status::Auth);
     }

@@ -1,22 +1,23 @@
-//! Where statistics go: as `STAT` lines to a text client, as packets to a
-//! binary one. Whoever writes a group of statistics names figures here and
-//! knows neither form.
+//! Output of statistics, as `STAT` lines to a text client or as packets to a
+//! binary one. Groups of statistics write names and values here, independent of
+//! the protocol.
 
 use std::fmt::{Display, Write as _};
 
 use crate::protocol::binary::encode::{Echo, Status, error, keyed};
 use crate::protocol::text::encode;
 
-/// See the module's documentation.
+/// Writer of a group of statistics.
 pub(in crate::command) struct StatSink<'a> {
     out: &'a mut Vec<u8>,
-    /// Answers are packets that repeat this.
+    /// Header fields of the packets; `None` for text.
     binary: Option<Echo>,
-    /// The figure being written; packets tell its length first.
+    /// Buffer for a value, because a packet starts with its length.
     figure: String,
 }
 
 impl<'a> StatSink<'a> {
+    /// Creates a sink that appends `STAT` lines to `out`.
     pub(in crate::command) fn text(out: &'a mut Vec<u8>) -> Self {
         Self {
             out,
@@ -25,6 +26,7 @@ impl<'a> StatSink<'a> {
         }
     }
 
+    /// Creates a sink that appends packets to `out`, as replies to `echo`.
     pub(in crate::command) fn binary(out: &'a mut Vec<u8>, echo: Echo) -> Self {
         Self {
             binary: Some(echo),
@@ -37,8 +39,8 @@ impl<'a> StatSink<'a> {
         self.done("END");
     }
 
-    /// Answers a command that has nothing to tell: a text client gets the
-    /// word, a binary one the packet that ends every group.
+    /// Replies to a command without statistics: a text client gets `word`, a
+    /// binary one the packet that ends every group.
     pub(in crate::command) fn done(&mut self, word: &str) {
         match self.binary {
             None => encode::line(self.out, word),
@@ -46,8 +48,8 @@ impl<'a> StatSink<'a> {
         }
     }
 
-    /// Refuses: a text client gets the words, a binary one hears that there
-    /// are no such statistics.
+    /// Refuses a command: a text client gets the line `words`, a binary one the
+    /// status "not found".
     pub(in crate::command) fn refuse(&mut self, words: &str) {
         match self.binary {
             None => encode::line(self.out, words),
@@ -55,8 +57,8 @@ impl<'a> StatSink<'a> {
         }
     }
 
-    /// Appends a whole group that has a form of its own, its end included,
-    /// for a binary client as one figure of this name.
+    /// Appends a group in a format of its own, its end included. A binary
+    /// client gets it as one statistic of this name.
     pub(in crate::command) fn lines(&mut self, name: &str, lines: &[u8]) {
         match self.binary {
             None => self.out.extend_from_slice(lines),
@@ -68,7 +70,7 @@ impl<'a> StatSink<'a> {
     }
 }
 
-/// Appends a figure.
+/// Appends a statistic.
 pub(in crate::command) fn stat(sink: &mut StatSink<'_>, name: &str, value: impl Display) {
     let Some(echo) = sink.binary else {
         return encode::stat(sink.out, name, value);

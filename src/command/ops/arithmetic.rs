@@ -14,38 +14,44 @@ use crate::time::{Expiry, Now};
 
 const NON_NUMERIC: &str = "CLIENT_ERROR cannot increment or decrement non-numeric value";
 
-/// What to do with the number.
+/// Arguments of an increment or decrement.
 #[derive(Clone, Copy, Default)]
 pub(in crate::command) struct Change {
+    /// Amount to add or subtract.
     pub(in crate::command) delta: u64,
+    /// Subtract, stopping at 0. Otherwise add modulo 2^64.
     pub(in crate::command) decrement: bool,
-    /// The CAS value to compare with; 0 compares nothing.
+    /// CAS value to compare with; 0 for none.
     pub(in crate::command) cas: u64,
+    /// CAS value to assign; the next one if `None`.
     pub(in crate::command) new_cas: Option<u64>,
-    /// New expiry time.
+    /// New exptime.
     pub(in crate::command) ttl: Option<i32>,
-    /// A miss creates the number, and is not counted as one.
+    /// A miss creates the item and is not counted as a miss.
     pub(in crate::command) vivify: bool,
 }
 
-/// What a number is made from that is not there yet.
+/// Initial state of an item created on a miss.
 #[derive(Clone, Copy)]
 pub(in crate::command) struct Beginning {
+    /// Initial value.
     pub(in crate::command) number: u64,
+    /// Expiry time.
     pub(in crate::command) expiry: Expiry,
+    /// Show the key in base64 from now on.
     pub(in crate::command) key_binary: bool,
 }
 
-/// How counting ended.
+/// Outcome of an increment or decrement.
 pub(in crate::command) enum Counted {
-    /// The number, and the item's CAS value and expiry time before.
+    /// Stored: the new value, the new CAS value, and the expiry time before.
     Done {
         number: u64,
         cas: u64,
         before: Expiry,
-        /// There was no number.
+        /// The item was created.
         created: bool,
-        /// Size class of the number that was there.
+        /// Size class of the item before; 0 if it was created.
         class: u8,
     },
     NotFound,
@@ -54,28 +60,29 @@ pub(in crate::command) enum Counted {
     NoMemory,
 }
 
-/// How one attempt ended under the lock.
+/// Outcome of one attempt under the shard's lock.
 enum Attempt {
     Ended(Counted),
-    /// The value must be replaced: it grows, or someone is reading it.
+    /// The item must be replaced: the value grows, or a reader has pinned it.
     Replace(Replacement),
     /// The item has no room for an expiry time.
     NoRoom(Option<Pin>),
 }
 
-/// What the item that replaces one is made from.
+/// Contents of the item that replaces the current one.
 #[derive(Clone, Copy)]
 struct Replacement {
     number: u64,
     flags: u32,
     expiry: Expiry,
     key_binary: bool,
-    /// Bytes to fill up with blanks.
+    /// Minimum length in bytes; the number is padded with spaces.
     value_len: usize,
     old_cas: u64,
 }
 
 impl Executor<'_> {
+    /// Executes `incr` or `decr`.
     pub(in crate::command) fn count(
         &mut self,
         key: &[u8],
@@ -102,6 +109,7 @@ impl Executor<'_> {
         }
     }
 
+    /// Executes `ma`.
     pub(in crate::command) fn meta_arithmetic(&mut self, meta: &MetaRequest<'_>, out: &mut Output) {
         let decoded = MetaKey::of(meta);
         let key = self.store.hashed(decoded.bytes());
@@ -122,7 +130,8 @@ impl Executor<'_> {
         match self.change_or_create(&key, change, beginning) {
             Counted::NonNumeric => return encode::line(&mut out.bytes, NON_NUMERIC),
             Counted::NoMemory => return encode::line(&mut out.bytes, "SERVER_ERROR out of memory"),
-            // memcached notices while it writes the answer.
+            // memcached detects this while it writes the reply, after the
+            // change.
             _ if flags.opaque_too_long => return encode::line(&mut out.bytes, OPAQUE_TOO_LONG),
             Counted::Done {
                 number,
@@ -144,7 +153,8 @@ impl Executor<'_> {
         out.bytes.extend_from_slice(b"\r\n");
     }
 
-    /// Counts, or creates what is missing if it is told with what.
+    /// Changes the number of a key. On a miss, creates it from `beginning` if
+    /// given.
     #[inline]
     pub(in crate::command) fn change_or_create(
         &mut self,
@@ -165,7 +175,8 @@ impl Executor<'_> {
         }
     }
 
-    /// Counts, replacing the item where it cannot be changed in place.
+    /// Changes the number of a present item. Replaces the item if it cannot be
+    /// changed in place.
     fn change(&mut self, key: &Hashed<'_>, change: Change) -> Counted {
         let mut made: Option<(NewItem, Replacement)> = None;
         let counted = loop {
@@ -237,8 +248,8 @@ impl Executor<'_> {
         self.new_filled(key, &spec, value).ok()
     }
 
-    /// If someone else creates the item first, it is theirs that is counted
-    /// on.
+    /// If another thread creates the item first, the change is applied to that
+    /// item.
     fn create_number(&mut self, key: &Hashed<'_>, change: Change, beginning: Beginning) -> Counted {
         let with = Replacement {
             number: beginning.number,
@@ -296,7 +307,7 @@ fn change_under_lock(
     let Some(item) = entry.item() else {
         return Attempt::Ended(Counted::NotFound);
     };
-    // A number does not go on beyond the first piece of a long value.
+    // A number never extends past the first chunk of a long value.
     let text = item.value_pieces().next().unwrap_or_default();
     if text.is_empty() {
         return Attempt::Ended(Counted::NonNumeric);
@@ -345,8 +356,9 @@ fn change_under_lock(
         };
         cas = next_cas();
         if fits {
-            // Only whoever holds the old item, which is none of the client's
-            // doing, kept it from being changed in place.
+            // Only a reader's pin kept the item from being changed in place.
+            // The client must not notice the replacement, so put_copy keeps the
+            // item's history.
             entry.put_copy(new);
             entry.set_cas(cas);
         } else {
@@ -373,7 +385,7 @@ impl Replacement {
     }
 }
 
-/// Appends the answer of `ma`.
+/// Appends the reply to `ma`.
 fn write_number(
     meta: &MetaRequest<'_>,
     key: &[u8],

@@ -1,5 +1,4 @@
-//! `append` and `prepend`, however they are spelt: the present value and the
-//! new one, joined.
+//! `append` and `prepend` of all protocols.
 
 use std::cell::Cell;
 
@@ -9,16 +8,19 @@ use crate::command::ops::outcome::{Condition, Outcome};
 use crate::protocol::verb::StoreVerb;
 use crate::store::{Access, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
 
-/// How joining a value to the present one ended under the lock.
+/// Outcome of one attempt to link the joined item.
 enum Joined {
     Done(Outcome),
+    /// The old item was replaced or changed meanwhile; try again.
     Changed,
 }
 
 impl Executor<'_> {
-    /// Stores the present value and the new one, joined. The joined item is
-    /// made without a lock, from a pinned old one, and linked only if that is
-    /// still there; whoever came between has made progress.
+    /// Joins the present value and the new one.
+    ///
+    /// The joined item is built outside the shard's lock from the pinned old
+    /// item, and linked only if the old item is unchanged. Otherwise another
+    /// thread has made progress, and the loop tries again.
     pub(in crate::command) fn join(
         &mut self,
         key: &Hashed<'_>,
@@ -48,7 +50,7 @@ impl Executor<'_> {
                         ..condition
                     };
                     match self.store_if(key, &mut addition, add) {
-                        // Somebody else created it first.
+                        // Another thread created it first.
                         Outcome::NotStored if addition.is_some() => continue,
                         outcome => break outcome,
                     }
@@ -123,8 +125,8 @@ impl Executor<'_> {
         let (store, now) = (self.store, self.now);
         let cas = condition.new_cas.unwrap_or_else(|| store.next_cas());
         let linked = store.edit(self.local, key, now, |entry| {
-            // The value cannot have been changed in place while it was
-            // pinned, but the rest can.
+            // The pin keeps the value from being changed in place, but not the
+            // CAS value and the expiry time.
             let same = |item: Item<'_>| {
                 item.is_same(pin) && item.cas() == old_cas && item.expiry() == spec.expiry
             };

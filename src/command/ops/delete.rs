@@ -1,4 +1,4 @@
-//! `delete`, and `md` with its ways of not quite deleting.
+//! `delete`, and `md` with its variants that keep the item.
 
 use crate::command::executor::{Executor, reply};
 use crate::command::ops::meta::{MetaKey, breaks_lines, write_key_and_opaque};
@@ -9,16 +9,16 @@ use crate::protocol::text::encode;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, Pin};
 use crate::time::Expiry;
 
-/// How deleting ended.
+/// Outcome of a deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::command) enum Removed {
     Done,
     NotFound,
-    /// Its CAS value is another one.
+    /// The CAS value differs.
     Exists,
 }
 
-/// How `md` ended under the lock.
+/// Outcome of `md` under the shard's lock.
 enum Deleted {
     Done(&'static str, Option<ItemSize>),
     /// The item has no room for an expiry time.
@@ -26,6 +26,7 @@ enum Deleted {
 }
 
 impl Executor<'_> {
+    /// Executes `delete`.
     pub(in crate::command) fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Output) {
         let key = self.store.hashed(key);
         let answer = match self.remove(&key, 0) {
@@ -35,7 +36,7 @@ impl Executor<'_> {
         reply(out, noreply, answer);
     }
 
-    /// Deletes a key's item, if its CAS value is this; 0 is any.
+    /// Deletes a key's item if its CAS value is `cas`; 0 matches any.
     pub(in crate::command) fn remove(&mut self, key: &Hashed<'_>, cas: u64) -> Removed {
         if !self.watched.is_empty() {
             self.tell_looked_up(key);
@@ -72,6 +73,7 @@ impl Executor<'_> {
         }
     }
 
+    /// Executes `md`.
     pub(in crate::command) fn meta_delete(&mut self, meta: &MetaRequest<'_>, out: &mut Output) {
         let decoded = MetaKey::of(meta);
         let key = self.store.hashed(decoded.bytes());
@@ -102,7 +104,7 @@ impl Executor<'_> {
         out.bytes.extend_from_slice(b"\r\n");
     }
 
-    /// With `x`, the empty item that takes the place of the deleted one.
+    /// With flag `x`, makes the empty item that replaces the deleted one.
     fn tombstone(
         &mut self,
         meta: &MetaRequest<'_>,

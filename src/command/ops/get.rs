@@ -13,10 +13,12 @@ use crate::protocol::tokens::tokens;
 use crate::store::{Access, Hashed, Item, Miss};
 use crate::time::Expiry;
 
-/// The answer to a retrieval while clients' buffers are at their limit.
+/// Reply to a retrieval while client buffers are at their limit.
 const OUT_OF_MEMORY: &str = "SERVER_ERROR out of memory writing get response";
 
 impl Executor<'_> {
+    /// Executes a retrieval line. `hash` is the hash of the key if there is
+    /// only one.
     #[inline]
     pub(in crate::command) fn get(
         &mut self,
@@ -44,10 +46,12 @@ impl Executor<'_> {
         After::Continue
     }
 
-    /// Answers a `get` of a single key that was asked `times` times in a row: with
-    /// one look-up, so that a key that everybody wants does not have all
-    /// threads wait for its shard's lock. Returns how many are answered: at
-    /// least one, and fewer than `times` if the output is full before.
+    /// Executes `times` identical `get` commands of a single key with one
+    /// lookup. With a very popular key, this avoids contention for the lock of
+    /// its shard.
+    ///
+    /// Returns how many commands are answered: at least one, and fewer than
+    /// `times` if the output fills up before.
     pub fn get_repeatedly(
         &mut self,
         line: &GetLine<'_>,
@@ -70,7 +74,8 @@ impl Executor<'_> {
             if out.is_full() {
                 return answered;
             }
-            // What had expired was removed.
+            // The first lookup removed an expired item, so later ones find
+            // none.
             found = found.or(Err(Miss::Absent));
             out.bytes.extend_from_within(start..end);
             self.count_get(key, found);
@@ -78,8 +83,8 @@ impl Executor<'_> {
         times
     }
 
-    /// Answers for each of several keys, without the closing `END`, until the
-    /// output is full. Returns the bytes of `keys` that are answered.
+    /// Appends the replies for several keys, without `END`, until the output is
+    /// full. Returns the bytes of `keys` that are answered.
     pub fn get_many(
         &mut self,
         keys: &[u8],
@@ -124,8 +129,9 @@ impl Executor<'_> {
         });
     }
 
-    /// Shows a key's item to `f`, maybe twice, of which the last counts; false
-    /// if there is none.
+    /// Calls `f` with a key's item and counts the retrieval. Returns false on a
+    /// miss. `f` may be called twice if a read is retried; only the last call
+    /// counts.
     #[inline]
     pub(in crate::command) fn show(&mut self, key: &Hashed<'_>, f: impl FnMut(Item<'_>)) -> bool {
         self.look_at(key, f).is_ok()

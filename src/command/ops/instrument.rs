@@ -1,6 +1,7 @@
-//! Telling those who look on what commands do: watchers, and `stats detail`.
-//! Nobody looks on most of the time; then each command costs a look at a set
-//! of kinds that was loaded once for its batch.
+//! Reports commands to watchers and to `stats detail`.
+//!
+//! The set of wanted kinds is loaded once per batch. While it is empty, each
+//! command only tests it.
 
 use crate::command::executor::Executor;
 use crate::events::{EventKind, ItemSize, Kinds};
@@ -8,17 +9,19 @@ use crate::stats::PrefixCount;
 use crate::store::{Access, Hashed, ItemSpec, Miss};
 use crate::time::Expiry;
 
-/// A value on its way into the store.
+/// A storage command to report.
 #[derive(Clone, Copy)]
 pub(in crate::command) struct Storing {
-    /// The command, by its classic name.
+    /// The command by its classic name.
     pub(in crate::command) command: &'static str,
+    /// Expiry time of the new item.
     pub(in crate::command) expiry: Expiry,
+    /// Size of the new item.
     pub(in crate::command) new: ItemSize,
 }
 
 impl Executor<'_> {
-    /// A key was asked for.
+    /// Reports a retrieval or a touch of a key.
     #[cold]
     pub(in crate::command) fn tell_fetched(&self, key: &[u8], found: Result<ItemSize, Miss>) {
         if self.watched.any_of(Kinds::DETAIL) {
@@ -28,9 +31,9 @@ impl Executor<'_> {
         self.put_fetched(key, found);
     }
 
-    /// Reports the look-up that a command makes besides what it does, as
-    /// memcached does for all but retrievals. Returns what it found, if
-    /// anybody watches for that.
+    /// Reports the lookup of a command that is no retrieval, as memcached does.
+    /// Returns the expiry time of the item found; `None` on a miss or if nobody
+    /// watches.
     #[cold]
     pub(in crate::command) fn tell_looked_up(&mut self, key: &Hashed<'_>) -> Option<Expiry> {
         if !self.watched.any_of(Kinds::FETCHERS.with(Kinds::MUTATIONS)) {
@@ -61,7 +64,7 @@ impl Executor<'_> {
         });
     }
 
-    /// A value was stored, or not.
+    /// Reports a storage command and its outcome.
     #[cold]
     pub(in crate::command) fn tell_stored(
         &self,
@@ -84,8 +87,8 @@ impl Executor<'_> {
         }
     }
 
-    /// An item was replaced by an empty one, which memcached reports as a
-    /// look-up and a `set`.
+    /// Reports that `md` replaced an item by an empty one, which memcached
+    /// reports as a lookup and a `set`.
     #[cold]
     pub(in crate::command) fn tell_emptied(&mut self, key: &Hashed<'_>, expiry: Expiry) {
         self.tell_looked_up(key);
@@ -100,7 +103,7 @@ impl Executor<'_> {
         self.tell_stored(key.key, storing, "stored");
     }
 
-    /// A value was refused.
+    /// Reports a storage command refused for its size or for lack of memory.
     #[cold]
     pub(in crate::command) fn tell_refused(
         &self,
@@ -120,7 +123,8 @@ impl Executor<'_> {
         self.tell_stored(key, storing, status);
     }
 
-    /// A deletion found something, or not.
+    /// Reports a deletion. A miss is counted for `stats detail` but is no
+    /// event.
     #[cold]
     pub(in crate::command) fn tell_deleted(
         &self,

@@ -1,4 +1,4 @@
-//! `mg` and `me`, and what the meta commands' answers have in common.
+//! `mg` and `me`, and helpers of all meta commands.
 
 use crate::command::executor::Executor;
 use crate::command::output::Output;
@@ -12,7 +12,7 @@ use crate::protocol::tokens::tokens;
 use crate::store::{Access, Entry, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
 use crate::time::{Expiry, Now};
 
-/// The key a meta command means, decoded if it came in base64.
+/// The key of a meta command, decoded if it was sent in base64.
 #[allow(
     clippy::large_enum_variant,
     reason = "it lives on the stack for one command; a box would be memory per key"
@@ -23,6 +23,8 @@ pub(in crate::command) enum MetaKey<'a> {
 }
 
 impl<'a> MetaKey<'a> {
+    /// Returns the key of a meta command. A key that does not decode is empty;
+    /// the parser has refused it before.
     pub(in crate::command) fn of(meta: &MetaRequest<'a>) -> Self {
         Self::new(meta.key, meta.base64)
     }
@@ -36,6 +38,7 @@ impl<'a> MetaKey<'a> {
         Self::Decoded(buffer, len)
     }
 
+    /// Returns the bytes of the decoded key.
     pub(in crate::command) fn bytes(&self) -> &[u8] {
         match self {
             Self::Plain(key) => key,
@@ -44,15 +47,15 @@ impl<'a> MetaKey<'a> {
     }
 }
 
-/// Whether a key from base64 must be spelt so whenever it is shown. Items that
-/// are made by anything but `ms` forget that their key came in base64, as in
-/// memcached, but not where it would break the line that shows it.
+/// Returns whether a key that was sent in base64 must also be shown in base64.
+/// As in memcached, only items made by `ms` remember that their key was base64.
+/// This server makes an exception for keys that would break a text line.
 pub(in crate::command) fn breaks_lines(key: &[u8]) -> bool {
     key.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n'))
 }
 
-/// Appends the tokens that are returned on any outcome, in the order in
-/// which they were sent.
+/// Appends the return flags `k` and `O`, which every outcome returns, in the
+/// order of the request.
 pub(in crate::command) fn write_key_and_opaque(
     out: &mut Output,
     meta: &MetaRequest<'_>,
@@ -67,8 +70,8 @@ pub(in crate::command) fn write_key_and_opaque(
     }
 }
 
-/// Appends ` t<seconds left>`, -1 for an item that never expires. An item
-/// that this command has expired has less than none left, modulo 2^32.
+/// Appends ` t<TTL in seconds>`, or -1 for an item that never expires. The TTL
+/// of an item that this command expired is negative, modulo 2^32.
 pub(in crate::command) fn write_ttl(out: &mut Output, expiry: Expiry, now: Now) {
     match now.left(expiry) {
         _ if expiry.is_over(now) => {
@@ -79,17 +82,18 @@ pub(in crate::command) fn write_ttl(out: &mut Output, expiry: Expiry, now: Now) 
     }
 }
 
-/// How `mg` ended under the write lock.
+/// Outcome of `mg` under the shard's write lock.
 enum Got {
     Hit(ItemSize),
     Missed(Miss),
-    /// `N` was given and there is no item yet.
+    /// `N` was given and the item does not exist.
     Wanted,
     /// The item has no room for an expiry time.
     NoRoom(Option<Pin>),
 }
 
 impl Executor<'_> {
+    /// Executes `mg`. `hash` is the hash of the key if it is not in base64.
     #[inline]
     pub(in crate::command) fn meta_get(
         &mut self,
@@ -111,7 +115,7 @@ impl Executor<'_> {
         }
         let watched = self.watched;
         if flags.vivify.is_some() && !watched.is_empty() {
-            // Watchers learn what there was before the item was created.
+            // Watchers must see the lookup before the item is created.
             self.tell_looked_up(&key);
             self.watched = watched.without(Kinds::FETCHERS);
         }
@@ -134,9 +138,9 @@ impl Executor<'_> {
         }
     }
 
-    /// `mg` whose opaque is over its limit: memcached notices when the item is
-    /// fetched, or created and changed by the flags before it. A hit is not
-    /// counted then, and nobody wins the item.
+    /// Executes an `mg` whose opaque is over its limit. memcached detects this
+    /// after the item was fetched, or created and changed by the flags before
+    /// `O`. The hit is then not counted, and no client wins the item.
     #[cold]
     fn get_without_answer(&mut self, meta: &MetaRequest<'_>, key: &Hashed<'_>, out: &mut Output) {
         let found = self.get_changing(meta, key, out);
@@ -146,8 +150,8 @@ impl Executor<'_> {
         encode::line(&mut out.bytes, OPAQUE_TOO_LONG);
     }
 
-    /// `mg` that leaves the item as it is, unless it is stale and this
-    /// client wins it.
+    /// Executes an `mg` that leaves the item unchanged, unless it is stale and
+    /// this client wins the right to recache.
     #[inline]
     fn get_reading(
         &mut self,
@@ -214,7 +218,8 @@ impl Executor<'_> {
         result
     }
 
-    /// The empty item that `N` creates.
+    /// Makes the empty item that `N` creates on a miss. `None` if memory is
+    /// short.
     fn vivify(&mut self, meta: &MetaRequest<'_>, key: &Hashed<'_>) -> Option<NewItem> {
         let spec = ItemSpec {
             key: key.key,
@@ -228,6 +233,7 @@ impl Executor<'_> {
         self.new_filled(key, &spec, value).ok()
     }
 
+    /// Executes `me`.
     pub(in crate::command) fn meta_debug(&mut self, key: &[u8], base64: bool, out: &mut Output) {
         let decoded = MetaKey::new(key, base64);
         if decoded.bytes().is_empty() {
@@ -303,13 +309,14 @@ fn get_under_lock(
     Got::Hit(item.item_size())
 }
 
-/// Whether a flag has memcached note the access only behind the answer.
+/// Returns whether a flag makes memcached update the access time only after the
+/// reply.
 fn is_locking(meta: &MetaRequest<'_>) -> bool {
     tokens(meta.tokens).any(|token| matches!(token[0], b'N' | b'T' | b'R' | b'l' | b'h'))
 }
 
-/// Whether less is left of the item than `R` asks for, as of the place where
-/// it stands on the line.
+/// Returns whether the remaining TTL is below the argument of `R`. Uses the
+/// expiry time in effect at the position of `R` on the line.
 fn wins_recache(meta: &MetaRequest<'_>, before: Expiry, after: Expiry, now: Now) -> bool {
     let places = &meta.flags.places;
     let expiry = match places.ttl < places.recache {
@@ -321,19 +328,19 @@ fn wins_recache(meta: &MetaRequest<'_>, before: Expiry, after: Expiry, now: Now)
     })
 }
 
-/// What the answer of `mg` says beside what the item says.
+/// Properties of a hit that the item does not record.
 #[derive(Clone, Copy)]
 struct Hit {
-    /// The item's expiry time before this command: a `t` ahead of the flag
-    /// that changed it tells the old one.
+    /// Expiry time before this command. A `t` before the flag that changes it
+    /// returns this one.
     before: Expiry,
-    /// The item was created by this command.
+    /// This command created the item.
     created: bool,
-    /// This client is to recache the item.
+    /// This client won the right to recache the item.
     won: bool,
 }
 
-/// Appends the answer for an item that is there.
+/// Appends the reply to an `mg` that hit.
 #[inline]
 fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &mut Output) {
     let with_value = meta.flags.value && meta.flags.cas != Some(item.cas());

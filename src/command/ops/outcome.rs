@@ -4,21 +4,22 @@ use crate::protocol::meta::request::MetaFlags;
 use crate::protocol::request::StoreLine;
 use crate::protocol::verb::StoreVerb;
 
-/// When and how a value is stored.
+/// Condition and effect of a storage command.
 #[derive(Clone, Copy)]
 pub(in crate::command) struct Condition {
     pub(in crate::command) verb: StoreVerb,
-    /// The CAS value to compare with; 0 compares nothing but for `cas`.
+    /// CAS value to compare with. 0 matches nothing for `cas`, anything
+    /// otherwise.
     pub(in crate::command) cas: u64,
-    /// `ms` with `I`: an older CAS value stores as well, marked stale.
+    /// `ms` with `I`: an older CAS value also stores, and marks the item stale.
     pub(in crate::command) stale_wins: bool,
     /// `append` and `prepend` create the item on a miss.
     pub(in crate::command) vivify: bool,
-    /// The CAS value the item gets; the next one if none is given.
+    /// CAS value of the new item; the next one if `None`.
     pub(in crate::command) new_cas: Option<u64>,
 }
 
-/// What became of a value.
+/// Outcome of a storage command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::command) enum Outcome {
     Stored { cas: u64, value_len: usize },
@@ -28,7 +29,7 @@ pub(in crate::command) enum Outcome {
 }
 
 impl Condition {
-    /// What a command with nothing but a verb and a CAS value asks for.
+    /// A condition of verb and CAS value only.
     pub(in crate::command) fn plain(verb: StoreVerb, cas: u64) -> Self {
         Self {
             verb,
@@ -39,7 +40,7 @@ impl Condition {
         }
     }
 
-    /// What the key had is stale if this fails for lack of room.
+    /// Returns whether a refusal removes the old item.
     pub(in crate::command) fn drops_stale(&self) -> bool {
         self.verb == StoreVerb::Set
     }
@@ -62,12 +63,12 @@ impl Condition {
             cas: flags.cas.unwrap_or(0),
             stale_wins: flags.invalidate,
             vivify: flags.vivify.is_some(),
-            // To memcached, which asks for the value only now, 0 is none here.
+            // memcached reads `E` only when it stores, where 0 means absent.
             new_cas: flags.new_cas.filter(|cas| *cas != 0),
         }
     }
 
-    /// The command, by its classic name.
+    /// Returns the command by its classic name.
     pub(in crate::command) fn command(self) -> &'static str {
         match self.verb {
             StoreVerb::Set => "set",
@@ -99,7 +100,7 @@ impl Outcome {
         }
     }
 
-    /// What a watcher is told.
+    /// Returns the status as watchers see it.
     pub(in crate::command) fn status(self) -> &'static str {
         match self {
             Self::Stored { .. } => "stored",

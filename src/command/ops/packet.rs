@@ -1,6 +1,6 @@
-//! Commands in binary form: the same operations as the text commands', their
-//! outcomes as packets. A quiet command is silent when it succeeds, or, for a
-//! retrieval, when it finds nothing; what goes wrong is always told.
+//! Commands of the binary protocol: the same operations as the text commands,
+//! with their outcomes encoded as packets. Quiet commands send no reply on
+//! success or, for retrievals, on a miss. Errors are always reported.
 
 use crate::command::admin::control::VERSION;
 use crate::command::admin::stat_sink::StatSink;
@@ -17,11 +17,12 @@ use crate::protocol::verb::StoreVerb;
 use crate::store::{Hashed, Item, ItemSpec};
 use crate::time::Expiry;
 
-/// Bytes of client flags in the answer of a retrieval.
+/// Length in bytes of the client flags in the extras of a reply.
 const FLAGS_BYTES: usize = 4;
 
 impl Executor<'_> {
-    /// Executes a packet; `value` is the value of one that has a value.
+    /// Executes a packet. `hash` is the hash of its key if that is the key of
+    /// an item, else `None`. `value` is empty for commands without a value.
     #[inline]
     pub(in crate::command) fn packet(
         &mut self,
@@ -119,7 +120,7 @@ impl Executor<'_> {
         let Some((condition, spec)) = self.packet_store(packet) else {
             return;
         };
-        // The value of an item ends in a line end, whoever sends it.
+        // Items always store their value with CRLF, which packets do not send.
         let pieces = [value, b"\r\n"].into_iter();
         match self.begin_filled(key, &spec, packet.is_set(), pieces) {
             Err(refusal) => error(&mut out.bytes, packet.echo, refusal.status()),
@@ -130,7 +131,8 @@ impl Executor<'_> {
         }
     }
 
-    /// What a storage packet is to store, and when.
+    /// Returns the condition and the item of a storage packet; `None` for other
+    /// packets.
     #[inline]
     pub(in crate::command) fn packet_store<'k>(
         &self,
@@ -225,14 +227,14 @@ impl Executor<'_> {
                     return After::Close;
                 }
             }
-            // Without authentication these are no commands.
+            // SASL commands on a server without SASL are unknown commands.
             _ => error(&mut out.bytes, echo, Status::Unknown),
         }
         After::Continue
     }
 
-    /// Statistics by the names that memcached knows on this protocol: other
-    /// than on text lines they are whole, and some are missing.
+    /// Executes `stat`. Group names follow memcached's binary protocol: unlike
+    /// on text lines they may not be abbreviated, and some groups are missing.
     fn packet_stat(&mut self, packet: &Packet<'_>, out: &mut Output) {
         let arguments: &[u8] = match packet.key {
             key @ (b"" | b"items" | b"slabs" | b"udp") => key,
@@ -247,7 +249,7 @@ impl Executor<'_> {
         if self.stats(arguments, &mut sink).is_none() {
             return;
         }
-        // Of the lists, packets know this one alone.
+        // The only listing of the binary protocol is `detail dump`.
         match self.prefix_lines() {
             Some(lines) => sink.lines("detailed", &lines),
             None => error(&mut out.bytes, packet.echo, Status::OutOfMemory),
@@ -255,7 +257,7 @@ impl Executor<'_> {
     }
 }
 
-/// Appends the answer of a storage command.
+/// Appends the reply to a storage command.
 #[inline]
 pub(in crate::command) fn write_stored(
     outcome: Outcome,
@@ -278,7 +280,7 @@ pub(in crate::command) fn write_stored(
     error(&mut out.bytes, echo, status);
 }
 
-/// Appends the answer of a command that has nothing to tell but how it went.
+/// Appends a reply that consists of a status only.
 fn answer(packet: &Packet<'_>, status: Status, out: &mut Output) {
     match status {
         Status::Ok if packet.quiet => {}
@@ -287,7 +289,7 @@ fn answer(packet: &Packet<'_>, status: Status, out: &mut Output) {
     }
 }
 
-/// Appends the answer of a retrieval that found something.
+/// Appends the reply to a retrieval that hit.
 #[inline]
 fn write_item(item: Item<'_>, echo: Echo, key: &[u8], out: &mut Output) {
     let lengths = Lengths {

@@ -1,5 +1,5 @@
-//! Why a storage command fails before its value is looked at, and what is
-//! answered and counted then.
+//! Refusals of storage commands before their value is considered: replies and
+//! counters.
 
 use crate::command::executor::Executor;
 use crate::command::output::Output;
@@ -8,17 +8,17 @@ use crate::protocol::meta::request::OPAQUE_TOO_LONG;
 use crate::protocol::text::encode;
 use crate::store::{Hashed, ItemSpec};
 
-/// Why a value is not taken in.
+/// Reason to refuse a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::command) enum Refusal {
     TooLarge,
     NoMemory,
-    /// It does not end where its line said.
+    /// The data block does not end with CRLF at its declared length.
     BadChunk,
 }
 
 impl Refusal {
-    /// The answer to a line.
+    /// Returns the reply line of the text and meta protocols.
     pub(in crate::command) fn text(self) -> &'static str {
         match self {
             Self::TooLarge => "SERVER_ERROR object too large for cache",
@@ -27,7 +27,7 @@ impl Refusal {
         }
     }
 
-    /// The answer to a packet.
+    /// Returns the status of the binary protocol.
     pub(in crate::command) fn status(self) -> Status {
         match self {
             Self::TooLarge => Status::TooLarge,
@@ -38,7 +38,8 @@ impl Refusal {
 }
 
 impl Executor<'_> {
-    /// Counts a line that is refused; memcached does not count packets.
+    /// Counts a refused text or meta command; memcached does not count binary
+    /// ones.
     #[cold]
     pub(in crate::command) fn count_refused(&self, refusal: Refusal) {
         let counters = &self.local.counters;
@@ -49,8 +50,8 @@ impl Executor<'_> {
         }
     }
 
-    /// Answers an `ms` whose opaque is over its limit. memcached notices when
-    /// the item is made, so that it counts as a set.
+    /// Refuses an `ms` whose opaque is over its limit. memcached detects this
+    /// after it made the item, so the command counts as a set.
     #[cold]
     pub(in crate::command) fn refuse_opaque(
         &mut self,

@@ -1,5 +1,5 @@
-//! Storage: `set`, `add`, `replace`, `append`, `prepend`, `cas` and `ms`.
-//! The item is made before the lock is taken and linked under it.
+//! Storage commands `set`, `add`, `replace`, `append`, `prepend`, `cas` and
+//! `ms`. The item is made before the shard's lock is taken and linked under it.
 
 use crate::command::executor::{Executor, reply};
 use crate::command::ops::instrument::Storing;
@@ -21,6 +21,7 @@ use crate::store::{Hashed, Item, ItemSpec, NewItem, NoMemory};
 use crate::time::Expiry;
 
 impl Executor<'_> {
+    /// Executes a classic storage command whose data block has arrived.
     #[inline]
     pub(in crate::command) fn store_line(
         &mut self,
@@ -75,8 +76,8 @@ impl Executor<'_> {
         }
     }
 
-    /// Begins a storage command whose value has not arrived yet. If it
-    /// cannot be stored, the error is written and the value must be skipped.
+    /// Begins a storage command whose value has not arrived. If the command is
+    /// refused, appends the reply and returns `None`: skip the value.
     pub fn begin_store(&mut self, request: &Request<'_>, out: &mut Output) -> Option<Pending> {
         match request {
             Request::Store(line) => {
@@ -117,7 +118,7 @@ impl Executor<'_> {
         }
     }
 
-    /// The same for a packet. One that authenticates is not that long.
+    /// Begins a storage packet. SASL packets are too short to come here.
     fn begin_packet(&mut self, packet: &Packet<'_>, out: &mut Output) -> Option<Pending> {
         let Packet { echo, quiet, .. } = *packet;
         let key = self.store.hashed(packet.key);
@@ -193,7 +194,7 @@ impl Executor<'_> {
         }
     }
 
-    /// Ends a storage command for whose value memory ran out half-way.
+    /// Fails a storage command when memory runs out while its value arrives.
     pub fn fail_store(&mut self, pending: Pending, out: &mut Output) {
         self.local.counters.store_no_memory.add(1);
         let silent = matches!(pending.how, OwnedHow::Classic { noreply: true, .. });
@@ -238,13 +239,13 @@ impl Executor<'_> {
             expiry: Expiry::from_protocol(exptime.unwrap_or(0), self.now),
             value_len: meta.value_len as usize,
             key_binary: meta.base64,
-            // A stale value takes over the old one's expiry time.
+            // A stale value inherits the old item's expiry time.
             expiry_room: meta.flags.invalidate,
         }
     }
 
-    /// Makes an item whose value is still to come. A set that fails for lack
-    /// of room drops what the key had: it is stale (`drops`).
+    /// Makes an item whose value is yet to arrive. If that fails and `drops` is
+    /// set (a set), removes the old item, which is outdated.
     pub(in crate::command) fn begin(
         &mut self,
         key: &Hashed<'_>,
@@ -257,7 +258,7 @@ impl Executor<'_> {
         })
     }
 
-    /// Makes an item with its value, whose pieces end in a line end.
+    /// Makes an item with its value, whose pieces end with CRLF.
     #[inline]
     pub(in crate::command) fn begin_filled<'p>(
         &mut self,
@@ -271,7 +272,7 @@ impl Executor<'_> {
         })
     }
 
-    /// Makes an item of a text client's data block.
+    /// Makes an item from the data block of a text client.
     #[inline]
     fn begin_block(
         &mut self,
@@ -352,7 +353,7 @@ impl Executor<'_> {
         };
         let outcome = self.commit_unseen(key, new, condition);
         if joins && let Outcome::Stored { value_len, .. } = outcome {
-            // What is reported is the joined item.
+            // Watchers see the size and expiry time of the joined item.
             storing.new.value_len = value_len as u32;
             storing.expiry = old_expiry.unwrap_or(storing.expiry);
         }
@@ -373,7 +374,7 @@ impl Executor<'_> {
         outcome
     }
 
-    /// Counts a compare-and-swap, in the class of what was there.
+    /// Counts a compare-and-swap, in the size class of the old item.
     fn count_cas(&self, outcome: Outcome, class: u8) {
         let (counters, class) = (&self.local.counters, self.local.classes.of(class));
         match outcome {
@@ -389,6 +390,7 @@ impl Executor<'_> {
         }
     }
 
+    /// Links and takes `new` if the condition holds.
     #[inline]
     pub(in crate::command) fn store_if(
         &mut self,
@@ -440,7 +442,7 @@ impl Executor<'_> {
     }
 }
 
-/// Appends the answer to `ms`.
+/// Appends the reply to `ms`.
 fn write_outcome(outcome: Outcome, meta: &MetaRequest<'_>, key: &[u8], out: &mut Output) {
     let stored = matches!(outcome, Outcome::Stored { .. });
     if stored && meta.flags.quiet {

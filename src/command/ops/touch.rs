@@ -6,7 +6,7 @@ use crate::events::ItemSize;
 use crate::store::{Hashed, Item, ItemSpec, Miss, Pin};
 use crate::time::Expiry;
 
-/// How touching an item ended.
+/// Outcome of touching an item.
 enum Touched {
     Done(ItemSize),
     Missed(Miss),
@@ -28,8 +28,8 @@ impl Executor<'_> {
         reply(out, noreply, if hit { "TOUCHED" } else { "NOT_FOUND" });
     }
 
-    /// Gives a key's item a new expiry time and shows it to `f`; false if
-    /// there is none.
+    /// Sets a new expiry time on a key's item, calls `f` with it and counts the
+    /// touch. Returns false on a miss.
     pub(in crate::command) fn show_touched(
         &mut self,
         key: &Hashed<'_>,
@@ -72,9 +72,11 @@ impl Executor<'_> {
         }
     }
 
-    /// Replaces an item by a copy that has room for an expiry time, unless
-    /// it has changed meanwhile. Without memory for that the item is removed
-    /// and false returned: it must not outlive the time it was to be given.
+    /// Replaces an item by a copy with room for an expiry time, unless another
+    /// thread changed it. The caller must try again.
+    ///
+    /// Returns false if memory is short. The item is then removed, because it
+    /// must not outlive its new expiry time.
     pub(in crate::command) fn make_expiry_room(
         &mut self,
         key: &Hashed<'_>,

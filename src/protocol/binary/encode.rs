@@ -1,41 +1,41 @@
-//! Answers as binary packets (doc/protocol-binary.txt): a header of 24 bytes,
-//! then extras, key and value. Appends to a buffer; never formats.
+//! Encodes replies of the binary protocol (doc/protocol-binary.txt): a header
+//! of 24 bytes, then extras, key and value. Appends to a buffer.
 
 use crate::protocol::binary::header::HEADER_BYTES;
 
-/// First byte of an answer.
+/// First byte of a reply.
 pub const MAGIC: u8 = 0x81;
 
-/// What became of a request, with the number that says so on the wire.
+/// Status of a reply, with its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Status {
-    /// Done.
+    /// Success.
     Ok = 0x00,
-    /// No such key.
+    /// Key not found.
     NotFound = 0x01,
-    /// There is such a key, or its CAS value is another one.
+    /// The key exists, or the CAS value differs.
     Exists = 0x02,
-    /// The value is larger than an item may be.
+    /// The value exceeds the item size limit.
     TooLarge = 0x03,
-    /// Lengths or extras that do not fit the command.
+    /// The lengths or extras do not fit the command.
     Invalid = 0x04,
-    /// There was nothing to add to.
+    /// `append` or `prepend` found no item, or no room for the result.
     NotStored = 0x05,
-    /// The value to count on is no number.
+    /// `increment` or `decrement` on a value that is no number.
     NonNumeric = 0x06,
-    /// Not allowed, or not without authentication.
+    /// Not permitted, or not without authentication.
     Auth = 0x20,
-    /// Authentication goes on.
+    /// Another authentication step is needed.
     AuthContinue = 0x21,
-    /// No such command.
+    /// Unknown command.
     Unknown = 0x81,
-    /// No memory, and nothing may be evicted.
+    /// Out of memory, and nothing can be evicted.
     OutOfMemory = 0x82,
 }
 
 impl Status {
-    /// The body of an answer with this status, in memcached's words.
+    /// Returns the body of an error reply in memcached's words.
     pub fn text(self) -> &'static str {
         match self {
             Self::Ok | Self::AuthContinue => "",
@@ -52,27 +52,27 @@ impl Status {
     }
 }
 
-/// What an answer repeats of its request.
+/// Header fields that a reply repeats from its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo {
-    /// The opcode as it came, quiet or not.
+    /// The opcode as received, quiet or not.
     pub opcode: u8,
-    /// The client's mark, in whatever byte order it is.
+    /// The opaque, uninterpreted.
     pub opaque: [u8; 4],
 }
 
-/// Lengths of the parts that follow a header.
+/// Lengths of the parts after the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lengths {
-    /// Bytes of extras.
+    /// Length of the extras in bytes.
     pub extras: u8,
-    /// Bytes of the key.
+    /// Length of the key in bytes.
     pub key: usize,
-    /// Bytes of the value.
+    /// Length of the value in bytes.
     pub value: usize,
 }
 
-/// The header of an answer.
+/// Encodes the header of a reply; `cas` is 0 for none.
 #[inline]
 pub fn header(echo: Echo, status: Status, lengths: Lengths, cas: u64) -> [u8; HEADER_BYTES] {
     let body = usize::from(lengths.extras) + lengths.key + lengths.value;
@@ -88,7 +88,7 @@ pub fn header(echo: Echo, status: Status, lengths: Lengths, cas: u64) -> [u8; HE
     bytes
 }
 
-/// Appends an answer that is nothing but a value.
+/// Appends a success reply with a value only.
 pub fn plain(out: &mut Vec<u8>, echo: Echo, cas: u64, value: &[u8]) {
     let lengths = Lengths {
         value: value.len(),
@@ -98,7 +98,7 @@ pub fn plain(out: &mut Vec<u8>, echo: Echo, cas: u64, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-/// Appends an answer that says why not.
+/// Appends an error reply with the text of its status.
 pub fn error(out: &mut Vec<u8>, echo: Echo, status: Status) {
     let text = status.text().as_bytes();
     let lengths = Lengths {
@@ -109,7 +109,8 @@ pub fn error(out: &mut Vec<u8>, echo: Echo, status: Status) {
     out.extend_from_slice(text);
 }
 
-/// Appends an answer with a key: a statistic, or a miss that tells its key.
+/// Appends a reply with key and value, without extras: a statistic, or a miss
+/// of `getk`.
 pub fn keyed(out: &mut Vec<u8>, echo: Echo, status: Status, key: &[u8], value: &[u8]) {
     let lengths = Lengths {
         extras: 0,

@@ -1,6 +1,6 @@
 //! The fixed part of a packet.
 
-/// Bytes of the header that every packet begins with.
+/// Length of the packet header in bytes.
 pub const HEADER_BYTES: usize = 24;
 
 /// First byte of a request.

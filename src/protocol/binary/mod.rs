@@ -1,8 +1,9 @@
-//! The binary protocol (doc/protocol-binary.txt): packets to requests, and
-//! answers to packets. The second spelling of the same requests. Which
-//! mistakes are answered, with which status, and after which the connection
-//! ends, is memcached 1.6.45's doing and part of the contract; what follows
-//! an answered mistake is found where its packet ends, as its length says.
+//! The binary protocol (doc/protocol-binary.txt): parses packets to requests;
+//! `encode` encodes replies.
+//!
+//! Which mistakes get a reply, with which status, and which close the
+//! connection follows memcached 1.6.45. After an unknown opcode, parsing
+//! resumes at the end of the packet as its header gives it.
 
 pub mod encode;
 pub mod header;

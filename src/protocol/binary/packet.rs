@@ -7,60 +7,60 @@ use crate::protocol::verb::StoreVerb;
 /// A packet without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// What it asks for.
+    /// The command and its extras.
     pub verb: Verb,
-    /// What the answer repeats.
+    /// Header fields that the reply repeats.
     pub echo: Echo,
-    /// Success, or a miss of a retrieval, is not answered.
+    /// Quiet command: success, or a miss of a retrieval, gets no reply.
     pub quiet: bool,
-    /// The CAS value to compare with; 0 compares nothing.
+    /// CAS value to compare with; 0 for none.
     pub cas: u64,
-    /// The key, at most 250 bytes, of any kind.
+    /// The key, at most 250 bytes of any value.
     pub key: &'a [u8],
-    /// Bytes of the body behind the key.
+    /// Bytes of the body after the key.
     pub rest: u32,
 }
 
-/// What a packet asks for, with its extras. Expiry times are unsigned here.
+/// Command of a packet with its extras. Exptimes are unsigned here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// `get`, `getk`, `gat`, `gatk`.
     Get {
-        /// The answer has the key.
+        /// The reply includes the key.
         with_key: bool,
-        /// New expiry time for what is found.
+        /// New exptime of the item found.
         touch: Option<u32>,
     },
     /// `touch`.
     Touch {
-        /// New expiry time.
+        /// New exptime.
         exptime: u32,
     },
     /// `set`, `add`, `replace`, `append`, `prepend`; the value follows.
     Store {
-        /// Which of them; with a CAS value, the first three are the same.
+        /// The verb. With a CAS value, `set`, `add` and `replace` act alike.
         verb: StoreVerb,
         /// Opaque client flags.
         flags: u32,
-        /// Expiry time.
+        /// Exptime.
         exptime: u32,
     },
     /// `delete`.
     Delete,
     /// `increment`, `decrement`.
     Arithmetic {
-        /// Downwards.
+        /// Subtract.
         decrement: bool,
-        /// By how much.
+        /// Amount to add or subtract.
         delta: u64,
-        /// What a missing item is created with.
+        /// Value of an item created on a miss.
         initial: u64,
-        /// When that ends; without it nothing is created.
+        /// Exptime of an item created on a miss; `None` to create none.
         exptime: Option<u32>,
     },
     /// `flush`.
     Flush {
-        /// Seconds from now, or a Unix time; 0 at once.
+        /// Delay in seconds or a Unix time; 0 is at once.
         delay: u32,
     },
     /// `noop`.
@@ -69,25 +69,26 @@ pub enum Verb {
     Version,
     /// `quit`.
     Quit,
-    /// `stat`; the key says which.
+    /// `stat`; the key names the group of statistics.
     Stat,
     /// `SASL list mechs`.
     SaslList,
     /// `SASL auth`; the key is the mechanism, the value follows.
     SaslAuth,
-    /// `SASL step`; likewise.
+    /// `SASL step`; the key is the mechanism, the value follows.
     SaslStep,
-    /// No command, or not as it must be.
+    /// An unknown command, or a malformed packet.
     Refused {
-        /// The answer.
+        /// Status of the reply.
         status: Status,
-        /// The connection is closed behind it.
+        /// Close the connection after the reply.
         closes: bool,
     },
 }
 
 impl Packet<'_> {
-    /// Bytes of the value that follows, for a command that takes one.
+    /// Returns the length in bytes of the value that follows; `None` if the
+    /// command takes none.
     pub fn value_len(&self) -> Option<usize> {
         match self.verb {
             Verb::Store { .. } | Verb::SaslAuth | Verb::SaslStep => Some(self.rest as usize),
@@ -95,7 +96,7 @@ impl Packet<'_> {
         }
     }
 
-    /// Whether the key is an item's.
+    /// Returns whether the key is the key of an item.
     pub fn has_item_key(&self) -> bool {
         matches!(
             self.verb,
@@ -107,7 +108,7 @@ impl Packet<'_> {
         )
     }
 
-    /// Whether this is a `set`, with a CAS value or without.
+    /// Returns whether this is a `set`, with a CAS value or without.
     pub fn is_set(&self) -> bool {
         matches!(
             self.verb,
@@ -118,7 +119,7 @@ impl Packet<'_> {
         )
     }
 
-    /// Whether a client may ask this before it has authenticated itself.
+    /// Returns whether a client may send this before it has authenticated.
     pub fn is_for_anybody(&self) -> bool {
         matches!(
             self.echo.opcode,
@@ -126,7 +127,8 @@ impl Packet<'_> {
         )
     }
 
-    /// Whether the lengths in the header contradict each other.
+    /// Returns whether the header is inconsistent: the body is shorter than key
+    /// and extras.
     pub fn is_inconsistent(&self) -> bool {
         let (status, closes) = (Status::Unknown, true);
         self.verb == Verb::Refused { status, closes }

@@ -6,21 +6,21 @@ use crate::protocol::binary::header::{HEADER_BYTES, REQUEST_MAGIC, opcode};
 use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::verb::StoreVerb;
 
-/// Expiry time with which arithmetic does not create what is missing.
+/// Exptime that keeps `increment` and `decrement` from creating a missing item.
 const DO_NOT_CREATE: u32 = 0xffff_ffff;
 
-/// What the bytes at the start of the input are.
+/// Result of parsing the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
-    /// A packet, and the bytes of it up to its value.
+    /// A packet, and its length in bytes up to its value.
     Packet(Packet<'a>, usize),
-    /// Header, extras and key are not there yet.
+    /// Header, extras and key have not arrived completely.
     Incomplete,
-    /// No packet at all: hang up.
+    /// The first byte is wrong: close the connection.
     BadMagic,
 }
 
-/// Parses what stands at the start of `input`.
+/// Parses the start of the input.
 #[inline]
 pub fn parse(input: &[u8]) -> Parsed<'_> {
     if input.first().is_some_and(|first| *first != REQUEST_MAGIC) {
@@ -76,8 +76,8 @@ fn packet<'a>(
     }
 }
 
-/// What an opcode with these parts means, and whether it is the quiet one of
-/// a pair; `None` where the parts are not those of the command.
+/// Parses an opcode and the parts of its packet. Returns whether the command is
+/// quiet, and the command; `None` if the parts do not fit the opcode.
 #[inline]
 fn verb(opcode: u8, extras: &[u8], key: &[u8], rest: u32) -> Option<(bool, Verb)> {
     let no_rest = rest == 0;
@@ -179,7 +179,7 @@ fn flush(quiet: bool, extras: &[u8], key: &[u8], rest: u32) -> Option<(bool, Ver
     (key.is_empty() && rest == 0).then_some((quiet, Verb::Flush { delay }))
 }
 
-/// The extras of a touch, which needs a key.
+/// Returns the exptime from the extras of a touch. A key is required.
 fn exptime_of(extras: &[u8], key: &[u8]) -> Option<u32> {
     let &[a, b, c, d] = extras else {
         return None;
@@ -207,7 +207,7 @@ mod tests {
     use crate::protocol::binary::encode::Status;
     use crate::protocol::verb::StoreVerb;
 
-    /// A packet whose header may lie about the key's and the body's length.
+    /// Encodes a packet whose header may have wrong lengths of key and body.
     fn frame(opcode: u8, extras: &[u8], key: &[u8], key_len: u16, body_len: u32) -> Vec<u8> {
         let mut bytes = vec![0; HEADER_BYTES];
         bytes[0] = 0x80;
@@ -274,8 +274,8 @@ mod tests {
             assert_eq!(verb_of(&frame(opcode, b"12345678", b"", 2, 9)), unknown);
             assert_eq!(verb_of(&frame(opcode, b"", b"", 251, 251)), invalid);
         }
-        // No key, extras where there are none, none where there must be some,
-        // and a value where there is none.
+        // No key; extras where none are allowed; no extras where some are
+        // required; a value where none is allowed.
         for opcode in [0x00, 0x01, 0x04, 0x05, 0x0e, 0x1c, 0x1d, 0x21] {
             assert_eq!(verb_of(&frame(opcode, b"", b"", 0, 0)), invalid);
         }

@@ -1,9 +1,10 @@
-//! Parts of meta answers. Appends to a buffer; never formats.
+//! Encodes the parts of meta replies. Appends to a buffer.
 
 use crate::protocol::meta::key::encode_key;
 use crate::protocol::text::encode;
 
-/// Appends ` k<key>`, with ` b` behind a key that is spelt in base64.
+/// Appends the return flag ` k<key>`, in base64 and followed by ` b` if
+/// `base64` is set.
 pub fn key(out: &mut Vec<u8>, key: &[u8], base64: bool) {
     out.extend_from_slice(b" k");
     if base64 {
@@ -14,13 +15,13 @@ pub fn key(out: &mut Vec<u8>, key: &[u8], base64: bool) {
     }
 }
 
-/// Appends ` <flag><number>`.
+/// Appends the return flag ` <flag><number>`.
 pub fn number(out: &mut Vec<u8>, flag: u8, value: u64) {
     out.extend_from_slice(&[b' ', flag]);
     encode::number(out, value);
 }
 
-/// Appends a token as it came, a blank before it.
+/// Appends a token as the client sent it, after a space.
 pub fn token(out: &mut Vec<u8>, token: &[u8]) {
     out.push(b' ');
     out.extend_from_slice(token);

@@ -2,9 +2,10 @@
 
 use crate::limits::KEY_MAX_BYTES;
 
-/// Decodes a base64 key as leniently as memcached: characters outside of the
-/// alphabet are skipped, unused bits may be set, and what follows a padded
-/// group is ignored.
+/// Decodes a base64 key into `buffer`, as leniently as memcached: characters
+/// outside the alphabet are skipped, unused bits may be set, and anything after
+/// a padded group is ignored. Returns `None` if the key is invalid, empty or
+/// too long.
 pub fn decode_key<'b>(key: &[u8], buffer: &'b mut [u8; KEY_MAX_BYTES]) -> Option<&'b [u8]> {
     let symbols = || key.iter().copied().filter_map(symbol);
     let count = symbols().count();
@@ -40,10 +41,10 @@ pub fn decode_key<'b>(key: &[u8], buffer: &'b mut [u8; KEY_MAX_BYTES]) -> Option
     Some(&buffer[..len])
 }
 
-/// What `=` stands for: zero bits that are cut off again.
+/// Symbol of `=`: its low six bits are zero and are cut off.
 const PADDING: u8 = 0x40;
 
-/// The bits that a character of base64 stands for.
+/// Returns the six bits of a base64 character; `None` if it is none.
 fn symbol(byte: u8) -> Option<u8> {
     Some(match byte {
         b'A'..=b'Z' => byte - b'A',
@@ -56,7 +57,7 @@ fn symbol(byte: u8) -> Option<u8> {
     })
 }
 
-/// Appends the base64 spelling of `key`.
+/// Appends `key` in base64.
 pub fn encode_key(key: &[u8], out: &mut Vec<u8>) {
     use base64::Engine as _;
     let start = out.len();

@@ -1,89 +1,90 @@
-//! The flags of meta commands (doc/protocol.txt, "Meta commands").
+//! Flags of meta commands (doc/protocol.txt, "Meta commands").
 
 use crate::limits::{KEY_MAX_BYTES, LINE_TOKENS_MAX, META_TOKENS_MAX, OPAQUE_MAX_BYTES};
 use crate::protocol::meta::key::decode_key;
 use crate::protocol::number::{strict_i32, strict_u32, strict_u64};
 use crate::protocol::tokens::tokens;
 
-/// A meta command: its key, and its flags both read and as they were sent,
-/// for the answer returns some of them in the order they came in.
+/// A parsed meta command. The flags are kept both parsed and as sent, because
+/// the reply returns some of them in the order of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetaRequest<'a> {
-    /// The key as it stands on the line.
+    /// The key as sent, maybe in base64.
     pub key: &'a [u8],
-    /// `b`: the key is base64.
+    /// Flag `b`: the key is in base64.
     pub base64: bool,
-    /// Bytes of the value of `ms`, without its line end.
+    /// Length of the data block of `ms` in bytes, without CRLF; 0 otherwise.
     pub value_len: u32,
-    /// The flag tokens, blank-separated.
+    /// The flag tokens as sent, separated by spaces.
     pub tokens: &'a [u8],
-    /// The flags' meaning.
+    /// The parsed flags.
     pub flags: MetaFlags,
 }
 
-/// What the flags of one meta command say. Times are as the protocol spells
-/// them.
+/// Parsed flags of a meta command. Times are as in the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetaFlags {
-    /// `v`: send the value.
+    /// `v`: return the value.
     pub value: bool,
-    /// `q`: leave the nominal answer out.
+    /// `q`: quiet, suppresses the nominal reply.
     pub quiet: bool,
-    /// `u`: leave access time and eviction state alone.
+    /// `u`: do not update the access time or the eviction state.
     pub no_bump: bool,
-    /// `I`: invalidate; a `ms` with an older CAS value, or a `md`, marks the
+    /// `I`: invalidate. An `ms` with an older CAS value, or an `md`, marks the
     /// item stale.
     pub invalidate: bool,
-    /// `x`: remove the value, keep the item.
+    /// `x`: remove the value but keep the item.
     pub remove_value: bool,
-    /// `M`: the mode's letter; 0 without.
+    /// `M`: the letter of the mode; 0 if absent.
     pub mode: u8,
-    /// `N`: create on a miss, with this expiry time.
+    /// `N`: create the item on a miss, with this exptime.
     pub vivify: Option<i32>,
-    /// `T`: new expiry time.
+    /// `T`: new exptime.
     pub ttl: Option<i32>,
-    /// `R`: win the right to recache if less than this is left.
+    /// `R`: win the right to recache if the remaining TTL is below this, in
+    /// seconds.
     pub recache: Option<i32>,
     /// `F`: client flags.
     pub client_flags: u32,
     /// `C`: compare with this CAS value.
     pub cas: Option<u64>,
-    /// `E`: the item's new CAS value.
+    /// `E`: new CAS value of the item.
     pub new_cas: Option<u64>,
-    /// `D`: by how much `ma` counts; 1 without.
+    /// `D`: delta of `ma`; the default is 1.
     pub delta: Option<u64>,
-    /// `J`: the value `ma` creates with `N`; 0 without.
+    /// `J`: initial value of `ma` with `N`; the default is 0.
     pub initial: u64,
-    /// `O` is over its limit. memcached notices while it writes the answer,
-    /// when most of the command is carried out.
+    /// `O` is longer than the limit. memcached detects this while it writes the
+    /// reply, after most of the command has taken effect.
     pub opaque_too_long: bool,
-    /// The order of the flags that depend on it.
+    /// Positions of the flags whose order matters.
     pub places: Places,
 }
 
-/// Where flags stand on the line: larger is later, 0 is absent. Answers and
-/// changes are made flag by flag, so that the last of `T` and `N` wins.
+/// Positions of flags on the line: higher is later, 0 is absent. memcached
+/// applies flags and writes return flags in order, so the last of `T` and `N`
+/// wins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// Of `T`.
+    /// Position of `T`.
     pub ttl: u8,
-    /// Of `N`.
+    /// Position of `N`.
     pub vivify: u8,
-    /// Of `R`.
+    /// Position of `R`.
     pub recache: u8,
-    /// Of `O`.
+    /// Position of `O`.
     pub opaque: u8,
 }
 
 impl MetaFlags {
-    /// `T`, as far as it is carried out: not behind an opaque that ends the
-    /// command.
+    /// Returns the exptime of `T`, unless an opaque over its limit stands
+    /// before it and ends the command.
     pub fn ttl_done(&self) -> Option<i32> {
         self.ttl.filter(|_| self.is_reached(self.places.ttl))
     }
 
-    /// The expiry time of an item that this command creates: the last of
-    /// `T` and `N` that is carried out, or never.
+    /// Returns the exptime of an item that this command creates: the last
+    /// effective one of `T` and `N`, or 0 (never).
     pub fn created_ttl(&self) -> i32 {
         let vivify = self.vivify.filter(|_| self.is_reached(self.places.vivify));
         match (self.ttl_done(), vivify) {
@@ -98,18 +99,18 @@ impl MetaFlags {
     }
 }
 
-/// Errors that flags can have.
+/// Errors of the flags of a meta command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetaError {
-    /// A flag begins with what no flag does. memcached stops looking at the
-    /// line before it knows anything else of it.
+    /// The first byte of a flag is outside `0-9` and `A-z`. memcached stops
+    /// before it reads anything else of the line.
     Garbage,
-    /// Any other, in memcached's words.
+    /// Any other error, as memcached's reply line.
     Said(&'static str),
 }
 
 impl MetaError {
-    /// The answer line.
+    /// Returns the reply line without its CRLF.
     pub fn text(self) -> &'static str {
         match self {
             Self::Garbage => BAD_FORMAT,
@@ -118,18 +119,19 @@ impl MetaError {
     }
 }
 
-/// The answer to an `O` over its limit.
+/// Reply to an `O` longer than [`OPAQUE_MAX_BYTES`].
 pub const OPAQUE_TOO_LONG: &str = "CLIENT_ERROR opaque token too long";
 const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
 const BAD_TOKEN: &str = "CLIENT_ERROR bad token in command line format";
 
-/// Reads the flags in `line`. `leading` is how many tokens stand before them
-/// (the command, the key and, for `ms`, the length).
+/// Parses the flags in `line`, and whether the key is in base64. `leading` is
+/// the number of tokens before the flags: the command, the key and, for `ms`,
+/// the length.
 ///
 /// # Errors
-/// The one that memcached reports: garbage first, then a bad key and too many
-/// flags, then the first flag that is no flag or a duplicate, and the last bad
-/// argument only if there is none of these.
+/// Returns the error that memcached reports: garbage first, then a bad key and
+/// too many flags, then the first invalid or duplicate flag. A bad argument is
+/// reported only if there is none of these; the last one wins.
 pub fn parse_flags(
     key: &[u8],
     line: &[u8],
@@ -152,8 +154,8 @@ pub fn parse_flags(
     }
 }
 
-/// How many flags are in `line`, up to the last token that is looked at;
-/// `None` if one of them does not begin as flags do.
+/// Counts the flags in `line`, up to the limit of parsed tokens. Returns `None`
+/// if the first byte of a flag is outside `0-9` and `A-z`.
 #[inline]
 pub(in crate::protocol) fn count_flags(line: &[u8], leading: usize) -> Option<usize> {
     let mut count = 0;
@@ -173,8 +175,7 @@ struct FlagParser {
     flags: MetaFlags,
     base64: bool,
     seen: u128,
-    /// A bad argument is reported only if no flag is worse, and the last of
-    /// several.
+    /// The last bad argument. Reported only if no worse error follows.
     error: Option<&'static str>,
 }
 
@@ -216,7 +217,8 @@ impl FlagParser {
             b'C' => self.flags.cas = self.number(strict_u64(argument), BAD_TOKEN),
             b'E' => self.flags.new_cas = self.number(strict_u64(argument), BAD_TOKEN),
             b'F' => {
-                // The one fault that leaves an earlier one's name.
+                // A bad `F` keeps the error of an earlier bad argument, unlike
+                // the other flags.
                 let error = self.error.unwrap_or(BAD_FORMAT);
                 let number = strict_u32(argument);
                 self.flags.client_flags = self.number(number, error).unwrap_or(0);
@@ -234,7 +236,8 @@ impl FlagParser {
                 self.flags.places.opaque = place;
                 self.flags.opaque_too_long = token.len() > OPAQUE_MAX_BYTES;
             }
-            // Known, answered from the token list; P and L are for proxies.
+            // Accepted here and answered from the token list. P and L are for
+            // proxies.
             b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'l' | b'h' => {}
             _ => return Err("CLIENT_ERROR invalid flag"),
         }

@@ -1,6 +1,8 @@
-//! What a text client says before it may say anything else, under `-Y`: a
-//! `set` of any key whose value is a user's name, a blank and the password.
-//! Nothing here outlives the call, and nothing of it is ever shown.
+//! Authentication of text clients under `-Y` (doc/protocol.txt,
+//! "Authentication"): a `set` with any key and the data block `<user>
+//! <password>`. Until it succeeds, no other command is accepted.
+//!
+//! Credentials are borrowed from the input: nothing is stored or logged.
 
 use memchr::memchr;
 
@@ -8,23 +10,24 @@ use crate::limits::{LINE_MAX_BYTES, LOGIN_BLOCK_MAX_BYTES, LOGIN_LINE_MIN_BYTES}
 use crate::protocol::number::strict_u32;
 use crate::protocol::tokens::tokens;
 
-/// What the bytes at the start of the input are.
+/// Result of parsing the start of the input of an unauthenticated client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum AsciiAuth<'a> {
-    /// An attempt of so many bytes.
+    /// A well-formed authentication attempt.
     Attempt {
-        /// The user's name.
+        /// User name.
         user: &'a [u8],
-        /// Everything behind the blank that follows it.
+        /// Password: the data block behind the first space.
         password: &'a [u8],
-        /// Bytes of line and value.
+        /// Bytes of the line and the data block.
         used: usize,
     },
-    /// So many bytes of something else, and the answer to it.
+    /// A malformed attempt or another command: the reply without its CRLF, and
+    /// the bytes to skip.
     Refused(&'static str, usize),
-    /// More is needed to tell.
+    /// The line or its data block has not arrived completely.
     Incomplete,
-    /// Nothing that a client would send: hang up.
+    /// The line is too long or too short for an attempt: close the connection.
     HangUp,
 }
 
@@ -33,7 +36,7 @@ const TOO_LONG: &str = "CLIENT_ERROR auth token too long";
 const BAD_END: &str = "CLIENT_ERROR bad command line termination";
 const BAD_FORMAT: &str = "CLIENT_ERROR bad authentication token format";
 
-/// Parses what stands at the start of `input`.
+/// Parses the start of the input of an unauthenticated client.
 pub fn parse(input: &[u8]) -> AsciiAuth<'_> {
     let Some(end) = memchr(b'\n', input) else {
         return match input.len() {
@@ -46,7 +49,7 @@ pub fn parse(input: &[u8]) -> AsciiAuth<'_> {
     }
     let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
     let length = tokens(line).nth(4).and_then(strict_u32);
-    // memcached compares no more than these letters.
+    // memcached compares only the first three letters.
     let Some(length) = length.filter(|_| line.starts_with(b"set")) else {
         return AsciiAuth::Refused(UNAUTHENTICATED, end + 1);
     };
@@ -76,7 +79,7 @@ mod tests {
     use super::{AsciiAuth, BAD_END, BAD_FORMAT, TOO_LONG, UNAUTHENTICATED, parse};
     use crate::limits::{LINE_MAX_BYTES, LOGIN_BLOCK_MAX_BYTES};
 
-    /// Says what an input is, in a form that can be compared and shown.
+    /// Describes the result of parsing in a comparable and printable form.
     fn outcome(input: &[u8]) -> String {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match parse(input) {

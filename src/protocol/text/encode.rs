@@ -1,6 +1,6 @@
-//! Answers in text form. Appends to a buffer; never formats.
+//! Encodes replies of the text protocol. Appends to a buffer.
 
-/// Appends a line.
+/// Appends `text` and CRLF.
 pub fn line(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -11,7 +11,8 @@ pub fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Appends the line before a value of a classic retrieval.
+/// Appends the `VALUE` line of a classic retrieval; `len` is the length of the
+/// value in bytes, and `cas` is `None` for `get` and `gat`.
 #[inline]
 pub fn value_line(out: &mut Vec<u8>, key: &[u8], flags: u32, len: usize, cas: Option<u64>) {
     out.extend_from_slice(b"VALUE ");
@@ -31,7 +32,7 @@ pub fn value_line(out: &mut Vec<u8>, key: &[u8], flags: u32, len: usize, cas: Op
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends one line of statistics.
+/// Appends a `STAT` line.
 pub fn stat(out: &mut Vec<u8>, name: &str, value: impl std::fmt::Display) {
     use std::io::Write as _;
     // Writing to a Vec cannot fail.

@@ -1,6 +1,7 @@
-//! Text and meta lines to requests (doc/protocol.txt). Which mistakes are
-//! `ERROR`, which are `CLIENT_ERROR`, and after which the value block is
-//! swallowed, is memcached 1.6.45's doing and part of the contract.
+//! Parses command lines of the text and meta protocols (doc/protocol.txt).
+//!
+//! Which mistakes return `ERROR`, which return `CLIENT_ERROR`, and after which
+//! the data block is swallowed follows memcached 1.6.45.
 
 use crate::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_TOKENS_MAX, LINE_WHOLE_MAX_BYTES};
 use crate::protocol::meta::request::{
@@ -12,45 +13,46 @@ use crate::protocol::text::plain::parse_plain;
 use crate::protocol::tokens::{Tokens, tokens};
 use crate::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
 
-/// What the bytes at the start of the input are.
+/// Result of parsing the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
-    /// A request on a line of so many bytes. A value may follow it.
+    /// A request and the length of its line in bytes. A data block may follow.
     Request(Request<'a>, usize),
-    /// A line of so many bytes that is no request.
+    /// A line that is no request, and its length in bytes.
     Malformed(Malformed, usize),
-    /// No line end yet.
+    /// The newline has not arrived.
     Incomplete,
-    /// No line end yet, but a retrieval with this many bytes of it that can
-    /// be answered ahead of it.
+    /// A retrieval longer than the buffer limit without a newline yet. The keys
+    /// that have arrived can be executed.
     LongGet {
         /// `gets` rather than `get`.
         cas: bool,
         /// Bytes before the first key.
         used: usize,
     },
-    /// No line end yet, and an error whatever follows: the line is skipped.
+    /// A line without a newline yet that is an error however it ends. Skip it
+    /// up to the newline.
     LongError,
-    /// No line end where one must have come: hang up.
+    /// A line over its length limit: close the connection.
     Endless,
 }
 
 /// A line that is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// The answer, without its line end; `None` hangs up (an HTTP request,
-    /// sent to make us do mischief).
+    /// The reply without its CRLF, empty for `noreply`. `None` closes the
+    /// connection: an HTTP request, sent to make the server execute its body.
     pub reply: Option<&'static str>,
-    /// Bytes to skip behind the line: the value block of a storage command.
+    /// Bytes to skip behind the line: the data block of a storage command.
     pub swallow: usize,
 }
 
 const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
 const BAD_EXPTIME: &str = "CLIENT_ERROR invalid exptime argument";
-/// Shortest line that memcached looks at, its line end included.
+/// Shortest line that memcached parses, its newline included.
 const LINE_MIN_BYTES: usize = 4;
 
-/// Why a line is no request. `silent` leaves the answer out (`noreply`).
+/// Error of a line. `silent` suppresses the reply (`noreply`).
 struct Refusal {
     reply: &'static str,
     swallow: usize,
@@ -74,7 +76,7 @@ impl Refusal {
     }
 }
 
-/// Parses what stands at the start of `input`.
+/// Parses the start of the input.
 #[inline]
 pub fn parse(input: &[u8]) -> Parsed<'_> {
     match parse_plain(input) {
@@ -83,7 +85,7 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// The same without the short way for plain lines.
+/// Parses any line, without the fast path for plain ones.
 pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
     let Some(end) = memchr::memchr(b'\n', input) else {
         return unfinished(input);
@@ -120,7 +122,7 @@ fn unfinished(input: &[u8]) -> Parsed<'_> {
     if input.len() <= LINE_MAX_BYTES {
         return Parsed::Incomplete;
     }
-    // A line that begins with blanks is an error once it is complete.
+    // A line that begins with spaces is an error once it is complete.
     for (word, cas) in [(&b"get "[..], false), (b"gets ", true)] {
         if input.starts_with(word) {
             return Parsed::LongGet {
@@ -135,8 +137,8 @@ fn unfinished(input: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// Whether a line may be longer than the limit: a `get` or `gets`, behind at
-/// most a hundred blanks.
+/// Returns whether a line may exceed the length limit: a `get` or `gets` behind
+/// at most 100 spaces.
 #[cold]
 fn is_long_get(input: &[u8]) -> bool {
     const BLANKS_MAX: usize = 100;
@@ -180,18 +182,18 @@ fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Option<Refusal>> 
     request.map_err(Some)
 }
 
-/// The arguments that memcached looks at.
+/// Returns the arguments that memcached parses.
 fn arguments(rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     tokens(rest).take(LINE_TOKENS_MAX - 1)
 }
 
-/// Whether the last argument is `noreply`.
+/// Returns whether the last argument is `noreply`.
 fn is_noreply(rest: &[u8]) -> bool {
     arguments(rest).last() == Some(b"noreply")
 }
 
-/// Commands for operators, and what is no command at all. Unlike the others,
-/// these may stand behind blanks.
+/// Parses administrative commands and unknown ones. Unlike other commands,
+/// these may follow leading spaces.
 fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>> {
     let mut words = tokens(rest);
     let (verb, rest) = match verb {
@@ -245,7 +247,7 @@ fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusa
     }
 }
 
-/// The mode may be cut short, as in memcached.
+/// As in memcached, the mode may be abbreviated.
 fn shutdown_mode(rest: &[u8]) -> ShutdownMode {
     let mut arguments = tokens(rest);
     match (arguments.next(), arguments.next()) {
@@ -272,8 +274,8 @@ fn touching_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
     get_line(tokens.rest(), cas, Some(exptime))
 }
 
-/// At least one key. The whole line is looked at first: behind a key that is
-/// too long, an error is the only answer the line gets.
+/// Parses at least one key. Checks all keys first: a key over the length limit
+/// makes an error the only reply to the line.
 #[inline]
 fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, Refusal> {
     let mut keys = tokens(rest);
@@ -295,7 +297,7 @@ fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, R
     }))
 }
 
-/// The keys before one that is too long are looked up, or touched, as well.
+/// As in memcached, the keys before the bad one are still looked up or touched.
 #[cold]
 fn bad_key_in_get(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Refusal> {
     let mut keys = tokens(rest);
@@ -316,7 +318,8 @@ fn bad_key_in_get(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Refusa
 fn store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
     let mut words = tokens(rest);
     let key = words.next();
-    // These two numbers are read where white space ends, as in memcached.
+    // As in memcached, these two numbers are parsed from the line, not from
+    // tokens: they end at any white space.
     let flags = words.rest();
     words.next();
     let exptime = words.rest();
@@ -353,13 +356,12 @@ fn store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
     }))
 }
 
-/// Whether the last of the arguments behind the length of a data block is
-/// `noreply`.
+/// Returns whether the last argument behind the length is `noreply`.
 fn is_last_noreply(more: &[u8]) -> bool {
     tokens(more).take(LINE_TOKENS_MAX - 5).last() == Some(b"noreply")
 }
 
-/// The length of a data block.
+/// Parses the length of a data block.
 fn value_len(token: &[u8]) -> Result<u32, Refusal> {
     match strict_i32(token) {
         Some(length @ 0..=0x7FFF_FFFD) => Ok(length as u32),
@@ -367,7 +369,8 @@ fn value_len(token: &[u8]) -> Result<u32, Refusal> {
     }
 }
 
-/// A key, at least `wanted` more tokens, and whether the last is `noreply`.
+/// Parses a key and at least `wanted` more tokens. The flag returned is whether
+/// the last token is `noreply`.
 fn simple(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
@@ -387,7 +390,7 @@ fn simple(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Refus
     Ok((key, tokens, noreply))
 }
 
-/// Whatever follows the key is ignored, as old clients send a 0 there.
+/// Ignores anything after the key, because old clients send a 0 there.
 fn delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let (key, _, noreply) = simple(rest, 0)?;
     Ok(Request::Delete { key, noreply })
@@ -428,7 +431,7 @@ fn flush_all(rest: &[u8], noreply: bool) -> Request<'_> {
     Request::FlushAll { delay, noreply }
 }
 
-/// `mg`, `md` and `ma`.
+/// Parses `mg`, `md` and `ma`.
 #[inline]
 fn meta(rest: &[u8]) -> Result<MetaRequest<'_>, Refusal> {
     let mut tokens = tokens(rest);
@@ -444,8 +447,8 @@ fn meta(rest: &[u8]) -> Result<MetaRequest<'_>, Refusal> {
     })
 }
 
-/// A data block behind a line with a control character for a flag is not
-/// skipped; behind one with another fault it is.
+/// As in memcached, the data block is not swallowed after a flag that begins
+/// with garbage, but it is after other errors.
 fn meta_set(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let (Some(key), Some(length)) = (tokens.next(), tokens.next()) else {
@@ -477,7 +480,8 @@ fn skipping(reply: &'static str, value_len: u32) -> Refusal {
     }
 }
 
-/// Looks for the opaque's length before the item, unlike the others.
+/// memcached's `md` checks the length of the opaque before it looks up the
+/// item, unlike the other meta commands.
 fn meta_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let meta = meta(rest)?;
     match meta.flags.opaque_too_long {
@@ -486,7 +490,7 @@ fn meta_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     }
 }
 
-/// Calls every fault of a flag by the same name.
+/// memcached's `ma` returns the same error for every bad flag.
 fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
@@ -507,7 +511,7 @@ fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     }))
 }
 
-/// A `b` counts only with another token behind it, as in memcached.
+/// As in memcached, `b` takes effect only if another token follows.
 fn meta_debug(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;

@@ -1,18 +1,20 @@
-//! The commonest lines, read in one pass: a retrieval of one key and a
-//! storage command, spelt as client libraries spell them, with single blanks
-//! and no control characters. Whatever is spelt otherwise is left to the
-//! parser of any line, which reads these the same.
+//! Fast path of the text parser: retrievals of one key and storage commands in
+//! the form that client libraries send, with single spaces and no control
+//! characters, parsed in one pass.
+//!
+//! Any other form is left to the general parser in `text.rs`. Both parse these
+//! lines alike.
 
 use crate::limits::KEY_MAX_BYTES;
 use crate::protocol::request::{GetLine, Request, StoreLine};
 use crate::protocol::scan::until_blank_or_control;
 use crate::protocol::verb::StoreVerb;
 
-/// Numbers of so many digits fit every field.
+/// Numbers of up to this many digits fit every field.
 const DIGITS_MAX: usize = 9;
 
-/// The request that a plain line at the start of `input` is, and the bytes of
-/// the line. `None` says nothing about it.
+/// Parses a plain line at the start of `input` and returns the request and the
+/// length of the line. `None` means that the general parser must decide.
 #[inline]
 pub(super) fn parse_plain(input: &[u8]) -> Option<(Request<'_>, usize)> {
     let (verb, rest) = input.split_first_chunk::<4>()?;
@@ -66,7 +68,7 @@ impl<'a> Words<'a> {
         })
     }
 
-    /// A blank and a number of few digits.
+    /// Parses a space and a number of at most [`DIGITS_MAX`] digits.
     #[inline]
     fn number(&mut self) -> Option<u32> {
         self.take(b" ")?;
@@ -98,7 +100,7 @@ mod tests {
     use super::parse_plain;
     use crate::protocol::text::parse::{Parsed, parse_any};
 
-    /// Lines that are plain, or nearly so.
+    /// Lines that are plain, or almost.
     fn line() -> impl Strategy<Value = Vec<u8>> {
         let verb = prop::sample::select(vec!["get", "set", "add", "gets", "get\t", "", "GET"]);
         let word = prop_oneof![

@@ -4,7 +4,7 @@ use crate::store::item::layout::Item;
 use crate::store::memory::chunk::Chunk;
 
 /// A reference to an item that outlives the lock. It must be given back with
-/// [`Store::release`].
+/// [`Store::release`](crate::store::Store::release).
 #[must_use]
 pub struct Pin(pub(in crate::store) Chunk);
 

@@ -21,7 +21,7 @@ pub(in crate::store) struct Segment {
 
 const _: () = assert!(size_of::<Segment>() == SEGMENT_HEADER_BYTES);
 
-/// Iterator over the pieces of a value; see [`Item::pieces`].
+/// Iterator over the pieces of a value; see [`Item::pieces`](crate::store::Item::pieces).
 #[derive(Clone)]
 pub struct Pieces<'a> {
     piece: Option<(NonNull<u8>, usize)>,

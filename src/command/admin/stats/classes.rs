@@ -1,11 +1,12 @@
-//! `stats items` and `stats slabs`: by size class, ids 1 to 63 ascending.
+//! `stats items` and `stats slabs`: statistics by size class, ids 1 to 63,
+//! ascending. memcached's tools call them slab classes.
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
 use crate::limits::CLASSES_MAX;
 use crate::stats::ClassSnapshot;
 
-/// Lines of `stats items` that are absent without a maintainer.
+/// Lines of `stats items` that memcached omits without its LRU maintainer.
 const OF_MAINTAINER: [&str; 14] = [
     "number_hot",
     "number_warm",
@@ -24,8 +25,8 @@ const OF_MAINTAINER: [&str; 14] = [
 ];
 
 impl Executor<'_> {
-    /// Classes that have items. Of memcached's queues there is one here, and
-    /// what is in it is told as its cold one.
+    /// Writes the classes that have items. There is one queue per class here,
+    /// reported as memcached's COLD queue.
     pub(in crate::command) fn items(&self, out: &mut StatSink<'_>) {
         for (id, class) in self.classes() {
             if class.items > 0 {
@@ -80,8 +81,9 @@ impl Executor<'_> {
         }
     }
 
-    /// Classes that have pages or items. Chunks that threads keep in stock are
-    /// free, as all are in memcached that hold no item.
+    /// Writes the classes that have pages or items. Chunks in threads'
+    /// magazines count as free: in memcached, every chunk without an item is
+    /// free.
     pub(in crate::command) fn slabs(&self, out: &mut StatSink<'_>) {
         let mut active = 0;
         for (id, class) in self.classes() {
@@ -90,8 +92,8 @@ impl Executor<'_> {
                 continue;
             }
             active += 1;
-            // An item may lie in a chunk of the next class; tools divide by
-            // the chunks of its own.
+            // An item may occupy a chunk of the next class, so a class with
+            // items may have no pages. Tools divide by its number of chunks.
             let total = (memory.pages * memory.per_page).max(1);
             let free = memory.free_chunks;
             for (name, value) in [

@@ -1,4 +1,5 @@
-//! The general group: the process, connections, commands, memory, events.
+//! `stats` without arguments: process, connections, commands, network, memory,
+//! TLS and items.
 
 use nix::sys::resource::{UsageWho, getrusage};
 
@@ -12,6 +13,7 @@ use crate::sync::Ordering;
 use crate::time::unix_seconds;
 
 impl Executor<'_> {
+    /// Writes the group, in memcached's order.
     pub(in crate::command) fn general(&mut self, out: &mut StatSink<'_>) {
         let sum = self.shared.since_reset(&self.store.snapshot());
         self.process_stats(out);
@@ -51,7 +53,7 @@ impl Executor<'_> {
         stat(out, "connection_structures", read(&connections.structures));
         let stalled = self.stalled;
         let response_oom = (read(&stalled.refused) + read(&stalled.cut_output)) as usize;
-        // Each worker has its buffers once and for all.
+        // Read buffers are allocated once per worker and never freed.
         let buffers = self.shared.config.threads * BATCH_SOCKETS_MAX;
         for (name, value) in [
             ("response_obj_oom", response_oom),

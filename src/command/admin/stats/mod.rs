@@ -1,6 +1,5 @@
-//! `stats`: which numbers, under memcached's names and in its order. A group
-//! is a file that names figures to a sink; what walks the store to find them
-//! is a dump (`dump.rs`) and answers later.
+//! `stats`: memcached's statistics under its names and in its order. Each group
+//! writes to a sink. Statistics that walk the store are dumps (`dump.rs`).
 
 mod classes;
 mod general;
@@ -17,8 +16,8 @@ use crate::protocol::tokens::tokens;
 use crate::stats::PrefixCursor;
 
 impl Executor<'_> {
-    /// Writes a group of statistics, or returns the list that is to be written
-    /// in steps. Some sub-commands match by prefix, as memcached's do.
+    /// Writes a group of statistics, or returns a listing to be written in
+    /// steps. As in memcached, the names of some groups may be abbreviated.
     pub(in crate::command) fn stats(
         &mut self,
         arguments: &[u8],
@@ -54,7 +53,7 @@ impl Executor<'_> {
         None
     }
 
-    /// Not one of memcached's groups.
+    /// `stats udp`, a group that memcached does not have.
     fn datagrams(&self, out: &mut StatSink<'_>) {
         let sum = self.shared.since_reset(&self.store.snapshot());
         stat(out, "udp_requests", sum.udp_requests);
@@ -82,8 +81,8 @@ impl Executor<'_> {
         None
     }
 
-    /// The prefixes as one figure for a packet, whose length must be known
-    /// before it begins; `None` if they take more than an answer may.
+    /// Returns the prefix list for a single packet, whose length must be known
+    /// in advance; `None` if it is longer than a reply may be.
     pub(in crate::command) fn prefix_lines(&self) -> Option<Vec<u8>> {
         let (mut lines, mut cursor) = (Vec::new(), PrefixCursor::default());
         let mut more = true;

@@ -1,15 +1,18 @@
-//! `stats rustcached`: figures that memcached does not have.
+//! `stats rustcached`: statistics that memcached does not have.
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
 use crate::sync::Ordering;
 
 impl Executor<'_> {
-    /// `version` is this server's own; `log_lines_dropped` counts the log
-    /// lines since the start that did not reach standard error. `client_*` is
-    /// memory that stalled clients hold, in bytes: unsent output, incomplete
-    /// input, and the items of both. `clients_cut_*` counts those disconnected
-    /// for each of the three.
+    /// Writes the group:
+    ///
+    /// - `version`: this server's own version.
+    /// - `log_lines_dropped`: log lines since the start that did not reach
+    ///   standard error.
+    /// - `client_*`: memory in bytes held for stalled clients: unsent output,
+    ///   incomplete input, and items pinned or being received.
+    /// - `clients_cut_*`: clients disconnected because of each of these.
     pub(in crate::command) fn own(&self, out: &mut StatSink<'_>) {
         stat(out, "version", env!("CARGO_PKG_VERSION"));
         stat(out, "log_lines_dropped", self.shared.log.dropped());

@@ -1,4 +1,4 @@
-//! `stats settings`, in the order of memcached's `process_stat_settings`.
+//! `stats settings`.
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::admin::stats::yes_no;
@@ -10,7 +10,7 @@ use crate::sync::Ordering;
 use crate::time::Expiry;
 
 impl Executor<'_> {
-    /// The order is that of memcached's `process_stat_settings`.
+    /// Writes the settings in the order of memcached's `process_stat_settings`.
     pub(in crate::command) fn settings(&mut self, out: &mut StatSink<'_>) {
         self.server_settings(out);
         self.memory_settings(out);

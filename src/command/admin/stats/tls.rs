@@ -1,4 +1,4 @@
-//! What `stats` and `stats settings` tell about TLS, where it is on.
+//! TLS lines of `stats` and `stats settings`, present if TLS is on.
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::admin::stats::yes_no;
@@ -7,7 +7,7 @@ use crate::config::{KeyFormat, TlsVersion};
 use crate::sync::{AtomicU64, Ordering};
 
 impl Executor<'_> {
-    /// Counters of handshakes and sessions.
+    /// Writes the counters of handshakes and sessions.
     pub(in crate::command) fn tls_stats(&self, out: &mut StatSink<'_>) {
         let (Some(tls), Some(settings)) = (&self.shared.tls, &self.shared.config.tls) else {
             return;
@@ -23,14 +23,14 @@ impl Executor<'_> {
         stat(out, "time_since_server_cert_refresh", tls.age());
     }
 
-    /// The files and limits in use.
+    /// Writes the files and limits in use.
     pub(in crate::command) fn tls_settings(&self, out: &mut StatSink<'_>) {
         let Some(tls) = &self.shared.config.tls else {
             return;
         };
         let key = tls.key.as_ref().unwrap_or(&tls.chain);
         let authorities = tls.ca.as_ref().map(|path| path.display().to_string());
-        // As the bits of OpenSSL that memcached prints.
+        // memcached prints OpenSSL's bit mask.
         let verify_mode = [0, 1, 3, 7].get(usize::from(tls.verify_mode));
         let key_format = match tls.key_format {
             KeyFormat::Pem => 1,
