@@ -27,13 +27,14 @@
 //!
 //! | layer | modules | what they own |
 //! |---|---|---|
-//! | 6 | `main` | arguments → settings → server → exit code |
-//! | 5 | [`cli`] | the command line |
-//! | 4 | [`server`] | sockets and threads |
-//! | 3 | [`command`], [`upkeep`] | what a request means; background work |
-//! | 2 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
-//! | 1 | [`protocol`], [`stats`], [`auth`], [`tls`], [`events`] | bytes ↔ requests and answers; counters; who may speak; what watchers are told |
-//! | 0 | [`config`], [`limits`], [`time`], [`sync`], [`logging`], [`supervise`] | plain settings and numbers; log lines; the end after a panic |
+//! | 7 | `main` | arguments → settings → server → exit code |
+//! | 6 | [`cli`] | the command line |
+//! | 5 | [`server`], `process` | sockets and threads; user, limits and background of the process |
+//! | 4 | [`command`], [`upkeep`] | what a request means; background work |
+//! | 3 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
+//! | 2 | [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`supervise`] | bytes ↔ requests and answers; counters; who may speak; what watchers are told; the end after a panic |
+//! | 1 | [`config`], [`time`], [`logging`] | plain settings; the clock; log lines |
+//! | 0 | [`limits`], [`sync`] | plain numbers; atomics |
 //!
 //! # The way of a request
 //!

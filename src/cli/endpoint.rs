@@ -7,9 +7,12 @@ use std::path::PathBuf;
 
 use super::error::{CliError, Missing};
 use super::number;
-use super::validate;
 use crate::config::{ClientCertificates, Endpoint, Listener, ProtocolMode};
 
+/// The TCP port when none is given.
+pub(super) const DEFAULT_PORT: u16 = 11211;
+/// Permissions of the unix socket when none are given.
+pub(super) const DEFAULT_UNIX_MASK: u32 = 0o700;
 /// Longest listener tag in bytes, as in memcached.
 const TAG_MAX_BYTES: usize = 8;
 
@@ -196,7 +199,7 @@ fn host_and_port<'a>(
     };
     number::integer(port)
         .filter(|number| !number.trailing)
-        .and_then(|number| validate::port_number(number.value).ok())
+        .and_then(|number| port_number(number.value).ok())
         .map(|port| (host, port))
         .ok_or_else(|| bad(entry, format!("Invalid port number: {port:?}")))
 }
@@ -237,4 +240,16 @@ fn unavailable(entry: &str, missing: Missing) -> CliError {
         option: format!("-l {entry}"),
         missing,
     }
+}
+
+/// A port as typed, -1 meaning any free one, which the system spells 0.
+///
+/// # Errors
+///
+/// `InvalidPort` for what is no port.
+pub(super) fn port_number(raw: i64) -> Result<u16, CliError> {
+    if raw == -1 {
+        return Ok(0);
+    }
+    u16::try_from(raw).map_err(|_| CliError::InvalidPort(raw))
 }

@@ -4,12 +4,12 @@
 use clap::builder::OsStringValueParser;
 use clap::{Arg, Command};
 
+use super::endpoint::{DEFAULT_PORT, DEFAULT_UNIX_MASK};
 use super::error::{CliError, Missing};
 use super::flag::{Effect, Flag};
 use super::number;
 use super::raw_args::Ask;
 use super::suboptions;
-use super::validate::{DEFAULT_PORT, DEFAULT_UNIX_MASK};
 use crate::config::Config;
 
 /// Where clap keeps arguments that are no options.

@@ -14,6 +14,7 @@ mod flags;
 mod help;
 mod number;
 mod raw_args;
+mod read_args;
 mod suboptions;
 mod tls;
 mod validate;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::endpoint::{self, Defaults};
+use super::endpoint::{self, DEFAULT_PORT, DEFAULT_UNIX_MASK, Defaults, port_number};
 use super::error::CliError;
 use super::raw_args::RawArgs;
 use crate::cli::suboptions::EVICTION_KINDS;
@@ -17,10 +17,6 @@ use crate::limits::{
     THREADS_MAX, UDP_REPLY_MAX_BYTES,
 };
 
-/// The TCP port when none is given.
-pub(super) const DEFAULT_PORT: u16 = 11211;
-/// Permissions of the unix socket when none are given.
-pub(super) const DEFAULT_UNIX_MASK: u32 = 0o700;
 /// Threads above which memcached, and so this server, warns.
 const THREADS_WARN: usize = 64;
 
@@ -53,18 +49,6 @@ pub(super) fn settings(raw: RawArgs) -> Result<(Config, Process), CliError> {
         notices: [raw.notices, notices].concat(),
     };
     Ok((config, process))
-}
-
-/// A port as typed, -1 meaning any free one, which the system spells 0.
-///
-/// # Errors
-///
-/// `InvalidPort` for what is no port.
-pub(super) fn port_number(raw: i64) -> Result<u16, CliError> {
-    if raw == -1 {
-        return Ok(0);
-    }
-    u16::try_from(raw).map_err(|_| CliError::InvalidPort(raw))
 }
 
 fn config(raw: &RawArgs, listeners: Vec<Listener>) -> Result<(Config, Vec<String>), CliError> {

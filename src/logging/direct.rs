@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crossbeam::channel::bounded;
 
-use crate::logging::StandardError;
+use crate::logging::writer::StandardError;
 
 /// Where a text goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use crossbeam::select;
 
 use crate::limits::LOG_LINE_MAX_BYTES;
-use crate::logging::Log;
+use crate::logging::queue::Log;
 
 /// Bytes of lines after which a write begins; one write holds at most one
 /// line more.
@@ -199,7 +199,7 @@ impl<W: Write> Writer<W> {
 mod tests {
     use super::{Writer, WriterHandle};
     use crate::limits::LOG_LINES_MAX;
-    use crate::logging::Log;
+    use crate::logging::queue::Log;
     use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
     use std::io::{self, ErrorKind, Write};
     use std::sync::Arc;
