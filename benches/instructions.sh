@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# User-space instructions that a server executes per operation, as callgrind
-# counts them: a figure that other programs on the machine do not move. Each
-# load runs with N and with 2 N operations; the difference, over N, is free of
-# start-up and of storing the keys.
+# Measures the user-space instructions that a server executes per operation, as
+# callgrind counts them. Other programs on the machine do not influence this
+# number. Each load runs with N and with 2 N operations. The difference divided
+# by N excludes start-up and storing the keys.
 #
 #   benches/instructions.sh [SERVER...]
 #
-# SERVER is a program that takes memcached's flags, target/release/rustcached
-# by default; Debian's memcached 1.6.18 does not start under valgrind (it wants
-# to lower the limit of open files). Needs valgrind and a release build.
+# SERVER is a program with memcached's options, by default
+# target/release/rustcached. Needs valgrind and a release build. Debian's
+# memcached 1.6.18 does not start under valgrind, because it tries to lower the
+# limit of open files.
 set -euo pipefail
 
 BENCH=${BENCH:-target/release/rustcached-bench}
@@ -17,7 +18,7 @@ LOADS=(get1 set1 get32 set32 mget50 mg32 bget32 incr32 zipf)
 OUT=$(mktemp -d)
 trap 'rm -rf "$OUT"' EXIT
 
-# Instructions of one run of LOAD with OPERATIONS operations on SERVER.
+# count SERVER LOAD OPERATIONS PORT: prints the instructions of a single run.
 count() {
   local server=$1 load=$2 operations=$3 port=$4 pid
   valgrind --tool=callgrind --callgrind-out-file="$OUT/counts" --quiet \

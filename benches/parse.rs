@@ -1,4 +1,4 @@
-//! What reading a line costs: `cargo bench --bench parse`.
+//! Benchmarks the text parser, per line: `cargo bench --bench parse`.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use rustcached::protocol::text::parse::{Parsed, parse};
 
-/// Lines parsed in one iteration, so that the loop does not count.
+/// Lines parsed per iteration. Amortizes the cost of the loop.
 const LINES: u64 = 64;
 
 fn lines(criterion: &mut Criterion) {
@@ -45,7 +45,7 @@ fn lines(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The requests in `input`; a value is none of them.
+/// Parses `input` and returns the number of requests, without data blocks.
 fn count(mut input: &[u8]) -> u64 {
     let mut requests = 0;
     while let Parsed::Request(request, used) = parse(input) {

@@ -1,4 +1,4 @@
-//! What the store costs per key, by batch, number of keys and threads:
+//! Benchmarks the store, per key, by batch size, number of keys and threads:
 //! `cargo bench --bench store`.
 
 use std::cell::Cell;
@@ -13,10 +13,11 @@ use rustcached::time::{Clock, Expiry, Now};
 
 const VALUE: [u8; 32] = [b'v'; 32];
 const KEY_BYTES: usize = 20;
-/// Keys in the sequence that a thread asks for; more than any cache holds.
+/// Length of the key sequence that threads request. Its items exceed the CPU's
+/// caches.
 const SEQUENCE: usize = 1 << 20;
 
-/// A full store and keys of it in random order.
+/// A store filled with keys, and a random sequence of these keys.
 struct Bench {
     store: Store,
     keys: Vec<[u8; KEY_BYTES]>,
@@ -38,8 +39,9 @@ impl Bench {
         Self { store, keys, now }
     }
 
-    /// Runs `operation` on `count` keys, `batch` at a time, prefetched
-    /// together, from place `start` of the sequence on.
+    /// Runs `operation` on `count` keys, beginning at index `start` of the
+    /// sequence. Prefetches the keys of each batch of `batch` before the first
+    /// operation on it.
     fn run(&self, start: usize, count: u64, batch: usize, operation: Operation) {
         let mut local = self.store.local();
         let mut keys = self.keys.iter().cycle().skip(start % SEQUENCE);
@@ -121,7 +123,7 @@ fn operations(criterion: &mut Criterion) {
     }
 }
 
-/// How long it takes `threads` threads to do `count` operations each.
+/// Returns the time that `threads` threads take for `count` operations each.
 fn timed(
     bench: &Bench,
     count: u64,
@@ -139,8 +141,8 @@ fn timed(
     begun.elapsed()
 }
 
-/// How much two threads get done beside one: by the share of sets and by
-/// which keys are asked for, in batches of 32.
+/// Compares the throughput of two threads with that of a single thread, by
+/// share of sets and by key popularity, in batches of 32.
 fn scaling(criterion: &mut Criterion) {
     const ITEMS: usize = 100_000;
     let mut group = criterion.benchmark_group("store scaling");
@@ -178,7 +180,7 @@ fn scaling(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Sets once in so many calls of this thread, else gets.
+/// Sets `key` at every `part`-th call of this thread, otherwise gets it.
 fn set_one_in(part: u32, store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
     thread_local!(static CALLS: Cell<u32> = const { Cell::new(0) });
     let calls = CALLS.get().wrapping_add(1);
@@ -190,8 +192,8 @@ fn set_one_in(part: u32, store: &Store, local: &mut Local, key: &Hashed<'_>, now
     }
 }
 
-/// Keys by Zipf's law with exponent 0.99, drawn by inverting the sum of
-/// probabilities.
+/// Draws keys from a Zipf distribution with exponent 0.99, by inverting the
+/// cumulative distribution.
 fn zipf_sequence(items: usize) -> Vec<[u8; KEY_BYTES]> {
     let mut sums = Vec::with_capacity(items);
     let mut sum = 0.0;
@@ -205,16 +207,16 @@ fn zipf_sequence(items: usize) -> Vec<[u8; KEY_BYTES]> {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         let wanted = (random >> 11) as f64 / (1u64 << 53) as f64 * sum;
-        // Neighbouring ranks must not be neighbours in memory.
+        // Scatter the ranks, or popular items would be neighbours in memory.
         let rank = sums.partition_point(|sum| *sum < wanted);
         key(rank * 7919 % items)
     };
     (0..SEQUENCE).map(draw).collect()
 }
 
-/// What a set of a new key costs while there is memory, and where another
-/// item must go for it; the difference is what eviction costs. Fresh stores
-/// are filled outside the measurement.
+/// Measures a set of a new key with free memory and at the memory limit. The
+/// difference is the cost of eviction. Stores are filled outside the
+/// measurement.
 fn eviction(criterion: &mut Criterion) {
     const SMALL: usize = 64 << 20;
     const KEYS: usize = 200_000;
@@ -251,7 +253,7 @@ fn eviction(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A store into which so many keys were put.
+/// Returns a store after setting `keys` distinct keys.
 fn filled(max_memory: usize, keys: usize) -> (Store, Local, Now) {
     let store = Store::new(Options {
         max_memory,

@@ -1,7 +1,7 @@
-//! What the store keeps when it cannot keep everything, on synthetic request
-//! streams through its public interface, beside a plain LRU of the same size.
-//! Requests are seeded; only the hash seed differs between runs, which the
-//! bounds allow for. Every miss is followed by a set, as clients do.
+//! Hit ratio of the store under memory pressure, on synthetic request streams
+//! through its public interface, compared with an LRU of the same size.
+//! Requests are seeded. Only the hash seed differs between runs, and the bounds
+//! allow for that. Every miss is followed by a set.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,12 +11,13 @@ use rustcached::time::{Expiry, Now};
 use rustcached_bench::random::{Random, Zipf};
 
 const LIMIT: usize = 8 << 20;
-/// Bytes of all values whose size does not matter.
+/// Value size in bytes where the size does not matter.
 const VALUE: usize = 200;
-/// Roughly what an item needs besides its value, for the LRU.
+/// Approximate bytes per item in addition to its value, for the LRU.
 const OVERHEAD: usize = 48;
 const VALUE_MAX: usize = 64 * 1024;
-/// Windows of half a memory's requests after which patience ends.
+/// Maximum number of windows to wait for an adaptation. A window is as many
+/// requests as fill half the memory.
 const WINDOWS_MAX: usize = 60;
 
 struct Cache {
@@ -43,7 +44,7 @@ impl Cache {
         }
     }
 
-    /// Gets a key; whether it is there.
+    /// Gets a key. Returns whether it was a hit.
     fn get(&mut self, key: u64) -> bool {
         let name = name(key);
         let hashed = self.store.hashed(&name);
@@ -54,7 +55,7 @@ impl Cache {
         found.is_ok()
     }
 
-    /// Whether a key is there, without a trace.
+    /// Returns whether a key is present, without counting as an access.
     fn has(&mut self, key: u64) -> bool {
         let name = name(key);
         let hashed = self.store.hashed(&name);
@@ -112,7 +113,7 @@ fn name(key: u64) -> [u8; 16] {
     name
 }
 
-/// The least recently used goes first; sizes are bytes.
+/// An LRU cache limited to `limit` bytes.
 struct Lru {
     limit: usize,
     used: usize,
@@ -132,7 +133,7 @@ impl Lru {
         }
     }
 
-    /// Gets a key and sets it if it is missing; whether it was there.
+    /// Gets a key and sets it on a miss. Returns whether it was a hit.
     fn request(&mut self, key: u64, size: usize) -> bool {
         self.time += 1;
         let bytes = size + OVERHEAD;
@@ -152,13 +153,13 @@ impl Lru {
     }
 }
 
-/// The store and an LRU that get the same requests.
+/// The store and an LRU that receive the same requests.
 struct Pair {
     cache: Cache,
     lru: Lru,
 }
 
-/// Hit ratios of both over some requests.
+/// Hits of both caches over some requests.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hits {
     requests: u32,
@@ -194,7 +195,7 @@ impl Pair {
         hits.lru += u32::from(self.lru.request(key, size));
     }
 
-    /// So many requests for keys that `draw` gives, all of one size.
+    /// Sends `count` requests for keys drawn by `draw`, all of the same size.
     fn requests(&mut self, count: usize, mut draw: impl FnMut() -> u64) -> Hits {
         let mut hits = Hits::default();
         for _ in 0..count {
@@ -204,7 +205,8 @@ impl Pair {
     }
 }
 
-/// How many items of the usual size a store keeps: what an LRU is given too.
+/// Returns the number of items of the usual size that a store keeps. The LRU is
+/// given the same capacity.
 fn capacity() -> usize {
     static CAPACITY: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *CAPACITY.get_or_init(|| {
@@ -218,7 +220,7 @@ fn capacity() -> usize {
     })
 }
 
-/// Keys that occur once, away from all others.
+/// Returns a source of keys that occur once and differ from all others.
 fn once() -> impl FnMut() -> u64 {
     let mut key = 1 << 40;
     move || {
@@ -253,7 +255,8 @@ fn a_scan_does_not_flush_the_working_set() {
         during.ours() > during.lru() + 0.12,
         "an LRU suffers more: {during:?}"
     );
-    // Nobody asked for the working set meanwhile, which lasted two memories.
+    // The scan was twice as large as the memory, and nothing requested the
+    // working set meanwhile.
     assert!(after.ours() > 0.60, "after the scan: {after:?}");
     assert!(
         after.ours() > after.lru() + 0.09,
@@ -322,8 +325,8 @@ fn a_new_working_set_replaces_the_old_one_soon() {
 fn small_items_are_kept_rather_than_large_ones() {
     let mut pair = Pair::new();
     let mut random = Random::new(5);
-    // Sizes from 64 bytes to 16 KiB, each doubling as frequent; the mean is
-    // about 3 KB, so that about a quarter fits.
+    // Sizes from 64 bytes to 16 KiB, each doubling equally frequent. The mean
+    // is about 3.6 KB, so about a quarter of the items fits.
     let size_of = |key: u64| 64usize << (key % 9);
     let mean: usize = (0..9).map(size_of).sum::<usize>() / 9;
     let keys = (4 * LIMIT / mean) as u64;
@@ -346,8 +349,8 @@ fn small_items_are_kept_rather_than_large_ones() {
     assert!(small > 0.8 && large < 0.4, "kept: {small} {large}");
 }
 
-/// A full store of which every other item has just been swept out as expired.
-/// Returns it and how many those were.
+/// Returns a full store after the crawler has removed every other item as
+/// expired, and the number of items removed.
 fn half_expired() -> (Cache, u64) {
     let mut cache = Cache::new();
     let mortal = Expiry::from_protocol(10, cache.now);

@@ -1,7 +1,7 @@
-//! Random commands against a naive map with the same rules, through the
-//! parser and the executor as the server uses them. With memory for
-//! everything the answers are the model's to the byte; with hardly any, a
-//! miss is always allowed, but nothing else, and the limit holds.
+//! Property tests: random commands through the parser and the executor,
+//! compared with a model, a map with the same rules. With enough memory the
+//! replies must equal the model's. With little memory, a miss is always
+//! permitted, but no other difference, and the memory limit must hold.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -22,8 +22,9 @@ use rustcached::time::Now;
 const KEYS: usize = 12;
 const ITEM_MAX: usize = 1 << 20;
 const PAGE_BYTES: usize = 32 * 1024;
-/// Growing a part of the index takes its memory before anything is evicted
-/// for it; the next command finds the limit kept again.
+/// Permitted excess over the memory limit. Growing a part of the index takes
+/// memory before items are evicted for it. The limit must hold again at the
+/// next command.
 const SLACK_BYTES: usize = PAGE_BYTES;
 
 /// Storage commands.
@@ -34,7 +35,7 @@ enum Verb {
     Replace,
     Append,
     Prepend,
-    /// With the CAS value the key has, or with another.
+    /// `cas`, with the key's CAS value if true, or another.
     Cas(bool),
 }
 
@@ -68,17 +69,17 @@ enum Act {
     Sweep,
 }
 
-/// What the model has for a key.
+/// An item of the model.
 #[derive(Clone, Debug)]
 struct Kept {
     value: Vec<u8>,
     flags: u32,
     cas: u64,
-    /// Milliseconds; it may live up to a second longer.
+    /// Expiry time in milliseconds, `None` for never.
     until: Option<u64>,
 }
 
-/// The store under test and the model beside it.
+/// The store under test, and the model.
 struct Pair {
     store: Store,
     local: Local,
@@ -88,7 +89,7 @@ struct Pair {
     now_ms: u64,
     model: HashMap<usize, Kept>,
     cas: u64,
-    /// Memory is short: what the model has may be gone.
+    /// Memory is short: items of the model may be missing in the store.
     may_miss: bool,
 }
 
@@ -187,7 +188,7 @@ impl Pair {
         }
     }
 
-    /// Sends a line and the block behind it; returns the whole answer.
+    /// Sends a line and its data block, and returns the whole reply.
     fn ask(&mut self, line: &str, block: &[u8]) -> Vec<u8> {
         let line = format!("{line}\r\n");
         let Parsed::Request(request, used) = parse(line.as_bytes()) else {
@@ -211,8 +212,8 @@ impl Pair {
         answer
     }
 
-    /// What the model has that is not over. The second in which a time ends
-    /// is nobody's business: time moves over it in one go.
+    /// Returns the model's item unless it has expired. Time moves in whole
+    /// seconds, so the finer resolution of the store makes no difference.
     fn kept(&mut self, key: usize) -> Option<&mut Kept> {
         let now = self.now_ms;
         if self
@@ -230,13 +231,14 @@ impl Pair {
         match ttl {
             0 => None,
             ..0 => Some(self.now_ms),
-            // Kept away from the times at which anything is asked.
+            // Time and TTLs are whole seconds: the store expires the item at
+            // the same time.
             _ => Some(self.now_ms + ttl as u64 * 1000),
         }
     }
 
-    /// Compares an answer with the model's; `miss` is the answer if the key
-    /// was evicted. False if it was, which the model then follows.
+    /// Compares a reply with the model's. Returns false if it is `miss`
+    /// instead, and removes the item from the model.
     fn agrees(&mut self, key: usize, answer: &[u8], wanted: &[u8], miss: &[u8]) -> bool {
         if answer == wanted {
             return true;
@@ -329,13 +331,14 @@ impl Pair {
             self.model.insert(key, new);
             self.learn_cas(key);
         } else if !agreed {
-            // Added where an item was evicted, or not joined to one for lack
-            // of memory: the model has neither, so the store must not.
+            // Either added because the item had been evicted, or not joined for
+            // lack of memory. The model has no item, so remove it from the
+            // store.
             self.ask(&format!("delete {}", name(key)), b"");
         }
     }
 
-    /// Takes over the CAS value that the store gave, which must be new.
+    /// Reads the CAS value that the store assigned, which must be new.
     fn learn_cas(&mut self, key: usize) {
         let answer = self.ask(&format!("mg {} c", name(key)), b"");
         let text = String::from_utf8(answer).expect("ASCII");
@@ -399,7 +402,7 @@ impl Pair {
         }
     }
 
-    /// Marks a key stale; the next one to look wins it, if it was not won.
+    /// Marks a key as stale. The next lookup wins it if no other has won it.
     fn invalidate(&mut self, key: usize) {
         let answer = self.ask(&format!("md {} I", name(key)), b"");
         if self.kept(key).is_none() {
@@ -418,7 +421,7 @@ impl Pair {
             assert_eq!(answer, b"NOT_FOUND\r\n");
             return;
         };
-        // How a number is read is the parser's affair, and tested there.
+        // Parsing of numbers is tested with the parser.
         let number = item_value(&kept.value);
         let Some(number) = number else {
             let wanted: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
@@ -442,7 +445,7 @@ impl Pair {
     }
 }
 
-/// What a storage command answers and leaves behind.
+/// Returns the model's reply to a storage command and the resulting item.
 fn stored(
     verb: Verb,
     old: Option<&Kept>,

@@ -1,7 +1,7 @@
-//! Many threads on one small store, so that eviction and moving pages about
-//! never cease. Every value says whose it is and what it must look like;
-//! none may ever be seen torn, in another's place, or after it was freed.
-//! `RUSTCACHED_SOAK_SECONDS` makes it run for so long instead.
+//! Soak test: many threads on a small store, with constant eviction and page
+//! moves. Every value contains its key and a checksum pattern. No value may be
+//! torn, belong to another key, or be visible after it was freed.
+//! `RUSTCACHED_SOAK_SECONDS` sets the duration.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -16,17 +16,17 @@ const THREADS: usize = 4;
 const KEYS: usize = 6000;
 const ROUNDS: usize = 16;
 const STEPS_PER_ROUND: usize = 6_000;
-/// What readers hold at most, so that there is always something to evict.
+/// Maximum number of pins per thread, so that there are always victims.
 const PINS_MAX: usize = 3;
 const LIMIT: usize = 24 << 20;
 /// The limit that some rounds lower the store to.
 const LOW_LIMIT: usize = 14 << 20;
 const LARGEST: usize = 300_000;
-/// Bytes at the start of a value that say what it is.
+/// Length of a value's header, which describes its content.
 const TITLE_BYTES: usize = 16;
 const PAGE_BYTES: usize = 32 * 1024;
 
-/// Sizes of values in one round.
+/// The distribution of value sizes in a round.
 #[derive(Clone, Copy, Debug)]
 enum Mix {
     Small,
@@ -49,7 +49,7 @@ impl Mix {
     }
 }
 
-/// What all threads share.
+/// State shared by all threads.
 struct Soak {
     store: Store,
     refused: AtomicU64,
@@ -66,7 +66,7 @@ struct Worker<'a> {
     now: Now,
 }
 
-/// A value that can be checked without knowing what was stored.
+/// Returns a value that describes itself, so that a reader can verify it.
 fn value(key: usize, len: usize, random: &mut Random) -> Vec<u8> {
     let seed = random.next_u64() as u32;
     let mut value = Vec::with_capacity(len + 2);
@@ -107,7 +107,8 @@ fn verify(item: Item<'_>) {
     assert_eq!(torn, None, "of {} bytes", item.value_len());
 }
 
-/// Keys of many lengths, so that heads of chained items differ in size.
+/// Returns keys of many lengths, so that the headers of chained items differ in
+/// size.
 fn name(key: usize) -> String {
     let width = 4 + key * 37 % 200;
     format!("{key:0width$}")
@@ -163,7 +164,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Writes what is missing of a new item and links it.
+    /// Writes the missing part of a new item and links the item.
     fn finish(&mut self, mut new: NewItem, value: &[u8]) {
         let store = &self.soak.store;
         let rest = &value[value.len() - new.missing()..];
@@ -192,7 +193,7 @@ impl Worker<'_> {
         self.soak.verified.fetch_add(hits, Ordering::Relaxed);
     }
 
-    /// Takes a reference and looks again at what another one refers to.
+    /// Pins an item, and verifies a value pinned before.
     fn pin(&mut self, key: usize) {
         let name = name(key);
         let store = &self.soak.store;
@@ -218,7 +219,7 @@ impl Worker<'_> {
         store.edit(&mut self.local, &hashed, self.now, |entry| entry.remove());
     }
 
-    /// Changes an item where it lies.
+    /// Changes an item in place.
     fn change(&mut self, key: usize) {
         let name = name(key);
         let expiry = self.expiry();
@@ -236,7 +237,7 @@ impl Worker<'_> {
         });
     }
 
-    /// Begins an item, or writes a part of the one begun, or gives it up.
+    /// Begins an item, writes a part of the pending item, or drops it.
     fn go_on_making(&mut self, key: usize, mix: Mix) {
         let Some((mut new, value)) = self.making.take() else {
             let len = mix.len(&mut self.random);
@@ -287,7 +288,7 @@ impl Worker<'_> {
     }
 }
 
-/// How many rounds, or until when.
+/// Number of rounds, or the time at which to end.
 struct Length {
     rounds: usize,
     until: Option<Instant>,
@@ -353,7 +354,8 @@ fn no_value_is_ever_torn_foreign_or_freed() {
     everything_balances(&soak.store, locals);
 }
 
-/// Deletes everything; then nothing may be left, by any account.
+/// Checks the memory limit and deletes all items. No item and no page may
+/// remain in the store's counters.
 fn everything_balances(store: &Store, mut locals: Vec<Local>) {
     let now = Now::from_millis(10_000);
     let before = store.snapshot();
@@ -368,7 +370,8 @@ fn everything_balances(store: &Store, mut locals: Vec<Local>) {
     }
     let after = store.snapshot();
     assert_eq!((after.items, after.item_bytes), (0, 0));
-    // What is over the limit goes, the free chunks that threads keep first.
+    // Shrinking to the limit releases memory, beginning with the free chunks
+    // kept by threads.
     store.set_memory_limit(PAGE_BYTES);
     for local in &mut locals {
         store.shrink_to_limit(local);

@@ -1,7 +1,10 @@
-//! Packets into the parser and into a connection: no panic, no byte used that
-//! is not there, bounded memory, and the same answers whichever way the input
-//! is cut. The first byte is the knife; its highest bit asks for the rest as
-//! it is, otherwise it is what packets are made from.
+//! Fuzzes the binary parser and a connection that receives binary packets.
+//!
+//! Checks that nothing panics, that the parser uses no byte beyond the input,
+//! and that memory stays bounded. The replies must not depend on how the stream
+//! is cut into reads. The first input byte chooses the cuts. Its highest bit
+//! selects whether the rest is sent as it is or expanded to packets (bit
+//! clear).
 
 #![no_main]
 
@@ -18,7 +21,7 @@ const MIB: usize = 1 << 20;
 const RAW: u8 = 0x80;
 const STAT: u8 = 0x10;
 const LONG_KEY: [u8; KEY_MAX_BYTES + 1] = [b'k'; KEY_MAX_BYTES + 1];
-/// Bytes of value for each unit that an input asks for.
+/// Bytes of value per unit in a packet description.
 const VALUE_UNIT: usize = 97;
 const VALUES_MAX_BYTES: usize = 256 * 1024;
 
@@ -43,7 +46,7 @@ fn examine(input: &[u8]) -> Corpus {
     Corpus::Keep
 }
 
-/// Parses the stream packet by packet.
+/// Parses the stream packet by packet and checks each packet's lengths.
 fn look(stream: &[u8]) {
     let mut rest = stream;
     while let Parsed::Packet(packet, front) = parse(rest) {
@@ -61,8 +64,9 @@ fn look(stream: &[u8]) {
     }
 }
 
-/// What packets an input stands for: two bytes each, or more for one with a
-/// value or with lengths that lie.
+/// Expands an input to packets. A packet takes two input bytes (opcode and
+/// shape), plus one each for an optional value, wrong extras length or wrong
+/// body length.
 fn packets(input: &[u8]) -> Vec<u8> {
     let mut stream = Vec::new();
     let mut bytes = input.iter().copied();
@@ -119,7 +123,8 @@ fn feed(pieces: &[&[u8]]) -> Vec<u8> {
     replies
 }
 
-/// The answers one by one, but for statistics, which count the pieces.
+/// Splits the replies into packets. Drops replies to `stat`: some statistics
+/// count reads, which depend on the cuts.
 fn answers(mut replies: &[u8]) -> Vec<String> {
     let mut answers = Vec::new();
     while let Some(header) = replies.first_chunk::<HEADER_BYTES>() {

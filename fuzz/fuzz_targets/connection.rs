@@ -1,6 +1,9 @@
-//! Whole command streams into a connection: no panic, bounded memory, and the
-//! same answers whichever way the input is cut. The first byte is the knife,
-//! its highest bit asks for a store that is full; the rest is the stream.
+//! Fuzzes a connection with whole text command streams.
+//!
+//! Checks that nothing panics and that memory stays bounded. The replies must
+//! not depend on how the stream is cut into reads. The first input byte chooses
+//! the cuts, and its highest bit selects a full store. The rest of the input is
+//! the stream.
 
 #![no_main]
 
@@ -13,18 +16,19 @@ use rustcached::server::Loopback;
 use rustcached_fuzz::{cut, expand, is_cut_proof};
 
 const MIB: usize = 1 << 20;
-/// Beyond the limit: what growing by a page or a table may take for a moment.
+/// Permitted excess over the memory limit: growing by a page or a table may
+/// exceed the limit for a moment.
 const SLACK_BYTES: usize = 2 * MIB;
 const FULL: u8 = 0x80;
 const FILL_VALUE_BYTES: usize = 64 * 1024;
-/// Runs that must all differ for a difference to be one: answers tell
-/// seconds, and one may pass between two runs.
+/// Attempts that must all show a difference before it is reported. Replies
+/// contain seconds, and the second may change between two runs.
 const TRIES: usize = 3;
 
 fuzz_target!(|input: &[u8]| -> Corpus { examine(input) });
 
 fn examine(input: &[u8]) -> Corpus {
-    // It would log every command to the fuzzer's own output.
+    // `verbosity` would log every command to the fuzzer's own output.
     if memmem::find(input, b"verbosity").is_some() {
         return Corpus::Reject;
     }
@@ -33,12 +37,13 @@ fn examine(input: &[u8]) -> Corpus {
     };
     let stream = expand(rest);
     if stream.first() == Some(&REQUEST_MAGIC) {
-        // Packets have a target of their own.
+        // The target `binary` covers packets.
         return Corpus::Reject;
     }
     let pieces = cut(*knife & !FULL, &stream);
     if knife & FULL != 0 {
-        // What is evicted depends on the hash, which is random.
+        // The victims depend on the hash, whose seed is random. Compare no
+        // replies.
         let mut full = full();
         feed(&mut full, &pieces);
         return Corpus::Keep;
@@ -68,7 +73,7 @@ fn connect(max_memory: usize) -> Loopback {
     Loopback::new(config).expect("there are sockets")
 }
 
-/// A connection to a store that holds as much as it can.
+/// Returns a connection to a store filled to its memory limit.
 fn full() -> Loopback {
     let mut loopback = connect(2 * MIB);
     let value = vec![b'x'; FILL_VALUE_BYTES];
@@ -80,7 +85,8 @@ fn full() -> Loopback {
     loopback
 }
 
-/// Feeds the pieces and looks at the memory after each.
+/// Feeds the pieces to the connection, checks the memory after each, and
+/// returns all replies.
 fn feed(loopback: &mut Loopback, pieces: &[&[u8]]) -> Vec<u8> {
     let mut limit = loopback.store().memory_limit();
     let mut replies = Vec::new();
@@ -96,7 +102,8 @@ fn feed(loopback: &mut Loopback, pieces: &[&[u8]]) -> Vec<u8> {
     replies
 }
 
-/// Answers without statistics, which count the pieces.
+/// Splits the replies into lines. Drops statistics: some of them count reads,
+/// which depend on the cuts.
 fn comparable(replies: &[u8]) -> Vec<String> {
     replies
         .split(|byte| *byte == b'\n')

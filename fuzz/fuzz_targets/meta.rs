@@ -1,5 +1,8 @@
-//! Meta lines: flags as they were sent and as they were read agree, base64
-//! keys decode to what encodes to them, and limits hold.
+//! Fuzzes the meta parser with single lines.
+//!
+//! Checks that the parsed flags agree with the flags on the line, and that
+//! parsed requests respect the limits. Base64 keys must decode and encode back
+//! to the same key.
 
 #![no_main]
 
@@ -15,8 +18,8 @@ fuzz_target!(|input: &[u8]| {
     check_encoding(input);
     let (key, flags) = input.split_at(input.len().min(KEY_MAX_BYTES + 1) / 2);
     for leading in [2, 3] {
-        // Any bytes at all: the parser never hands over a line end, but
-        // nothing here relies on that.
+        // The line parser never passes a newline to `parse_flags`, but
+        // `parse_flags` must not rely on that.
         let _ = parse_flags(key, flags, leading);
     }
     for verb in ["", "mg ", "ms ", "md ", "ma ", "me "] {
@@ -48,7 +51,7 @@ fn check(meta: &MetaRequest<'_>) {
             let too_long = token.len() > OPAQUE_MAX_BYTES;
             assert_eq!(meta.flags.opaque_too_long, too_long);
         }
-        // A mode of NUL is none, to memcached as well.
+        // Mode NUL means no mode, in memcached as well.
         let mode = token.get(1).copied().unwrap_or(b' ');
         assert!(token[0] != b'M' || meta.flags.mode == mode);
     }
@@ -85,8 +88,8 @@ fn check(meta: &MetaRequest<'_>) {
     }
 }
 
-/// A key accepted as base64 decodes to one of lawful length, whose own
-/// spelling decodes to it again.
+/// Checks that a key accepted as base64 decodes to a key of permitted length,
+/// and that encoding and decoding that key again returns it.
 fn check_decoded(spelt: &[u8]) {
     let mut buffer = [0; KEY_MAX_BYTES];
     let key = decode_key(spelt, &mut buffer).expect("an accepted key decodes");
@@ -104,6 +107,6 @@ fn check_encoding(input: &[u8]) {
     let mut buffer = [0; KEY_MAX_BYTES];
     let decoded = decode_key(spelt, &mut buffer);
     assert_eq!(decoded, (!key.is_empty()).then_some(key));
-    // Whatever it is, decoding it must not panic.
+    // Decoding must not panic on any input.
     let _ = decode_key(input, &mut [0; KEY_MAX_BYTES]);
 }

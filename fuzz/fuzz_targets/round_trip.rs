@@ -1,5 +1,7 @@
-//! Encode, then parse: requests come back as they were spelt, and answers can
-//! be read by the rules that clients read them by.
+//! Encodes random requests and replies and parses them again.
+//!
+//! Requests must parse to the values they were encoded from. Replies must be
+//! readable by the rules that clients apply.
 
 #![no_main]
 
@@ -15,7 +17,7 @@ use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::protocol::tokens::tokens;
 use rustcached::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
 
-/// 1 to 250 bytes that a line can hold.
+/// A key of 1 to 250 bytes without spaces and control characters.
 #[derive(Debug)]
 struct Key(Vec<u8>);
 
@@ -87,7 +89,7 @@ fuzz_target!(|input: Input| {
     reply(&input.reply);
 });
 
-/// Spells the request and parses it.
+/// Encodes the request and checks the parsed result.
 fn request(spec: &Spec) {
     match spec {
         Spec::Store(verb, key, flags, exptime, len, cas, noreply) => {
@@ -176,7 +178,8 @@ fn get(keys: &[Key], cas: bool, touch: Option<i32>) {
 fn meta(verb: u8, key: &[u8], base64: bool, len: u32, spec: &MetaSpec) {
     let mut spelt = Vec::new();
     if base64 {
-        // What fits a key when spelt in base64.
+        // Base64 grows a key by a third. Shorten it so that the encoded key is
+        // within the limit.
         encode_key(&key[..key.len().min(KEY_MAX_BYTES / 4 * 3)], &mut spelt);
     } else {
         spelt.extend_from_slice(key);
@@ -205,7 +208,7 @@ fn meta(verb: u8, key: &[u8], base64: bool, len: u32, spec: &MetaSpec) {
     expect(&line, request);
 }
 
-/// The flags' meaning and their spelling.
+/// Returns the parsed form and the text of the flags.
 fn meta_flags(verb: &[u8; 2], base64: bool, spec: &MetaSpec) -> (MetaFlags, Vec<u8>) {
     let mut line = Vec::new();
     let modes: &[u8] = match verb {
@@ -276,7 +279,7 @@ fn meta_flags(verb: &[u8; 2], base64: bool, spec: &MetaSpec) -> (MetaFlags, Vec<
     (flags, line)
 }
 
-/// Where the flags that depend on their order stand in `line`.
+/// Returns the positions in `line` of the flags whose order matters.
 fn places_in(line: &[u8]) -> Places {
     let place_of = |letter: u8| {
         let place = tokens(line).position(|token| token[0] == letter);
@@ -304,7 +307,7 @@ fn simple(spec: &Spec) {
         }
         Spec::MetaDebug(key, base64) => {
             let mut words = vec![b"me".to_vec(), key.0.clone()];
-            // A single one does not count.
+            // `me` takes `b` as a flag only if another token follows it.
             words.extend(
                 base64
                     .then(|| [b"b".to_vec(), b"b".to_vec()])
@@ -351,14 +354,15 @@ const CONTROLS: [(&str, ControlVerb); 4] = [
     ("watch", ControlVerb::Watch),
 ];
 
-/// What `line`, a spelling of `spec`, must be parsed to.
+/// Returns the request that `line`, the encoded form of `spec`, must parse to.
 fn simple_request<'a>(spec: &'a Spec, line: &'a [u8]) -> Request<'a> {
     let blank = memchr::memchr(b' ', line).unwrap_or(line.len());
     let arguments = &line[blank..];
     match spec {
         Spec::Delete(Key(key), noreply) => Request::Delete {
             key,
-            // A key that reads like the word is taken for it.
+            // A key `noreply` is the last word of the line, so it is read as
+            // the option.
             noreply: *noreply || key == b"noreply",
         },
         Spec::Arithmetic(Key(key), delta, decrement, noreply) => Request::Arithmetic {
@@ -410,7 +414,7 @@ fn simple_request<'a>(spec: &'a Spec, line: &'a [u8]) -> Request<'a> {
     }
 }
 
-/// Spells answers and reads them as clients do.
+/// Encodes a reply and reads it as clients do.
 fn reply(reply: &Reply) {
     let key = &reply.key.0;
     let mut out = Vec::new();

@@ -1,5 +1,6 @@
-//! The same requests, whichever way the input is cut. The first byte is the
-//! knife, the rest the stream.
+//! Fuzzes the incremental text parser: the requests must not depend on how the
+//! stream is cut. The first input byte chooses the cuts, the rest is the
+//! stream.
 
 #![no_main]
 

@@ -1,5 +1,7 @@
-//! Lines out of anything: no panic, no byte used that is not there, and
-//! nothing in a request that exceeds a limit.
+//! Fuzzes the text parser with arbitrary bytes.
+//!
+//! Checks that nothing panics, that the parser uses no byte beyond the input,
+//! and that no field of a request exceeds its limit.
 
 #![no_main]
 
@@ -17,7 +19,8 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// Checks what stands at the start of the input and returns its length.
+/// Parses and checks the first request of the input. Returns its length in
+/// bytes, `None` if the input ends before the request does.
 fn look(input: &[u8]) -> Option<usize> {
     let line_end = memchr::memchr(b'\n', input);
     match parse(input) {

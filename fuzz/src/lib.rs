@@ -1,5 +1,5 @@
-//! What the targets share: cutting a stream into pieces, and telling which
-//! streams mean the same however they are cut.
+//! Helpers of the fuzz targets: expanding inputs, cutting a stream into reads,
+//! and recognising streams whose meaning does not depend on the cuts.
 
 pub mod reader;
 
@@ -9,16 +9,17 @@ use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::protocol::tokens::tokens;
 use rustcached::protocol::verb::ControlVerb;
 
-/// Stands for as many times [`FILLER_BYTES`] as the byte behind it says, so
-/// that a short input makes a large value.
+/// Escape byte in an input. Together with the next byte, N, it expands to N
+/// times [`FILLER_BYTES`] bytes, so a short input makes a large value.
 const FILLER: u8 = 1;
 const FILLER_BYTES: usize = 64;
-/// Filler in one stream; short lines can ask for a value many times.
+/// Maximum filler in one stream, in bytes. Bounds the cost of short inputs that
+/// ask for many large values.
 const FILLER_MAX_BYTES: usize = 96 * 1024;
-/// Pieces after which the rest of a stream stays whole.
+/// Maximum number of cuts. The rest of the stream stays whole.
 const PIECES_MAX: usize = 512;
 
-/// The stream that an input stands for.
+/// Returns the stream that an input expands to.
 pub fn expand(input: &[u8]) -> Vec<u8> {
     let mut stream = Vec::with_capacity(input.len());
     let mut filler = 0;
@@ -37,8 +38,8 @@ pub fn expand(input: &[u8]) -> Vec<u8> {
     stream
 }
 
-/// Cuts a stream into pieces, by knife 0 into single bytes, by others into
-/// irregular lengths of up to as many bytes.
+/// Cuts a stream into pieces. Knife 0 cuts it into single bytes, another knife
+/// into pseudo-random lengths of at most `knife` bytes.
 pub fn cut(knife: u8, mut stream: &[u8]) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
     let mut random = u32::from(knife);
@@ -54,10 +55,12 @@ pub fn cut(knife: u8, mut stream: &[u8]) -> Vec<&[u8]> {
     pieces
 }
 
-/// Whether a stream means the same however it is cut. A line beyond the limit
-/// does not: if its end has not come in time, the connection is closed, or a
-/// retrieval is answered before an error in it is seen. Nor do `watch` and the
-/// dumps of keys, which are refused behind answers that are not sent yet.
+/// Returns whether the meaning of a stream is independent of the cuts.
+///
+/// It depends on them if a line exceeds the limit: the connection is closed if
+/// the newline has not arrived in time, or a retrieval is answered before an
+/// error in it is seen. `watch` and key dumps depend on them too, as they are
+/// refused while earlier replies are unsent.
 pub fn is_cut_proof(stream: &[u8]) -> bool {
     let mut rest = stream;
     while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -95,7 +98,8 @@ pub fn is_cut_proof(stream: &[u8]) -> bool {
     rest.len() <= LINE_MAX_BYTES || is_answered_as_it_comes(rest)
 }
 
-/// A retrieval of keys that are all in order.
+/// Returns whether the line is a `get` or `gets` with permitted keys only. Such
+/// a line is answered key by key as it arrives.
 fn is_answered_as_it_comes(line: &[u8]) -> bool {
     let keys = line
         .strip_prefix(b"get ")

@@ -1,27 +1,28 @@
-//! An incremental reader: the parser driven as a connection drives it, with
-//! nothing behind it that executes.
+//! An incremental reader: drives the parser as a connection does, without
+//! executing the requests.
 
 use rustcached::limits::LINE_MAX_BYTES;
 use rustcached::protocol::request::{GetLine, Request};
 use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::protocol::tokens::tokens;
 
-/// What a stream asks for, in an order and form that cutting cannot change.
+/// An event of the stream. Cutting the stream must not change the sequence of
+/// events.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// A request without a value and other than a retrieval.
+    /// A request without a data block, other than a retrieval.
     Request(String),
-    /// A request with its value block.
+    /// A request and its data block.
     WithValue(String, Vec<u8>),
-    /// A retrieval begins; keys and an end follow.
+    /// The start of a retrieval. [`Seen::Key`] and [`Seen::GetEnd`] follow.
     Get { cas: bool, touch: Option<i32> },
-    /// One of its keys.
+    /// A key of the retrieval.
     Key(Vec<u8>),
-    /// The end of it.
+    /// The end of the retrieval.
     GetEnd,
-    /// A line that is no request, by its answer.
+    /// The error reply to a malformed line.
     Refusal(String),
-    /// The stream must be given up.
+    /// The connection must be closed.
     HangUp,
 }
 
@@ -34,11 +35,11 @@ enum State {
     Over,
 }
 
-/// See the module's documentation.
+/// Parser state between two pieces of a stream.
 pub struct Reader {
     buffer: Vec<u8>,
     state: State,
-    /// What has been asked for so far.
+    /// Events so far, in order.
     pub seen: Vec<Seen>,
 }
 
@@ -53,7 +54,7 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// Takes the next piece of the stream.
+    /// Parses the next piece of the stream and appends its events to `seen`.
     pub fn feed(&mut self, piece: &[u8]) {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.extend_from_slice(piece);
@@ -69,8 +70,8 @@ impl Reader {
         }
     }
 
-    /// Handles what stands at the start of `input` and returns its length;
-    /// `None` if more is needed.
+    /// Handles the first element of `input` and returns its length in bytes,
+    /// `None` if more input is needed.
     fn step(&mut self, input: &[u8]) -> Option<usize> {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Line => self.line(input),

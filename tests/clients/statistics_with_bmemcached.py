@@ -1,12 +1,12 @@
-"""Reads statistics by python-binary-memcached as the Datadog agent does; the
-port is the first argument."""
+"""Reads statistics with python-binary-memcached as the Datadog agent does.
+Argument: the port."""
 
 import re
 import sys
 
 import bmemcached
 
-# What the agent's check reports, and what of it counts up.
+# The statistics that the Datadog agent's check reports.
 GAUGES = """total_items curr_items limit_maxbytes uptime bytes curr_connections
     max_connections connection_structures threads pointer_size"""
 RATES = """rusage_user rusage_system cmd_get cmd_set cmd_flush get_hits get_misses

@@ -1,5 +1,5 @@
-"""Uses python-binary-memcached; the port is the first argument, user and
-password may follow."""
+"""Uses python-binary-memcached. Arguments: the port and, optionally, user and
+password."""
 
 import sys
 
@@ -42,7 +42,7 @@ large = "".join(chr(33 + n * 7919 % 90) for n in range(600_000))
 assert client.set("large", large, compress_level=0) and client.get("large") == large
 
 [(server, statistics)] = client.stats().items()
-# The client gives figures as bytes.
+# The client returns statistics as bytes.
 figures = {bytes(k, "ascii") if isinstance(k, str) else k: v for k, v in statistics.items()}
 assert int(figures[b"curr_items"]) >= 1, figures
 assert client.stats("settings")

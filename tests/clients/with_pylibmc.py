@@ -1,5 +1,5 @@
-"""Uses pylibmc (libmemcached): the port is the first argument, `text` or
-`binary` the second, user and password may follow."""
+"""Uses pylibmc (libmemcached). Arguments: the port, `text` or `binary` and,
+optionally, user and password."""
 
 import sys
 

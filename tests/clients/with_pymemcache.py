@@ -1,4 +1,4 @@
-"""Uses pymemcache as an application would; the port is the only argument."""
+"""Uses pymemcache as an application does. Argument: the port."""
 
 import sys
 
@@ -56,7 +56,7 @@ try:
 except MemcacheClientError:
     pass
 
-# Without replies, the next answer must still be the right one.
+# After commands with noreply, the next reply must be that of the next command.
 for n in range(1000):
     client.set("quick", str(n), noreply=True)
 assert client.get("quick") == b"999"

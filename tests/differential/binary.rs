@@ -1,15 +1,18 @@
-//! The same for the binary protocol: random packets over few keys, a few of
-//! them malformed. What 1.6.18 is known to do otherwise is not generated; the
-//! scripts cover it:
+//! Random cases for the binary protocol that every release must answer alike:
+//! packets over few keys, some of them malformed.
 //!
-//! - bodies that a command has not, behind a `stat`, a touch or an unknown
-//!   opcode with a key (1.6.18 gets out of step), and lengths above `INT_MAX`,
+//! Not generated, because 1.6.18 is known to differ there (the scripts cover
+//! it):
+//!
+//! - bodies that the command does not take, behind a `stat`, a touch or an
+//!   unknown opcode with a key (1.6.18 gets out of step), and lengths above
+//!   `INT_MAX`,
 //! - `verbosity` (1.6.18 does not know it) and statistics,
-//! - `flush` with a delay, and anything that depends on the second,
+//! - `flush` with a delay, and everything that depends on the current second,
 //! - arithmetic with numbers from 2^63 upward, and appending to numbers.
 //!
-//! CAS values are compared by the order of their first appearance, and of a
-//! connection that is closed only that it is.
+//! CAS values are compared by the order of their first appearance. If the
+//! connection is closed, only the fact of the close is compared.
 
 use std::collections::HashMap;
 
@@ -22,8 +25,7 @@ use test_support::random::Random;
 const FRAMES: usize = 40;
 const KEYS: [&str; 4] = ["a", "b", "with blank", "line\r\nend"];
 const NUMBERS: [&str; 2] = ["n", "count"];
-/// Times to live that do not end, or have ended, while a case runs; the last
-/// is a date long past.
+/// TTLs that are over, or outlast a case. The last is a date in the past.
 const TIMES: [u32; 4] = [0, 10_000, 0xffff_fffe, 4_000_000];
 const STORES: [u8; 6] = [
     opcode::SET,
@@ -53,13 +55,13 @@ const COUNTS: [u8; 4] = [
     opcode::INCREMENTQ,
     opcode::DECREMENTQ,
 ];
-/// Stands in a header for the CAS value that was answered last.
+/// Placeholder in a header for the CAS value returned last.
 pub(crate) const LAST_CAS: u64 = 0xca5c_a5ca_5ca5_ca5c;
 const CAS_AT: usize = 16;
-/// The `noop` behind every batch.
+/// Opaque of the `noop` that ends every batch.
 const RESYNC: u32 = 0xfeed_f00d;
 
-/// The case of a seed.
+/// Returns the case of a seed.
 pub(crate) fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let commands = (0..FRAMES).map(|_| frame(&mut random)).collect();
@@ -118,7 +120,7 @@ fn count(random: &mut Random) -> Frame {
     Frame::count(code, key, delta, initial, exptime)
 }
 
-/// Values that do not fit one buffer, and one that fits no item.
+/// A value that exceeds a buffer, or the item size limit.
 fn large(random: &mut Random) -> Frame {
     let size = any(random, &[5_000, 17_000, 70_000, 500_000, 1_048_577]);
     Frame::store(any(random, &STORES), "large", vec![b'L'; size])
@@ -135,7 +137,7 @@ fn rare(random: &mut Random) -> Frame {
     }
 }
 
-/// Packets that mostly end the connection.
+/// A packet that in most cases ends the connection.
 fn hostile(random: &mut Random) -> Frame {
     if !random.once_in(4) {
         return Frame::new(opcode::NOOP);
@@ -171,7 +173,8 @@ pub(crate) fn any<T: Copy>(random: &mut Random, of: &[T]) -> T {
     of[random.below(of.len())]
 }
 
-/// Describes the first difference between two servers' answers.
+/// Returns a description of the first difference between the replies of two
+/// servers, `None` if they agree.
 pub(crate) fn difference(
     case: &Case,
     precision: Precision,
@@ -187,7 +190,8 @@ pub(crate) fn difference(
         if want != got {
             return Some(format!("  first  {want:?}\n  second {got:?}\n"));
         }
-        // Both are closed, or they would differ.
+        // An unequal close has been reported above, so both connections are
+        // closed.
         want?;
     }
     if let Some(last) = &case.last {
@@ -200,9 +204,11 @@ pub(crate) fn difference(
     Counters::difference(&before, &after)
 }
 
-/// Splits a case into what is sent before the answers are read. A packet that
-/// needs a CAS value begins a new batch, and so does arithmetic: 1.6.18
-/// changes a number in place only if no unsent answer holds the item.
+/// Splits a case into batches. The replies of a batch are read before the next
+/// batch is sent.
+///
+/// A packet that needs a CAS value begins a batch. Arithmetic does too: 1.6.18
+/// changes a number in place only if no unsent reply refers to the item.
 fn batches(case: &Case) -> Vec<Vec<Vec<u8>>> {
     let mut random = Random::new(case.cuts.unwrap_or(0));
     let mut batches: Vec<Vec<Vec<u8>>> = Vec::new();
@@ -220,7 +226,7 @@ fn has_last_cas(frame: &[u8]) -> bool {
     frame[CAS_AT..HEADER_BYTES] == LAST_CAS.to_be_bytes()
 }
 
-/// One connection and what its CAS values have been called.
+/// A connection, with the names given to the CAS values seen on it.
 struct Session {
     client: Client,
     names: HashMap<u64, u64>,
@@ -239,8 +245,8 @@ impl Session {
         session
     }
 
-    /// Sends a batch, cut at random, and returns the answers made comparable;
-    /// `None` if the connection is closed.
+    /// Sends a batch, cut at random, and returns the normalized replies, `None`
+    /// if the connection is closed.
     fn run(&mut self, batch: &[Vec<u8>], cuts: Option<Random>) -> Option<Vec<Shown>> {
         let mut bytes = Vec::new();
         for frame in batch {
@@ -267,7 +273,7 @@ impl Session {
         }
     }
 
-    /// Sends what is the last and returns what comes before the close.
+    /// Sends the last packet and returns the replies before the close.
     fn finish(&mut self, last: &[u8]) -> Vec<Shown> {
         if self.client.try_send(last).is_ok() {
             self.client.try_finish_sending();
@@ -289,7 +295,7 @@ impl Session {
     }
 }
 
-/// An answer that is short when it is printed.
+/// A reply whose debug output is short.
 #[derive(PartialEq, Eq)]
 struct Shown(Reply);
 

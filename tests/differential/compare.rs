@@ -1,24 +1,24 @@
-//! Sends a case to two servers and compares what they answer.
+//! Sends a case of the text protocol to two servers and compares the replies.
 //!
-//! Whatever the peer's release, these are made equal:
+//! Normalized for every release of memcached:
 //!
-//! | answer | becomes | reason |
+//! | reply | normalized to | reason |
 //! |---|---|---|
 //! | CAS values | `#` and the order of first appearance | they count from the start of each server |
-//! | seconds left of a time to live | the time that was asked for | two clocks may be one second apart |
+//! | seconds left of a TTL | the requested TTL | the two clocks may differ by a second |
 //! | seconds since the last access, up to 2 | `l0`, `la=0` | the same |
 //! | seconds left below zero | `t<over>` | they depend on the server's start |
 //! | `cls` and `size` of `me` | nothing | they depend on how a server stores items |
-//! | a blank line behind the error for a key of over 250 bytes in a `get` | nothing | 1.6.45 ends that error twice |
-//! | what comes before an unexpected close | only that it is closed | unread input resets the stream |
+//! | an empty line behind the error for a key of over 250 bytes in a `get` | nothing | 1.6.45 ends that error twice |
+//! | bytes before an unexpected close | only the fact of the close | unread input resets the stream |
 //!
-//! With a peer older than 1.6.45 so are these, besides what `generate.rs` does
-//! not generate:
+//! Also normalized for releases before 1.6.45 (`generate.rs` lists commands
+//! that are not sent to them):
 //!
-//! | 1.6.18 | 1.6.45 | becomes |
+//! | 1.6.18 | 1.6.45 | normalized to |
 //! |---|---|---|
 //! | `ERROR` for a line with too few words or none | `CLIENT_ERROR bad command line format` | `BAD` |
-//! | `CLIENT_ERROR invalid or duplicate flag` from md | the fault by its own name | `BAD` |
+//! | `CLIENT_ERROR invalid or duplicate flag` from md | a specific error | `BAD` |
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,19 +27,19 @@ use crate::counters::{Counters, TEXT};
 use test_support::client::{Address, Client, show};
 use test_support::random::Random;
 
-/// Stands in a command for the CAS value that was answered last.
+/// Placeholder in a command for the CAS value returned last.
 pub(crate) const LAST_CAS: &str = "<last-cas>";
 
-/// Follows every batch. Whatever data block a malformed command still waits
-/// for ends within the first line, so that the `mn` behind it is answered.
+/// Ends every batch. If a malformed command left the server waiting for a data
+/// block, that block ends within the first line, so that the `mn` is answered.
 const RESYNC: &[u8] = b"resync resync resync resync resync\r\nmn\r\n";
 
-/// Commands, and the seed of the places where their bytes are cut.
+/// Commands, and the seed that chooses where their bytes are cut.
 #[derive(Clone)]
 pub(crate) struct Case {
     pub(crate) commands: Vec<Vec<u8>>,
     pub(crate) cuts: Option<u64>,
-    /// Sent as a whole behind the others, and the answer read to the close.
+    /// Sent whole behind the other commands. The reply is read until the close.
     pub(crate) last: Option<Vec<u8>>,
 }
 
@@ -56,17 +56,18 @@ impl fmt::Debug for Case {
     }
 }
 
-/// How far two servers' answers must agree.
+/// How closely the replies of two servers must agree.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Precision {
-    /// To the byte, and in their counters.
+    /// Every byte of the replies, and the counters.
     Exact,
-    /// Except for what an older release does otherwise.
+    /// All replies except for known differences of an older release.
     Older,
 }
 
-/// Describes the first difference between two servers' answers, the second of
-/// which is sent what `alter` makes of each command.
+/// Returns a description of the first difference between the replies of two
+/// servers, `None` if they agree. `alter` changes each command before it goes
+/// to the second server.
 pub(crate) fn difference(
     case: &Case,
     precision: Precision,
@@ -89,7 +90,8 @@ pub(crate) fn difference(
             ));
         }
         if left.closed {
-            // Both are, or they would differ.
+            // An unequal close has been reported above, so both connections are
+            // closed.
             return None;
         }
     }
@@ -104,7 +106,7 @@ pub(crate) fn difference(
     Counters::difference(&before, &after)
 }
 
-/// Both servers' counters, where these are compared.
+/// Reads the counters of both servers. Returns `None` if they are not compared.
 pub(crate) fn counters(
     precision: Precision,
     first: &Address,
@@ -114,9 +116,12 @@ pub(crate) fn counters(
     (precision == Precision::Exact).then(|| [read(first), read(second)])
 }
 
-/// Splits a case into what is sent before the answers are read. A command that
-/// needs a CAS value begins a new batch, and so does arithmetic: 1.6.18 changes
-/// a number in place, with padding, only if no unsent answer holds the item.
+/// Splits a case into batches. The replies of a batch are read before the next
+/// batch is sent.
+///
+/// A command that needs a CAS value begins a batch. Arithmetic does too: 1.6.18
+/// changes a number in place, with padding, only if no unsent reply refers to
+/// the item.
 fn batches(case: &Case) -> Vec<Vec<Vec<u8>>> {
     let mut random = Random::new(case.cuts.unwrap_or(0));
     let mut batches: Vec<Vec<Vec<u8>>> = Vec::new();
@@ -124,8 +129,8 @@ fn batches(case: &Case) -> Vec<Vec<Vec<u8>>> {
         let verbs: [&[u8]; 3] = [b"incr ", b"decr ", b"ma "];
         let needs_answers = contains(command, LAST_CAS.as_bytes())
             || verbs.iter().any(|verb| contains(command, verb));
-        // Whether a watch is refused for what is said before it, or first for
-        // its words, depends on how bytes arrive.
+        // A `watch` is refused for unsent replies before it or for its words.
+        // Which check comes first depends on how the bytes arrive.
         let is_alone = has_bad_key(command) || command.starts_with(b"watch");
         let begins = needs_answers || is_alone || random.once_in(8);
         match batches.last_mut() {
@@ -136,12 +141,12 @@ fn batches(case: &Case) -> Vec<Vec<Vec<u8>>> {
     batches
 }
 
-/// Whether this is a retrieval with a key of over 250 bytes.
+/// Returns whether the command is a retrieval with a key of over 250 bytes.
 fn has_bad_key(command: &[u8]) -> bool {
     command.starts_with(b"g") && contains(command, &[b'k'; 251])
 }
 
-/// One connection and what its CAS values have been called.
+/// A connection, with the names given to the CAS values seen on it.
 struct Session {
     client: Client,
     names: HashMap<String, usize>,
@@ -153,7 +158,8 @@ struct Session {
 impl Session {
     fn start(address: &Address, precision: Precision) -> Self {
         let mut client = Client::connect(address);
-        // CAS values above those that cases invent as low ones.
+        // Raise the CAS values above the low ones that cases use as wrong
+        // values.
         client.answer("set a 0 0 1\r\nx\r\n".repeat(8));
         client.ask("flush_all\r\n", "OK\r\n");
         Self {
@@ -165,7 +171,7 @@ impl Session {
         }
     }
 
-    /// Sends a batch, cut at random, and returns the answers made comparable.
+    /// Sends a batch, cut at random, and returns the normalized replies.
     fn run(&mut self, batch: &[Vec<u8>], cuts: Option<Random>) -> Vec<u8> {
         let mut bytes = Vec::new();
         for command in batch {
@@ -190,7 +196,7 @@ impl Session {
         }
     }
 
-    /// Sends what is the last and returns what comes before the close.
+    /// Sends the last command and returns the replies before the close.
     fn finish(&mut self, last: &[u8]) -> Vec<u8> {
         if self.client.try_send(last).is_ok() {
             self.client.try_finish_sending();
@@ -220,7 +226,7 @@ impl Session {
         if self.precision == Precision::Older && BAD.contains(&line) {
             return b"BAD\r".to_vec();
         }
-        // Bytes of a key or an opaque that are no UTF-8 are the same on both sides.
+        // Keys and opaques that are not UTF-8 are the same bytes on both sides.
         let text = String::from_utf8_lossy(line);
         let words: Vec<&str> = text.trim_end_matches('\r').split(' ').collect();
         let flags = match words[0] {
@@ -284,12 +290,12 @@ impl Session {
     }
 }
 
-/// Seconds that a case may last.
+/// Maximum duration of a case, in seconds.
 const SECONDS_MAX: u64 = 5;
-/// How 1.6.45 answers a `get` with a key of over 250 bytes.
+/// Reply of 1.6.45 to a `get` with a key of over 250 bytes.
 const TWICE_ENDED: &[u8] = b"CLIENT_ERROR bad command line format\r\n\r\n";
 
-/// The time to live of which so many seconds are left.
+/// Normalizes `left`, the seconds left of a TTL, to the requested TTL.
 fn comparable_ttl(left: u64) -> String {
     const ASKED_FOR: [u64; 5] = [10_000, 12_345, 20_000, 54_321, 2_592_000];
     const DATE_MIN: u64 = 100_000_000;
@@ -305,7 +311,7 @@ fn comparable_ttl(left: u64) -> String {
     }
 }
 
-/// The bytes in pieces of random length, most of them small.
+/// Cuts bytes into pieces of random length, most of them small.
 pub(crate) fn pieces(bytes: &[u8], cuts: Option<Random>) -> Vec<&[u8]> {
     let Some(mut random) = cuts else {
         return vec![bytes];

@@ -1,12 +1,14 @@
-//! What a case adds to a server's counters.
+//! Compares how a case changes the counters of two servers.
 
 use test_support::client::Client;
 
-/// Counters of commands in text and meta form that both servers must count
-/// alike. Not among them: `get_flushed`, since memcached removes at once what
-/// was stored in the second of a `flush_all`, and `get_expired`, since without
-/// its maintainer it removes an expired item that is its class's oldest whenever
-/// it stores another.
+/// Counters of classic and meta text commands that both servers must count
+/// alike.
+///
+/// `get_flushed` is left out: memcached removes at once the items stored in the
+/// second of a `flush_all`. `get_expired` is left out: without its maintainer,
+/// memcached removes the oldest item of a class, if it has expired, whenever it
+/// stores another.
 pub(crate) const TEXT: [&str; 19] = [
     "cmd_get",
     "cmd_set",
@@ -29,11 +31,11 @@ pub(crate) const TEXT: [&str; 19] = [
     "store_too_large",
 ];
 
-/// Readings of some counters.
+/// Values of some counters at a point in time.
 pub(crate) struct Counters(Vec<(&'static str, u64)>);
 
 impl Counters {
-    /// Reads them from `stats`.
+    /// Reads the counters `names` from `stats`.
     pub(crate) fn read(client: &mut Client, names: &[&'static str]) -> Self {
         let answer = client.answer("stats\r\n");
         let text = String::from_utf8_lossy(&answer);
@@ -52,7 +54,8 @@ impl Counters {
         )
     }
 
-    /// Describes where two servers have counted differently.
+    /// Returns a description of the counters that two servers changed
+    /// differently, `None` if they agree.
     pub(crate) fn difference(before: &[Self; 2], after: &[Self; 2]) -> Option<String> {
         let counted = |server: usize| {
             let pairs = before[server].0.iter().zip(&after[server].0);

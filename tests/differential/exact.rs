@@ -1,19 +1,19 @@
-//! Random cases of lines for a peer of release 1.6.45 or later, whose answers
-//! must be the same bytes: every command, every meta flag, and lines that are
-//! wrong in every way below. What is not generated, since 1.6.45 itself is
-//! wrong there, or undefined:
+//! Random cases of the text protocol for memcached 1.6.45 or later, which must
+//! give the same bytes: every command, every meta flag, and malformed lines of
+//! every kind below. Not generated, because 1.6.45 is wrong there or its
+//! behaviour is undefined:
 //!
 //! | not generated | 1.6.45 |
 //! |---|---|
-//! | pipelined commands before a `get` with an over-long key | drops their answers |
-//! | the same `get` with `noreply` | answers with bytes of an earlier answer |
+//! | pipelined commands before a `get` with an over-long key | drops their replies |
+//! | the same `get` with `noreply` | replies with bytes of an earlier reply |
 //! | `E` on an `ms` whose data block or opaque is refused | gives the CAS value to the next item stored on the connection |
-//! | values of white space alone, below `incr` | reads the memory behind the value |
-//! | values below -9223372036854775808, below `incr` | counts on as if they were positive |
+//! | values of white space alone, in `incr` | reads the memory behind the value |
+//! | values below -9223372036854775808, in `incr` | counts on as if they were positive |
 //! | `T` or `E` on an `ma` that makes a number longer | sets them on the item that is replaced |
-//! | base64 keys with blanks or line ends below `mg N`, `md x`, `ma N`, append | shows them as they are, which breaks the line |
-//! | data blocks announced with more bytes than are sent | holds back the error until all are there |
-//! | lines of over 1,500 bytes that are torn or not alone | closes or not, depending on how bytes arrive |
+//! | base64 keys with spaces or newlines, in `mg N`, `md x`, `ma N`, append | prints them unencoded, which breaks the line |
+//! | data blocks announced with more bytes than are sent | delays the error until all bytes have arrived |
+//! | lines of over 1,500 bytes that are cut or not alone | closes or not, depending on how bytes arrive |
 
 use crate::compare::{Case, LAST_CAS};
 use test_support::random::Random;
@@ -29,7 +29,7 @@ const KEYS: [&str; 8] = [
     "Zm9v",
     "noreply",
 ];
-/// Keys as base64 spells them: some whole, some padded, some wrong or odd.
+/// Base64 keys: unpadded, padded, malformed and odd.
 const ENCODED: [&str; 10] = [
     "Zm9v",
     "YQ==",
@@ -42,8 +42,8 @@ const ENCODED: [&str; 10] = [
     "YQ==YQ==",
     "AAAA",
 ];
-/// What stands where a number is wanted. None ends, or begins to matter, while
-/// a case runs.
+/// Arguments in the place of a number. Used as a TTL or a delay, none of them
+/// ends while a case runs.
 const NUMBERS: [&str; 32] = [
     "0",
     "54321",
@@ -78,7 +78,7 @@ const NUMBERS: [&str; 32] = [
     "12345\08",
     "--1",
 ];
-/// Times to live that have ended, or do not end while a case runs.
+/// TTLs that are over, or outlast a case.
 const TIMES: [&str; 12] = [
     "0",
     "0",
@@ -103,7 +103,7 @@ const DELTAS: [&str; 8] = [
     "18446744073709551615",
     "-1",
 ];
-/// Longest opaque that is within the limit, and one that is not.
+/// Opaques up to the maximum length, and longer by a byte.
 const OPAQUES: [&str; 4] = [
     "Oabc",
     "O",
@@ -118,7 +118,7 @@ const MODES: [&str; 14] = [
     "M", "ME", "MA", "MP", "MR", "MS", "Mappend", "MI", "MD", "M+", "M-", "MX", "M\0", "Me",
 ];
 
-/// The case of a seed.
+/// Returns the case of a seed.
 pub(crate) fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let commands = (0..COMMANDS).map(|_| command(&mut random)).collect();
@@ -184,7 +184,7 @@ fn meta_set(random: &mut Random) -> Vec<u8> {
         flags.push(' ');
         flags.push_str(random.pick(&MODES));
     }
-    // See the list above.
+    // Do not combine E with an opaque that is refused (see the module's table).
     let may_be_refused = flags.contains(" O34567890123456789012345678901234");
     if may_be_refused {
         flags = flags.replace(" E", " P");
@@ -196,8 +196,8 @@ fn meta_set(random: &mut Random) -> Vec<u8> {
     data_block(random, block, &value, &flags)
 }
 
-/// A line with the length of its data block, now and then a few bytes off or
-/// no number, and the block.
+/// A storage line and its data block. The announced length is sometimes a few
+/// bytes off or not a number.
 fn data_block(random: &mut Random, front: String, value: &[u8], behind: &str) -> Vec<u8> {
     let (length, off) = match random.below(40) {
         0 => ((value.len() + 1 + random.below(8)).to_string(), true),
@@ -216,7 +216,8 @@ fn data_block(random: &mut Random, front: String, value: &[u8], behind: &str) ->
     };
     let mut command = exact_block(format!("{front} {length}{behind}\r\n"), value);
     if off {
-        // The data ends within this line, and not within the next command.
+        // A block with a wrong length ends within this line, not within the
+        // next command.
         command.extend_from_slice(b"torn torn torn torn torn\r\n");
     }
     command
@@ -238,7 +239,7 @@ fn read(random: &mut Random) -> Vec<u8> {
         .map(|_| format!("{}{}", random.pick(&[" ", " ", "  "]), key(random)))
         .collect();
     if random.once_in(12) {
-        // Which begins a batch of its own: see the list above.
+        // This command begins a batch (see the module's table).
         let long = "k".repeat(251);
         return end(random, format!("{verb}{keys} {long} a"));
     }
@@ -271,7 +272,7 @@ fn other_with_key(random: &mut Random) -> Vec<u8> {
     mutated(random, text)
 }
 
-/// A meta command without data.
+/// A meta command without a data block.
 fn line(random: &mut Random, verb: &str) -> Vec<u8> {
     let key = meta_key(random);
     let mut flags = flags(random);
@@ -287,7 +288,8 @@ fn line(random: &mut Random, verb: &str) -> Vec<u8> {
         }
     }
     if verb == "ma" && (flags.contains(" T") || flags.contains(" E")) {
-        // See the list above: no number becomes longer.
+        // With T or E, the number must not become longer (see the module's
+        // table).
         flags = flags.replace(" D", " P");
         flags.push_str(" D0");
     }
@@ -297,7 +299,7 @@ fn line(random: &mut Random, verb: &str) -> Vec<u8> {
     mutated(random, format!("{verb} {key}{flags}"))
 }
 
-/// Flags in any order, each with a blank before it; few are wrong.
+/// Meta flags in random order, each after a space. Few are invalid.
 fn flags(random: &mut Random) -> String {
     let mut chosen = String::new();
     for _ in 0..random.below(7) {
@@ -338,8 +340,8 @@ fn numeric(random: &mut Random) -> String {
     format!("{flag}{number}")
 }
 
-/// Commands of operators, as far as their answers do not depend on what a
-/// server is made of.
+/// Administrative commands, as far as the reply is independent of the
+/// implementation.
 fn operator(random: &mut Random) -> Vec<u8> {
     let text = random.pick(&[
         "version",
@@ -404,13 +406,14 @@ fn operator(random: &mut Random) -> Vec<u8> {
         "watch noreply",
     ]);
     if text.starts_with("watch") || text.starts_with("stats") {
-        // One that begins to watch is answered no more, and statistics differ.
+        // A valid `watch` makes the connection a watcher, which answers no
+        // commands. Statistics differ between the servers.
         return end(random, text.to_owned());
     }
     mutated(random, text.to_owned())
 }
 
-/// Lines that are no commands, or lack their arguments.
+/// Lines that are not commands, or lack arguments.
 fn garbage(random: &mut Random) -> Vec<u8> {
     let text = match random.below(8) {
         0 => String::new(),
@@ -483,7 +486,7 @@ fn noise(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Now and then with a word more or less, or a byte changed.
+/// Returns the text, sometimes with a word added or removed, or a byte changed.
 fn mutated(random: &mut Random, text: String) -> Vec<u8> {
     let mut words: Vec<&str> = text.split(' ').collect();
     match random.below(30) {
@@ -491,7 +494,7 @@ fn mutated(random: &mut Random, text: String) -> Vec<u8> {
         1 => words.insert(random.below(words.len() + 1), ""),
         2 => words.push("noreply"),
         3 => words.insert(random.below(words.len() + 1), "x"),
-        // Without a key, the answer would be the CAS value, which differs.
+        // Without a key, the reply would contain the CAS value, which differs.
         4 if !text.contains(LAST_CAS) => {
             words.remove(random.below(words.len()));
         }
@@ -508,7 +511,7 @@ fn mutated(random: &mut Random, text: String) -> Vec<u8> {
     end(random, words.join(" "))
 }
 
-/// What ends the connection, or is long: nothing follows it.
+/// Commands that end the connection or are long. Nothing follows them.
 fn ending(random: &mut Random) -> Vec<u8> {
     match random.below(10) {
         0 => b"quit\r\nget a\r\n".to_vec(),
@@ -581,7 +584,7 @@ fn noreply(random: &mut Random) -> &'static str {
     }
 }
 
-/// With the usual line ending or a bare one.
+/// Appends CRLF, sometimes after a space, or a bare LF.
 fn end(random: &mut Random, text: String) -> Vec<u8> {
     let end = random.pick(&["\r\n", "\r\n", "\r\n", " \r\n", "\n"]);
     format!("{text}{end}").into_bytes()

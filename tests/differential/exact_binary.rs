@@ -1,13 +1,13 @@
-//! The same for packets. What is not generated, since 1.6.45 itself is wrong
-//! there:
+//! Random cases of the binary protocol for memcached 1.6.45 or later, which
+//! must give the same bytes. Not generated, because 1.6.45 is wrong there:
 //!
 //! | not generated | 1.6.45 |
 //! |---|---|
 //! | a body behind the key of `stat`, of touches and of SASL without `-S` | leaves it unread, or answers it |
-//! | an unknown opcode with key or extras | skips that many bytes too far |
-//! | a key that is longer than what is sent, in a packet that is refused for its lengths | waits for it |
+//! | an unknown opcode with key or extras | skips as many bytes too many |
+//! | a key longer than the bytes sent, in a packet refused for its lengths | waits for the key |
 //! | `incr` on a value below -9223372036854775808 | counts on as if it were positive |
-//! | statistics, and times to live of over 17 years together with `t` | – (ours count eighths of a second in 32 bits) |
+//! | statistics, and TTLs of over 17 years together with `t` | – (rustcached counts eighths of a second in 32 bits) |
 
 use crate::binary::{LAST_CAS, any};
 use crate::compare::Case;
@@ -25,7 +25,7 @@ const KEYS: [&str; 8] = [
     "nul\0",
     "\u{e4}",
 ];
-/// Times to live that have ended, or do not end while a case runs.
+/// TTLs that are over, or outlast a case.
 const TIMES: [u32; 8] = [
     0,
     0,
@@ -76,7 +76,7 @@ const BARE: [u8; 5] = [
 const UNKNOWN: [u8; 6] = [opcode::VERBOSITY, 0x1f, 0x25, 0x40, 0x80, 0xff];
 const NUMBERS: [u64; 7] = [0, 1, 9, 100, 1 << 32, 1 << 63, u64::MAX];
 
-/// The case of a seed.
+/// Returns the case of a seed.
 pub(crate) fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let commands = (0..FRAMES).map(|_| finished(&mut random)).collect();
@@ -143,7 +143,7 @@ fn count(random: &mut Random) -> Frame {
     Frame::count(any(random, &COUNTS), key(random), delta, initial, exptime)
 }
 
-/// Values that do not fit one buffer, and those that fit no item.
+/// A value that exceeds a buffer, or the item size limit.
 fn large(random: &mut Random) -> Frame {
     let size = any(
         random,
@@ -169,7 +169,7 @@ fn rare(random: &mut Random) -> Frame {
     }
 }
 
-/// Packets that end the connection, most of them for their lengths.
+/// A packet that ends the connection, in most cases because of its lengths.
 fn ending(random: &mut Random) -> Vec<u8> {
     let code = match random.below(8) {
         0 => (random.next_u64() & 0xff) as u8,

@@ -1,31 +1,35 @@
-//! Random cases: commands over few keys, so that they meet, with a part of
-//! them malformed. What 1.6.18 is known to do otherwise than 1.6.45 and
-//! `compare.rs` cannot make equal is not generated; the scripts cover it:
+//! Random cases of the text protocol that every release must answer alike:
+//! commands over few keys, so that they interact, some of them malformed.
+//!
+//! Not generated, because 1.6.18 is known to differ from 1.6.45 there and
+//! `compare.rs` cannot normalize it (the scripts cover it):
 //!
 //! - storage lines with bad numbers, negative lengths, surplus words or an
-//!   over-long key (1.6.45 swallows the data block, 1.6.18 reads it as commands),
+//!   over-long key (1.6.45 swallows the data block, 1.6.18 reads it as
+//!   commands),
 //! - `delete` with a third word other than 0 (1.6.18 refuses it),
-//! - `gat` without keys (1.6.18 answers END), a `cas` that is no number,
-//! - `get` with an over-long key (1.6.18 drops the pipelined answers before it),
+//! - `gat` without keys (1.6.18 replies END), a `cas` that is not a number,
+//! - `get` with an over-long key (1.6.18 drops the pipelined replies before
+//!   it),
 //! - the meta flags E and x, C on mg, s on ms, N on append, `q` on an `ma` that
 //!   creates, mode words of several letters, client flags of over 32 bits,
-//! - lines that begin with a blank or hold NUL, and `mn` with a bare line feed,
-//! - statistics, delayed flushes and anything that depends on the second,
+//! - lines that begin with a space or contain NUL, and `mn` with a bare LF,
+//! - statistics, delayed flushes and everything that depends on the second,
 //! - arithmetic with numbers from 2^63 upward, hence nothing is appended to
 //!   them (1.6.18 then looks for a minus sign in the memory behind the value),
 //! - staleness, autovivifying mg and `h` with keys of arithmetic (1.6.18 loses
-//!   the marks of an item only if an earlier answer with it is still unsent).
+//!   the marks of an item only if an earlier reply with it is still unsent).
 
 use crate::compare::{Case, LAST_CAS};
 use test_support::random::Random;
 
 const COMMANDS: usize = 40;
 const KEYS: [&str; 4] = ["a", "b", "key-of-some-length", "\u{e4}\u{f6}"];
-/// The only keys that arithmetic is done with.
+/// The only keys used in arithmetic.
 const NUMBERS: [&str; 2] = ["n", "count"];
-/// Never appended to, so that no sum of sizes passes the limit.
+/// Never appended to, so that joined values stay below the item size limit.
 const LARGE_KEY: &str = "large";
-/// Times to live that do not end, or have ended, while a case runs.
+/// TTLs that are over, or outlast a case.
 const TIMES: [&str; 4] = ["0", "0", "10000", "-1"];
 const MG_FLAGS: [&str; 14] = [
     "v", "v", "s", "f", "c", "k", "q", "h", "u", "t", "Oabc", "N10000", "T10000", "R30",
@@ -37,7 +41,7 @@ const MS_FLAGS: [&str; 10] = [
 const MD_FLAGS: [&str; 6] = ["k", "Oq1", "I", "T10000", "q", "b"];
 const MA_FLAGS: [&str; 9] = ["v", "c", "k", "O9", "D5", "MD", "MI", "t", "q"];
 
-/// The case of a seed.
+/// Returns the case of a seed.
 pub(crate) fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let commands = (0..COMMANDS).map(|_| command(&mut random)).collect();
@@ -76,8 +80,9 @@ fn storage(random: &mut Random) -> Vec<u8> {
     let noreply = noreply(random);
     let declared = declared_length(random, value.len());
     let line = format!("{verb} {key} {flags} {time} {declared}{noreply}\r\n");
-    // A wrong length ends inside this line, and not inside the next command:
-    // the two versions differ in how they answer a torn line with a noreply.
+    // A block with a wrong length ends within this line, not within the next
+    // command: the two releases differ in how they answer a torn line with a
+    // noreply.
     let cushion = if declared == value.len() {
         ""
     } else {
@@ -167,7 +172,7 @@ fn ma(random: &mut Random) -> Vec<u8> {
     line(random, text)
 }
 
-/// Values that do not fit one buffer, and one that fits no item.
+/// A value that exceeds a buffer, or the item size limit.
 fn large(random: &mut Random) -> Vec<u8> {
     let size = [17_000, 70_000, 500_000, 1_048_577][random.below(4)];
     let verb = random.pick(&["set", "add", "replace"]);
@@ -182,7 +187,7 @@ fn large(random: &mut Random) -> Vec<u8> {
     }
 }
 
-/// Lines that are no commands, or lack their arguments.
+/// Lines that are not commands, or lack arguments.
 fn hostile(random: &mut Random) -> Vec<u8> {
     let text = match random.below(12) {
         0 => String::new(),
@@ -216,7 +221,7 @@ fn garbage(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Any key but the large one.
+/// Returns a key other than [`LARGE_KEY`].
 fn key(random: &mut Random) -> &'static str {
     if random.once_in(4) {
         number(random)
@@ -246,7 +251,8 @@ fn value(random: &mut Random) -> Vec<u8> {
     }
 }
 
-/// Mostly the true length, now and then a few bytes off.
+/// Returns the announced length: mostly the true one, sometimes a few bytes
+/// off.
 fn declared_length(random: &mut Random, length: usize) -> usize {
     match random.below(25) {
         0 => length + 1 + random.below(8),
@@ -259,7 +265,7 @@ fn noreply(random: &mut Random) -> &'static str {
     if random.once_in(5) { " noreply" } else { "" }
 }
 
-/// A few different flags in any order, each with a blank before it.
+/// Distinct flags in random order, each after a space.
 fn some_of(random: &mut Random, flags: &[&str]) -> String {
     let mut chosen = String::new();
     for _ in 0..random.below(6) {
@@ -273,7 +279,8 @@ fn some_of(random: &mut Random, flags: &[&str]) -> String {
     chosen
 }
 
-/// A command without data: with the usual line ending or a bare one.
+/// Ends a command without a data block: with CRLF, sometimes after a space, or
+/// a bare LF.
 fn line(random: &mut Random, text: String) -> Vec<u8> {
     let end = random.pick(&["\r\n", "\r\n", "\r\n", " \r\n", "\n"]);
     format!("{text}{end}").into_bytes()

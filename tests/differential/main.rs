@@ -1,15 +1,16 @@
-//! The same random and hostile commands, cut at random places, go to memcached
-//! and to ours; the answers must be the same bytes. A difference is shrunk to a
-//! few commands before it is reported.
+//! Differential tests: memcached and rustcached receive the same random and
+//! hostile commands, cut at random places, and must reply with the same bytes.
+//! A difference is shrunk to a few commands before it is reported.
 //!
-//! The peer is Debian's memcached or the program that `RUSTCACHED_PEER` names.
-//! Release 1.6.45 or later must agree exactly, in its counters as well; what is
-//! excepted, nearly all of it faults of 1.6.45, is listed in `exact.rs`,
-//! `exact_binary.rs` and `compare.rs`. An older peer is sent only what the
-//! releases answer alike: `generate.rs` and `binary.rs` list the rest.
+//! The reference is Debian's memcached, or the program named by
+//! `RUSTCACHED_PEER`. Release 1.6.45 or later must agree exactly, including its
+//! counters. The exceptions, nearly all of them bugs of 1.6.45, are listed in
+//! `exact.rs`, `exact_binary.rs` and `compare.rs`. An older release receives
+//! only commands that all releases answer alike; `generate.rs` and `binary.rs`
+//! list the others.
 //!
-//! `RUSTCACHED_DIFF_SEED` chooses another first seed and
-//! `RUSTCACHED_DIFF_CASES` another number of cases.
+//! `RUSTCACHED_DIFF_SEED` sets the first seed, `RUSTCACHED_DIFF_CASES` the
+//! number of cases.
 
 mod binary;
 mod compare;
@@ -24,21 +25,21 @@ use test_support::client::Address;
 use test_support::memcached::Memcached;
 use test_support::server::Server;
 
-/// Without its background threads, which hold items for moments and so decide
-/// by chance whether memcached changes a number in place.
+/// Disables memcached's background threads. They pin items for moments, which
+/// decides by chance whether memcached changes a number in place.
 const QUIET: [&str; 2] = ["-o", "no_lru_maintainer,no_lru_crawler"];
-/// The release whose answers are ours.
+/// The release whose replies rustcached reproduces.
 const TARGET: [u32; 3] = [1, 6, 45];
 const SEED: u64 = 20_250_601;
 const CASES: u64 = 300;
-/// Differing cases after which the comparison ends.
+/// Number of differing cases after which the comparison ends.
 const REPORTS_MAX: usize = 10;
 
-/// One of the two protocols: lines, classic and meta, or packets.
+/// The case generators and the comparison of a protocol, text or binary.
 struct Protocol {
-    /// Cases that every release answers alike.
+    /// Generates a case that every release must answer alike.
     common: fn(u64) -> Case,
-    /// Cases for a peer of the target release.
+    /// Generates a case for the target release.
     exact: fn(u64) -> Case,
     difference: fn(&Case, Precision, &Address, &Address) -> Option<String>,
 }
@@ -82,7 +83,7 @@ fn a_planted_fault_is_found_and_shrunk() {
     let Some((first, second)) = two_memcached() else {
         return;
     };
-    // The second server is one that appends where it should prepend.
+    // The second server behaves as if it appended on `prepend`.
     let faulty = |command: Vec<u8>| match command.strip_prefix(b"prepend ") {
         Some(rest) => [b"append ", rest].concat(),
         None => command,
@@ -104,7 +105,8 @@ fn compare_with_ours(protocol: &Protocol) {
     let Some(memcached) = Memcached::start_or_skip(&QUIET) else {
         return;
     };
-    // Without a crawler, as the peer: it would find expired items first.
+    // Run without a crawler, as the reference does. It would find expired items
+    // first.
     let ours = Server::with(|config| config.knobs.crawler = false);
     let first = from_environment("RUSTCACHED_DIFF_SEED", SEED);
     let cases = from_environment("RUSTCACHED_DIFF_CASES", CASES);
@@ -121,8 +123,9 @@ fn compare_memcached(protocol: &Protocol) {
     run(protocol, precision_of(&first), SEED..SEED + 20, &addresses);
 }
 
-/// Runs a case for each seed, and panics with what differs. A peer of the
-/// target release gets common and exact cases.
+/// Runs a case for each seed, and panics with the differences. If the reference
+/// is of the target release, a quarter of the cases are common cases and the
+/// others exact cases.
 fn run(
     protocol: &Protocol,
     precision: Precision,
@@ -145,7 +148,8 @@ fn run(
     assert!(reports.is_empty(), "{}", reports.join("\n"));
 }
 
-/// Names the seed of a case that one server does not answer.
+/// Prints the seed of the current case if a panic unwinds through it, for
+/// instance when a server does not reply.
 struct Named(u64);
 
 impl Drop for Named {
@@ -170,7 +174,8 @@ fn two_memcached() -> Option<(Memcached, Memcached)> {
     ))
 }
 
-/// Runs a case; a difference comes back shrunk and described.
+/// Runs a case. Returns a description of the difference in the shrunk case,
+/// `None` if the servers agree.
 fn report(
     seed: u64,
     case: Case,

@@ -1,9 +1,9 @@
-//! Makes a case that shows a difference small: fewer commands first, then no
-//! cuts, as long as the difference remains.
+//! Shrinks a case that shows a difference: removes commands and cuts as long as
+//! the difference remains.
 
 use crate::compare::Case;
 
-/// The smallest case that delta debugging finds.
+/// Returns the smallest case that delta debugging finds.
 pub(crate) fn shrink(case: Case, differs: &mut impl FnMut(&Case) -> Option<String>) -> Case {
     let mut case = without_cuts(case, differs);
     let mut pieces = 2;

@@ -1,5 +1,5 @@
-//! The password file (`-Y`): what may be said before a password, and how the
-//! file is read, and read again.
+//! Password file (`-Y`): commands permitted before authentication, and reading
+//! and reloading the file.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use test_support::{TempDir, wait_until};
 const UNAUTHENTICATED: &str = "CLIENT_ERROR unauthenticated\r\n";
 const FAILURE: &str = "CLIENT_ERROR authentication failure\r\n";
 
-/// A password file in a directory of its own.
+/// A password file in its own directory.
 struct Secret {
     _directory: TempDir,
     path: PathBuf,
@@ -29,7 +29,7 @@ impl Secret {
         }
     }
 
-    /// Replaces the file as a whole, as a careful operator does.
+    /// Replaces the file atomically, as a careful operator does.
     fn replace(&self, text: &str) {
         let aside = self.path.with_extension("new");
         fs::write(&aside, text).expect("writable");
@@ -45,13 +45,14 @@ fn start(secret: &Secret, options: &[&str]) -> (Program, Address) {
     Program::start(&[&["-Y", secret.name()], options].concat())
 }
 
-/// The fake `set` that logs in.
+/// Returns the `set` that authenticates a connection (doc/protocol.txt,
+/// "Authentication").
 fn login(user: &str, password: &str) -> String {
     let token = format!("{user} {password}");
     format!("set any 0 0 {}\r\n{token}\r\n", token.len())
 }
 
-/// Sends, and expects exactly this.
+/// Sends a request and expects exactly `want`.
 fn exchange(client: &mut Client, send: &str, want: &str) {
     client.send(send);
     client.expect(want);
@@ -106,7 +107,7 @@ fn nothing_is_possible_before_the_password() {
     client.ask("get a any\r\n", "VALUE a 0 1\r\n1\r\nEND\r\n");
     client.ask(login("first", "two"), "STORED\r\n");
     client.ask("get any\r\n", "VALUE any 0 9\r\nfirst two\r\nEND\r\n");
-    // A value that is too long is refused before it comes.
+    // A length above the limit is refused before the data block arrives.
     let mut other = Client::connect(&address);
     for length in ["16385", "99999999", "2147483646", "4294967295"] {
         let line = format!("set foo 0 0 {length}\r\n");
@@ -118,7 +119,7 @@ fn nothing_is_possible_before_the_password() {
         other.send(line);
         other.expect_closed("");
     }
-    // Every connection anew.
+    // Each connection has to authenticate.
     let mut other = Client::connect(&address);
     exchange(&mut other, "get a\r\n", UNAUTHENTICATED);
     let settings = String::from_utf8(client.answer("stats settings\r\n")).expect("text");
@@ -181,7 +182,7 @@ fn every_transport_is_locked() {
         exchange(&mut client, &login("u", "p"), "STORED\r\n");
         client.ask("get a\r\n", "END\r\n");
     }
-    // A binary client gets nowhere: this is no line, so it is waited for.
+    // A binary packet is not authentication: the server waits for a newline.
     let mut client = Client::connect(&plain);
     client.send(b"\x80\x0b\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     client.send("\r\n");
@@ -222,13 +223,13 @@ fn cve_2026_90698_and_fixed_1_6_42_floods_before_the_password_are_cut() {
     ];
     for flood in floods {
         let mut client = Client::connect(&address);
-        // It is hung up on while it still sends.
+        // The server may close the connection while the client sends.
         let _ = client.try_send(&flood);
         let answer = client.read_to_close();
         let refused = b"CLIENT_ERROR auth token too long\r\n";
         assert!(answer.is_empty() || answer == refused);
     }
-    // A flood of lines is answered line by line and kept nowhere.
+    // Each line is refused on its own, and none is stored.
     let mut client = Client::connect(&address);
     for _ in 0..50 {
         client.send("get a\r\n".repeat(1000));
@@ -286,9 +287,9 @@ fn the_file_is_read_again_on_a_signal() {
     });
     let mut client = Client::connect(&address);
     exchange(&mut client, &login("old", "one"), FAILURE);
-    // Who is inside stays inside.
+    // Authenticated connections stay authenticated.
     inside.ask("get a\r\n", "END\r\n");
-    // A broken file changes nothing; the last good list holds.
+    // A malformed file changes nothing: the last valid list stays in force.
     secret.replace("broken\n");
     program.signal("HUP");
     secret.replace("third:three\nfourth:four\n");
@@ -300,7 +301,7 @@ fn the_file_is_read_again_on_a_signal() {
     });
 }
 
-/// Reloading while many log in: nobody is ever let in or kept out wrongly.
+/// Reloading races with logins: no login is accepted or refused wrongly.
 #[test]
 fn fixed_1_6_42_reloading_races_with_nobody() {
     let secret = Secret::new("u:p\nother:1\n");
@@ -328,7 +329,7 @@ fn no_log_ever_shows_a_password() {
     let (program, address) = start(&secret, &["-vvv"]);
     let mut client = Client::connect(&address);
     exchange(&mut client, &login("someuser", "wr0ngword"), FAILURE);
-    // Of the wrong length, so that the rest of it looks like a command.
+    // The length is wrong, so the rest of the data block looks like a command.
     exchange(
         &mut client,
         "set x 0 0 3\r\nsomeuser s3cretword\r\n",

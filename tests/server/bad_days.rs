@@ -1,5 +1,5 @@
-//! Clients that misbehave and limits that are reached, against the program
-//! itself: it must go on answering others and keep its memory bounded.
+//! Misbehaving clients and exhausted limits, against the program: it must keep
+//! answering other clients, with bounded memory.
 
 use std::thread;
 
@@ -30,18 +30,18 @@ fn a_client_that_never_reads_costs_bounded_memory() {
     let value = "x".repeat(1_000_000);
     client.ask(format!("set k 0 0 1000000\r\n{value}\r\n"), "STORED\r\n");
     let mut greedy: Vec<Client> = (0..20).map(|_| Client::connect(&address)).collect();
-    // 20 × 5,000 answers of a megabyte: 100 GB, were they all kept.
+    // 20 × 5,000 replies of 1 MB would be 100 GB if all were buffered.
     let gets = "get k\r\n".repeat(5_000);
     for client in &mut greedy {
         client.send(&gets);
     }
-    // An answer proves that the workers have had their turn.
+    // Each reply proves that the event loop has run since.
     for _ in 0..50 {
         client.ask("get nothing\r\n", "END\r\n");
     }
     let resident = program.resident_bytes();
     assert!(resident < 200 * MIB, "{} MiB resident", resident / MIB);
-    // One that begins to read after all gets everything, in order.
+    // A client that begins to read late receives everything, in order.
     let one = format!("VALUE k 0 1000000\r\n{value}\r\nEND\r\n");
     for _ in 0..50 {
         greedy[0].expect(&one);
@@ -50,8 +50,8 @@ fn a_client_that_never_reads_costs_bounded_memory() {
     program.assert_answers(&address);
 }
 
-/// Counts the answers that one client gets while `work` occupies another, of
-/// a server with a single worker.
+/// Counts the replies that a client receives while `work` keeps another client
+/// busy, on a server with a single worker.
 fn answers_meanwhile(address: &Address, work: impl FnOnce(&mut Client) + Send) -> usize {
     let mut other = Client::connect(address);
     thread::scope(|scope| {
@@ -168,7 +168,7 @@ fn connections_above_the_limit_are_told_and_closed() {
     let mut kept = Vec::new();
     let mut refused = wait_for_refusal(&address, &mut kept);
     refused.expect_closed(REFUSED);
-    // About as many as were permitted: some descriptors are the server's own.
+    // The server uses some of the descriptors itself.
     assert!((20..=50).contains(&kept.len()), "{} were kept", kept.len());
     for client in &mut kept {
         client.ask("get nothing\r\n", "END\r\n");
@@ -194,12 +194,12 @@ fn wait_for_refusal(address: &Address, kept: &mut Vec<Client>) -> Client {
     panic!("2000 connections were accepted");
 }
 
-/// A connection that the server answers, or one that it refused, of which the
-/// refusal is unread.
+/// Connects, and returns whether the server accepts (`Ok`) or refuses (`Err`)
+/// the connection. The refusal is left unread.
 fn greeted(address: &Address) -> Result<Client, Client> {
     let mut client = Client::connect(address);
-    // Nothing may be sent before the verdict, or the refusal is lost in a
-    // reset; what a permitted connection says first is nothing.
+    // Send nothing before the refusal: it would be lost in a reset. The server
+    // sends nothing on an accepted connection.
     if client.says_something_within_a_moment() {
         return Err(client);
     }
@@ -220,7 +220,7 @@ fn ten_thousand_connections() {
     for _ in 0..wanted {
         clients.push(Client::connect(&address));
     }
-    // The first thousands are served, all of them.
+    // All connections well below the limit are served.
     let served = limit - 200;
     for client in &mut clients[..served] {
         client.send("get nothing\r\n");
@@ -228,15 +228,15 @@ fn ten_thousand_connections() {
     for client in &mut clients[..served] {
         client.expect("END\r\n");
     }
-    // The last ones are above the limit.
+    // The last connections exceed the limit.
     clients[wanted - 1].expect_closed(REFUSED);
     drop(clients);
     wait_until("a connection is accepted again", || greeted(&address).ok());
     program.assert_answers(&address);
 }
 
-/// Ten thousand, or what this process's own limit leaves. Both ends of each
-/// connection are local, the server's in a process of its own.
+/// Returns 10,000, or fewer if this process's limit of open files is low. This
+/// process holds the client's ends, the server process the other ends.
 fn wanted_connections() -> usize {
     let text = std::fs::read_to_string("/proc/self/limits").expect("limits can be read");
     let line = text.lines().find(|line| line.starts_with("Max open files"));

@@ -1,6 +1,6 @@
-//! The binary protocol, command by command: statuses, bodies, CAS values and
-//! silence as memcached 1.6.45 has them, and a stream that stays in step
-//! whatever is sent.
+//! Binary protocol, command by command: statuses, bodies, CAS values and quiet
+//! commands as in memcached 1.6.45, and a stream that stays in step whatever is
+//! sent.
 
 use rustcached::config::{Config, ProtocolMode};
 use test_support::binary::{BinaryClient, Frame, Reply, opcode, status};
@@ -11,7 +11,7 @@ const NOT_FOUND: &str = "Not found";
 const EXISTS: &str = "Data exists for key.";
 const INVALID: &str = "Invalid arguments";
 const UNKNOWN: &str = "Unknown command";
-/// Expiry time that creates no number.
+/// Expiry field of arithmetic that forbids creating the number.
 const NEVER_CREATE: u32 = 0xffff_ffff;
 
 /// Runs a test over each transport.
@@ -61,7 +61,7 @@ fn set_and_get_keep_flags_and_any_bytes() {
         let reply = client.ask(&get("k").opaque(7));
         assert_eq!(reply.extras, b"\xde\xad\xbe\xef");
         assert_eq!((reply.value, reply.cas), (value, cas));
-        // Keys of any bytes, blanks and line ends among them.
+        // Keys may contain any bytes, including spaces and CRLF.
         for key in ["with blank", "line\r\nend", "nul\0", &"k".repeat(250)] {
             client.done(&set(key, key));
             assert_eq!(client.get(key), Some((0, key.as_bytes().to_vec())));
@@ -115,7 +115,7 @@ fn add_and_replace() {
         client.refused(&add("2"), status::EXISTS, EXISTS);
         assert_ne!(client.done(&replace("3")), 0);
         assert_eq!(client.get("k"), Some((0, b"3".to_vec())));
-        // With a CAS value both are a compare-and-swap.
+        // With a CAS value, both commands compare and swap.
         client.refused(&add("4").cas(999), status::EXISTS, EXISTS);
         let cas = client.ask(&get("k")).cas;
         client.done(&add("5").cas(cas));
@@ -321,7 +321,7 @@ fn version_verbosity_and_quit() {
     let mut client = BinaryClient::connect(&server.address());
     let version = client.ask(&Frame::new(opcode::VERSION));
     assert_eq!(version.text(), "1.6.45");
-    // No command since long.
+    // memcached no longer implements this command.
     let verbosity = Frame::new(opcode::VERBOSITY).extras([0; 4]);
     client.refused(&verbosity, status::UNKNOWN, "Unknown command");
     client.done(&Frame::new(opcode::QUIT));
@@ -385,7 +385,7 @@ fn sizes_come_in_packets_and_in_their_turn() {
         for number in 0..1000 {
             client.done(&set(&format!("key{number:04}"), "0123456789"));
         }
-        // What comes behind it on its heels is answered behind it.
+        // Packets pipelined behind the `stat` are answered after it.
         let sizes = Frame::new(opcode::STAT).key("sizes").opaque(7);
         let noop = Frame::new(opcode::NOOP).opaque(8);
         client.send(&get("none").opaque(6));
@@ -481,7 +481,7 @@ fn what_is_no_packet_ends_the_connection() {
     client.in_step();
     client.0.send([0x81; 24]);
     client.0.expect_closed("");
-    // Lengths that contradict each other, and a key that is too long.
+    // Lengths that contradict each other, and an over-long key.
     for frame in [
         get("key").body_len(2),
         set("key", "").extras_len(0).key_len(200),
@@ -569,7 +569,7 @@ fn a_value_that_is_too_large_is_refused_and_skipped() {
             client.refused(&frame, status::TOO_LARGE, "Too large.");
             client.in_step();
         }
-        // What a set could not replace is stale.
+        // The failed set removed the old value, which would be stale.
         assert_eq!(client.get("k"), None);
         client.done(&set("k", "1"));
         let append = Frame::new(opcode::APPEND).key("k").value(&large);

@@ -1,4 +1,4 @@
-//! The binary's own part of the command line: streams and exit codes.
+//! Command line: standard streams and exit codes.
 
 use std::process::{Command, Output};
 

@@ -1,6 +1,6 @@
-//! Memory that clients make the server hold: output they do not take, input
-//! they do not complete, and items that both keep. Sockets are unix ones,
-//! whose buffers are small and do not grow.
+//! Memory that clients make the server hold: unsent output, incomplete input,
+//! and items pinned by either. The tests use unix sockets, whose buffers are
+//! small and do not grow.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,7 @@ use test_support::wait_until;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-/// User memory that one blocked connection may cost.
+/// Maximum memory per blocked connection, in bytes.
 const BLOCKED_MAX_BYTES: usize = 320 * KIB;
 const _: () = assert!(OUTPUT_PAUSE_BYTES + READ_BUFFER_BYTES < BLOCKED_MAX_BYTES);
 
@@ -22,7 +22,7 @@ fn value(number: usize, len: usize) -> Vec<u8> {
     digits.bytes().cycle().take(len).collect()
 }
 
-/// Stores values of `len` bytes under `key0` and so on.
+/// Stores `count` values of `len` bytes under `key0`, `key1`, ….
 fn fill(client: &mut Client, count: usize, len: usize) {
     for number in 0..count {
         let mut line = format!("set key{number} 7 0 {len} noreply\r\n").into_bytes();
@@ -41,17 +41,18 @@ fn stat(client: &mut Client, name: &str) -> usize {
     client.stat(name).parse().expect("a number")
 }
 
-/// Bytes that the server holds for clients, beyond its own read buffers.
+/// Returns the bytes that the server holds for clients, without its own read
+/// buffers.
 fn held_bytes(client: &mut Client) -> usize {
     let own = stat(client, "read_buf_bytes_free");
     stat(client, "response_obj_bytes") + stat(client, "read_buf_bytes") - own
 }
 
-/// Sends `request` on `count` connections whose clients read nothing.
+/// Sends `request` on `count` connections whose clients do not read.
 fn stall(server: &Server, count: usize, request: &[u8]) -> Vec<Client> {
     let open = || {
         let mut client = server.client();
-        // The server may hang up on it meanwhile.
+        // The server may close the connection meanwhile.
         let _ = client.try_send(request);
         client
     };
@@ -151,14 +152,14 @@ fn a_blocked_connection_costs_little() {
     let mut client = server.client();
     fill(&mut client, 1000, 10_000);
     for number in 0..2000 {
-        // As many sizes as keys.
+        // Give every key its own size.
         let block = "x".repeat(8 * number);
         let len = block.len();
         client.send(format!(
             "set sized{number} 0 0 {len} noreply\r\n{block}\r\n"
         ));
     }
-    // So many that a single dump blocks.
+    // Enough keys that a single dump blocks.
     for number in 0..20_000 {
         client.send(format!("set small{number} 0 0 1 noreply\r\nx\r\n"));
     }
@@ -206,7 +207,8 @@ fn long_lists_are_whole() {
         client.send(format!("set prefix{number}:x 0 0 1 noreply\r\nx\r\n"));
     }
     let others: Vec<Client> = (0..300).map(|_| server.client()).collect();
-    // Those and this one, and the listener, once workers have taken them over.
+    // Wait until workers have taken over the connections. The list includes
+    // this connection and the listener.
     wait_until("all are listed", || {
         let connections = client.answer("stats conns\r\n");
         let connections = String::from_utf8_lossy(&connections);
@@ -240,7 +242,7 @@ fn output_that_nobody_takes_has_a_limit_in_all() {
     wait_until("more are cut than this client makes up for", || {
         (stat(&mut client, "curr_connections") < STALLED).then_some(())
     });
-    // Who takes what it asks for is served meanwhile.
+    // Clients that read their replies are served meanwhile.
     let answer = client.answer(&get);
     assert!(answer.len() > 500 * 10_000 && answer.ends_with(b"END\r\n"));
 }
@@ -292,7 +294,7 @@ fn stale_values_of_slow_readers_do_not_stop_sets() {
     }
     assert!(stat(&mut client, "curr_connections") < 100, "some were cut");
     assert_eq!(client.stat("store_no_memory"), "0");
-    // The last reader still gets its value whole.
+    // The last reader still receives its value whole.
     let mut last = readers.pop().expect("a hundred");
     last.expect(format!("VALUE big 0 {LEN}\r\n"));
     last.expect(value(99, LEN));
@@ -356,7 +358,7 @@ fn near_a_limit_of_memcached_s_retrievals_are_refused() {
     });
     let mut client = server.client();
     fill(&mut client, 500, 1000);
-    // What is begun and not ended, just below the limit, and then above it.
+    // Send incomplete commands until their total exceeds the limit.
     let begun = [&b"set k 0 0 4000\r\n"[..], &b"v".repeat(3900)].concat();
     let mut stalled = Vec::new();
     let answer = wait_until("the limit is reached", || {
@@ -372,7 +374,7 @@ fn near_a_limit_of_memcached_s_retrievals_are_refused() {
     drop(stalled);
 }
 
-/// As `printf ... | nc -N` does.
+/// A client that half-closes, as `printf … | nc -N` does.
 #[test]
 fn a_client_that_half_closes_gets_all_its_answers() {
     const COUNT: usize = 40;
@@ -386,7 +388,8 @@ fn a_client_that_half_closes_gets_all_its_answers() {
         let mut client = server.client();
         client.send(format!("{request}set last 0 0 1\r\n1\r\n"));
         client.finish_sending();
-        // Only once it is blocked, with the rest of its commands kept.
+        // Half-close only once the connection is blocked and the server keeps
+        // the rest of its commands.
         wait_until("it is blocked", || {
             let answer = setup.answer("stats conns\r\n");
             let states = String::from_utf8_lossy(&answer);
@@ -466,8 +469,8 @@ fn a_full_server_that_does_not_evict_refuses_instead_of_cutting() {
     assert!(refused > 0);
 }
 
-/// A connection that was cut while it waited for its turn once left its place
-/// in the queue to a newcomer, whose commands then ran twice.
+/// A connection that is cut while it waits for its turn must leave the queue.
+/// Otherwise a new connection inherits its entry, and its commands run twice.
 #[test]
 fn commands_run_once_though_queued_clients_are_cut() {
     const SHORT: usize = 2000;
@@ -509,7 +512,8 @@ fn commands_run_once_though_queued_clients_are_cut() {
     assert!(stat(&mut client, "read_buf_oom") > 0, "some were cut");
 }
 
-/// A hot value may be looked at twice, and its first copy must be taken back.
+/// A hot value may be looked up twice. The copy from the first lookup must be
+/// dropped.
 #[test]
 fn hot_values_are_answered_once_while_buffers_are_small() {
     const READS: usize = 60_000;
@@ -541,7 +545,8 @@ fn hot_values_are_answered_once_while_buffers_are_small() {
     });
 }
 
-/// Ends threads also where an assertion fails.
+/// Sets the flag when dropped, so that threads end after a failed assertion
+/// too.
 struct StoreOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StoreOnDrop<'_> {

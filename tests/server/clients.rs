@@ -1,9 +1,9 @@
-//! Other people's clients against the program: libmemcached's `memccapable`,
+//! Third-party clients against the program: libmemcached's `memccapable`,
 //! pymemcache, pylibmc and python-binary-memcached. A missing tool fails the
 //! test in CI.
 //!
-//! The Python clients live in a virtual environment, by default
-//! `target/client-venv`, another one is named by `RUSTCACHED_CLIENT_VENV`:
+//! The Python clients are installed in a virtual environment,
+//! `target/client-venv` or the path in `RUSTCACHED_CLIENT_VENV`:
 //!
 //! ```text
 //! python3 -m venv target/client-venv
@@ -46,7 +46,7 @@ fn python_binary_memcached() {
     run_python("with_bmemcached.py", &[]);
 }
 
-/// As the Datadog agent asks.
+/// Reads statistics as the Datadog agent does.
 #[test]
 fn python_binary_memcached_reads_statistics() {
     run_python("statistics_with_bmemcached.py", &[]);
@@ -63,7 +63,7 @@ fn python_binary_memcached_authenticates() {
     run_python_with(&server, "with_bmemcached.py", &["user", "pass"]);
 }
 
-/// Runs the checks of one protocol, of which there are so many at least.
+/// Runs the checks of a protocol. Fails if there are fewer than `checks`.
 fn memccapable(protocol: &str, checks: usize) {
     let program = Path::new("/usr/bin/memccapable");
     if !program.is_file() {

@@ -1,6 +1,6 @@
-//! The system's clock is set while the server runs: nothing becomes immortal,
-//! nothing is dropped. The step is made by Debian's libfaketime, which moves
-//! the wall clock of one process and leaves its monotonic clock alone.
+//! Steps of the system clock while the server runs: no item becomes immortal or
+//! expires early. Debian's libfaketime steps the wall clock of the server's
+//! process and leaves its monotonic clock alone.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -42,7 +42,7 @@ fn steps_of_the_system_clock_neither_immortalise_nor_drop_items() {
     client.ask("set ever 0 0 1\r\nc\r\n", "STORED\r\n");
 
     set_clock("+400d");
-    // The step is seen: an hour from now is long past on the new clock.
+    // Wait until the server sees the step: an hour from now has then passed.
     let wall = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("it is past 1970");

@@ -51,7 +51,7 @@ fn a_unix_socket_alone_opens_no_tcp_port() {
     program.assert_answers(&address);
 }
 
-/// How many TCP sockets of a process listen.
+/// Returns the number of listening TCP sockets of a process.
 fn tcp_listeners(process: u32) -> usize {
     let sockets: Vec<String> = fs::read_dir(format!("/proc/{process}/fd"))
         .expect("descriptors can be listed")
@@ -64,7 +64,7 @@ fn tcp_listeners(process: u32) -> usize {
         .collect();
     let mut listeners = 0;
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        // A machine without IPv6 has no second table.
+        // The table for IPv6 does not exist on a machine without IPv6.
         let text = fs::read_to_string(table).unwrap_or_default();
         for line in text.lines().skip(1) {
             let columns: Vec<&str> = line.split_whitespace().collect();
@@ -138,7 +138,7 @@ fn signals_stop_it_without_an_error() {
     }
 }
 
-/// As memcached does; only signals reach it then.
+/// Without a listener, only signals reach the server. memcached runs on too.
 #[test]
 fn without_any_listener_it_runs_until_it_is_stopped() {
     for options in [&["-p", "0"][..], &["-p", "0", "-U", "0"], &["-l", ""]] {
@@ -228,7 +228,7 @@ fn settings_reach_the_server() {
 
 #[test]
 fn a_value_may_begin_with_a_blank() {
-    // Some charts pass an option and its value as one word.
+    // Some Helm charts pass an option and its value as one word.
     let (_program, address) = Program::start(&["-m 128", "-c 100"]);
     let answer = Client::connect(&address).answer("stats settings\r\n");
     let text = String::from_utf8(answer).expect("statistics are ASCII");
@@ -281,7 +281,8 @@ fn wrong_options_are_refused() {
 #[test]
 fn the_default_port_is_11211() {
     if TcpStream::connect("127.0.0.1:11211").is_ok() {
-        // Somebody's memcached is there; then ours must say so and fail.
+        // The default port is in use. Then the program must report that and
+        // fail.
         let ended = Program::spawn(&["-u", "root"]).wait();
         fails_with_one_line(&ended, &["11211"]);
         return;
@@ -290,7 +291,8 @@ fn the_default_port_is_11211() {
     assert_eq!(program.port(), 11211);
 }
 
-/// The program failed, said one line, and the line has these words.
+/// Asserts that the program failed with a single line of output that contains
+/// all of `words`.
 fn fails_with_one_line(ended: &Ended, words: &[&str]) {
     assert!(!ended.status.success(), "it succeeded");
     let lines: Vec<&str> = ended.errors.lines().collect();

@@ -1,6 +1,6 @@
-//! Many connections at the same few keys at once. The answers must be such as
-//! some order of the commands would give: no torn value, no lost count, CAS
-//! values that only grow, and never the value of another key.
+//! Many connections use the same few keys at once. The replies must be
+//! consistent with some order of the commands: no torn values, no lost updates,
+//! increasing CAS values, and never the value of another key.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,8 +13,8 @@ use test_support::server::Server;
 const THREADS: usize = 8;
 const ROUNDS: usize = 1500;
 
-/// Runs `work` on a connection of its own in each of several threads, all of
-/// which begin together, and returns what they return.
+/// Runs `work` in several threads, each with its own connection, starting
+/// together. Returns the results.
 fn together<T: Send>(server: &Server, work: impl Fn(usize, &mut Client) -> T + Sync) -> Vec<T> {
     let barrier = Barrier::new(THREADS);
     thread::scope(|scope| {
@@ -35,7 +35,7 @@ fn together<T: Send>(server: &Server, work: impl Fn(usize, &mut Client) -> T + S
     })
 }
 
-/// A value that says whose it is and what it must look like.
+/// Returns a value from which a reader can verify its key and content.
 fn value_of(key: usize, random: &mut Random) -> String {
     let length = match random.below(10) {
         0 => 20_000 + random.below(80_000),
@@ -47,8 +47,7 @@ fn value_of(key: usize, random: &mut Random) -> String {
     format!("key{key}:{length}:{body}")
 }
 
-/// Reads the answer to one `gets` and checks every value in it; the number is
-/// the CAS, if there was a value.
+/// Checks every value in the reply to a `gets`. Returns the CAS value on a hit.
 fn check_answer(key: usize, answer: &[u8]) -> Option<u64> {
     if answer == b"END\r\n" {
         return None;
@@ -231,7 +230,7 @@ fn one_client_wins_the_right_to_refill() {
 
 #[test]
 fn a_deleted_item_stays_deleted_under_incr() {
-    // A delete that races an incr must not let the old item survive.
+    // A delete that races with an incr must not bring the old item back.
     let server = Server::with(|config| config.threads = 4);
     together(&server, |number, client| {
         for round in 0..ROUNDS {
@@ -267,8 +266,9 @@ fn a_key_that_everybody_asks_for_is_never_stale() {
         }
         let (mut gets, mut last) = (0, 0);
         while !done.load(Ordering::Acquire) || last < WRITES {
-            // What was answered before the request is the least it may find.
-            // Not one request many times over, which would be one look-up.
+            // The reply must be at least the last number acknowledged before
+            // the request. Alternate two requests: identical requests would
+            // share a lookup.
             let known = answered.load(Ordering::Acquire);
             client.send("get hot\r\nget none\r\n".repeat(DEPTH));
             for _ in 0..DEPTH {

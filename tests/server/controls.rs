@@ -1,6 +1,6 @@
-//! What operators turn: every form of `lru`, `slabs`, `extstore`, `verbosity`
-//! and `cache_memlimit`, answered as memcached answers it; and that what was
-//! turned is told.
+//! Administrative commands: every form of `lru`, `slabs`, `extstore`,
+//! `verbosity` and `cache_memlimit`, with memcached's replies, and the
+//! resulting values in `stats settings`.
 
 use test_support::binary::BinaryClient;
 use test_support::client::Client;
@@ -8,7 +8,7 @@ use test_support::memcached::Memcached;
 use test_support::program::Program;
 use test_support::server::Server;
 
-/// Commands, and the settings they leave behind.
+/// Commands that are sent to both servers. Replies and settings must agree.
 const FORMS: &[&str] = &[
     "lru",
     "lru nonsense",
@@ -61,10 +61,10 @@ const FORMS: &[&str] = &[
     "cache_memlimit 128",
 ];
 
-/// Where 1.6.18 answers otherwise than 1.6.45.
+/// Commands with a different reply in 1.6.18.
 const OLDER_ANSWERS: &[&str] = &["verbosity", "lru temp_ttl", "verbosity x"];
 
-/// Settings that these commands change, in both.
+/// Settings that these commands change, in both servers.
 const SETTINGS: &[&str] = &[
     "maxbytes",
     "verbosity",

@@ -1,4 +1,4 @@
-//! `lru_crawler`: dumps of all keys, and sweeps that are asked for.
+//! `lru_crawler`: key dumps and requested crawls.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use test_support::client::Client;
 use test_support::server::Server;
 use test_support::wait_until;
 
-/// Keys of a metadump or mgdump and how often each stands in it.
+/// Returns the keys of a metadump or mgdump, and how often each occurs.
 fn keys(dump: &[u8], before: &str, last: &str) -> HashMap<String, u32> {
     let text = std::str::from_utf8(dump).expect("dumps are text");
     let lines = text.strip_prefix("OK\r\n").expect("a dump begins with OK");
@@ -191,9 +191,7 @@ fn a_crawl_sweeps_out_what_is_dead() {
     assert_eq!(client.stat("lru_crawler_starts"), "1");
 }
 
-/// Items that are there all the while stand in the dump once, whatever else
-/// comes, goes and makes tables grow; and nobody waits for it.
-/// Ends a thread's work also where an assertion fails.
+/// Sets the flag when dropped, so that threads end after a failed assertion too.
 struct StoreOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StoreOnDrop<'_> {
@@ -202,6 +200,8 @@ impl Drop for StoreOnDrop<'_> {
     }
 }
 
+/// An item that exists during a whole dump occurs in it exactly once, even if
+/// other items come and go and tables grow.
 #[test]
 fn a_dump_of_many_items_under_load_is_complete() {
     const STAYING: u32 = 100_000;
@@ -257,8 +257,8 @@ fn a_client_that_half_closes_gets_its_dump() {
     assert_eq!(keys(&dump, "key=", "END\r\n").len(), 20_000);
 }
 
-/// A client that takes nothing of its dump costs a bounded amount, is in
-/// nobody's way, and is hung up on in the end.
+/// A client that stops reading its dump costs bounded memory, does not delay
+/// other clients, and is disconnected in the end.
 #[test]
 fn a_client_that_stops_reading_is_cut_off() {
     let server = Server::with(|config| config.max_memory = 512 << 20);

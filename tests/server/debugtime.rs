@@ -1,5 +1,6 @@
-//! `debugtime`, which builds for tests have: the clock moves, and what ends by
-//! it does. The same program without the feature knows no such command.
+//! `debugtime`, a command in builds with the feature of this name: moves time
+//! forward and expires items. A build without the feature does not know the
+//! command.
 
 use test_support::server::Server;
 

@@ -1,8 +1,8 @@
-//! Details of memcached 1.6.45 that its releases or its documents leave open,
-//! each in a table of what is sent and what must come back: numbers at and
-//! beyond their limits, the order in which faults are reported, lines spelt
-//! oddly, and what counts though it fails. Found by comparing both servers on
-//! random input (`tests/differential`).
+//! Details of memcached 1.6.45 that its documents leave open, found by
+//! comparing both servers on random input (`tests/differential`). Each test is
+//! a table of requests and replies: numbers at and beyond their limits, the
+//! order in which errors are reported, odd spellings, and failing commands that
+//! are counted.
 
 use test_support::client::Client;
 use test_support::memcached::Memcached;
@@ -22,7 +22,8 @@ const OPAQUE_TOO_LONG: &str = "CLIENT_ERROR opaque token too long\r\n";
 const MA_BAD: &str = "CLIENT_ERROR invalid or duplicate flag\r\n";
 const STORED: &str = "STORED\r\n";
 
-/// Checks ours, and memcached itself if one of this release is named.
+/// Runs the steps against rustcached, and against memcached if
+/// `RUSTCACHED_PEER` names the target release.
 fn check(steps: &[Step<'_>]) {
     if std::env::var_os("RUSTCACHED_PEER").is_some()
         && let Some(memcached) = Memcached::start_or_skip(&[])
@@ -33,7 +34,7 @@ fn check(steps: &[Step<'_>]) {
     script::check(steps);
 }
 
-/// Numbers that the tokenizer refuses, though the C library reads them.
+/// Numbers that the tokenizer refuses although the C library would read them.
 const STRICTLY_WRONG: [&str; 6] = ["+1", "0x10", "1x", "\t1", "1\t", "18446744073709551616"];
 
 #[test]
@@ -85,7 +86,7 @@ fn times_of_storage_commands_count_32_bits() {
     }
 }
 
-/// Stores what a verb needs, and returns the CAS value to send with it.
+/// Stores what `verb` needs, and returns the CAS value to send with it.
 fn prepare(client: &mut Client, verb: &str) -> String {
     if verb != "set" && verb != "add" {
         client.ask("set k 1 0 1\r\nx\r\n", STORED);
@@ -190,7 +191,7 @@ fn client_flags_count_32_bits() {
             ("get k\r\n", "END\r\n"),
         ]);
     }
-    // White space and NUL end a number, or are passed over before it.
+    // White space and NUL end a number. White space before it is skipped.
     check(&[
         ("set k 7\08 0 1\r\na\r\n", STORED),
         ("set l \t 9 2 1\r\nab\r\n", STORED),
@@ -241,7 +242,8 @@ fn faults_of_meta_commands_in_their_order() {
     let long_key = "k".repeat(251);
     let many = " k".repeat(19);
     let steps: Vec<(String, &str)> = vec![
-        // What cannot begin a flag comes first, then the key, then the count.
+        // Invalid flag characters are reported first, then the key, then the
+        // count.
         (format!("mg {long_key} \x01\r\n"), BAD),
         (format!("mg {long_key}{many}\r\n"), BAD),
         (format!("mg k{many}\r\n"), TOO_MANY),
@@ -253,12 +255,12 @@ fn faults_of_meta_commands_in_their_order() {
         ("mg k {\r\n".into(), BAD),
         ("mg k [\r\n".into(), BAD_FLAG),
         ("mg k 5\r\n".into(), BAD_FLAG),
-        // Then the first flag that is none or comes twice, whatever numbers say.
+        // Then the first unknown or duplicate flag, whatever its number is.
         ("mg k Tx y\r\n".into(), BAD_FLAG),
         ("mg k Tx v v\r\n".into(), TWICE),
         ("mg k v v y\r\n".into(), TWICE),
         ("mg k y v v\r\n".into(), BAD_FLAG),
-        // Then the last bad argument, but for F, which leaves it its name.
+        // Then the last bad argument, except for F, which keeps its own error.
         ("mg = b\r\n".into(), BAD_KEY),
         ("mg = b Tx\r\n".into(), BAD_TOKEN),
         ("mg = Tx b\r\n".into(), BAD_KEY),
@@ -271,7 +273,7 @@ fn faults_of_meta_commands_in_their_order() {
             "mg k Tx Dx\r\n".into(),
             "CLIENT_ERROR invalid numeric delta value\r\n",
         ),
-        // The mode is looked at when all else is right, and by ms and ma alone.
+        // The mode is checked last, and only by ms and ma.
         ("ms k 1 MX Tx\r\na\r\n".into(), BAD_TOKEN),
         ("ms k 1 MX\r\na\r\n".into(), BAD_MODE),
         ("ms k 1 Mset\r\na\r\n".into(), BAD_MODE),
@@ -317,7 +319,7 @@ fn a_block_behind_a_bad_line_is_skipped_or_not() {
     ] {
         let answer = Server::start().client().answer(format!("{line}\r\nhi\r\n"));
         let lines = answer.split(|byte| *byte == b'\n').count() - 1;
-        // Two bytes and a line end are too few for any command.
+        // Two bytes and a CRLF are too short for any command.
         assert_eq!(lines, if skipped { 1 } else { 2 }, "{line:?}");
     }
 }
@@ -376,7 +378,8 @@ fn the_order_of_flags_decides() {
 fn cas_values_that_clients_choose() {
     check(&[
         ("ms k 1 E77 c\r\n1\r\n", "HD c77\r\n"),
-        // Neither does a changed time to live change the CAS value, nor is 0 one.
+        // E with a changed TTL has no effect. E0 makes ms assign a CAS value,
+        // while ma stores 0.
         ("mg k T100 E88 c\r\n", "HD c77\r\n"),
         ("ma k E99 c v\r\n", "VA 1 c99\r\n2\r\n"),
         ("mg new N0 E55 c\r\n", "HD c55 W\r\n"),
@@ -392,7 +395,7 @@ fn cas_values_that_clients_choose() {
 
 #[test]
 fn a_longer_number_keeps_what_ma_asked_for() {
-    // memcached sets them on the item that the longer number replaces.
+    // memcached sets T and E on the item that the longer number replaces.
     script::check(&[
         ("set n 0 0 1\r\n9\r\n", STORED),
         ("ma n T100 E77 c v\r\n", "VA 2 c77\r\n10\r\n"),
@@ -446,7 +449,7 @@ fn keys_from_base64_are_shown_so_after_ms_or_where_they_break_lines() {
         ("ma YmF6 b N0\r\n", "HD\r\n"),
         ("mg baz k\r\n", "HD kbaz\r\n"),
     ]);
-    // "a b" and "a\nb" as keys: memcached shows them as they are.
+    // The keys "a b" and "a\nb": memcached prints them unencoded.
     script::check(&[
         ("mg YSBi b N0 k\r\n", "HD kYSBi b W\r\n"),
         ("ma YQpi b N0 k\r\n", "HD kYQpi b\r\n"),
@@ -480,7 +483,7 @@ fn lines_spelt_oddly() {
         ("delete k 0 noreply noreply\r\n", ""),
         ("delete k noreply 0\r\n", "NOT_FOUND\r\n"),
         ("delete noreply\r\n", ""),
-        // Commands of operators may stand behind blanks, others may not.
+        // Administrative commands may follow spaces, other commands may not.
         (" flush_all\r\n", "OK\r\n"),
         ("  flush_all noreply\r\n", ""),
         (" verbosity 0\r\n", "OK\r\n"),
@@ -490,7 +493,7 @@ fn lines_spelt_oddly() {
         (" noreply\r\n", ""),
         ("    \r\n", "ERROR\r\n"),
         (&format!("{}\r\n", " ".repeat(2000)), "ERROR\r\n"),
-        // What stands behind the 23rd token is not looked at.
+        // Words behind the 23rd token are ignored.
         (&format!("delete k{many} noreply\r\n"), ""),
         (&format!("delete k{many} x noreply\r\n"), "NOT_FOUND\r\n"),
         (&format!("x k{many} noreply\r\n"), ""),
@@ -521,8 +524,8 @@ fn lines_too_long_end_the_connection() {
     }
     let mut client = server.client();
     client.ask(line("get", 3 * WHOLE_MAX_BYTES), "END\r\n");
-    // A line that may be long but begins with blanks is an error, at whatever
-    // length that turns out.
+    // A line that begins with spaces is an error at any length, even if the
+    // command permits long lines.
     client.ask(line("  get", WHOLE_MAX_BYTES / 2), "ERROR\r\n");
     client.send(&line("  get", 3000)[..2500]);
     client.ask(&line("  get", 3000)[2500..], "ERROR\r\n");

@@ -1,11 +1,11 @@
-//! What counts in `stats` though it fails, and what does not, as in memcached
-//! 1.6.45; and how packets spell times and sizes.
+//! Failing commands that memcached 1.6.45 counts in `stats`, and those that it
+//! does not count; and times and sizes in the binary protocol.
 
 use test_support::binary::{BinaryClient, Frame, opcode, status};
 use test_support::client::Client;
 use test_support::server::Server;
 
-/// A failing command, how its answer begins, and what it adds to counters.
+/// A failing command, the start of its reply, and the counters that it changes.
 type Failure<'a> = (String, &'a str, &'a [(&'a str, u64)]);
 
 const BAD: &str = "CLIENT_ERROR bad command line format\r\n";
@@ -127,7 +127,7 @@ fn any_command_counts_an_item_that_it_finds_expired() {
             ("touch k -1\r\n", "get_expired"),
             ("flush_all\r\n", "get_flushed"),
         ] {
-            // Upkeep would find the item first.
+            // The crawler would find the expired item first.
             let server = Server::with(|config| config.knobs.crawler = false);
             let mut client = server.client();
             client.answer(format!("set k 0 0 1\r\n1\r\n{ending}"));

@@ -1,5 +1,4 @@
-//! Time to live and delayed flushes, with the clock moved instead of waited
-//! for.
+//! TTLs and delayed flushes. The tests move time forward instead of waiting.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -54,7 +53,7 @@ fn relative_times_end_at_thirty_days() {
     let mut client = server.client();
     client.ask(format!("set k 0 {MONTH} 1\r\na\r\n"), "STORED\r\n");
     client.ask("get k\r\n", "VALUE k 0 1\r\na\r\nEND\r\n");
-    // One second more is a date in 1970.
+    // An exptime above 30 days is a Unix time, here in 1970.
     client.ask(format!("set l 0 {} 1\r\na\r\n", MONTH + 1), "STORED\r\n");
     client.ask("get l\r\n", "END\r\n");
 }

@@ -1,6 +1,6 @@
-//! Faults that memcached and this server's ancestor once had, replayed. Each
-//! test is named for its fault; those of the binary protocol, UDP and TLS are
-//! with their transports.
+//! Regression tests for bugs of memcached and of this server's predecessor.
+//! Each test is named after its bug. Bugs of the binary protocol, UDP and TLS
+//! are tested with their transports.
 
 use test_support::client::Client;
 use test_support::program::Program;
@@ -184,7 +184,7 @@ fn cve_2023_46853_bare_line_feeds() {
 
 #[test]
 fn a_get_error_frees_what_was_found_before_it() {
-    // [1.6.13] use after free when a multiget met an error.
+    // [1.6.13] use after free when a multiget contained an error.
     let server = Server::start();
     let mut client = server.client();
     let long = "k".repeat(251);
@@ -200,7 +200,7 @@ fn a_get_error_frees_what_was_found_before_it() {
 
 #[test]
 fn pipelined_sets_survive_partial_reads() {
-    // [1.6.39] sets behind one that was read in parts were lost.
+    // [1.6.39] sets behind a set that was read in parts were lost.
     let server = Server::start();
     let mut client = server.client();
     let value = "v".repeat(40_000);
@@ -214,7 +214,7 @@ fn pipelined_sets_survive_partial_reads() {
 
 #[test]
 fn slabs_reassign_with_bad_classes() {
-    // [1.6.42] read outside the table of classes.
+    // [1.6.42] read outside the table of slab classes.
     let server = Server::start();
     let mut client = server.client();
     for classes in [
@@ -259,7 +259,7 @@ fn an_oversized_opaque_changes_nothing() {
 
 #[test]
 fn lines_of_blanks() {
-    // [1.6.45] a line of blanks alone ran a command.
+    // [1.6.45] a line of spaces alone ran a command.
     let server = Server::start();
     let mut client = server.client();
     client.ask("set k 0 0 1\r\na\r\n", "STORED\r\n");
@@ -271,7 +271,7 @@ fn lines_of_blanks() {
 
 #[test]
 fn a_flag_without_its_number_at_the_end_of_the_line() {
-    // [1.6.45] parsed into the bytes behind the line.
+    // [1.6.45] parsed the bytes behind the line.
     let server = Server::start();
     let mut client = server.client();
     client.ask("ms k 1\r\na\r\n", "HD\r\n");
@@ -285,7 +285,7 @@ fn a_flag_without_its_number_at_the_end_of_the_line() {
 
 #[test]
 fn the_table_of_prefixes_is_bounded() {
-    // [1.6.45] `stats detail` remembered every prefix it ever saw.
+    // [1.6.45] `stats detail` kept every prefix it ever saw.
     let (program, address) = Program::start(&["-m", "64"]);
     let mut client = Client::connect(&address);
     client.ask("stats detail on\r\n", "OK\r\n");
@@ -302,7 +302,7 @@ fn the_table_of_prefixes_is_bounded() {
 
 #[test]
 fn automove_windows_of_any_size() {
-    // [1.6.45] a window of 0, or a huge one, brought the server down.
+    // [1.6.45] an automove window of 0 or a huge one crashed the server.
     let server = Server::start();
     let mut client = server.client();
     let refused = "CLIENT_ERROR automove window too low or too high\r\n";

@@ -1,5 +1,6 @@
-//! Faults that other servers had with binary packets, each sent to the
-//! running program, which must answer or close, live on, and stay in step.
+//! Regression tests for bugs of other servers in the binary protocol. Each
+//! sends the packets to the running program, which must answer or close,
+//! survive, and stay in step.
 
 use test_support::binary::{BinaryClient, Frame, opcode, status};
 use test_support::client::{Address, Client};
@@ -27,7 +28,7 @@ fn with_program(test: impl FnOnce(&Address)) {
     BinaryClient::connect(&address).in_step();
 }
 
-/// A storage packet with the extras that its command needs.
+/// Returns a storage packet with the extras that its opcode requires.
 fn storing(code: u8) -> Frame {
     let joins = [
         opcode::APPEND,
@@ -238,7 +239,7 @@ fn memory_is_bounded_while_nobody_reads_the_answers() {
     let mut client = BinaryClient::connect(&address);
     client.done(&Frame::store(opcode::SET, "key", vec![b'v'; 500_000]));
     let before = program.resident_bytes();
-    // As many gets as the kernel takes while no answer is read.
+    // Send as many gets as the kernel's buffers take while reading no reply.
     client
         .0
         .send_until_blocked(&Frame::new(opcode::GET).key("key").bytes());

@@ -1,5 +1,5 @@
-//! Values of up to a gibibyte through the program: stored, fetched, appended
-//! to and overwritten under readers, within the memory limit.
+//! Values of up to 1 GiB through the program: stored, fetched, appended to and
+//! overwritten while they are read, within the memory limit.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,8 @@ use test_support::program::Program;
 
 const MIB: usize = 1 << 20;
 
-/// A value is a row of 8-byte words, each made from its place and a seed.
+/// Returns a part of a value, which consists of 8-byte words, each computed
+/// from its index and a seed. `first` is the index of the first word.
 fn block(seed: u64, first: u64, bytes: usize) -> Vec<u8> {
     let words = (first..).map(|place| (place ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     words.flat_map(u64::to_le_bytes).take(bytes).collect()
@@ -26,7 +27,8 @@ impl Stream {
         Self(TcpStream::connect(address).expect("the server listens"))
     }
 
-    /// Sends a storage line and its value, block by block.
+    /// Sends a storage line and its data block, piece by piece. Returns the
+    /// reply.
     fn store(&mut self, line: &str, seed: u64, first: usize, bytes: usize) -> String {
         self.0.write_all(line.as_bytes()).expect("it is taken");
         let mut sent = 0;
@@ -40,7 +42,8 @@ impl Stream {
         self.line()
     }
 
-    /// Fetches `key`, whose value must be of one seed throughout; returns it.
+    /// Fetches `key` and checks that its whole value has the same seed, within
+    /// `seeds`. Returns the seed.
     fn fetch(&mut self, key: &str, seeds: std::ops::Range<u64>, bytes: usize) -> u64 {
         let line = format!("get {key}\r\n");
         self.0.write_all(line.as_bytes()).expect("it is taken");
@@ -94,7 +97,8 @@ fn a_gibibyte_is_stored_appended_to_and_fetched_within_the_limit() {
     let appended = stream.store(&format!("append big 0 0 {more}\r\n"), 1, first, more);
     assert_eq!(appended, "STORED");
     assert_eq!(stream.fetch("big", 1..2, first + more), 1);
-    // What would not fit is refused, and what it was to replace is gone.
+    // The value exceeds the memory. It is refused, and the old value is
+    // removed.
     let too_large = format!("set big 0 0 {}\r\n", 1024 * MIB);
     let refused = stream.store(&too_large, 2, 0, 1024 * MIB);
     assert_eq!(refused, "SERVER_ERROR object too large for cache");
@@ -103,7 +107,8 @@ fn a_gibibyte_is_stored_appended_to_and_fetched_within_the_limit() {
     assert!(resident <= LIMIT_MIB * 11 / 10 + 24, "{resident} MiB");
 }
 
-/// Lets others end also where a failed assertion ends this thread.
+/// Sets the flag when dropped, so that threads end after a failed assertion
+/// too.
 struct SetWhenDropped<'a>(&'a AtomicBool);
 
 impl Drop for SetWhenDropped<'_> {

@@ -1,5 +1,5 @@
-//! Connections at their limit and beyond: how many there may be, for how
-//! long they may be idle, and that every one of a storm is counted.
+//! Connection limits: the maximum number, the idle timeout, and the count of
+//! every connection in a storm.
 
 use test_support::client::Client;
 use test_support::server::Server;
@@ -96,7 +96,7 @@ fn idle_connections_are_closed_and_counted() {
 fn clients_that_move_on_slowly_are_not_idle() {
     let server = Server::with(|config| {
         config.idle_timeout = Some(std::time::Duration::from_secs(10));
-        // So that its answer tells what else was read.
+        // With a single worker, its reply proves that earlier input was read.
         config.threads = 1;
     });
     let mut client = server.client();
@@ -110,13 +110,13 @@ fn clients_that_move_on_slowly_are_not_idle() {
     refused.send("set large 0 0 2000000\r\n");
     refused.expect("SERVER_ERROR object too large for cache\r\n");
     let mut reading = server.client();
-    // More than the kernel takes on its way.
+    // More than the kernel's buffers hold.
     reading.send(format!("get{}\r\n", " big".repeat(40)));
     for _ in 0..3 {
         reading.skip(2_000_000);
         storing.send("0123456789");
         refused.send("0123456789");
-        // Until the server has taken what was sent.
+        // This reply proves that the server has read the bytes above.
         client.answer("");
         server.advance(8);
         client.answer("");

@@ -1,5 +1,5 @@
-//! Where the server listens: unix sockets and their files, several listeners
-//! at once, sockets that a service manager hands over.
+//! Listeners: unix sockets and their files, several listeners at once, and
+//! sockets passed by a service manager.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +14,7 @@ use test_support::program::Program;
 use test_support::tls::{Files, over_tls};
 use test_support::{DEADLINE, TempDir, wait_until};
 
-/// Spawns it with only these options and a user.
+/// Starts the program with only these options and a user.
 fn spawn(options: &[&str]) -> Program {
     Program::spawn(&[&["-u", "root"], options].concat())
 }
@@ -51,8 +51,8 @@ fn a_unix_socket_has_its_mask_and_goes_away() {
 fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
     let directory = TempDir::create();
     let path = directory.path("socket");
-    // Left behind by a server that was killed. (A listener of this process
-    // would live on in what other tests are just starting.)
+    // A killed server leaves the file behind. (A listener of this process would
+    // be inherited by programs that other tests start at the moment.)
     let killed = spawn(&["-s", text(&path)]);
     connect(&path).ask("", "");
     killed.signal("KILL");
@@ -65,7 +65,7 @@ fn a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
     assert_eq!(ended.status.code(), Some(71), "{}", ended.errors);
     connect(&path).ask("get a\r\n", "VALUE a 0 1\r\n1\r\nEND\r\n");
 
-    // What has taken its place is not its own to remove.
+    // The server must not remove a file that has replaced its own.
     fs::remove_file(&path).expect("removable");
     let usurper = UnixListener::bind(&path).expect("bound");
     first.signal("TERM");
@@ -124,7 +124,8 @@ fn listeners_of_all_kinds_share_one_cache() {
     }
 }
 
-/// Runs it as a service manager does, with these sockets from number 3 on.
+/// Starts the program as a service manager does, with these sockets from
+/// descriptor 3 on.
 fn activated(first: OwnedFd, second: Option<OwnedFd>, count: u32, options: &[&str]) -> Program {
     let script = format!(
         "exec 3<&0 4>&1 </dev/null; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$0\" -u root \"$@\" \
@@ -151,7 +152,7 @@ fn sockets_handed_over_are_served_instead_of_the_usual_ones() {
     assert_eq!(program.ports().map(|ports| ports.len()), Some(1));
     program.signal("TERM");
     assert!(program.wait().status.success());
-    // Its owner will want it again.
+    // The socket's file belongs to the service manager, so it must remain.
     assert!(is_socket(&path));
 }
 
@@ -207,7 +208,7 @@ fn the_service_manager_is_told() {
         .env("NOTIFY_SOCKET", &path);
     let mut program = Program::spawn_command(&mut command);
     assert_eq!(told().trim_end(), "READY=1");
-    // Ready means that it answers.
+    // READY means that the server answers.
     let address = program.address();
     program.assert_answers(&address);
     program.signal("HUP");

@@ -1,5 +1,5 @@
-//! Log lines against the running program: whatever becomes of standard error,
-//! clients are served, no thread ends, and a stop is not held up.
+//! Logging of the running program: whatever happens to standard error, clients
+//! are served, no thread ends, and stopping is not delayed.
 
 use std::fs::File;
 use std::io::{PipeReader, Read, pipe};
@@ -9,31 +9,31 @@ use test_support::client::{Address, Client};
 use test_support::program::{Program, on_free_port};
 use test_support::{TempDir, stuck, wait_until};
 
-/// The threads of a server with two workers, besides its first.
+/// Threads of a server with two workers, without the main thread.
 const ALL_THREADS: [&str; 7] = [
     "worker 0", "worker 1", "acceptor", "upkeep", "log", "stderr", "signals",
 ];
-/// Connections at once; several for each worker.
+/// Concurrent connections, several for each worker.
 const CONNECTIONS: usize = 40;
 
 fn program_with_errors(options: &[&str], errors: impl Into<Stdio>) -> (Program, Address) {
     Program::start_with_errors(options, errors.into())
 }
 
-/// A standard error whose reader is gone.
+/// Returns a standard error whose reader has closed it.
 fn closed() -> Stdio {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
     writer.into()
 }
 
-/// A standard error whose reader reads nothing while it is kept.
+/// Returns a standard error and a reader that does not read.
 fn unread() -> (PipeReader, Stdio) {
     let (reader, writer) = pipe().expect("a pipe");
     (reader, writer.into())
 }
 
-/// Names of its threads.
+/// Returns the names of the program's threads.
 fn names(program: &Program) -> Vec<String> {
     program.thread_statuses("Name")
 }
@@ -48,7 +48,7 @@ fn dropped(client: &mut Client) -> u64 {
     number.parse().expect("a number")
 }
 
-/// Many connections, opened and closed; each sends commands that are logged.
+/// Opens and closes many connections, each with commands that are logged.
 fn traffic(address: &Address, rounds: usize) {
     let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| Client::connect(address)).collect();
     for round in 0..rounds {
@@ -61,7 +61,8 @@ fn traffic(address: &Address, rounds: usize) {
     }
 }
 
-/// Logs at `verbosity 2` until lines are dropped and beyond; nobody notices.
+/// Logs at `verbosity 2` until lines are dropped. Clients must be served as
+/// before.
 fn serves_all_the_same(program: Program, address: &Address) {
     let mut client = Client::connect(address);
     let all_there = || {
@@ -119,7 +120,7 @@ fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
     client.ask("verbosity 0\r\n", "OK\r\n");
     let missed = dropped(&mut client);
     let report = format!("rustcached: {missed} log lines were dropped\n");
-    // The report comes without a further line or a stop.
+    // The report appears without a further log line or a stop.
     let mut text = Vec::new();
     while !text.ends_with(report.as_bytes()) {
         let mut part = [0; 4096];
@@ -157,7 +158,8 @@ fn the_acceptor_survives_a_refusal_that_nobody_reads() {
     drop(program);
 }
 
-/// Standard output has one line, at the start; it is never waited for long.
+/// The single line on standard output, written at the start, delays the program
+/// only briefly.
 #[test]
 fn a_greeting_that_nobody_reads_does_not_hold_up_signals() {
     let full = || {
@@ -189,7 +191,7 @@ fn errors_at_the_start_keep_their_exit_code_unheard() {
     }
 }
 
-/// The thread that handles signals has something to log too.
+/// The signal thread logs too, and must not block.
 #[test]
 fn a_reload_that_fails_unheard_leaves_signals_working() {
     let directory = TempDir::create();

@@ -1,5 +1,5 @@
-//! The meta protocol, command by command and flag by flag: what memcached
-//! 1.6.45 answers, byte for byte, however the bytes are cut.
+//! Meta protocol, command by command and flag by flag: the replies of memcached
+//! 1.6.45, byte for byte, however the stream is cut.
 
 use test_support::script::check;
 use test_support::server::Server;
@@ -10,7 +10,7 @@ const BAD_FLAG: &str = "CLIENT_ERROR invalid flag\r\n";
 const TWICE: &str = "CLIENT_ERROR duplicate flag\r\n";
 const TOO_MANY: &str = "CLIENT_ERROR options flags are too long\r\n";
 const OPAQUE_TOO_LONG: &str = "CLIENT_ERROR opaque token too long\r\n";
-/// What `ma` says of any bad flag.
+/// Reply of `ma` to any bad flag.
 const MA_BAD: &str = "CLIENT_ERROR invalid or duplicate flag\r\n";
 
 #[test]
@@ -143,7 +143,7 @@ fn base64_keys() {
 fn a_base64_key_may_hold_any_bytes() {
     let server = Server::start();
     let mut client = server.client();
-    // "a b\r\n" has the bytes that end keys and lines.
+    // "a b\r\n" contains the bytes that end keys and lines.
     client.ask("ms YSBiDQo= 2 b\r\nhi\r\n", "HD\r\n");
     client.ask("mg YSBiDQo= b v k\r\n", "VA 2 kYSBiDQo= b\r\nhi\r\n");
     client.ask("get a\r\n", "END\r\n");

@@ -1,5 +1,5 @@
-//! Serving stale values with the meta protocol: who wins the right to refill
-//! an item (`W`), who is told that another has it (`Z`), and what is marked
+//! Stale values in the meta protocol: the client that wins the right to refill
+//! an item (`W`), clients that see that another has won (`Z`), and items marked
 //! as stale (`X`).
 
 use test_support::script::check;

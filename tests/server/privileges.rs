@@ -1,13 +1,13 @@
-//! What the process may still do: the user it becomes, and the filter of
-//! system calls.
+//! Privileges of the process: the user it changes to, and the system call
+//! filter.
 
 use test_support::client::{Address, Client};
 use test_support::program::Program;
 use test_support::tls::{Files, over_tls};
 use test_support::{TempDir, wait_until};
 
-/// User and group of `nobody`, as the kernel shows them: real, effective,
-/// saved and that of the file system.
+/// Returns the IDs of user and group `nobody` as the kernel prints them: real,
+/// effective, saved and file system ID.
 fn ids_of_nobody() -> Option<(String, String)> {
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
     let line = users.lines().find(|line| line.starts_with("nobody:"))?;
@@ -22,7 +22,7 @@ fn is_root() -> bool {
     status.lines().any(|line| line == "Uid:\t0\t0\t0\t0")
 }
 
-/// Workers, acceptor, upkeep, and those that write logs.
+/// Workers, acceptor, upkeep, and the threads that write logs.
 const THREADS_MIN: usize = 8;
 
 fn every_thread_has(program: &Program, name: &str, want: &str) {
@@ -63,8 +63,8 @@ fn without_the_word_there_is_no_filter() {
     }
 }
 
-/// Everything the server does still works, on every thread; what the filter
-/// forbids is tested where it is made.
+/// Every function of the server works under the filter, on every thread. The
+/// unit tests of the filter cover the calls that it forbids.
 #[test]
 fn the_filter_holds_all_threads_and_hinders_none() {
     let (files, directory) = (Files::create(), TempDir::create());
@@ -112,7 +112,7 @@ fn the_filter_holds_all_threads_and_hinders_none() {
             let mut client = Client::connect(address);
             client.send("set x 0 0 3\r\nu p\r\n");
             client.expect("STORED\r\n");
-            // Past the memory limit, with values of many sizes.
+            // Exceed the memory limit, with values of many sizes.
             for size in [10, 1000, 40_000, 1_000_000] {
                 for number in 0..12 {
                     let key = format!("k{round}-{size}-{number}");

@@ -1,6 +1,5 @@
-//! SASL (`-S`) against the running program: what is allowed before a client
-//! has authenticated itself, what an attempt is answered, and that none that
-//! fails lets anybody in.
+//! SASL (`-S`) against the running program: commands permitted before
+//! authentication, replies to attempts, and no access after a failed attempt.
 
 use test_support::TempDir;
 use test_support::binary::{BinaryClient, Frame, opcode, status};
@@ -67,7 +66,7 @@ fn nothing_but_how_to_authenticate_is_answered_before() {
             server.connect().closed_with(&frame, status::AUTH, FAILED);
         }
     }
-    // A large value is not even received.
+    // The server does not receive the large value.
     let large = Frame::store(opcode::SET, "k", "").body_len(500_000);
     server.connect().closed_with(&large, status::AUTH, FAILED);
     let mut client = server.connect();
@@ -226,12 +225,13 @@ fn a_change_of_the_users_counts_at_once() {
     std::fs::write(server.folder.path("users"), "user:changed\n").expect("it is ours");
     client.refused(&auth("\0user\0pass"), status::AUTH, FAILED);
     accepted(&mut client, &auth("\0user\0changed"));
-    // A file that is broken changes nothing.
+    // A malformed file changes nothing.
     std::fs::write(server.folder.path("users"), "broken").expect("it is ours");
     accepted(&mut client, &auth("\0user\0changed"));
 }
 
-/// As in memcached, which opens the file at each attempt.
+/// Without users the server starts, as memcached does, which opens the file at
+/// each attempt.
 #[test]
 fn without_users_it_starts_says_so_and_lets_nobody_in() {
     let folder = TempDir::create();
@@ -271,7 +271,7 @@ fn no_secret_is_logged_however_much_is() {
     let program = Program::spawn_in(&options, &[("MEMCACHED_SASL_PWDB", &path)]);
     let mut client = BinaryClient::connect(&program.address());
     client.refused(&auth("\0someone\0s3cr3t2"), status::AUTH, FAILED);
-    // With a length that lies, the message is the mechanism's name.
+    // With a wrong key length, the mechanism's name includes the message.
     let lying = Frame::new(opcode::SASL_AUTH).key("PLAIN\0someone\0s3cr3t");
     client.refused(&lying, status::AUTH, FAILED);
     accepted(&mut client, &auth("\0someone\0s3cr3t"));
@@ -284,8 +284,8 @@ fn no_secret_is_logged_however_much_is() {
     }
 }
 
-/// `-S` and `-Y` at once: each protocol has its own users, and neither is a
-/// way round the other's.
+/// `-S` and `-Y` together: each protocol has its own users, and neither
+/// bypasses the other's authentication.
 #[test]
 fn beside_a_password_file_each_protocol_has_its_own_way_in() {
     let folder = TempDir::create();
@@ -327,7 +327,7 @@ fn beside_a_password_file_each_protocol_has_its_own_way_in() {
         packets.get("large").map(|(_, value)| value.len()),
         Some(100_000)
     );
-    // What was a client of text stays one, before and after its password.
+    // A text client remains a text client, before and after authentication.
     for login in ["", "set x 0 0 8\r\ntext two\r\n"] {
         let mut client = Client::connect(&address);
         client.send(format!("get k\r\n{login}"));

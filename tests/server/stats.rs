@@ -1,5 +1,5 @@
-//! `stats`: every group has memcached 1.6.45's names in its order, every
-//! figure moves by exactly what was done, and the groups agree.
+//! `stats`: every group has the names of memcached 1.6.45 in the same order,
+//! every counter changes by exactly the expected amount, and the groups agree.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use test_support::memcached::Memcached;
 use test_support::server::Server;
 use test_support::wait_until;
 
-/// The general group of 1.6.45, with crawler and maintainer.
+/// Names in the general group of 1.6.45, with crawler and maintainer.
 const GENERAL: &str = "pid uptime time version libevent pointer_size rusage_user rusage_system \
     max_connections curr_connections total_connections rejected_connections \
     connection_structures response_obj_oom response_obj_count response_obj_bytes read_buf_count \
@@ -29,7 +29,7 @@ const GENERAL: &str = "pid uptime time version libevent pointer_size rusage_user
     lrutail_reflocked moves_to_cold moves_to_warm moves_within_lru direct_reclaims \
     lru_bumps_dropped";
 
-/// What 1.6.18 has in a group and 1.6.45 has not, or not without flash.
+/// Names that a group has in 1.6.18 but not in 1.6.45, or not without extstore.
 const ONLY_OLD: [(&str, &[&str]); 2] = [
     ("", &["slab_reassign_evictions_nomem"]),
     (
@@ -59,7 +59,7 @@ const ONLY_OLD: [(&str, &[&str]); 2] = [
         ],
     ),
 ];
-/// What 1.6.45 has in a group and 1.6.18 has not.
+/// Names that a group has in 1.6.45 but not in 1.6.18.
 const ONLY_NEW: [(&str, &[&str]); 2] = [
     (
         "",
@@ -68,7 +68,7 @@ const ONLY_NEW: [(&str, &[&str]); 2] = [
     (" settings", &["client_flags_size"]),
 ];
 
-/// A group's names and figures, in order.
+/// Returns the names and values of a group, in order.
 fn group(client: &mut Client, group: &str) -> Vec<(String, String)> {
     let answer = client.answer(format!("stats{group}\r\n"));
     let text = String::from_utf8(answer).expect("statistics are text");
@@ -81,7 +81,7 @@ fn group(client: &mut Client, group: &str) -> Vec<(String, String)> {
     lines.lines().map(stat).collect()
 }
 
-/// The general group's numbers.
+/// Returns the numeric values of the general group.
 fn numbers(client: &mut Client) -> BTreeMap<String, i64> {
     let all = group(client, "");
     let number = |(name, value): (String, String)| Some((name, value.parse().ok()?));
@@ -112,7 +112,7 @@ fn names_and_order_are_those_of_the_installed_memcached() {
     for client in [&mut ours, &mut theirs] {
         client.ask("set key 0 0 5\r\nvalue\r\n", "STORED\r\n");
     }
-    // Connections that tried whether they serve may take a moment to go.
+    // Connections that waited for the server's start may still be open.
     for client in [&mut ours, &mut theirs] {
         wait_until("the listener and one connection are left", || {
             let names = names(client, " conns").into_iter();
@@ -120,7 +120,7 @@ fn names_and_order_are_those_of_the_installed_memcached() {
             (states.count() == 2).then_some(())
         });
     }
-    // Classes have other numbers, and connections other descriptors.
+    // Numbers of slab classes and descriptors differ between the servers.
     let plain = |name: String| name.chars().filter(|c| !c.is_ascii_digit()).collect();
     for which in ["", " settings", " items", " slabs", " conns"] {
         let differing = |table: &[(&str, &[&str])]| -> Vec<String> {
@@ -144,7 +144,7 @@ fn names_and_order_are_those_of_the_installed_memcached() {
     }
 }
 
-/// Steps of a load, each with what it moves.
+/// Steps of a load, each with the counters that it changes.
 const LOAD: &[(&str, &str)] = &[
     (
         "set a 0 0 1\r\n1\r\n",
@@ -209,7 +209,7 @@ const LOAD: &[(&str, &str)] = &[
 fn figures_move_by_exactly_what_is_done() {
     let server = Server::start();
     let mut client = server.client();
-    // Else sweeping may find dead items before the script does.
+    // Otherwise the crawler may find expired items before the script does.
     client.ask("lru_crawler disable\r\n", "OK\r\n");
     let wandering = [
         "uptime",
@@ -244,7 +244,7 @@ fn figures_move_by_exactly_what_is_done() {
 fn bytes_are_counted_to_the_last() {
     let server = Server::start();
     let mut client = server.client();
-    // Each ends in an answer to what finds the end of it.
+    // Each ends in the reply to the `mn` that delimits it.
     let (asked, end) = ("stats\r\nmn\r\n".len(), "MN\r\n".len());
     let figure = |answer: &[u8], name: &str| -> usize {
         let text = String::from_utf8_lossy(answer);
@@ -429,7 +429,7 @@ fn reset_begins_anew_but_for_what_is_there() {
         (figure(":number").as_str(), figure(":hits_to_cold").as_str()),
         ("1", "0")
     );
-    // Some words may be cut short.
+    // Some group names may be abbreviated.
     client.ask("stats r\r\n", "RESET\r\n");
     client.ask("stats it\r\n", "ERROR\r\n");
     client.ask("stats maps\r\nstats malloc\r\n", "ERROR\r\nERROR\r\n");
@@ -526,7 +526,7 @@ fn sizes_are_a_histogram_without_a_restart() {
         ("1056".into(), "1".into()),
     ];
     assert_eq!(sizes, want);
-    // What comes behind it on the line's heels is answered behind it.
+    // Commands pipelined behind it are answered after it.
     let answer = client.answer("stats sizes\r\nget none\r\n");
     assert_eq!(answer, b"STAT 64 1000\r\nSTAT 1056 1\r\nEND\r\nEND\r\n");
 }

@@ -1,5 +1,5 @@
-//! Lines of `stats` that depend on options, and commands that these turn off,
-//! as memcached 1.6.45 has them; figures that a tool compares with it.
+//! Lines of `stats` that depend on options, and commands that options disable,
+//! as in memcached 1.6.45; and counters of expired items and yields.
 
 use rustcached::config::{Config, Datagrams, ProtocolMode};
 use test_support::client::Client;
@@ -45,7 +45,7 @@ const ITEMS: [&str; 14] = [
     "lrutail_reflocked",
 ];
 
-/// Names and values of a group, in order.
+/// Returns the names and values of a group, in order.
 fn group(client: &mut Client, group: &str) -> Vec<(String, String)> {
     let answer = client.answer(format!("stats {group}\r\n"));
     let text = String::from_utf8(answer).expect("statistics are text");
@@ -196,8 +196,8 @@ fn chunks_in_stock_are_not_used() {
     assert_eq!(chunks(&mut client).iter().sum::<u64>(), 1);
 }
 
-/// What of `get_expired`, `reclaimed` and `expired_unfetched` a command adds
-/// that meets an expired item.
+/// Runs a command on an expired item. Returns the change of `get_expired`,
+/// `reclaimed` and `expired_unfetched`.
 fn counted(server: &Server, command: &str) -> [u64; 3] {
     let mut client = server.client();
     let names = ["get_expired", "reclaimed", "expired_unfetched"];
@@ -246,7 +246,7 @@ const OTHERS: [&str; 6] = [
 
 #[test]
 fn an_expired_item_that_a_command_meets_was_not_reclaimed() {
-    // Upkeep would otherwise find the item first.
+    // Otherwise the crawler would find the item first.
     let server = Server::with(|config| config.knobs.crawler = false);
     for command in STORES.iter().chain(&OTHERS) {
         assert_eq!(counted(&server, command), [1, 0, 0], "{command}");
@@ -274,13 +274,14 @@ fn yields_are_counted_by_commands() {
         let mut client = server.client();
         client.send("version\r\n".repeat(commands));
         client.expect("VERSION 1.6.45\r\n".repeat(commands));
-        // Sends two commands at once, the second after the figure is read.
+        // The helper sends two commands at once, the second after the counter
+        // is read.
         let yields = number(&mut server.client(), "conn_yields");
         assert_eq!(yields, want, "-R {limit}, {commands} commands");
     }
 }
 
-/// The state of the connection that is `client`'s.
+/// Returns the state of the connection of `client`.
 fn state(asker: &mut Client, client: &Client) -> String {
     let all = group(asker, "conns");
     let address = format!("tcp:{}", client.local_addr());

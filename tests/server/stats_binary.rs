@@ -1,5 +1,5 @@
-//! Statistics of a load in packets: every figure moves by exactly what was
-//! done, as it does in memcached.
+//! Statistics of a load in the binary protocol: every counter changes by
+//! exactly the expected amount, as in memcached.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use test_support::client::Address;
 use test_support::memcached::Memcached;
 use test_support::server::Server;
 
-/// Expiry time that creates no number.
+/// Expiry field of arithmetic that forbids creating the number.
 const NEVER_CREATE: u32 = 0xffff_ffff;
-/// Without these, its threads look at items in between.
+/// Disables memcached's threads that would touch items meanwhile.
 const QUIET: &[&str] = &["-o", "no_lru_maintainer,no_lru_crawler"];
-/// What begins so is counted by what clients do, and by nothing else.
+/// Prefixes of counters that change only by commands of clients.
 const COUNTED: [&str; 10] = [
     "cmd_",
     "get_",
@@ -42,7 +42,7 @@ fn count(code: u8, key: &str, exptime: u32) -> Frame {
     Frame::count(code, key, 1, 5, exptime)
 }
 
-/// Steps of a load, each with what it moves.
+/// Steps of a load, each with the counters that it changes.
 fn load() -> Vec<(Vec<Frame>, &'static str)> {
     use opcode::{
         ADD, APPEND, DECREMENT, DELETE, DELETEQ, FLUSH, GAT, GATQ, GET, GETK, GETQ, INCREMENT,
@@ -139,7 +139,7 @@ fn check(whose: &str, address: &Address) {
         for frame in &frames {
             client.send(frame);
         }
-        // Whatever they answer comes before this.
+        // All replies of the step come before the reply to this.
         client.send(&Frame::new(opcode::NOOP));
         while client.reply().expect("it answers").opcode != opcode::NOOP {}
         let after = numbers(&mut client);
@@ -160,7 +160,7 @@ fn check(whose: &str, address: &Address) {
 #[test]
 fn figures_move_by_exactly_what_packets_do() {
     let server = Server::start();
-    // Else sweeping may find dead items before the load does.
+    // Otherwise the crawler may find expired items before the load does.
     server.client().ask("lru_crawler disable\r\n", "OK\r\n");
     check("ours", &server.address());
 }

@@ -1,6 +1,6 @@
-//! A panic of any thread ends the process, with a message and exit code 70.
-//! Each test starts this test program anew, as a process around a server in
-//! which it injects a panic.
+//! A panic on any thread of the server ends the process, with a message and
+//! exit code 70. Each test runs this test program again as a child process with
+//! a server, and injects the panic there.
 
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,7 +10,7 @@ use test_support::server::Server;
 use test_support::{stuck, wait_until};
 
 const VICTIM: &str = "RUSTCACHED_TEST_VICTIM";
-/// `EX_SOFTWARE` of sysexits.
+/// `EX_SOFTWARE` of sysexits.h.
 const EX_SOFTWARE: i32 = 70;
 
 const VICTIMS: [(&str, Victim); 5] = [
@@ -21,7 +21,7 @@ const VICTIMS: [(&str, Victim); 5] = [
     ("stderr", Victim::Stderr),
 ];
 
-/// The process around the server.
+/// The child process with the server.
 #[test]
 #[ignore = "started by the other tests, in a process of its own"]
 fn child() {
@@ -36,7 +36,7 @@ fn child() {
     let mut client = server.client();
     client.ask("set k 0 0 1\r\nv\r\n", "STORED\r\n");
     server.inject_panic(victim);
-    // Without end, as main waits.
+    // Blocks forever, as main does.
     server.wait_for_stop_request();
 }
 
@@ -74,7 +74,7 @@ fn a_panic_of_any_thread_ends_the_process_with_a_message() {
     }
 }
 
-/// Not even the thread that is stuck in writing log lines.
+/// The process ends even if the thread that writes log lines is blocked.
 #[test]
 fn a_reader_that_is_stuck_does_not_keep_the_process() {
     for name in ["worker 0", "acceptor"] {
@@ -93,8 +93,8 @@ fn a_reader_that_is_gone_does_not_change_the_exit_code() {
     assert_eq!(end_of(&mut child).code(), Some(EX_SOFTWARE));
 }
 
-/// Only the server's threads are supervised: those of an embedder panic as
-/// they always did.
+/// Only the server's threads are supervised. Threads of an embedding program
+/// panic as usual.
 #[test]
 fn other_threads_of_the_process_may_panic() {
     let server = Server::start();

@@ -1,10 +1,10 @@
-//! The classic text protocol, command by command: what memcached 1.6.45
-//! answers, byte for byte, however the bytes are cut.
+//! Classic text protocol, command by command: the replies of memcached 1.6.45,
+//! byte for byte, however the stream is cut.
 
 use test_support::script::check;
 use test_support::server::Server;
 
-/// What a line gets that lacks arguments or has wrong ones.
+/// Reply to a line with missing or wrong arguments.
 const BAD: &str = "CLIENT_ERROR bad command line format\r\n";
 
 #[test]

@@ -1,18 +1,18 @@
-//! Lines and data blocks that are wrong, long, cut or hostile: the answer is
+//! Lines and data blocks that are malformed, long, cut or hostile: the reply is
 //! memcached 1.6.45's, and the stream stays in step or is closed.
 
 use test_support::client::Client;
 use test_support::script::check;
 use test_support::server::Server;
 
-/// What a line gets that lacks arguments or has wrong ones.
+/// Reply to a line with missing or wrong arguments.
 const BAD: &str = "CLIENT_ERROR bad command line format\r\n";
 const BAD_CHUNK: &str = "CLIENT_ERROR bad data chunk\r\n";
 const TOO_LARGE: &str = "SERVER_ERROR object too large for cache\r\n";
 
-/// Longest permitted key.
+/// Maximum key length in bytes.
 const KEY_MAX: usize = 250;
-/// The default `-I`.
+/// The default of `-I` in bytes.
 const ITEM_MAX: usize = 1024 * 1024;
 
 #[test]
@@ -124,7 +124,7 @@ fn storage_lines_with_bad_numbers() {
 fn a_data_block_of_the_wrong_length() {
     check(&[
         ("set k 0 0 1\r\na\r\n", "STORED\r\n"),
-        // One byte too long: the surplus line ending is a line of its own.
+        // One byte too long: the surplus CRLF is a line of its own.
         ("set k 0 0 2\r\nabc\r\n", &format!("{BAD_CHUNK}{BAD}")),
         // Much too long: the rest is a command.
         (
@@ -138,7 +138,7 @@ fn a_data_block_of_the_wrong_length() {
         ),
         ("set k 0 0 2 noreply\r\nabcdefghij\r\n", "ERROR\r\n"),
         ("get k\r\n", "VALUE k 0 1\r\na\r\nEND\r\n"),
-        // The block ends with a bare line feed.
+        // The block ends with a bare LF.
         (
             "set k 0 0 2\r\nhi\nmn \r\n",
             &format!("{BAD_CHUNK}ERROR\r\n"),
@@ -262,7 +262,7 @@ fn large_values_come_back_whole() {
 fn a_line_that_never_ends_is_closed() {
     let server = Server::start();
     let mut client = server.client();
-    // The server closes within a few kilobytes; what is sent later is refused.
+    // The server closes after a few kilobytes, so later writes fail.
     let chunk = [b'x'; 4096];
     let refused = (0..4096).any(|_| client.try_send(chunk).is_err());
     assert!(refused, "16 MiB of one line were taken");
@@ -330,7 +330,8 @@ fn every_cut_of_a_pipeline_gives_the_same_answer() {
         NOT_FOUND\r\nDELETED\r\nMN\r\n";
     for cut in 1..send.len() {
         client.send(&send[..cut]);
-        // Another connection's answer proves that the first part was seen.
+        // A reply on another connection proves that the server has seen the
+        // first part.
         server.client().ask("", "");
         client.send(&send[cut..]);
         client.expect(want);
@@ -381,7 +382,7 @@ fn the_same_get_many_times_in_a_row_is_answered_and_counted_each_time() {
     let hit = "VALUE k 5 1\r\na\r\nEND\r\n";
     client.ask("get k\r\n".repeat(100), hit.repeat(100));
     client.ask("get none\r\n".repeat(100), "END\r\n".repeat(100));
-    // Whatever comes between changes the answer from there on.
+    // Each write changes the replies to the gets after it.
     client.ask(
         "get k\r\nget k\r\nset k 0 0 2\r\nbc\r\nget k\r\nget k\r\ndelete k\r\nget k\r\nget k\r\n",
         format!(
@@ -391,7 +392,7 @@ fn the_same_get_many_times_in_a_row_is_answered_and_counted_each_time() {
     );
     assert_eq!(client.stat("get_hits"), "104");
     assert_eq!(client.stat("get_misses"), "102");
-    // One that is sent from the item itself, and one that has ended.
+    // A value that is sent from the item itself, and a value that expires.
     let large = "v".repeat(50_000);
     client.ask(format!("set l 0 10 50000\r\n{large}\r\n"), "STORED\r\n");
     let hit = format!("VALUE l 0 50000\r\n{large}\r\nEND\r\n");

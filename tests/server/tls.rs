@@ -1,5 +1,5 @@
-//! TLS as clients meet it: handshakes good and bad, large values, client
-//! certificates, new certificates under way, sessions resumed.
+//! TLS from the client's side: valid and failing handshakes, large values,
+//! client certificates, reloaded certificates, and session resumption.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ use test_support::{DEADLINE, wait_until};
 
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
-/// A server that speaks TLS, with more words behind `-o`.
+/// Starts a server with TLS, with `words` appended to its `-o` suboptions.
 fn start(files: &Files, words: &str, options: &[&str]) -> (Program, Address) {
     let words = format!("{}{words}", files.words());
     let options = [&["-v", "-Z", "-o", &words], options].concat();
@@ -33,8 +33,8 @@ fn session(address: &Address, config: &Arc<ClientConfig>) -> TlsClient {
     StreamOwned::new(session.expect("settings that fit"), stream)
 }
 
-/// What a client with this configuration is answered to `version`; the
-/// handshake's outcome included.
+/// Completes a handshake with this configuration and sends `version`. Returns
+/// the client, or the error of the handshake.
 fn asks_version(address: &Address, config: &Arc<ClientConfig>) -> std::io::Result<TlsClient> {
     let mut client = session(address, config);
     client.write_all(b"version\r\n")?;
@@ -90,7 +90,8 @@ fn fixed_1_6_39_pipelined_sets_are_all_answered() {
     );
 }
 
-/// Answers that nobody takes must not pile up, and must all come in the end.
+/// Replies to a client that does not read must not pile up. The client must
+/// receive all of them in the end.
 #[test]
 fn a_slow_reader_costs_bounded_memory() {
     const GETS: usize = 400;
@@ -119,13 +120,13 @@ fn old_versions_are_refused() {
     asks_version(&address, &ours.trusting_with(None, &[&TLS13])).expect("TLS 1.3");
     let refused = asks_version(&address, &ours.trusting_with(None, &[&TLS12]));
     assert!(refused.is_err(), "TLS 1.2 below the minimum");
-    // It is counted when the connection is seen to fail, which may be later.
+    // The failure is counted when the server sees it, which may be later.
     wait_until("the failed handshake is counted", || {
         (stat(&address, "ssl_handshake_errors") == 1).then_some(())
     });
 }
 
-/// A real client: OpenSSL, as far as it still speaks the old versions.
+/// OpenSSL as a client, as far as it still supports the old TLS versions.
 #[test]
 fn openssl_gets_through_with_new_versions_only() {
     if Command::new("openssl").arg("version").output().is_err() {
@@ -145,7 +146,7 @@ fn openssl_gets_through_with_new_versions_only() {
             .spawn()
             .expect("openssl can be executed");
         let mut input = child.stdin.take().expect("it is piped");
-        // It may have ended already, for want of a handshake.
+        // Without a handshake, the child may have exited already.
         let _ = input.write_all(b"set a 0 0 2\r\nhi\r\nget a\r\nquit\r\n");
         let output = child.wait_with_output().expect("it ends");
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -165,7 +166,7 @@ fn client_certificates_are_asked_for_as_configured() {
     let shows_good = ours.trusting(Some(&good));
     let shows_bad = ours.trusting(Some(&bad));
     let shows_none = ours.trusting(None);
-    // Mode, and whether no, a bad and a good certificate pass.
+    // Mode, and whether it accepts no, an untrusted and a trusted certificate.
     let cases = [
         (0, [true, true, true]),
         (1, [true, false, true]),
@@ -212,7 +213,8 @@ fn each_listener_has_its_own_way() {
     assert!(asks_version(&at(2), &shows_none).is_err());
     asks_version(&at(2), &shows_good).expect("a good one");
     asks_version(&at(3), &shows_none).expect("as -Z says");
-    // A session from a place where none is needed opens no other door.
+    // A session from a listener without client certificates must not resume on
+    // a listener that requires them.
     assert!(asks_version(&at(2), &shows_none).is_err());
 }
 
@@ -237,17 +239,17 @@ fn garbage_and_plain_text_are_counted_and_cut() {
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
         }
     }
-    // One who only looks whether the port is open is no error.
+    // A connection that closes without sending (a port check) is not an error.
     drop(TcpStream::connect(socket_of(&address)));
     wait_until("the failed handshakes are counted", || {
         (stat(&address, "ssl_handshake_errors") == 3).then_some(())
     });
     program.assert_answers(&address);
-    // A protocol error later than that has its own number.
+    // A protocol error after the handshake has its own counter.
     let mut client = asks_version(&address, &files.trusting()).expect("a session");
     client.sock.write_all(&[0xff; 64]).expect("taken");
     let mut rest = Vec::new();
-    // An alert or a reset, according to who is faster.
+    // The server sends an alert or the kernel a reset, whichever is first.
     let _ = client.sock.read_to_end(&mut rest);
     assert_eq!(stat(&address, "ssl_proto_errors"), 1);
     program.signal("TERM");
@@ -268,12 +270,13 @@ fn garbage_and_plain_text_are_counted_and_cut() {
 fn a_stalled_handshake_is_cut() {
     let server = Server::tls_with(|_| {});
     let address = server.address();
-    // Nothing at all, and half a hello.
+    // No bytes at all, and half a ClientHello.
     for hello in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
         let mut stream = TcpStream::connect(socket_of(&address)).expect("it listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
         stream.write_all(hello).expect("taken");
-        // Its worker has it by the time another one is served.
+        // The worker has taken over the connection once later connections are
+        // served.
         Client::connect(&address).ask("", "");
         Client::connect(&address).ask("", "");
         server.advance(11);
@@ -283,7 +286,7 @@ fn a_stalled_handshake_is_cut() {
     wait_until("the failed handshakes are counted", || {
         (stat(&address, "ssl_handshake_errors") == 2).then_some(())
     });
-    // Who has finished the handshake may be silent for longer.
+    // After the handshake, a client may be silent for longer.
     let mut client = server.client();
     client.ask("", "");
     server.advance(100);
@@ -314,7 +317,7 @@ fn certificates_are_renewed_while_connections_live() {
     });
     old.ask("get a\r\n", "VALUE a 0 1\r\n1\r\nEND\r\n");
 
-    // What is broken changes nothing.
+    // Invalid files change nothing.
     std::fs::write(files.path("key.pem"), others.issue().key).expect("writable");
     let answer = old.answer("refresh_certs\r\n");
     assert!(answer.starts_with(b"Error validating the certificate: "));
@@ -364,7 +367,8 @@ fn sessions_are_resumed_when_that_is_on() {
             assert_eq!(kinds, [HandshakeKind::Full, second], "{versions:?}");
         }
         if !words.is_empty() {
-            // Two full ones, and that of the client that asks.
+            // Two full handshakes, and that of the connection that reads the
+            // counter.
             assert_eq!(stat(&address, "ssl_new_sessions"), 3);
         }
     }
@@ -377,7 +381,7 @@ fn the_end_is_announced() {
     let mut client = session(&address, &files.trusting());
     client.write_all(b"version\r\nquit\r\n").expect("taken");
     let mut said = Vec::new();
-    // Would be an error if the stream just broke off.
+    // This read fails if the stream ends without a close_notify.
     client.read_to_end(&mut said).expect("a goodbye");
     assert!(said.starts_with(b"VERSION "), "{said:?}");
 }

@@ -1,7 +1,6 @@
-//! Other people's tools that read statistics and dumps, against the program:
-//! memcached's own `memcached-tool`, libmemcached's `memcstat` and
-//! `memcdump`; and the rules by which others read. A missing tool fails the
-//! test in CI.
+//! Third-party tools that read statistics and dumps, against the program:
+//! memcached's `memcached-tool`, libmemcached's `memcstat` and `memcdump`; and
+//! the parsing rules of other tools. A missing tool fails the test in CI.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -15,7 +14,7 @@ use test_support::{DEADLINE, skip};
 
 const MEMCACHED_TOOL: &str = "/usr/share/memcached/scripts/memcached-tool";
 
-/// A server with items of three sizes, some of them fetched.
+/// Starts a server with items of three sizes, some of them fetched.
 fn start() -> (Program, Client) {
     let (program, address) = Program::start(&[]);
     let mut client = Client::connect(&address);
@@ -30,7 +29,8 @@ fn start() -> (Program, Client) {
     (program, client)
 }
 
-/// What a tool prints, if it is installed and ends well.
+/// Runs a tool and returns its output. Returns `None` if it is not installed;
+/// panics if it fails.
 fn run(tool: &str, arguments: &[&str]) -> Option<String> {
     if !Path::new(tool).is_file() {
         skip(&format!("{tool} is not installed"));
@@ -112,7 +112,7 @@ fn memcached_tool_dump_and_keys() {
     let Some(dump) = run(MEMCACHED_TOOL, &[&address, "dump"]) else {
         return;
     };
-    // The dump is a script that stores everything again.
+    // The dump is a script of commands that stores all items again.
     let (second, at) = Program::start(&[]);
     let mut client = Client::connect(&at);
     let commands = dump.replace('\n', "\r\n").replace("\r\r\n", "\r\n");
@@ -146,13 +146,13 @@ fn memcstat_and_memcdump() {
     assert_eq!(keys, ["key1", "key2", "key3", "key4"]);
 }
 
-/// collectd reads 4,096 bytes at most and wants to see the end in them.
+/// collectd reads at most 4,096 bytes and expects END within them.
 #[test]
 fn collectd_reads_all_of_stats_at_once() {
     let (_server, mut client) = start();
     let answer = String::from_utf8(client.answer("stats\r\n")).expect("text");
     assert!(answer.ends_with("END\r\n"));
-    // Every counter may grow to thirteen digits before the group is cut off.
+    // Every counter may grow to 13 digits before the group exceeds that.
     let room = |line: &str| {
         let (name, figure) = line.rsplit_once(' ').unwrap_or((line, ""));
         let len = match figure.parse::<u64>() {
@@ -165,8 +165,8 @@ fn collectd_reads_all_of_stats_at_once() {
     assert!(bytes < 4096, "{bytes} bytes");
 }
 
-/// damemtop, nagios plugins and scripts send a line feed alone, some behind
-/// blanks.
+/// damemtop, nagios plugins and scripts end lines with a bare LF, some after
+/// spaces.
 #[test]
 fn scripts_that_send_bare_line_feeds() {
     let (server, _client) = start();
@@ -183,7 +183,7 @@ fn scripts_that_send_bare_line_feeds() {
     assert!(!answer.contains("ERROR"), "{answer}");
 }
 
-/// mtop wants every one of these, and each to be a number without a sign.
+/// mtop requires each of these statistics, and each must be an unsigned number.
 #[test]
 fn mtop_finds_every_figure_unsigned() {
     const GENERAL: &str = "pid uptime time max_connections curr_connections total_connections \
@@ -238,8 +238,8 @@ fn mtop_finds_every_figure_unsigned() {
     }
 }
 
-/// prometheus's exporter takes an error for a server that is down, and
-/// derives sets from the compare-and-swaps.
+/// The Prometheus exporter treats an error reply as a server that is down. It
+/// derives the number of sets from the cas counters.
 #[test]
 fn every_cas_counts_as_a_set() {
     let (_server, mut client) = start();
@@ -251,7 +251,7 @@ fn every_cas_counts_as_a_set() {
     assert_eq!((sets, rest), (8, 5));
 }
 
-/// memcached-automove asks for these before it moves anything.
+/// memcached-automove sends these before it moves anything.
 #[test]
 fn slab_movers_get_answers_they_know() {
     let (_server, mut client) = start();
@@ -271,7 +271,7 @@ fn slab_movers_get_answers_they_know() {
     ] {
         client.ask(format!("{send}\r\n"), format!("{want}\r\n"));
     }
-    // Now there are pages to give.
+    // Now there are pages to give away.
     for number in 0..4000 {
         let value = "v".repeat(500);
         client.send(format!("set many{number} 0 0 500 noreply\r\n{value}\r\n"));

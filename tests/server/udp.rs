@@ -1,5 +1,5 @@
-//! UDP (`-U`) with a real client: frames, several datagrams, what is refused,
-//! and what is never answered.
+//! UDP (`-U`) with a real client: frame headers, replies in several datagrams,
+//! refused requests, and datagrams that get no reply.
 
 use std::net::UdpSocket;
 
@@ -13,7 +13,7 @@ const FRAME_BYTES: usize = 8;
 const DATAGRAM_MAX_BYTES: usize = 1400;
 const MULTI_PACKET: &str = "SERVER_ERROR multi-packet request not supported\r\n";
 
-/// A client that numbers its requests.
+/// A UDP client that numbers its requests.
 struct Datagrams {
     socket: UdpSocket,
     next_id: u16,
@@ -43,7 +43,7 @@ impl Datagrams {
         self.socket.send(&bytes).expect("a datagram is sent");
     }
 
-    /// The whole answer to the request of this number, whose datagrams come
+    /// Receives the whole reply to request `id`, whose datagrams must arrive
     /// next and in order.
     fn reply(&mut self, id: u16) -> Vec<u8> {
         let mut answer = Vec::new();
@@ -62,7 +62,7 @@ impl Datagrams {
         answer
     }
 
-    /// Passes over answers until one with this number and beginning comes.
+    /// Skips replies until a reply to request `id` begins with `beginning`.
     fn wait_for(&mut self, id: u16, beginning: &str) {
         let mut buffer = [0; 65_536];
         loop {
@@ -81,13 +81,14 @@ impl Datagrams {
         assert!(got == want, "{sent}: {} not {}", show(&got), show(want));
     }
 
-    /// Nothing is answered before the next request is.
+    /// Checks that no unread reply precedes the reply to the next request.
     fn in_step(&mut self) {
         self.ask("mn\r\n", "MN\r\n");
     }
 }
 
-/// One worker, so that requests are answered in the order they are sent in.
+/// Starts a server with a single worker, which answers requests in the order of
+/// their arrival.
 fn start(options: &[&str]) -> (Program, Datagrams) {
     let all = [&["-U", "-1", "-t", "1"], options].concat();
     let program = Program::spawn(&on_free_port(&all));
@@ -183,7 +184,7 @@ fn a_request_in_several_datagrams_is_refused() {
     for total in [0, 2, 3, u16::MAX] {
         client.send_frame([9, 0, total, 0], "set k 0 0 10\r\nabcde");
         assert_eq!(client.reply(9), MULTI_PACKET.as_bytes());
-        // Later parts are no commands either, in whatever order they come.
+        // Later parts are not commands either, in whatever order they arrive.
         client.send_frame([9, 1, total, 0], "fghij\r\n");
         assert_eq!(client.reply(9), MULTI_PACKET.as_bytes());
     }
@@ -219,7 +220,7 @@ fn numbers_are_repeated_whatever_the_order() {
     let (_program, mut client) = start(&[]);
     client.ask("set k 0 0 1\r\n1\r\n", "STORED\r\n");
     for id in [5, 4, 65_535, 0, 5] {
-        // The sequence number of a request that is whole says nothing.
+        // In a request of a single datagram, the sequence number is ignored.
         client.send_frame([id, 17, 1, 99], "get k\r\n");
         assert_eq!(client.reply(id), b"VALUE k 0 1\r\n1\r\nEND\r\n");
     }
@@ -234,8 +235,8 @@ fn garbage_does_no_harm() {
         client.socket.send(&bytes).expect("a datagram is sent");
         client.socket.send(&bytes[..len.min(8)]).expect("likewise");
         client.send("");
-        // Waited for each time: a burst would not fit the socket's buffer.
-        // What happens to have a frame is answered too.
+        // Wait after each datagram: a burst would exceed the socket's buffer.
+        // Random bytes that form a valid frame are answered too.
         let id = client.send("version\r\n");
         client.wait_for(id, "VERSION ");
     }
@@ -289,7 +290,7 @@ fn cve_2018_1000115_a_large_answer_is_not_sent() {
     assert!(program.is_running());
 }
 
-/// libmemcached's own test of UDP asks for as much.
+/// libmemcached's UDP test requests this size.
 #[test]
 fn a_value_of_twenty_thousand_bytes_is_answered() {
     let (program, mut client) = start(&[]);
@@ -330,7 +331,7 @@ fn nobody_stops_the_server_or_hangs_up_by_datagram() {
 #[test]
 fn nobody_watches_by_datagram() {
     let (_program, mut client) = start(&[]);
-    // More than there are places for watchers: none must be taken.
+    // More requests than there may be watchers. None must become a watcher.
     for _ in 0..30 {
         client.ask(
             "watch fetchers\r\n",

@@ -1,5 +1,5 @@
-//! `watch`: lines as memcached writes them, to up to twenty watchers, none
-//! of whom anybody waits for.
+//! `watch`: log lines in memcached's format, for up to 20 watchers, and no
+//! delay of other clients by slow watchers.
 
 use test_support::client::Client;
 use test_support::server::Server;
@@ -12,7 +12,7 @@ fn watcher(server: &Server, words: &str) -> Client {
     client
 }
 
-/// A line without what differs from run to run.
+/// Reads a line and removes the parts that differ from run to run.
 fn line(watcher: &mut Client) -> String {
     let line = watcher.line();
     let words = line.strip_suffix('\n').expect("a line").split(' ');
@@ -42,7 +42,7 @@ fn class(client: &mut Client, key: &str) -> String {
 
 #[test]
 fn fetchers() {
-    // What is dead must not be swept out before it is asked for.
+    // The crawler must not remove the expired item before it is requested.
     let server = Server::with(|config| config.knobs.crawler = false);
     let mut client = server.client();
     client.answer("set a:b 0 0 5\r\nvalue\r\nset gone 0 -1 1\r\n1\r\n");
@@ -76,7 +76,7 @@ fn mutations() {
         "not_stored cmd=replace ttl=0",
         "exists cmd=cas ttl=0",
         "not_found cmd=cas ttl=0",
-        // Of the joined items.
+        // These report the TTL of the joined item.
         "stored cmd=append ttl=100",
         "stored cmd=prepend ttl=100",
         "stored cmd=set ttl=0",
@@ -94,8 +94,8 @@ fn mutations() {
     assert!(line.contains("key=large status=too_large"), "{line}");
 }
 
-/// Commands of all protocols look a key up before they change it, and
-/// memcached reports that.
+/// Every protocol looks a key up before changing it, and memcached logs that
+/// lookup.
 #[test]
 fn look_ups_are_reported_before_what_follows_from_them() {
     let server = Server::start();
@@ -215,7 +215,7 @@ fn why_a_connection_is_closed() {
     ];
     for (send, reason) in closes {
         let mut client = server.client();
-        // It may be hung up on while it sends.
+        // The server may close the connection while the client sends.
         let _ = client.try_send(send);
         if reason == "normal" {
             client.finish_sending();
@@ -323,7 +323,7 @@ fn a_slow_watcher_misses_lines_and_is_told() {
     let mut fast = watcher(&server, "fetchers");
     client.answer("get last\r\n");
     assert!(line(&mut fast).contains("key=last "), "others are told");
-    // Its socket holds many lines from before; new ones follow them.
+    // The socket's buffer holds many earlier lines. New lines follow them.
     let skipped = (0..1_000_000).find_map(|number| {
         if number % 10 == 0 {
             client.answer("get last\r\n");

@@ -1,6 +1,6 @@
-//! Style that a program can check: arrows between layers, sizes, banned calls
-//! and files that nothing refers to. The tables below are the rules; a change
-//! of the design changes them first.
+//! Style that a program can check: dependencies between layers, file sizes,
+//! banned calls and unused files. The tables below are the rules. A change of
+//! the design changes them first.
 
 mod circles;
 mod tables;
@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules of each layer, lowest first. An import points to a lower layer
-/// or stays within its module.
+/// The modules of each layer, lowest first. An import refers to a lower layer
+/// or to the same module.
 const LAYERS: [&[&str]; 8] = [
     &["limits", "sync"],
     &["config", "time", "logging"],
@@ -22,10 +22,10 @@ const LAYERS: [&[&str]; 8] = [
     &["main", "lib"],
 ];
 
-/// Longest permitted file, in lines.
+/// Maximum length of a file, in lines.
 const LINES_MAX: usize = 600;
 
-/// A word and the places (folders end with a slash) that alone may use it.
+/// A word, and the only places where it may occur. Folders end with a slash.
 struct Reserved {
     word: &'static str,
     places: &'static [&'static str],
@@ -80,7 +80,7 @@ const RESERVED: [Reserved; 9] = [
     },
 ];
 
-/// What no file of a place may contain.
+/// Text that no file of a place may contain.
 struct Banned {
     text: &'static str,
     place: &'static str,
@@ -114,20 +114,20 @@ const BANNED: [Banned; 4] = [
 /// which block while the reader is slow and panic after it has gone.
 const MAY_WRITE_STREAMS: [&str; 2] = ["logging/", "main.rs"];
 
-/// A source file: its path below `src/` and its text.
+/// A source file, with its path below `src/` and its text.
 struct Source {
     path: String,
     text: String,
 }
 
 impl Source {
-    /// The module at the top of the tree that the file belongs to.
+    /// Returns the top-level module of the file.
     fn module(&self) -> &str {
         let first = self.path.split('/').next().unwrap_or_default();
         first.trim_end_matches(".rs")
     }
 
-    /// The text without comments and without the tests at its end.
+    /// Returns the text without comments and without the unit tests at its end.
     fn code(&self) -> String {
         let tests = self.text.find("#[cfg(test)]\nmod tests {");
         let lines = self.text[..tests.unwrap_or(self.text.len())].lines();
@@ -178,7 +178,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Fails with everything that was found.
+/// Panics with the list of faults unless it is empty.
 fn no_faults(faults: &[String]) {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
@@ -206,7 +206,7 @@ fn imports_point_downward() {
     no_faults(&faults);
 }
 
-/// The modules named behind `crate::`, also in braces and by the crate's name.
+/// Returns the modules named after `crate::` or `rustcached::`, also in braces.
 fn crate_paths(code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for prefix in ["crate::", "rustcached::"] {
@@ -225,7 +225,8 @@ fn crate_paths(code: &str) -> BTreeSet<String> {
     found
 }
 
-/// The first words of the members of a `use` group, nested ones left out.
+/// Returns the first path segment of each member of a `use` group, without
+/// nested members.
 fn names_in_group(group: &str) -> Vec<String> {
     let mut depth = 0;
     let mut member = String::new();
@@ -305,7 +306,8 @@ fn words_stay_in_their_places() {
     no_faults(&faults);
 }
 
-/// Whether a path is a place: a folder's (with a slash) or a file's.
+/// Returns whether a path is in a place: below a folder (ends with a slash) or
+/// equal to a file.
 fn is_at(path: &str, place: &str) -> bool {
     if place.ends_with('/') {
         path.starts_with(place)
@@ -381,7 +383,7 @@ fn threads_are_supervised() {
     assert!(main.contains("supervise::this_thread();"));
 }
 
-/// These are part of `eprint!` and `eprintln!` too.
+/// These words also match within `eprint!` and `eprintln!`.
 const PRINTING: [&str; 3] = ["print!", "println!", "dbg!"];
 const STREAMS: [&str; 2] = ["stdout()", "stderr()"];
 
@@ -410,7 +412,7 @@ fn imports_name_what_they_bring() {
 
 #[test]
 fn tests_wait_for_conditions() {
-    // Built from parts, lest this file be found.
+    // Assembled from parts, or this file would match.
     let sleep = ["thread::", "sleep("].concat();
     let mut faults = Vec::new();
     for path in rust_files(&root().join("tests")) {
@@ -448,7 +450,7 @@ fn every_source_file_is_part_of_the_program() {
     no_faults(&dead);
 }
 
-/// Where the modules lie that a file declares.
+/// Returns the folder of the modules that a file declares.
 fn folder_of_children(path: &Path) -> PathBuf {
     let parent = path.parent().expect("a file has a folder");
     let stem = path.file_stem().expect("a file has a name");
@@ -470,7 +472,7 @@ fn declared_modules(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Files named by a `#[path = "…"]` attribute.
+/// Returns the files named by `#[path = "…"]` attributes.
 fn included_files(text: &str, path: &Path) -> Vec<PathBuf> {
     let folder = path.parent().expect("a file has a folder");
     text.lines()

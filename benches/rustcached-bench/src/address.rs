@@ -1,7 +1,7 @@
-//! Where the server listens, and a stream to it.
+//! Server addresses, and streams connected to them.
 //!
-//! Owns the two spellings of an address (`HOST:PORT`, `unix:PATH`) and hides from the driver which
-//! of the two a stream is. Never buffers, never retries.
+//! Parses and prints the two forms of an address (`HOST:PORT`, `unix:PATH`), and hides from the
+//! driver which of the two a stream is. Never buffers, never retries.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -16,9 +16,9 @@ use mio::{Interest, Registry, Token};
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// TCP, resolved.
+    /// A TCP address, resolved.
     Tcp(SocketAddr),
-    /// A unix-domain stream socket.
+    /// The path of a unix stream socket.
     Unix(PathBuf),
 }
 
@@ -49,14 +49,14 @@ impl fmt::Display for Address {
 /// A connected, non-blocking stream.
 #[derive(Debug)]
 pub enum Stream {
-    /// TCP with Nagle's algorithm off.
+    /// A TCP stream with `TCP_NODELAY` set.
     Tcp(TcpStream),
-    /// Unix domain.
+    /// A unix stream socket.
     Unix(UnixStream),
 }
 
 impl Stream {
-    /// Connects (waiting for it) and makes the stream non-blocking.
+    /// Connects (blocking) and makes the stream non-blocking.
     pub fn connect(address: &Address) -> io::Result<Stream> {
         match address {
             Address::Tcp(address) => {

@@ -1,7 +1,7 @@
-//! One connection that asks and waits: for loading keys, statistics and replays.
+//! Blocking client for loading keys, reading statistics and replaying traces.
 //!
-//! Writes and reads at the same time, so that a long pipeline cannot lock both ends up. Never used
-//! where the generator's own cost matters; that is the driver's part.
+//! Writes and reads at the same time, so a long pipeline cannot deadlock. Not used where the cost
+//! of the generator matters: the driver serves those loads.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -14,12 +14,12 @@ use super::failure::Failure;
 use super::replies::{Answers, ReplyReader};
 use super::wire::Expected;
 
-/// How long a server may be silent before it is given up.
+/// Time without a received byte after which an exchange fails.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Bytes of answers read at once, at first.
+/// Initial size of the read buffer in bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// A connection for one question at a time.
+/// A connection with at most a single exchange in progress.
 #[derive(Debug)]
 pub struct Client {
     stream: Stream,
@@ -31,7 +31,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects. With `whole_values` the values of gets are handed over.
+    /// Connects. With `whole_values`, exchanges pass the values of hits to [`Answers::value`].
     pub fn connect(address: &Address, whole_values: bool) -> Result<Self, Failure> {
         let connecting = Failure::io(format!("connecting to {address}"));
         let mut stream = Stream::connect(address).map_err(connecting)?;
@@ -53,7 +53,7 @@ impl Client {
         })
     }
 
-    /// Sends `request` and reads the answers to all of `expected`.
+    /// Sends `request` and reads the replies to all of `expected`.
     pub fn exchange<A: Answers>(
         &mut self,
         request: &[u8],
@@ -68,7 +68,7 @@ impl Client {
         })
     }
 
-    /// Sends one command line and returns the first line of the answer.
+    /// Sends a command line and returns the first line of the reply.
     pub fn command(&mut self, line: &str) -> Result<String, Failure> {
         let mut answer = String::new();
         self.talk(format!("{line}\r\n").as_bytes(), |data| {
@@ -81,7 +81,7 @@ impl Client {
         Ok(answer)
     }
 
-    /// The names and values `stats` gives.
+    /// Sends `stats` and returns the names and values.
     pub fn stats(&mut self) -> Result<Vec<(String, String)>, Failure> {
         let mut text = String::new();
         self.talk(b"stats\r\n", |data| {
@@ -98,15 +98,15 @@ impl Client {
         Ok(text.lines().filter_map(pair).collect())
     }
 
-    /// One number of `stats`, 0 if the server has none of that name.
+    /// Returns a number from `stats`, 0 if the server does not report the name.
     pub fn stat(&mut self, name: &str) -> Result<u64, Failure> {
         let stats = self.stats()?;
         let value = stats.into_iter().find(|(own, _)| own == name);
         Ok(value.and_then(|(_, value)| value.parse().ok()).unwrap_or(0))
     }
 
-    /// Writes all of `request` and reads until `take` says it is finished. `take` is given what is
-    /// there and returns how much of it is used up.
+    /// Writes all of `request` and reads until `take` reports the end of the reply. `take` receives
+    /// the unconsumed bytes and returns the number of bytes consumed.
     fn talk(
         &mut self,
         request: &[u8],
@@ -144,7 +144,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads once; whether anything came.
+    /// Reads once. Returns whether any bytes arrived.
     fn read(&mut self) -> Result<bool, Failure> {
         if self.filled == self.buffer.len() {
             self.buffer.resize(self.filled * 2, 0);

@@ -1,7 +1,8 @@
-//! `compare`: the standard loads on two servers, in alternating rounds, judged by their targets.
+//! `compare`: runs the standard loads against two servers, in alternating rounds, and checks the
+//! targets.
 //!
-//! Both servers live as long as a load does; `rounds` plays and measures them. Throughput is judged
-//! only where the server's core was saturated, since otherwise it measures the generator.
+//! Both servers run for the duration of a load; `rounds` plays and measures it. Throughput is
+//! compared only if the server's core was saturated. Otherwise the generator was the bottleneck.
 
 use serde::Serialize;
 
@@ -26,7 +27,8 @@ pub struct CompareOptions {
     /// none [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub loads: Option<Vec<String>>,
-    /// Also measure latency of gets, one at a time, at these operations per second; 0 for not
+    /// Also measure the latency of single gets at this rate, in operations per second; 0 disables
+    /// it
     #[arg(
         long,
         value_name = "OPS",
@@ -39,18 +41,18 @@ pub struct CompareOptions {
     pub output: OutputOptions,
 }
 
-/// A load on both servers.
+/// Results of a load on both servers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
-    /// The load's name.
+    /// Name of the load.
     pub load: String,
-    /// What it is.
+    /// Description of the load.
     pub title: String,
-    /// Operations per second that were asked for, if the load was paced.
+    /// Target rate in operations per second, `None` for a closed loop.
     pub rate: Option<f64>,
-    /// Their rounds.
+    /// Rounds of the reference server.
     pub theirs: SideResult,
-    /// Our rounds.
+    /// Rounds of the server under test.
     pub ours: SideResult,
 }
 
@@ -60,7 +62,7 @@ impl Comparison {
     }
 }
 
-/// Everything a comparison found.
+/// All results of a comparison, for JSON.
 #[derive(Clone, Debug, Serialize)]
 struct Findings {
     loads: Vec<Comparison>,
@@ -81,7 +83,7 @@ impl Findings {
     }
 }
 
-/// Runs the comparison and returns what is to be printed.
+/// Runs the comparison and returns the text to print.
 pub fn compare(options: &CompareOptions) -> Result<String, Failure> {
     options.versus.pin()?;
     let mut found = Findings {
@@ -127,7 +129,7 @@ fn chosen(options: &CompareOptions) -> Result<Vec<&'static Standard>, Failure> {
     names.map(|name| Standard::named(name)).collect()
 }
 
-/// One load on both servers.
+/// Runs a load against both servers.
 fn versus(options: &CompareOptions, plan: &Plan, title: &str) -> Comparison {
     let memory = options.rounds.memory;
     let servers = Side::BOTH.map(|side| Contender::loaded(&options.versus, side, memory, plan));

@@ -1,7 +1,7 @@
-//! One connection of the driver: what it has sent, what it still must, what has come back.
+//! A connection of the driver: batches in flight, unsent requests, and a partial reply.
 //!
-//! Reads into its worker's buffer and owns memory only for a partial answer. Decides nothing: the
-//! worker says when to send, and closes it after an error.
+//! Reads into its worker's buffer, and owns memory only for a partial reply. The worker decides
+//! when to send, and closes the connection after an error.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,7 +15,7 @@ use super::driver::{Job, Score};
 use super::replies::ReplyReader;
 use super::ring::Ring;
 
-/// What connections send from.
+/// The requests that a worker's connections send, with the number of operations left to send.
 #[derive(Debug)]
 pub(super) struct Sender {
     pub(super) ring: Arc<Ring>,
@@ -23,7 +23,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Whether another batch may leave; takes it from the budget.
+    /// Subtracts a batch from the budget. Returns false if the budget is exhausted.
     fn take(&mut self, batch: usize) -> bool {
         match &mut self.budget {
             None => true,
@@ -49,10 +49,10 @@ pub(super) struct Connection {
     reader: ReplyReader,
     cursor: usize,
     flights: VecDeque<Flight>,
-    /// Ranges of the ring the socket has not taken yet.
+    /// Ranges of the ring not yet written to the socket.
     unsent: VecDeque<(usize, usize)>,
     watches_writing: bool,
-    /// Bytes of an answer that is not all there.
+    /// Bytes of a partial reply.
     kept: Vec<u8>,
     open: bool,
 }
@@ -84,12 +84,12 @@ impl Connection {
         self.open
     }
 
-    /// Nothing is unanswered, or never will be.
+    /// Returns whether no batch awaits a reply. True for a closed connection.
     pub(super) fn is_idle(&self) -> bool {
         self.flights.is_empty()
     }
 
-    /// Gives the connection up.
+    /// Marks the connection as closed and drops its batches in flight.
     pub(super) fn close(&mut self) {
         self.open = false;
         self.flights.clear();
@@ -110,7 +110,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes what the socket takes of what is to be sent.
+    /// Writes unsent requests until the socket is full.
     pub(super) fn write(&mut self, ring: &Ring) -> io::Result<()> {
         while let Some((start, end)) = self.unsent.front_mut() {
             match self.stream.write(&ring.bytes[*start..*end]) {
@@ -126,8 +126,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks to be told of room in the socket only while something waits for it: a unix socket
-    /// would otherwise tell of every byte the server takes.
+    /// Registers for writability only while bytes are unsent: a unix socket otherwise reports an
+    /// event for each read by the server.
     pub(super) fn watch_writing(&mut self, registry: &Registry) -> io::Result<()> {
         if self.unsent.is_empty() != self.watches_writing {
             return Ok(());
@@ -140,7 +140,7 @@ impl Connection {
         registry.reregister(&mut self.stream, self.token, interest)
     }
 
-    /// Reads until the socket is empty. A read that does not fill the buffer has emptied it.
+    /// Reads until the socket is empty. A short read means that it is empty.
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],

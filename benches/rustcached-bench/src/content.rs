@@ -1,29 +1,29 @@
-//! Keys and values that describe themselves.
+//! Keys and values that can be verified without storing them.
 //!
-//! A key is spelt from its number, a value from its key's number and its size, so that whoever
-//! reads one back can tell whether it is the right one without having kept it. Values are cut from
-//! one pattern: building or checking one costs a copy or a comparison.
+//! A key is spelt from its number. A value is determined by its key's number and its size. All
+//! values are cut from the same pattern, so building or checking a value costs a copy or a
+//! comparison.
 
 use std::str::FromStr;
 
 use super::random::{Random, mix};
 
-/// Bytes of pattern beyond the longest value, over which values start at different places.
+/// Length of the pattern beyond the longest value. Values start at different offsets within it.
 const PATTERN_SLACK: usize = 4096;
-/// The number in hexadecimal that opens every value long enough to hold it.
+/// Bytes of the hexadecimal number at the start of every value that is long enough.
 const HEADER: usize = 16;
 
-/// Value sizes in bytes, from `min` to `max`, both possible; written `N` or `MIN-MAX`.
+/// A range of value sizes in bytes, both bounds included; written `N` or `MIN-MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SizeRange {
-    /// The smallest size.
+    /// Smallest size in bytes.
     pub min: usize,
-    /// The largest size.
+    /// Largest size in bytes.
     pub max: usize,
 }
 
 impl SizeRange {
-    /// One size for all.
+    /// Returns a range with a single size.
     pub const fn fixed(size: usize) -> Self {
         SizeRange {
             min: size,
@@ -31,7 +31,7 @@ impl SizeRange {
         }
     }
 
-    /// The size that belongs to a key's number: always the same one.
+    /// Returns the size of a key's value. It depends only on the key's number.
     pub fn of(&self, key: u32) -> usize {
         let span = (self.max - self.min + 1) as u64;
         self.min + (mix(u64::from(key) ^ 0x5153) % span) as usize
@@ -55,26 +55,27 @@ impl FromStr for SizeRange {
     }
 }
 
-/// How keys are spelt: a name in front, zeros, then the number, `length` bytes in all.
+/// The spelling of keys: a prefix, zeros and the number, padded to a given length.
 #[derive(Clone, Debug)]
 pub struct KeyNames {
     prefix: Vec<u8>,
 }
 
 impl KeyNames {
-    /// Keys that begin with `prefix`.
+    /// Creates keys that begin with `prefix`.
     pub fn new(prefix: &str) -> Self {
         KeyNames {
             prefix: prefix.as_bytes().to_vec(),
         }
     }
 
-    /// The fewest bytes in which every number below `count` can be spelt with the prefix.
+    /// Returns the shortest key length, in bytes, that fits the prefix and every number below
+    /// `count`.
     pub fn shortest(&self, count: u32) -> usize {
         self.prefix.len() + itoa::Buffer::new().format(count.saturating_sub(1)).len()
     }
 
-    /// Appends the key of `number` in `length` bytes (or more, when they are too few).
+    /// Appends the key of `number`, padded to `length` bytes, longer if it does not fit.
     pub fn push(&self, out: &mut Vec<u8>, number: u32, length: usize) {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(number).as_bytes();
@@ -84,7 +85,7 @@ impl KeyNames {
         out.extend_from_slice(digits);
     }
 
-    /// The number of a key spelt by [`KeyNames::push`], or none if it is not one.
+    /// Returns the number of a key written by [`KeyNames::push`], `None` for other keys.
     pub fn number(&self, key: &[u8]) -> Option<u32> {
         let digits = key.strip_prefix(self.prefix.as_slice())?;
         digits.iter().try_fold(0u32, |number, &digit| {
@@ -94,14 +95,14 @@ impl KeyNames {
     }
 }
 
-/// The source of all values.
+/// The pattern from which all values are cut.
 #[derive(Clone, Debug)]
 pub struct Values {
     pattern: Vec<u8>,
 }
 
 impl Values {
-    /// Can give values of up to `largest` bytes.
+    /// Creates a pattern for values of up to `largest` bytes.
     pub fn new(largest: usize) -> Self {
         let mut random = Random::new(0x7061_7474_6572_6e21);
         let length = largest + PATTERN_SLACK;
@@ -117,7 +118,7 @@ impl Values {
         out.extend_from_slice(self.tail(key, size - head));
     }
 
-    /// Whether `value` is the whole value of `key` at the given size.
+    /// Returns whether `value` is the complete value of `key` in `size` bytes.
     pub fn matches(&self, key: u32, size: usize, value: &[u8]) -> bool {
         let head = size.min(HEADER);
         value.len() == size

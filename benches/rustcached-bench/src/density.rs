@@ -1,8 +1,8 @@
-//! `density`: resident bytes per item, freshly filled and after the sizes have shifted.
+//! `density`: resident bytes per item, after filling and after the value sizes have changed.
 //!
-//! Fills a server with items of one size, then overwrites keys at random with values of 0.5 to 1.5
-//! times the size, the same mean. Items are counted by the server, so that evictions show up as
-//! fewer items rather than as a better density.
+//! Fills a server with values of a fixed size. Then overwrites random keys with values of 0.5 to
+//! 1.5 times that size, so the mean stays the same. Divides by the server's own item count, so that
+//! evictions show up as fewer items, not as a better density.
 
 use serde::Serialize;
 
@@ -36,7 +36,7 @@ pub struct DensityOptions {
         default_value = "20+32,30+200"
     )]
     pub shapes: Vec<String>,
-    /// Memory of each server in MiB: enough for all items
+    /// Memory limit of each server in MiB; must be enough for all items
     #[arg(long, value_name = "MIB", default_value_t = 8192)]
     pub memory: u64,
     /// Output files
@@ -55,7 +55,7 @@ struct Density {
     shifted_bytes: u64,
 }
 
-/// Measures both servers and returns what is to be printed.
+/// Measures both servers and returns the text to print.
 pub fn density(options: &DensityOptions) -> Result<String, Failure> {
     options.versus.pin()?;
     let mut table = Table::new(&[
@@ -150,7 +150,7 @@ fn measure(
     })
 }
 
-/// Sets many keys through one connection; `stall` uses its spelling of requests too.
+/// Sets many keys over a connection. `stall` uses only its encoding of requests.
 #[derive(Debug)]
 pub struct Filler {
     names: KeyNames,
@@ -160,7 +160,7 @@ pub struct Filler {
 }
 
 impl Filler {
-    /// For keys of one length and values up to a size.
+    /// Creates a filler for keys of `key_length` bytes and values of up to `largest` bytes.
     pub fn new(key_length: usize, largest: usize) -> Self {
         Filler {
             names: KeyNames::new(""),
@@ -170,7 +170,7 @@ impl Filler {
         }
     }
 
-    /// Appends one set.
+    /// Appends a `set` request with the value of `key` in `size` bytes.
     pub fn push_set(&mut self, out: &mut Vec<u8>, key: u32, size: usize) {
         self.name.clear();
         self.names.push(&mut self.name, key, self.key_length);
@@ -179,7 +179,7 @@ impl Filler {
         });
     }
 
-    /// Sets all of these keys to values of these sizes.
+    /// Sets all the keys, in batches. Each comes with the size of its value in bytes.
     pub fn set_all(
         &mut self,
         client: &mut Client,

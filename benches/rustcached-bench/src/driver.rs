@@ -1,9 +1,9 @@
-//! Sends a ring's batches over many connections and measures the answers.
+//! Sends the batches of a ring over many connections and measures the replies.
 //!
-//! One worker per thread, each with its own poll, connections and figures; a phase that all watch
-//! tells them when to measure and when to stop. Closed loop: a connection sends its next batch when
-//! the last is answered. With a rate, batches leave at their times whatever is still unanswered,
-//! and latency counts from the time a batch was due. Verifies and counts, never prints.
+//! Each thread runs a worker with its own poll, connections and counts. A shared phase starts and
+//! ends the measurement. In a closed loop, a connection sends its next batch after the reply to the
+//! last. With a rate, batches are sent at fixed times even if earlier replies are missing, and
+//! latency counts from the time a batch was due. Verifies and counts, never prints.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use super::replies::{Answers, Outcome};
 use super::ring::{Ring, Speller};
 use super::wire::Expected;
 
-/// Read buffer of a worker, beyond the longest value.
+/// Size of a worker's read buffer in addition to the longest value, in bytes.
 const BUFFER: usize = 256 * 1024;
-/// How often a worker looks up from waiting.
+/// Maximum time a worker waits before it checks the phase again.
 const LOOK_UP: Duration = Duration::from_millis(50);
-/// Latencies are told apart up to one minute, to three digits.
+/// Upper bound of the latency histogram, whose resolution is three digits.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
-/// What workers are to do.
+/// Phase of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -35,15 +35,15 @@ pub enum Phase {
     Warmup,
     /// Send and count.
     Measure,
-    /// Come back.
+    /// End the worker.
     Stop,
 }
 
-/// What the controller and all workers see.
+/// State shared by the controller and all workers.
 #[derive(Debug)]
 pub struct Shared {
     phase: AtomicU8,
-    /// Operations answered, for the progress line.
+    /// Number of operations answered so far, for the progress line.
     pub operations: AtomicU64,
 }
 
@@ -57,7 +57,7 @@ impl Default for Shared {
 }
 
 impl Shared {
-    /// Tells all workers.
+    /// Changes the phase for all workers.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
@@ -71,7 +71,7 @@ impl Shared {
     }
 }
 
-/// Counts of answers.
+/// Counts of replies.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Keys looked up, stored or refused.
@@ -80,20 +80,20 @@ pub struct Tally {
     pub hits: u64,
     /// Keys not found.
     pub misses: u64,
-    /// Sets done.
+    /// Sets stored.
     pub stored: u64,
-    /// Requests answered by an error or a refusal.
+    /// Requests answered by an error or a refusal such as `NOT_STORED`.
     pub refused: u64,
-    /// Values that were not the key's.
+    /// Hits with a value that does not belong to the key.
     pub wrong_values: u64,
-    /// Connections that were closed or answered nonsense.
+    /// Connections that were closed or received malformed replies.
     pub lost_connections: u64,
-    /// The first complaint.
+    /// Description of the first error, refusal or wrong value.
     pub complaint: Option<String>,
 }
 
 impl Tally {
-    /// Adds another worker's counts.
+    /// Adds the counts of another worker.
     pub fn add(&mut self, other: Tally) {
         self.operations += other.operations;
         self.hits += other.hits;
@@ -110,12 +110,12 @@ impl Tally {
     }
 }
 
-/// What a worker measured.
+/// Measurements of a worker.
 #[derive(Debug)]
 pub struct Score {
-    /// Counts.
+    /// Counts of replies.
     pub tally: Tally,
-    /// Nanoseconds from a request's (intended) sending to its answer.
+    /// Latency of batches in nanoseconds. With a rate, it begins when a batch was due.
     pub latency: Histogram<u64>,
     speller: Arc<Speller>,
 }
@@ -130,7 +130,7 @@ impl Score {
         }
     }
 
-    /// Starts anew; connections already lost stay lost.
+    /// Resets the measurements at the start of the measured phase. Lost connections stay counted.
     fn reset(&mut self) {
         self.tally = Tally {
             lost_connections: self.tally.lost_connections,
@@ -172,26 +172,26 @@ impl Answers for Score {
     }
 }
 
-/// What one worker is to do.
+/// Settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// The server.
+    /// Address of the server.
     pub address: Address,
-    /// Connections of this worker.
+    /// Number of connections.
     pub connections: usize,
-    /// Which batch the first connection begins with.
+    /// Index of the batch with which the first connection begins.
     pub first_batch: usize,
-    /// Time between two batches of this worker, none for a closed loop.
+    /// Time between two batches of this worker, `None` for a closed loop.
     pub interval: Option<Duration>,
-    /// Operations after which to stop.
+    /// Number of operations after which to stop.
     pub budget: Option<u64>,
-    /// Look at values.
+    /// Compare the values of hits.
     pub verify: bool,
-    /// Bytes of the longest value.
+    /// Length of the longest value in bytes.
     pub longest_value: usize,
 }
 
-/// A thread's part of a load.
+/// A thread's share of a load.
 #[derive(Debug)]
 pub struct Worker {
     poll: Poll,
@@ -206,7 +206,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Connects.
+    /// Opens the worker's connections.
     pub fn new(
         job: &Job,
         ring: Arc<Ring>,
@@ -238,7 +238,7 @@ impl Worker {
         })
     }
 
-    /// Works until told to stop, out of budget or out of connections.
+    /// Runs until the phase ends, the budget is exhausted or all connections are lost.
     pub fn run(mut self) -> Result<Score, Failure> {
         let mut events = Events::with_capacity(1024);
         if let Some(pace) = &mut self.pace {
@@ -284,8 +284,9 @@ impl Worker {
         self.score.reset();
     }
 
-    /// Sends what is due and says how long to wait for answers then. Waits of less than the poll's
-    /// millisecond are spun away, since a late batch would look like a slow server.
+    /// Sends all batches that are due and returns the timeout of the next poll. With a rate, the
+    /// worker spins: the resolution of the poll is a millisecond, and a late batch would look like
+    /// a slow server.
     fn send_due(&mut self) -> Duration {
         if self.pace.is_none() {
             return LOOK_UP;

@@ -1,36 +1,36 @@
-//! What can end a measurement before its time.
+//! Errors that end a measurement.
 //!
-//! Every part of the load generator returns a [`Failure`]; the front end prints it and decides
-//! the exit code. Answers that merely refuse a request are not failures: they are counted.
+//! Every part of the load generator returns a [`Failure`]. The front end prints it and chooses the
+//! exit code. Requests refused by the server are not failures: they are counted.
 
 use std::fmt;
 use std::io;
 
-/// The reason a measurement could not be made.
+/// The reason for which a measurement failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The operating system refused, while doing what `doing` says.
+    /// A system call failed.
     Io {
-        /// What was attempted.
+        /// Description of the attempted operation.
         doing: String,
-        /// The system's answer.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The server answered something that is not an answer to what was asked.
+    /// The server closed the connection or sent an invalid reply.
     Server(String),
-    /// The server under test broke a rule. The figures are complete.
+    /// The server under test broke a rule. The measurements are complete.
     Broken {
-        /// The figures, to be printed all the same.
+        /// The results, which are printed in spite of the failure.
         text: String,
-        /// One line for each broken rule.
+        /// A line per broken rule.
         faults: Vec<String>,
     },
-    /// The options contradict each other or name something that is not there.
+    /// The options are contradictory or refer to something that does not exist.
     Usage(String),
 }
 
 impl Failure {
-    /// Wraps a system error, for use in `map_err`.
+    /// Returns a function for `map_err` that wraps an I/O error. `doing` describes the operation.
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
         let doing = doing.into();
         move |source| Failure::Io { doing, source }

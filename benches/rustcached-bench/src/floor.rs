@@ -1,9 +1,10 @@
-//! `floor`: what the system calls alone cost, beside what two servers cost.
+//! `floor`: the cost of the system calls alone, beside the costs of two servers.
 //!
-//! The same load goes, in alternating rounds, to both servers and to one that keeps nothing (this
-//! binary again, as a process of its own): with one value, which stays in the processor's cache,
-//! and with as many as there are keys, which come from where a store's would. The difference is
-//! what a server spends on being one.
+//! The same load runs, in alternating rounds, against both servers and against a server without a
+//! store (this binary, as a process of its own). That server runs in two variants. A single value
+//! stays in the CPU's caches. As many values as there are keys come from memory, as a store's
+//! values would. The difference to a real server is the cost of parsing and storing, beyond the
+//! system calls.
 
 use std::env;
 
@@ -18,7 +19,7 @@ use super::rounds::{
 };
 use super::versus::{Side, VersusOptions};
 
-/// What the server that keeps nothing can answer.
+/// Loads that the server without a store can answer.
 const LOADS: [&str; 7] = [
     "get1", "get32", "mget50", "mg32", "get100k", "set1", "set32",
 ];
@@ -66,7 +67,7 @@ struct Entrant {
     result: SideResult,
 }
 
-/// Measures all four and returns what is to be printed.
+/// Measures all four servers and returns the text to print.
 pub fn floor(options: &FloorOptions) -> Result<String, Failure> {
     if options.versus.unix || options.versus.threads != 1 {
         let why = "the floor is that of one worker over TCP: no --unix, no --threads";
@@ -111,7 +112,7 @@ fn measure(options: &FloorOptions, plan: &Plan, title: &'static str) -> Floor {
     }
 }
 
-/// The server that keeps nothing: no keys are loaded into it, since it would not know them.
+/// Starts the server without a store. No keys are loaded, since it would drop them.
 fn start_null(versus: &VersusOptions, plan: &Plan, values: u32) -> Result<ServerProcess, Failure> {
     let own = env::current_exe().map_err(Failure::io("looking for this program's own file"))?;
     let address = free_address(false)?;

@@ -1,8 +1,8 @@
-//! `idle`: what connections that do nothing cost a server in memory.
+//! `idle`: a server's memory per idle connection.
 //!
-//! Opens many connections and divides the growth of the server's resident memory by their number,
-//! once as they are opened and once after each has stored and read something. The kernel's own
-//! buffers are not in it.
+//! Opens many connections and divides the growth of the server's resident memory by their number:
+//! first after opening them, then after each has stored and fetched an item. Kernel buffers are not
+//! included.
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
@@ -16,7 +16,7 @@ use super::process::{ServerProcess, raise_file_limit, resident_bytes};
 use super::report::{OutputOptions, Table};
 use super::versus::{Side, VersusOptions};
 
-/// Descriptors besides the connections.
+/// Open files in addition to the connections.
 const SPARE_FILES: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -26,10 +26,10 @@ pub struct IdleOptions {
     /// The servers
     #[command(flatten)]
     pub versus: VersusOptions,
-    /// Connections to open
+    /// Number of connections to open
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub connections: usize,
-    /// Memory of each server in MiB
+    /// Memory limit of each server in MiB
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     pub memory: u64,
     /// Output files
@@ -46,7 +46,7 @@ struct Idle {
     used_bytes: u64,
 }
 
-/// Measures both servers and returns what is to be printed.
+/// Measures both servers and returns the text to print.
 pub fn idle(options: &IdleOptions) -> Result<String, Failure> {
     raise_file_limit((options.connections + SPARE_FILES) as u64)?;
     options.versus.pin()?;
@@ -130,7 +130,7 @@ fn measure(options: &IdleOptions, side: Side) -> Result<Idle, Failure> {
     })
 }
 
-/// What each connection does once: requests and the ends of their answers.
+/// Requests that each connection sends once, with the ends of their replies.
 const EXCHANGES: [(&[u8], &[u8]); 2] = [
     (b"set idle 0 0 5\r\nhello\r\n", b"STORED\r\n"),
     (b"get idle\r\n", b"END\r\n"),

@@ -1,7 +1,8 @@
-//! `keep`: how many items of a size two servers keep in the same memory.
+//! `keep`: the number of items of a size that two servers keep in the same memory.
 //!
-//! Fills a fresh server with three times what could fit if items had no overhead, asks it how many
-//! it has and reads a sample of all keys back: the count must be real and the values right.
+//! Fills a fresh server with three times as many items as would fit without overhead. Reads its
+//! item count and gets a sample of all keys. The hits confirm the count, and the values are
+//! verified.
 
 use serde::Serialize;
 
@@ -13,9 +14,9 @@ use super::report::{OutputOptions, Table};
 use super::versus::{Side, VersusOptions};
 
 const MIB: u64 = 1 << 20;
-/// Times that what is sent would fill the memory.
+/// Factor by which the values sent exceed the memory limit.
 const FILLS: u64 = 3;
-/// Keys that are read back.
+/// Number of keys in the sample.
 const SAMPLE: u64 = 20_000;
 
 /// Options of `keep`.
@@ -27,7 +28,7 @@ pub struct KeepOptions {
     /// Memory limit of each server in MiB
     #[arg(short = 'm', long, value_name = "MIB", default_value_t = 128)]
     pub memory: u64,
-    /// Value sizes in bytes (keys have 20)
+    /// Value sizes in bytes (keys have 20 bytes)
     #[arg(
         long,
         value_name = "SIZES",
@@ -47,12 +48,12 @@ struct Kept {
     sets: u64,
     refused: u64,
     items: u64,
-    /// Items by the sample's share of hits.
+    /// Number of items estimated from the hits in the sample.
     estimate: f64,
     wrong_values: u64,
 }
 
-/// Measures both servers and returns what is to be printed.
+/// Measures both servers and returns the text to print.
 pub fn keep(options: &KeepOptions) -> Result<String, Failure> {
     options.versus.pin()?;
     let mut table = Table::new(&[
@@ -141,7 +142,7 @@ fn measure(options: &KeepOptions, side: Side, size: usize, count: u64) -> Result
     })
 }
 
-/// All keys if they are few, else some drawn at random.
+/// Returns all keys if they are few, otherwise a random sample.
 fn sample(count: u64, random: &mut Random) -> Vec<u32> {
     if count <= SAMPLE {
         return (0..count as u32).collect();

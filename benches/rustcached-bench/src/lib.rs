@@ -1,10 +1,15 @@
 //! The load generator behind `rustcached-bench`.
 //!
-//! Measures any server that speaks memcached's protocols, from outside: it shares no code with the
-//! server, store or commands of this package. From the bottom: `wire` and `replies` know the
-//! protocols, `content` and `random` the keys and values, `plan` and `ring` the load, `driver` the
-//! connections, `process` the servers, `rounds` what is measured side by side; each subcommand has a
-//! module on top of these.
+//! Measures any server that speaks memcached's protocols, from outside: it shares no code with this
+//! package's server, store or commands. Modules from the bottom:
+//!
+//! - `wire` and `replies`: encoding requests and parsing replies,
+//! - `content` and `random`: keys, values and their distribution,
+//! - `plan` and `ring`: loads and their encoded requests,
+//! - `driver`: connections and latencies,
+//! - `process`: server processes,
+//! - `rounds`: comparisons of several servers,
+//! - a module for each subcommand.
 
 pub mod address;
 pub mod client;

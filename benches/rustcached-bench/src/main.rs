@@ -1,4 +1,4 @@
-//! The `rustcached-bench` load generator.
+//! The `rustcached-bench` load generator: command line and exit code.
 
 use std::convert::Infallible;
 use std::process::ExitCode;
@@ -28,33 +28,33 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// One load on one server: throughput, latency, CPU time
+    /// Runs a load against a server: throughput, latency, CPU time
     Run(RunOptions),
-    /// Starts two servers and runs the standard loads on both, in alternating rounds
+    /// Starts two servers and runs the standard loads against both, in alternating rounds
     Compare(CompareOptions),
-    /// CPU time per operation of two servers, and of one that keeps nothing: what the system calls
-    /// alone cost
+    /// CPU time per operation of two servers and of a server that stores nothing, which shows the
+    /// cost of the system calls alone
     Floor(FloorOptions),
-    /// Replays recorded request streams on one server: hit ratio, evictions, memory
+    /// Replays recorded request streams against a server: hit ratio, evictions, memory
     Replay(ReplayOptions),
-    /// Replays traces at several memory limits on two servers and compares hit ratios
+    /// Replays traces against two servers at several memory limits and compares the hit ratios
     ReplayCompare(ReplayCompareOptions),
     /// Memory of idle connections of two servers
     Idle(IdleOptions),
-    /// Time from start to first answer of two servers
+    /// Time from start to first reply of two servers
     Startup(StartupOptions),
-    /// Longest pauses of two servers while they grow, evict, or take and give a huge value
+    /// Longest pauses of two servers while they grow, evict, or store and return a huge value
     Stall(StallOptions),
     /// Resident bytes per item of two servers
     Density(DensityOptions),
-    /// Resident memory of two servers under loads and hostile clients that tempt them to exceed
-    /// their limit
+    /// Resident memory of two servers under loads and hostile clients designed to exceed the memory
+    /// limit
     Memory(MemoryOptions),
-    /// Draws again what `memory` has recorded
+    /// Redraws the graph from a CSV file written by `memory`
     MemoryPlot(MemoryPlotOptions),
-    /// Items of several sizes that two servers keep in the same memory
+    /// Number of items of several sizes that two servers keep in the same memory
     Keep(KeepOptions),
-    /// The server of `floor` that keeps nothing
+    /// The server without a store that `floor` measures
     #[command(hide = true)]
     NullServer(NullServerOptions),
 }

@@ -1,7 +1,7 @@
-//! What a load is: which requests, over which keys, how fast, for how long.
+//! The definition of a load: requests, keys, rate and duration.
 //!
-//! Owns the [`Plan`] and the ten standard loads that the project's targets are stated for. Pure
-//! data and checks; the ring turns a plan into bytes, the driver sends them.
+//! Contains the [`Plan`] and the ten standard loads for which the project states its targets. Only
+//! data and checks: `ring` encodes a plan, `driver` sends it.
 
 use std::time::Duration;
 
@@ -9,31 +9,31 @@ use super::content::{KeyNames, SizeRange};
 use super::failure::Failure;
 use super::wire::Kind;
 
-/// The command that a load consists of (`set`s may be mixed in).
+/// The command of a load (`set`s may be mixed in).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Command {
-    /// Text get.
+    /// Text `get`.
     Get,
-    /// Text gets: values with their CAS.
+    /// Text `gets`, which returns CAS values too.
     Gets,
-    /// Text set.
+    /// Text `set`.
     Set,
-    /// Meta get that asks for the value.
+    /// Meta get with the flag `v`.
     Mg,
     /// Meta set.
     Ms,
-    /// Text incr by 1, of counters.
+    /// Text `incr` by 1, on counters.
     Incr,
-    /// Text delete.
+    /// Text `delete`.
     Delete,
-    /// Text touch.
+    /// Text `touch`.
     Touch,
     /// Binary get.
     BinaryGet,
 }
 
 impl Command {
-    /// How its answers are read.
+    /// Returns the kind of the command's replies.
     pub fn kind(self) -> Kind {
         match self {
             Command::Get | Command::Gets => Kind::Values,
@@ -46,62 +46,62 @@ impl Command {
     }
 }
 
-/// Which keys are asked for.
+/// The popularity distribution of keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Popularity {
-    /// All alike.
+    /// All keys are equally popular.
     Uniform,
-    /// Zipf's law with this exponent.
+    /// Zipf distribution with this exponent.
     Zipf(f64),
 }
 
-/// When a load ends.
+/// The condition that ends a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// After this time.
+    /// Ends after this time.
     After(Duration),
-    /// After this many operations (rounded up to whole batches).
+    /// Ends after this many operations, rounded up to whole batches.
     Operations(u64),
 }
 
-/// A load, all of it.
+/// All parameters of a load.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What reports call it.
+    /// Name in reports.
     pub name: String,
     /// The command.
     pub command: Command,
-    /// The share of sets among the requests, 0 to 1.
+    /// Share of sets among the requests, 0 to 1.
     pub sets: f64,
-    /// Connections, over all threads.
+    /// Number of connections, over all threads.
     pub connections: usize,
-    /// Threads of the generator.
+    /// Number of generator threads.
     pub threads: usize,
-    /// Requests sent together and answered before the next are sent.
+    /// Requests per batch. A connection sends the next batch after the replies to the last.
     pub depth: usize,
     /// Keys per get.
     pub multiget: usize,
-    /// How many keys there are.
+    /// Number of keys.
     pub keys: u32,
-    /// What keys begin with.
+    /// Prefix of every key.
     pub key_prefix: String,
-    /// Bytes of a key.
+    /// Key length in bytes.
     pub key_length: usize,
-    /// Bytes of a value.
+    /// Value size in bytes.
     pub value_size: SizeRange,
-    /// TTL of what is set, as the protocol counts it.
+    /// Exptime of sets and touches, as in the protocol: seconds, 0 for none.
     pub ttl: u32,
-    /// Which keys are asked for.
+    /// Popularity distribution of the keys.
     pub popularity: Popularity,
-    /// Operations per second over all threads; none: as fast as answers come.
+    /// Operations per second over all threads, `None` for a closed loop.
     pub rate: Option<f64>,
-    /// The end.
+    /// The condition that ends the load.
     pub stop: Stop,
-    /// Load before measuring.
+    /// Duration of the warm-up before the measured phase.
     pub warmup: Duration,
-    /// Decides the order of keys.
+    /// Seed of the sequence of keys.
     pub seed: u64,
-    /// Check every value that comes back.
+    /// Compare the value of every hit.
     pub verify: bool,
 }
 
@@ -131,7 +131,7 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// One of [`STANDARD`], by name.
+    /// Returns the plan of a standard load. Fails for an unknown name.
     pub fn standard(name: &str) -> Result<Plan, Failure> {
         let load = Standard::named(name)?;
         let mut plan = Plan {
@@ -156,7 +156,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Refuses what cannot be done.
+    /// Fails with [`Failure::Usage`] if the plan is invalid or contradictory.
     pub fn check(&self) -> Result<(), Failure> {
         let positive = [
             ("connections", self.connections),
@@ -196,7 +196,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Whether the command works on counters rather than on the usual values.
+    /// Returns whether the command works on counters instead of ordinary values.
     pub fn counts(&self) -> bool {
         self.command == Command::Incr
     }
@@ -206,27 +206,27 @@ fn refuse<T>(why: String) -> Result<T, Failure> {
     Err(Failure::Usage(why))
 }
 
-/// Ratios, ours to the other server's, that a load is judged by.
+/// Permitted ratios of the server under test to the reference server.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// CPU time per operation: not more than this.
+    /// CPU time per operation: required maximum.
     pub cpu_hold: f64,
-    /// CPU time per operation: what is aimed at.
+    /// CPU time per operation: goal.
     pub cpu_aim: f64,
-    /// Operations per second: not less than this.
+    /// Operations per second: required minimum.
     pub ops_hold: f64,
-    /// Operations per second: what is aimed at.
+    /// Operations per second: goal.
     pub ops_aim: f64,
 }
 
-/// A load with a name and a target.
+/// A standard load with its targets.
 #[derive(Clone, Copy, Debug)]
 pub struct Standard {
-    /// Its name on the command line.
+    /// Name on the command line.
     pub name: &'static str,
-    /// What it is.
+    /// Description for reports.
     pub title: &'static str,
-    /// What it is judged by.
+    /// The targets.
     pub target: Target,
     command: Command,
     depth: usize,
@@ -234,7 +234,7 @@ pub struct Standard {
 }
 
 impl Standard {
-    /// One of [`STANDARD`].
+    /// Returns the load of this name from [`STANDARD`]. Fails for an unknown name.
     pub fn named(name: &str) -> Result<&'static Standard, Failure> {
         let load = STANDARD.iter().find(|load| load.name == name);
         load.ok_or_else(|| {

@@ -1,9 +1,8 @@
-//! Many sets, appends, deletes and gets through one connection, in batches, with every answer
-//! tallied.
+//! Sends sets, appends, deletes and gets over a connection, in batches, and counts the replies.
 //!
-//! Owns the spelling of batches and what became of them. A refusal is counted by its text, never
-//! an error: how a server that is short of memory refuses is what is to be learnt. Values that are
-//! read back must be those of their keys. Serves `memory` and `keep`.
+//! A refusal is not an error but counted by its text, since the scenes study how a server refuses
+//! when memory is short. The values of hits are compared with their keys. Used by `memory` and
+//! `keep`.
 
 use std::collections::BTreeMap;
 
@@ -13,34 +12,34 @@ use super::failure::Failure;
 use super::replies::{Answers, Outcome};
 use super::wire::{Expected, Kind, push_delete, push_get, push_set};
 
-/// Bytes of requests per exchange, and requests, so that answers stay few as well. Large, so that a
-/// busy machine is not felt in every answer.
+/// Maximum size of a batch, in bytes and requests. The limit of requests bounds the replies.
+/// Batches are large, so that the load of the machine does not delay every reply.
 const BATCH_BYTES: usize = 256 * 1024;
 const BATCH_REQUESTS: usize = 4096;
-/// Bytes of every key.
+/// Key length in bytes.
 pub const KEY_LENGTH: usize = 20;
-/// The answer of an append to a key that has no item (any more).
+/// Reply to an append to a key without an item.
 const NOT_STORED: &[u8] = b"NOT_STORED";
 
-/// What became of requests.
+/// Counts of replies.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Sets and appends sent.
     pub sets: u64,
-    /// Keys found by gets, and deleted.
+    /// Keys found by gets, or deleted.
     pub hits: u64,
     /// Keys that gets and deletes did not find.
     pub misses: u64,
-    /// Values that were not their key's.
+    /// Hits with a value that does not belong to the key.
     pub wrong_values: u64,
-    /// Answers other than the good ones: how often, by their text.
+    /// Unsuccessful replies, counted by text.
     pub refusals: BTreeMap<String, u64>,
-    /// Places in the batch of appends that found no item.
+    /// Indexes, in the batch, of appends that found no item.
     unfound: Vec<usize>,
 }
 
 impl Tally {
-    /// Requests refused; appends to nothing are no refusals.
+    /// Returns the number of refused requests, without appends that found no item.
     pub fn refused(&self) -> u64 {
         let texts = self.refusals.iter();
         texts
@@ -49,7 +48,7 @@ impl Tally {
             .sum()
     }
 
-    /// All bad answers in one line.
+    /// Returns all unsuccessful replies and their counts in a single line.
     pub fn refusal_text(&self) -> String {
         let texts = self.refusals.iter();
         let texts = texts.map(|(text, times)| format!("{times} x {text}"));
@@ -57,7 +56,7 @@ impl Tally {
     }
 }
 
-/// Sends requests; see the module's documentation.
+/// Batches requests on a connection and counts the replies.
 #[derive(Debug)]
 pub struct Player {
     client: Client,
@@ -70,7 +69,7 @@ pub struct Player {
 }
 
 impl Player {
-    /// Plays through `client`, which must hand over whole values, values of up to `largest` bytes.
+    /// Creates a player for values of up to `largest` bytes. `client` must return whole values.
     pub fn new(client: Client, largest: usize) -> Self {
         Player {
             client,
@@ -83,23 +82,23 @@ impl Player {
         }
     }
 
-    /// The connection, for other questions; only between batches.
+    /// Returns the connection, for other requests. Only valid between batches.
     pub fn client(&mut self) -> &mut Client {
         &mut self.client
     }
 
-    /// What became of all requests since the tally was taken last.
+    /// Returns the counts since the last [`Player::take_tally`].
     pub fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// Starts a new tally and returns the old one.
+    /// Resets the counts and returns the old ones.
     pub fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }
 
-    /// Sets a key to its value of this size, sooner or later; whether a batch ended. `ttl` in
-    /// seconds, 0 for ever.
+    /// Queues a set of `key` to its value of `size` bytes. `ttl` is in seconds, 0 for none. Returns
+    /// whether this completed a batch.
     pub fn set(&mut self, key: u32, size: usize, ttl: u32) -> Result<bool, Failure> {
         self.spell(key);
         push_set(&mut self.request, &self.name, ttl, size, |out| {
@@ -109,7 +108,8 @@ impl Player {
         self.expect(Kind::Stored, key)
     }
 
-    /// Appends bytes to a key's value, likewise. Such values are not to be read back.
+    /// Queues an append of `size` bytes to a key's value. Returns whether this completed a batch.
+    /// Such a value must not be read back, as it would fail the comparison.
     pub fn append(&mut self, key: u32, size: usize) -> Result<bool, Failure> {
         self.spell(key);
         let head = format!(" 0 0 {size}\r\n");
@@ -122,21 +122,22 @@ impl Player {
         self.expect(Kind::Stored, key)
     }
 
-    /// Gets a key, likewise.
+    /// Queues a get of a key. Returns whether this completed a batch.
     pub fn get(&mut self, key: u32) -> Result<bool, Failure> {
         self.spell(key);
         push_get(&mut self.request, "get", &self.name);
         self.expect(Kind::Values, key)
     }
 
-    /// Deletes a key, likewise.
+    /// Queues a delete of a key. Returns whether this completed a batch.
     pub fn delete(&mut self, key: u32) -> Result<bool, Failure> {
         self.spell(key);
         push_delete(&mut self.request, &self.name);
         self.expect(Kind::Found, key)
     }
 
-    /// Ends the batch. Returns the keys of appends that found no item.
+    /// Sends the pending batch and reads its replies. Returns the keys of appends that found no
+    /// item.
     pub fn finish(&mut self) -> Result<Vec<u32>, Failure> {
         let mut check = Check {
             tally: &mut self.tally,
@@ -162,7 +163,7 @@ impl Player {
         if self.request.len() < BATCH_BYTES && self.expected.len() < BATCH_REQUESTS {
             return Ok(false);
         }
-        // An append whose item is gone begins it anew; the next batch carries that.
+        // An append found no item, for instance after an eviction. Set it anew in the next batch.
         for key in self.finish()? {
             self.spell(key);
             push_set(&mut self.request, &self.name, 0, 0, |_| ());

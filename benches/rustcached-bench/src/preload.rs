@@ -1,7 +1,7 @@
-//! Fills a server with a plan's keys and makes sure that they are there.
+//! Stores a plan's keys and verifies that they are present.
 //!
-//! A measurement over keys that were never stored, or evicted again, would measure misses; so each
-//! key is read back and its value compared before any load begins. Called by `run` and `rounds`.
+//! If keys were missing or evicted, a measurement would measure misses. Therefore each key is
+//! fetched and its value compared before a load begins. Used by `run` and `rounds`.
 
 use super::address::Address;
 use super::client::Client;
@@ -11,12 +11,12 @@ use super::replies::{Answers, Outcome};
 use super::ring::Speller;
 use super::wire::{Expected, Kind, push_get};
 
-/// Bytes of requests or values per exchange while keys are loaded.
+/// Bytes of requests or values per exchange.
 const LOAD_BATCH: usize = 64 * 1024;
-/// Keys per get while they are checked.
+/// Keys per get of the verification.
 const CHECK_KEYS: u32 = 50;
 
-/// Sets every key of the plan, then gets each one and checks its value.
+/// Sets every key of the plan, then gets each and checks its value. Fails if any is missing.
 pub fn load_keys(plan: &Plan, address: &Address) -> Result<(), Failure> {
     let speller = Speller::new(plan);
     let mut client = Client::connect(address, true)?;

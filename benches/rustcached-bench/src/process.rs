@@ -1,7 +1,8 @@
-//! Processes seen from outside: CPU time, memory, CPUs, and servers started for a measurement.
+//! Processes observed from outside: CPU time, memory, CPU affinity, and servers started for a
+//! measurement.
 //!
-//! Reads `/proc` and calls `taskset` and `prlimit` (util-linux) rather than the system calls, which
-//! would need unsafe code. A [`ServerProcess`] stops with its owner. Linux only.
+//! Reads `/proc` and runs `taskset` and `prlimit` (util-linux): the system calls would need unsafe
+//! code. A [`ServerProcess`] is killed when its owner drops it. Linux only.
 
 use std::fs;
 use std::io;
@@ -19,12 +20,12 @@ use super::address::Address;
 use super::client::Client;
 use super::failure::Failure;
 
-/// Nanoseconds per tick of `/proc/PID/stat`; Linux fixes the unit at 100 per second.
+/// Nanoseconds per tick of `/proc/PID/stat`; Linux always reports 100 ticks per second.
 const TICK_NS: u64 = 10_000_000;
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const START_STEP: Duration = Duration::from_micros(100);
 
-/// CPU time of a process in nanoseconds, all its threads together.
+/// Returns the CPU time of a process, all threads together, in nanoseconds.
 pub fn cpu_ns(pid: u32) -> Result<u64, Failure> {
     let reading = || Failure::io(format!("reading the CPU time of process {pid}"));
     let mut sum = 0;
@@ -38,7 +39,8 @@ pub fn cpu_ns(pid: u32) -> Result<u64, Failure> {
     Ok(sum)
 }
 
-/// Time that the living threads of a process have waited for a CPU, in nanoseconds, all together.
+/// Returns the time that the living threads of a process have waited for a CPU, summed, in
+/// nanoseconds. `None` if the process has ended.
 pub fn cpu_wait_ns(pid: u32) -> Option<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
@@ -48,7 +50,8 @@ pub fn cpu_wait_ns(pid: u32) -> Option<u64> {
     Some(sum)
 }
 
-/// CPU time of this process in nanoseconds, with threads that have ended, to 10 ms.
+/// Returns the CPU time of this process in nanoseconds, at a resolution of 10 ms. Includes threads
+/// that have ended.
 pub fn own_cpu_ns() -> Result<u64, Failure> {
     cpu_ns_by_ticks(std::process::id()).map_err(Failure::io("reading the generator's CPU time"))
 }
@@ -63,7 +66,7 @@ fn cpu_ns_by_ticks(pid: u32) -> io::Result<u64> {
         * TICK_NS)
 }
 
-/// Resident memory of a process in bytes.
+/// Returns the resident memory of a process in bytes.
 pub fn resident_bytes(pid: u32) -> Result<u64, Failure> {
     let exact = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
     let text = exact.or_else(|_| fs::read_to_string(format!("/proc/{pid}/status")));
@@ -77,8 +80,9 @@ pub fn resident_bytes(pid: u32) -> Result<u64, Failure> {
         .ok_or_else(|| Failure::Usage(format!("process {pid} has no resident memory")))
 }
 
-/// Resident memory of a process and its peak since the start, in bytes, cheaply and to some dozens
-/// of pages. `None` for a process that has ended, also before its parent has waited for it.
+/// Returns the resident memory of a process and its peak since the start, in bytes. Cheap, but
+/// accurate only to some dozens of pages. `None` for a process that has ended, even if its parent
+/// has not waited for it yet.
 pub fn resident_and_peak(pid: u32) -> Option<(u64, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let bytes = |name: &str| {
@@ -88,16 +92,17 @@ pub fn resident_and_peak(pid: u32) -> Option<(u64, u64)> {
     Some((bytes("VmRSS:")?, bytes("VmHWM:")?))
 }
 
-/// Kills a process that the caller has started and not yet waited for.
+/// Kills a process. The caller must have started it and not waited for it yet, so that the ID is
+/// not reused.
 pub fn kill(pid: u32) {
     let Ok(pid) = i32::try_from(pid) else {
         return;
     };
-    // It fails only if the process has ended already, which is what is wanted.
+    // An error means that the process has ended already.
     let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
 }
 
-/// Makes the kernel choose this process before all others when the machine runs out of memory.
+/// Makes the process the kernel's first victim when the machine runs out of memory.
 pub fn offer_to_oom_killer(pid: u32) -> Result<(), Failure> {
     let offering = Failure::io(format!("setting oom_score_adj of process {pid}"));
     fs::write(format!("/proc/{pid}/oom_score_adj"), "1000").map_err(offering)
@@ -107,13 +112,13 @@ fn first_number(text: &str) -> Option<u64> {
     text.split_whitespace().next()?.parse().ok()
 }
 
-/// Keeps all threads of this process on some CPUs, written as `taskset -c` takes them.
+/// Pins all threads of this process to the given CPUs, in the syntax of `taskset -c`.
 pub fn pin_self(cpus: &str) -> Result<(), Failure> {
     let pid = std::process::id().to_string();
     tool("taskset", &["-a", "-c", "-p", cpus, &pid])
 }
 
-/// Lets this process, and those it starts, have so many files open.
+/// Raises the limit of open files of this process and its future children.
 pub fn raise_file_limit(files: u64) -> Result<(), Failure> {
     let pid = std::process::id().to_string();
     tool(
@@ -135,31 +140,31 @@ fn tool(name: &str, arguments: &[&str]) -> Result<(), Failure> {
     Err(Failure::Usage(format!("{name}: {why}")))
 }
 
-/// How a server is started.
+/// Parameters for starting a server.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// The binary: anything that takes memcached's flags.
+    /// Path of the program. It must accept memcached's options.
     pub binary: PathBuf,
-    /// `-t`.
+    /// Number of worker threads (`-t`).
     pub threads: usize,
-    /// `-m`, in MiB.
+    /// Memory limit in MiB (`-m`).
     pub memory_mib: u64,
-    /// `-c`.
+    /// Maximum number of connections (`-c`).
     pub connections: usize,
-    /// Listen on a unix socket rather than on a port.
+    /// Listen on a unix socket instead of a TCP port.
     pub unix_socket: bool,
-    /// Stay on these CPUs, written as `taskset -c` takes them.
+    /// CPUs to pin the server to, in the syntax of `taskset -c`.
     pub cpus: Option<String>,
-    /// `-l`, where it listens on a port.
+    /// Value of `-l` if the server listens on a TCP port.
     pub listen: String,
-    /// More flags.
+    /// Additional options.
     pub extra: Vec<String>,
-    /// Environment variables besides the generator's own: names and values.
+    /// Names and values of environment variables, in addition to those of this process.
     pub environment: Vec<(String, String)>,
 }
 
 impl Launch {
-    /// One worker, 1 GiB, on a port of 127.0.0.1.
+    /// Returns parameters with a single worker, 1 GiB, and a port on 127.0.0.1.
     pub fn new(binary: &Path) -> Self {
         Launch {
             binary: binary.to_path_buf(),
@@ -198,7 +203,8 @@ impl Launch {
     }
 }
 
-/// How a binary is run on some CPUs, written as `taskset -c` takes them, or on all.
+/// Returns a command that runs a program pinned to the given CPUs, in the syntax of `taskset -c`.
+/// `None` does not pin it.
 pub fn pinned(binary: &Path, cpus: Option<&str>) -> Command {
     let Some(cpus) = cpus else {
         return Command::new(binary);
@@ -212,32 +218,32 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// Whether a server is up that answers `version` like this. Under `-Y` it refuses a client that has
-/// not logged in.
+/// Returns whether this reply to `version` shows that the server is up. With `-Y`, the server
+/// refuses clients that are not authenticated.
 fn is_answer(line: &str) -> bool {
     line.starts_with("VERSION") || line.starts_with("CLIENT_ERROR unauthenticated")
 }
 
-/// A server that runs as long as this value lives.
+/// A running server, killed when dropped.
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
-    /// Where it listens.
+    /// Address of the server.
     pub address: Address,
-    /// From starting it to its first answer.
+    /// Time from the start of the process to its first reply.
     pub start_time: Duration,
 }
 
 impl ServerProcess {
-    /// Starts a server and waits until it answers.
+    /// Starts a server and waits for its first reply.
     pub fn start(launch: &Launch) -> Result<Self, Failure> {
         let address = free_address(launch.unix_socket)?;
         let name = launch.binary.display().to_string();
         Self::spawn(&name, launch.command(&address), address)
     }
 
-    /// Starts a server by a command that makes it listen at an address, and waits until it answers
-    /// there.
+    /// Starts a server that listens at `address` by the given command, and waits for its first
+    /// reply.
     pub fn spawn(name: &str, mut command: Command, address: Address) -> Result<Self, Failure> {
         let starting = Failure::io(format!("starting {name}"));
         let begun = Instant::now();
@@ -268,12 +274,12 @@ impl ServerProcess {
         }
     }
 
-    /// Its process id.
+    /// Returns the process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// A connection to it.
+    /// Opens a connection to the server.
     pub fn client(&self) -> Result<Client, Failure> {
         Client::connect(&self.address, false)
     }
@@ -281,7 +287,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // Both fail only if it has ended already, which is what is wanted.
+        // Errors mean that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Address::Unix(path) = &self.address {
@@ -290,8 +296,8 @@ impl Drop for ServerProcess {
     }
 }
 
-/// An address nobody listens on. Another process may take the port before the server does; it then
-/// fails to start, and says so.
+/// Returns an unused address. Another process may bind the port before the server does. The server
+/// then fails to start and reports that.
 pub fn free_address(unix_socket: bool) -> Result<Address, Failure> {
     let finding = || Failure::io("looking for a free port");
     let listener = TcpListener::bind("127.0.0.1:0").map_err(finding())?;
@@ -314,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_busy_process_is_seen_to_use_cpu_and_memory() {
-        // Another process: the threads of this one come and go.
+        // Measure another process: the threads of this process change meanwhile.
         let busy = Command::new("sh")
             .args(["-c", "while :; do :; done"])
             .spawn();

@@ -1,35 +1,35 @@
-//! Random numbers that a seed repeats: a generator and Zipf's law.
+//! Seeded random numbers and the Zipf distribution.
 //!
-//! Owns how keys are drawn. Never reads the system's randomness, so a run can be repeated.
+//! Never reads the system's entropy, so a run can be repeated.
 
-/// SplitMix64: eight bytes of state, good enough to draw keys and fast enough to draw millions.
+/// SplitMix64: 8 bytes of state, good enough to draw keys, and fast enough to draw millions.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// A generator whose sequence depends on `seed` alone.
+    /// Creates a generator whose sequence depends only on `seed`.
     pub fn new(seed: u64) -> Self {
         Random(seed)
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mix(self.0)
     }
 
-    /// A number in `0..bound`; `bound` must not be 0.
+    /// Returns a number in `0..bound`; `bound` must not be 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A number in `0.0..1.0`.
+    /// Returns a number in `0.0..1.0`.
     pub fn unit(&mut self) -> f64 {
         (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
-/// Scrambles a number; the same number always gives the same result.
+/// Hashes a number (the finalizer of SplitMix64).
 pub fn mix(number: u64) -> u64 {
     let mut z = number;
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -37,10 +37,11 @@ pub fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Ranks `1..=count` with probability proportional to `rank^-theta`.
+/// Zipf distribution: ranks `1..=count` with probability proportional to `rank^-theta`.
 ///
-/// Rejection-inversion: constant time and memory whatever the count, exact for every theta above 0
-/// (the common table-free approximation only serves theta below 1).
+/// Uses rejection-inversion (Hörmann and Derflinger, 1996): constant time and memory for any count,
+/// and exact for every theta above 0. The common approximation without a table supports only theta
+/// below 1.
 #[derive(Clone, Debug)]
 pub struct Zipf {
     theta: f64,
@@ -51,7 +52,7 @@ pub struct Zipf {
 }
 
 impl Zipf {
-    /// A law over `count` ranks (at least 1); `theta` must be above 0.
+    /// Creates a distribution over `count` ranks, at least 1; `theta` must be above 0.
     pub fn new(count: u64, theta: f64) -> Self {
         let mut law = Zipf {
             theta,
@@ -66,7 +67,7 @@ impl Zipf {
         law
     }
 
-    /// Draws a rank, 1 being the most popular.
+    /// Draws a rank; 1 is the most popular.
     pub fn draw(&self, random: &mut Random) -> u64 {
         loop {
             let area = self.area_high + random.unit() * (self.area_low - self.area_high);
@@ -82,7 +83,7 @@ impl Zipf {
         (-self.theta * x.ln()).exp()
     }
 
-    /// The integral of `height` up to x, but for a constant.
+    /// The integral of `height` up to `x`, without the constant.
     fn area(&self, x: f64) -> f64 {
         let log = x.ln();
         exp_m1_over((1.0 - self.theta) * log) * log
@@ -94,7 +95,7 @@ impl Zipf {
     }
 }
 
-/// `(e^x - 1) / x`, also near 0, where theta is 1.
+/// `(e^x - 1) / x`, accurate near 0, the case of theta near 1.
 fn exp_m1_over(x: f64) -> f64 {
     if x.abs() > 1e-8 {
         x.exp_m1() / x
@@ -103,7 +104,7 @@ fn exp_m1_over(x: f64) -> f64 {
     }
 }
 
-/// `ln(1 + x) / x`, also near 0.
+/// `ln(1 + x) / x`, accurate near 0.
 fn ln_1p_over(x: f64) -> f64 {
     if x.abs() > 1e-8 {
         x.ln_1p() / x

@@ -1,8 +1,9 @@
-//! `replay`: a recorded request stream on one server, and what it found in the cache.
+//! `replay`: replays a recorded request stream against a server and counts the hits.
 //!
-//! One connection, in the trace's order. A batch of requests is pipelined (neighbouring gets as one
-//! line), then the sets for its misses; a batch ends before a key it already holds, so every key sees its requests in sequence.
-//! Values describe themselves and every hit is compared. Hits and misses are the client's count.
+//! Uses a single connection and the order of the trace. Pipelines a batch of requests (consecutive
+//! gets in a single line), then the sets for its misses. A batch ends before a key that it already
+//! contains, so the requests for a key are never reordered. The value of every hit is compared.
+//! Hits and misses are counted by the client.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -22,15 +23,15 @@ use super::wire::{Expected, Kind, push_delete, push_get, push_set};
 
 const LINE_END: &[u8] = b"\r\n";
 
-/// How a trace is replayed.
+/// Parameters of a replay.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PaceOptions {
-    /// Requests pipelined before the sets for their misses follow
+    /// Requests pipelined before the sets for their misses
     #[arg(long, value_name = "N", default_value_t = 32)]
     pub batch: usize,
-    /// TTLs are multiplied by this and rounded up to whole seconds; 0 leaves them out. At 1 they
-    /// are passed as recorded: a replay runs as fast as it can, many times faster than the
-    /// trace's own clock, so most items then outlive it. TTLs below a second cannot be had.
+    /// Factor for TTLs, which are then rounded up to whole seconds; 0 omits them. At 1, TTLs are
+    /// sent as recorded. A replay runs many times faster than the trace was recorded, so most items
+    /// then do not expire during it. TTLs below a second are not possible.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub ttl_scale: f64,
     /// Only the first N requests of each trace
@@ -41,7 +42,7 @@ pub struct PaceOptions {
 /// Options of `replay`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReplayOptions {
-    /// The traces: .kvt.zst files, replayed one after the other
+    /// The traces: .kvt.zst files, replayed in this order
     #[arg(value_name = "TRACE", required = true)]
     pub traces: Vec<PathBuf>,
     /// The server: HOST:PORT or unix:PATH
@@ -50,7 +51,7 @@ pub struct ReplayOptions {
     /// Measure CPU time and memory of this process
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
-    /// Drop everything the server holds (flush_all) before each trace
+    /// Invalidate all items (flush_all) before each trace
     #[arg(long)]
     pub flush: bool,
     /// How to replay
@@ -61,49 +62,49 @@ pub struct ReplayOptions {
     pub output: OutputOptions,
 }
 
-/// What a replay found.
+/// Results of a replay.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Replayed {
-    /// The trace's name.
+    /// Name of the trace.
     pub trace: String,
     /// Requests sent, without the sets after misses.
     pub requests: u64,
-    /// Gets among them.
+    /// Gets among the requests.
     pub gets: u64,
-    /// Gets that found their key.
+    /// Gets that were hits.
     pub hits: u64,
     /// Bytes of the values of all gets.
     pub bytes_wanted: u64,
-    /// Bytes of the values that were found.
+    /// Bytes of the values of hits.
     pub bytes_found: u64,
     /// Sets and deletes that were refused.
     pub refused: u64,
-    /// Hits with a value that is not the key's.
+    /// Hits with a value that does not belong to the key.
     pub wrong_values: u64,
-    /// The first refusal or wrong value.
+    /// Description of the first refusal or wrong value.
     pub complaint: Option<String>,
-    /// Items evicted, by the server's own count.
+    /// Number of evictions, as counted by the server.
     pub evictions: u64,
-    /// Seconds it took.
+    /// Duration in seconds.
     pub seconds: f64,
     /// The server's CPU time per request in nanoseconds, if its process is known.
     pub server_cpu_ns: Option<f64>,
-    /// The server's resident bytes at the end, if its process is known.
+    /// The server's resident memory at the end in bytes, if its process is known.
     pub resident_bytes: Option<u64>,
 }
 
 impl Replayed {
-    /// Hits per get, in percent.
+    /// Returns the hits per get, in percent.
     pub fn hit_ratio(&self) -> f64 {
         percent(self.hits, self.gets)
     }
 
-    /// Bytes found per byte wanted, in percent.
+    /// Returns the bytes of hits per byte requested, in percent.
     pub fn byte_hit_ratio(&self) -> f64 {
         percent(self.bytes_found, self.bytes_wanted)
     }
 
-    /// Gets that found nothing.
+    /// Returns the number of gets that were misses.
     pub fn misses(&self) -> u64 {
         self.gets - self.hits
     }
@@ -113,7 +114,7 @@ fn percent(part: u64, whole: u64) -> f64 {
     100.0 * part as f64 / whole.max(1) as f64
 }
 
-/// Replays the traces and returns what is to be printed.
+/// Replays the traces and returns the text to print.
 pub fn replay(options: &ReplayOptions) -> Result<String, Failure> {
     let mut found = Vec::new();
     for path in &options.traces {
@@ -139,7 +140,8 @@ pub fn replay(options: &ReplayOptions) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Replays one trace on a server, whose process may be known.
+/// Replays a trace against a server. With the server's process ID, measures its CPU time and memory
+/// too.
 pub fn replay_on(
     trace: &Trace,
     (address, pid): (&Address, Option<u32>),
@@ -185,7 +187,7 @@ pub fn replay_on(
     Ok(found)
 }
 
-/// Turns requests into batches and reads what comes back.
+/// Builds batches of requests and reads the replies.
 struct Player<'a> {
     trace: &'a Trace,
     pace: &'a PaceOptions,
@@ -195,7 +197,7 @@ struct Player<'a> {
     request: Vec<u8>,
     expected: Vec<Expected>,
     in_batch: HashSet<u32>,
-    /// Keys of the batch's gets, in order, and those that were found.
+    /// Keys of the batch's gets, in order, and those that were hits.
     asked: Vec<u32>,
     hit: HashSet<u32>,
     name: Vec<u8>,
@@ -221,7 +223,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Whether the batch must be played before a request for this key can join it.
+    /// Returns whether the batch must be sent before a request for `key` can be added.
     fn is_full_for(&self, key: u32) -> bool {
         self.in_batch.len() >= self.pace.batch || self.in_batch.contains(&key)
     }
@@ -244,8 +246,8 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Joins the get before it, if that is the last request so far: one line costs both sides
-    /// less, and the server looks the keys up in the same order.
+    /// Adds a get. If the previous request is a get, extends its line: this costs both sides less,
+    /// and the server looks the keys up in the same order.
     fn push_get(&mut self, key: u32) {
         self.spell(key);
         self.asked.push(key);
@@ -385,7 +387,8 @@ fn table(found: &[Replayed]) -> Table {
     table
 }
 
-/// Reads a list of points: lines of a trace's name and memory limits, `tw24 24,48,96`.
+/// Reads a list of points from a file: lines with a trace's name and memory limits in MiB, such as
+/// `tw24 24,48,96`.
 pub fn read_points(path: &Path) -> Result<Vec<(String, Vec<u64>)>, Failure> {
     let reading = Failure::io(format!("reading {}", path.display()));
     parse_points(&std::fs::read_to_string(path).map_err(reading)?)

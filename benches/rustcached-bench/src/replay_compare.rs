@@ -1,7 +1,7 @@
 //! `replay-compare`: hit ratios of two servers over many traces and memory limits.
 //!
-//! Each point starts both servers anew, one after the other, with the same `-m`, so that nothing
-//! but the trace decides what they hold. Prints each point and the means over all of them.
+//! Each point (trace and memory limit) starts both servers anew, in sequence, with the same `-m`,
+//! so the contents depend on the trace alone. Prints each point and the means over all points.
 
 use std::path::PathBuf;
 
@@ -19,13 +19,14 @@ pub struct ReplayCompareOptions {
     /// The servers
     #[command(flatten)]
     pub versus: VersusOptions,
-    /// What to run: lines such as "tw24 24,48,96", a trace's name and memory limits in MiB
+    /// File with the points: lines with a trace's name and memory limits in MiB, such as "tw24
+    /// 24,48,96"
     #[arg(long, value_name = "FILE")]
     pub points: PathBuf,
-    /// Where the traces are, as NAME.kvt.zst
+    /// Directory of the traces, files NAME.kvt.zst
     #[arg(long, value_name = "DIR")]
     pub traces: PathBuf,
-    /// Only these traces [default: all of the points]
+    /// Only these traces [default: all in the file of points]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub only: Option<Vec<String>>,
     /// How to replay
@@ -36,7 +37,7 @@ pub struct ReplayCompareOptions {
     pub output: OutputOptions,
 }
 
-/// A trace at a memory limit on both servers.
+/// Results of a trace at a memory limit on both servers.
 #[derive(Clone, Debug, Serialize)]
 struct Point {
     trace: String,
@@ -46,7 +47,7 @@ struct Point {
     trouble: Option<String>,
 }
 
-/// Runs all points and returns what is to be printed.
+/// Runs all points and returns the text to print.
 pub fn replay_compare(options: &ReplayCompareOptions) -> Result<String, Failure> {
     options.versus.pin()?;
     let mut points = Vec::new();
@@ -110,7 +111,7 @@ fn run_point(options: &ReplayCompareOptions, trace: &Trace, name: &str, memory_m
     point
 }
 
-/// What ours has over theirs at a point.
+/// Advantage of the server under test over the reference server at a point.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Gain {
     hits: f64,

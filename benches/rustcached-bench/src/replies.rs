@@ -1,59 +1,59 @@
-//! Reads answers, as cheaply as what is known of them allows.
+//! Parses replies, with the help of the [`Expected`] information.
 //!
-//! Where the length of a hit is known beforehand, one byte tells a hit from a miss and the rest is
-//! stepped over, so the generator costs a few nanoseconds an answer. Otherwise header lines are
-//! parsed. The reader keeps no bytes: what it leaves unused must be offered again with more behind.
+//! If the length of a hit is known, a single byte distinguishes a hit from a miss and the rest is
+//! skipped. This takes a few nanoseconds per reply. Otherwise header lines are parsed. The reader
+//! keeps no bytes: the caller must pass unconsumed bytes again, with more behind them.
 
 use memchr::memchr;
 
 use super::wire::{Expected, Kind};
 
-/// The longest line any answer has; more without a line end is no answer.
+/// Maximum length of a reply line in bytes. Longer input without a CRLF is not a reply.
 const LINE_MAX: usize = 2048;
 const BINARY_HEADER: usize = 24;
 
-/// What became of one request.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<'a> {
-    /// Keys found and not found.
+    /// Reply to a retrieval.
     Looked {
-        /// Keys with a value.
+        /// Keys found.
         hits: u32,
-        /// Keys without.
+        /// Keys not found.
         misses: u32,
     },
-    /// Stored.
+    /// The item was stored.
     Stored,
     /// Any other line: an error, or a refusal such as `NOT_STORED`.
     Refused(&'a [u8]),
 }
 
-/// Receives what the reader finds.
+/// Receives the outcomes of requests.
 pub trait Answers {
-    /// The request at `index` of its batch has been answered.
+    /// Reports the reply to the request at `index` of its batch.
     fn answer(&mut self, index: usize, outcome: Outcome<'_>);
 
-    /// A value came back; called only by a reader that asks for whole values. `key` is the key's
-    /// text where the answer has it.
+    /// Reports the value of a hit, if the reader passes whole values. `key` is the key in the
+    /// reply, if the reply contains it.
     fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]);
 }
 
-/// What [`ReplyReader::feed`] did.
+/// Result of [`ReplyReader::feed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fed {
-    /// Bytes used; the others must be offered again.
+    /// Bytes consumed. The caller must pass the others again.
     pub used: usize,
-    /// Requests answered by these bytes.
+    /// Number of requests whose replies were completed.
     pub answered: u64,
-    /// The whole batch has been answered.
+    /// Whether the whole batch has been answered.
     pub finished: bool,
 }
 
-/// Bytes that are no answer to what was asked.
+/// Error: the bytes are not a reply to the request. Contains a description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Garbled(pub String);
 
-/// Reads the answers to one batch after the other of one connection.
+/// Reads the replies to the batches of a connection, one batch after another.
 #[derive(Debug, Default)]
 pub struct ReplyReader {
     whole_values: bool,
@@ -66,16 +66,17 @@ pub struct ReplyReader {
 
 enum Step {
     More,
-    /// Bytes used; the reply goes on.
+    /// Bytes consumed; the reply continues.
     Used(usize),
-    /// Bytes used; the reply is complete.
+    /// Bytes consumed; the reply is complete.
     Done(usize),
-    /// Bytes to step over, which may not all be there yet; then the reply is complete or not.
+    /// Bytes to skip, some of which may not have arrived yet, and whether the reply is complete
+    /// then.
     Over(usize, bool),
 }
 
 impl ReplyReader {
-    /// A reader that hands over values (`whole_values`) or steps over them.
+    /// Creates a reader that passes values to [`Answers::value`] (`whole_values`) or skips them.
     pub fn new(whole_values: bool) -> Self {
         ReplyReader {
             whole_values,
@@ -83,7 +84,8 @@ impl ReplyReader {
         }
     }
 
-    /// Reads on. `expected` is the whole batch, the same one until it is finished.
+    /// Parses `data`. `expected` is the whole batch, and must be the same until the batch is
+    /// finished.
     pub fn feed<A: Answers>(
         &mut self,
         data: &[u8],
@@ -291,7 +293,7 @@ fn single_line(kind: Kind, line: &[u8]) -> Outcome<'_> {
     }
 }
 
-/// The first line without its end, if all of it is there.
+/// Returns the first line without its CRLF, `None` if it is incomplete.
 fn line(data: &[u8]) -> Result<Option<&[u8]>, Garbled> {
     match memchr(b'\n', &data[..data.len().min(LINE_MAX)]) {
         Some(end) => match data[..end].strip_suffix(b"\r") {
@@ -345,7 +347,7 @@ mod tests {
         }
     }
 
-    /// Feeds `answer` in pieces of every size and checks that the log is the same each time.
+    /// Feeds `answer` in pieces of every size and checks that the log is always the same.
     fn read(whole: bool, expected: &[Expected], answer: &[u8]) -> Vec<String> {
         let mut logs = Vec::new();
         for piece in 1..=answer.len() {

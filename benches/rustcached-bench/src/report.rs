@@ -1,7 +1,7 @@
-//! Results, and how they are shown: as text, CSV and JSON.
+//! Results and their output as text, CSV and JSON.
 //!
-//! Owns the [`Summary`] of one load and the table printer that all subcommands share. Only shapes
-//! figures; never measures.
+//! Contains the [`Summary`] of a load, and the tables that all subcommands print. Formats numbers,
+//! never measures.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,23 +13,23 @@ use serde::Serialize;
 use super::driver::Tally;
 use super::failure::Failure;
 
-/// Latencies in microseconds.
+/// Percentiles of a latency distribution in microseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Latency {
-    /// Half of the requests took at most this long.
+    /// Median.
     pub p50: f64,
-    /// Nine in ten.
+    /// 90th percentile.
     pub p90: f64,
-    /// 99 in 100.
+    /// 99th percentile.
     pub p99: f64,
-    /// 999 in 1000.
+    /// 99.9th percentile.
     pub p999: f64,
-    /// The slowest.
+    /// Maximum.
     pub max: f64,
 }
 
 impl Latency {
-    /// From a histogram of nanoseconds.
+    /// Computes the percentiles of a histogram in nanoseconds.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
         Latency {
@@ -41,22 +41,22 @@ impl Latency {
         }
     }
 
-    /// All of them, the slowest last: columns of a table.
+    /// Returns all percentiles in ascending order, as columns of a table.
     pub fn figures(&self) -> [f64; 5] {
         [self.p50, self.p90, self.p99, self.p999, self.max]
     }
 }
 
-/// What a load did, measured.
+/// Results of a load.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// The load's name.
+    /// Name of the load.
     pub load: String,
-    /// The server's address, or the name of its side in a comparison.
+    /// Address of the server, or the name of its side in a comparison.
     pub server: String,
-    /// Length of the measured phase.
+    /// Duration of the measured phase.
     pub seconds: f64,
-    /// Operations (keys looked up, stored or refused).
+    /// Operations: keys looked up, stored or refused.
     pub operations: u64,
     /// Operations per second.
     pub operations_per_second: f64,
@@ -64,28 +64,28 @@ pub struct Summary {
     pub hits: u64,
     /// Keys not found.
     pub misses: u64,
-    /// Sets done.
+    /// Sets stored.
     pub stored: u64,
     /// Requests refused or answered by an error.
     pub refused: u64,
-    /// Values that were not the key's.
+    /// Hits with a value that does not belong to the key.
     pub wrong_values: u64,
-    /// Connections closed or in disorder.
+    /// Connections that were closed or received malformed replies.
     pub lost_connections: u64,
-    /// The first complaint.
+    /// Description of the first error, refusal or wrong value.
     pub complaint: Option<String>,
-    /// From (intended) sending to the answer, in microseconds.
+    /// Latency in microseconds. With a rate, it begins when a batch was due.
     pub latency_us: Latency,
     /// The server's CPU time per operation in nanoseconds, if its process is known.
     pub server_cpu_ns: Option<f64>,
-    /// CPUs' worth of time the server used, 1 being one core all the time.
+    /// The server's CPU usage in cores: 1 is a core that is always busy.
     pub server_busy: Option<f64>,
-    /// The same of the generator.
+    /// The generator's CPU usage in cores.
     pub generator_busy: f64,
 }
 
 impl Summary {
-    /// From what the workers counted; CPU figures are the caller's to add.
+    /// Creates a summary from the counts of the workers. The caller adds the CPU figures.
     pub fn of(load: &str, server: &str, seconds: f64, tally: Tally, ns: &Histogram<u64>) -> Self {
         Summary {
             load: load.to_string(),
@@ -107,7 +107,7 @@ impl Summary {
         }
     }
 
-    /// Why the figures are not to be trusted, if so.
+    /// Returns the reason for which the results are invalid, if they are.
     pub fn trouble(&self) -> Option<String> {
         let text = self
             .complaint
@@ -118,17 +118,17 @@ impl Summary {
     }
 }
 
-/// Rows of text under a head.
+/// A table for text and CSV.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Table {
     /// Column names.
     pub head: Vec<String>,
-    /// Cells, as many per row as columns.
+    /// Rows of cells, as many cells as there are columns.
     pub rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// An empty table.
+    /// Creates an empty table.
     pub fn new(head: &[&str]) -> Self {
         Table {
             head: head.iter().map(ToString::to_string).collect(),
@@ -136,7 +136,7 @@ impl Table {
         }
     }
 
-    /// Adds a row that has its first columns but no figures.
+    /// Adds a row with its first columns only, and fills the others with dashes.
     pub fn push_failed(&mut self, mut row: Vec<String>) {
         row.resize(self.head.len(), "-".to_string());
         self.push(row);
@@ -147,7 +147,7 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Aligned columns, the first to the left, the others to the right.
+    /// Returns aligned columns: the first flush left, the others flush right.
     pub fn to_text(&self) -> String {
         let lines = || std::iter::once(&self.head).chain(&self.rows);
         let width = |column: usize| {
@@ -171,7 +171,7 @@ impl Table {
         text
     }
 
-    /// Comma-separated values with a head line.
+    /// Returns comma-separated values with a header line.
     pub fn to_csv(&self) -> String {
         let mut text = String::new();
         for line in std::iter::once(&self.head).chain(&self.rows) {
@@ -190,25 +190,25 @@ fn csv_cell(cell: &str) -> String {
     cell.to_string()
 }
 
-/// Where results go besides standard output.
+/// Destinations of the results besides standard output.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct OutputOptions {
-    /// Write the figures as comma-separated values to FILE
+    /// Write the results as comma-separated values to FILE
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub csv: Option<PathBuf>,
-    /// Write the figures as JSON to FILE
+    /// Write the results as JSON to FILE
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
-    /// Write the text that is printed to FILE as well
+    /// Write the printed text to FILE too
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub text: Option<PathBuf>,
-    /// Show no progress on standard error
+    /// Do not show progress on standard error
     #[arg(long, help_heading = "Output")]
     pub quiet: bool,
 }
 
 impl OutputOptions {
-    /// Writes the files that were asked for. Printing is the front end's part.
+    /// Writes the requested files. The front end prints the text.
     pub fn write<T: Serialize>(&self, text: &str, table: &Table, data: &T) -> Result<(), Failure> {
         let save = |path: &Option<PathBuf>, content: &dyn Fn() -> String| match path {
             None => Ok(()),
@@ -224,7 +224,7 @@ impl OutputOptions {
         })
     }
 
-    /// A progress line, unless quiet.
+    /// Prints a progress line to standard error, unless `quiet` is set.
     pub fn progress(&self, text: &str) {
         if !self.quiet {
             eprintln!("{text}");
@@ -232,7 +232,7 @@ impl OutputOptions {
     }
 }
 
-/// The middle value; 0 of none.
+/// Returns the median, 0 for no values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,8 +1,8 @@
-//! A load's requests in bytes, made before the clock starts.
+//! The encoded requests of a load.
 //!
-//! Keys are drawn and requests encoded once, into a ring of batches that connections go round and
-//! round in, each from another place: sending a batch is one `write` from memory. Built per run and
-//! read by every worker, never changed.
+//! Keys are drawn and requests encoded before the measurement, into a ring of batches. Each
+//! connection cycles through the ring from its own start, so sending a batch is a single write from
+//! memory. Built once per run, then shared by all workers and never changed.
 
 use super::content::{KeyNames, Values};
 use super::plan::{Command, Plan, Popularity};
@@ -16,10 +16,10 @@ const FEWEST_KEYS: usize = 1 << 16;
 const MOST_KEYS: usize = 1 << 21;
 const FEWEST_BATCHES: usize = 16;
 const MOST_BYTES: usize = 256 << 20;
-/// Where a counter starts: its length then stays the same for as long as anyone measures.
+/// Initial value of counters. Long enough that their length does not change during a measurement.
 const COUNTER_START: &[u8] = b"1000000000";
 
-/// Spells a plan's keys and values, and knows them again.
+/// Encodes the keys and values of a plan, and verifies values.
 #[derive(Clone, Debug)]
 pub struct Speller {
     names: KeyNames,
@@ -28,7 +28,7 @@ pub struct Speller {
 }
 
 impl Speller {
-    /// For the keys and values of a plan.
+    /// Creates a speller for the keys and values of a plan.
     pub fn new(plan: &Plan) -> Self {
         Speller {
             names: KeyNames::new(&plan.key_prefix),
@@ -42,7 +42,7 @@ impl Speller {
         self.names.push(out, key, self.plan.key_length);
     }
 
-    /// Appends a whole `set` of the key, with the value that belongs to it.
+    /// Appends a `set` of the key with its value.
     pub fn push_set(&self, out: &mut Vec<u8>, key: u32) {
         let mut name = Vec::with_capacity(self.plan.key_length);
         self.push_key(&mut name, key);
@@ -57,7 +57,8 @@ impl Speller {
         });
     }
 
-    /// Whether this is the key's value. The text of the key, where known, overrides `key`.
+    /// Returns whether `value` belongs to the key. `name`, the key in the reply, overrides `key` if
+    /// known.
     pub fn value_is_right(&self, key: u32, name: Option<&[u8]>, value: &[u8]) -> bool {
         let key = name.map_or(Some(key), |name| self.names.number(name));
         key.is_some_and(|key| {
@@ -67,34 +68,34 @@ impl Speller {
     }
 }
 
-/// Where a batch lies in the ring.
+/// The position of a batch in the ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
-    /// First byte.
+    /// Offset of the first byte.
     pub start: usize,
-    /// Byte after the last.
+    /// Offset behind the last byte.
     pub end: usize,
-    /// First request's note.
+    /// Index of the first request's entry in [`Ring::expected`].
     pub first: usize,
-    /// Note after the last.
+    /// Index behind the last request's entry.
     pub last: usize,
-    /// Operations in it: requests, or keys for multigets.
+    /// Operations in the batch: requests, or keys in the case of multigets.
     pub operations: u64,
 }
 
-/// Encoded batches.
+/// The encoded batches.
 #[derive(Debug)]
 pub struct Ring {
-    /// All requests.
+    /// All requests, encoded.
     pub bytes: Vec<u8>,
-    /// A note on each request's answer.
+    /// Information about the reply to each request.
     pub expected: Vec<Expected>,
-    /// The batches, in the order they are sent in.
+    /// The batches in sending order.
     pub batches: Vec<Batch>,
 }
 
 impl Ring {
-    /// Draws keys and encodes requests as the plan says.
+    /// Draws the keys and encodes the requests of a plan.
     pub fn build(plan: &Plan, speller: &Speller) -> Self {
         let wanted = (2 * plan.keys as usize).clamp(FEWEST_KEYS, MOST_KEYS);
         let batches = (wanted / (plan.depth * plan.multiget)).max(FEWEST_BATCHES);
@@ -124,14 +125,14 @@ impl Ring {
         ring
     }
 
-    /// The requests of a batch.
+    /// Returns information about the replies to a batch.
     pub fn expected_of(&self, batch: usize) -> &[Expected] {
         let Batch { first, last, .. } = self.batches[batch];
         &self.expected[first..last]
     }
 }
 
-/// Draws one request after the other.
+/// Draws and encodes requests.
 struct Source<'a> {
     plan: &'a Plan,
     speller: &'a Speller,
@@ -159,7 +160,7 @@ impl<'a> Source<'a> {
         let keys = u64::from(self.plan.keys);
         match &self.zipf {
             None => self.random.below(keys) as u32,
-            // A prime multiple spreads neighbouring ranks over the key space.
+            // Multiplication by a prime spreads neighbouring ranks over the key space.
             Some(zipf) => (zipf.draw(&mut self.random) * 2_654_435_761 % keys) as u32,
         }
     }
@@ -202,7 +203,7 @@ impl<'a> Source<'a> {
         ring.expected.push(expected);
     }
 
-    /// Adds the other keys to the one drawn and writes the line.
+    /// Draws the other keys of a multiget and writes the line.
     fn push_multiget(&mut self, ring: &mut Ring, expected: &mut Expected, verb: &str) {
         for _ in 1..self.plan.multiget {
             let key = self.draw();

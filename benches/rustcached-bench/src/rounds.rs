@@ -1,8 +1,8 @@
-//! Servers that live side by side, each measured once a round while the others are idle.
+//! Alternating rounds: several servers run side by side, and each is measured once per round while
+//! the others are idle.
 //!
-//! Owns what such comparisons share: the standard loads' options, the rounds of any number of
-//! servers, their medians and ratios, and the CSV file of every round. What is printed of them is
-//! the subcommands' part.
+//! Contains the options of the standard loads, the rounds of any number of servers, their medians
+//! and ratios, and the CSV file with every round. The subcommands print the results.
 
 use std::time::Duration;
 
@@ -16,36 +16,36 @@ use super::report::{OutputOptions, Summary, Table, median};
 use super::run::measure;
 use super::versus::{Side, VersusOptions};
 
-/// Below this share of its core a server was waiting for the generator.
+/// CPU usage, in cores per worker, below which a server has been waiting for the generator.
 const SATURATED: f64 = 0.9;
-/// Stands in tables where there is no figure.
+/// Placeholder in tables for a missing number.
 pub const NOTHING: &str = "-";
 
-/// How long and how large the standard loads are.
+/// Duration and size of the standard loads.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RoundOptions {
-    /// Rounds; figures are medians over them
+    /// Rounds; results are medians over the rounds
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub rounds: usize,
-    /// Measured seconds of each server in each round
+    /// Measured seconds per server and round
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     pub seconds: f64,
-    /// Number of keys (of the 100 KB load: a hundredth)
+    /// Number of keys (the 100 KB load uses a hundredth of it)
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub keys: u32,
-    /// Connections (10 in the 100 KB load)
+    /// Connections (the 100 KB load uses 10)
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub connections: usize,
     /// Threads of the generator
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub load_threads: usize,
-    /// Memory of each server in MiB
+    /// Memory limit of each server in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub memory: u64,
 }
 
 impl RoundOptions {
-    /// A standard load of this length and size.
+    /// Returns the plan of a standard load with this duration and size.
     pub fn plan(&self, name: &str) -> Result<Plan, Failure> {
         if self.rounds == 0 {
             return Err(Failure::Usage("rounds: at least 1".to_string()));
@@ -67,17 +67,17 @@ impl RoundOptions {
     }
 }
 
-/// A server that takes part, or why it cannot.
+/// A server in a comparison, or the reason for which it is missing.
 #[derive(Debug)]
 pub struct Contender {
-    /// Its name in tables.
+    /// Name in tables.
     pub name: &'static str,
-    /// Ready to be measured.
+    /// The running server, or the error of its start.
     pub server: Result<ServerProcess, Failure>,
 }
 
 impl Contender {
-    /// One of two sides, with the plan's keys in it.
+    /// Starts a server and stores the keys of the plan.
     pub fn loaded(versus: &VersusOptions, side: Side, memory_mib: u64, plan: &Plan) -> Self {
         let start = || {
             let server = versus.start(side, memory_mib)?;
@@ -91,7 +91,7 @@ impl Contender {
     }
 }
 
-/// Plays the rounds, another server being first each time, and ends the servers.
+/// Plays the rounds and then stops the servers. Each round begins with another server.
 pub fn play<const N: usize>(
     plan: &Plan,
     rounds: usize,
@@ -118,31 +118,31 @@ pub fn play<const N: usize>(
     results
 }
 
-/// The rounds of one load on one server.
+/// Rounds of a load on a server.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SideResult {
-    /// One per round.
+    /// Results of each round.
     pub rounds: Vec<Summary>,
-    /// Why there are no more of them.
+    /// The reason for which rounds are missing.
     pub trouble: Option<String>,
 }
 
 impl SideResult {
-    /// The median of a figure, if all rounds were played.
+    /// Returns the median of a number over the rounds, `None` if rounds are missing.
     pub fn median(&self, figure: impl Fn(&Summary) -> f64) -> Option<f64> {
         let complete = self.trouble.is_none() && !self.rounds.is_empty();
         let values: Vec<f64> = self.rounds.iter().map(figure).collect();
         complete.then(|| median(&values))
     }
 
-    /// The median as tables show it.
+    /// Returns the median formatted for tables.
     pub fn show(&self, figure: impl Fn(&Summary) -> f64, decimals: usize) -> String {
         self.median(figure)
             .map_or(NOTHING.to_string(), |value| format!("{value:.decimals$}"))
     }
 
-    /// Whether the server, of so many workers, had time to wait for the generator: its throughput
-    /// then is the generator's.
+    /// Returns whether the server, with this number of workers, waited for the generator. Its
+    /// throughput is then limited by the generator.
     pub fn waited(&self, workers: usize) -> bool {
         let busy = self.median(busy);
         busy.is_some_and(|busy| busy / (workers as f64) < SATURATED)
@@ -175,17 +175,17 @@ impl SideResult {
     }
 }
 
-/// A ratio of medians and its spread.
+/// A ratio of medians with its range over the rounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Ratio {
-    /// Of the medians.
+    /// Ratio of the medians.
     pub median: f64,
     min: f64,
     max: f64,
 }
 
 impl Ratio {
-    /// One server's figure to another's.
+    /// Returns the ratio of the numbers of `one` to those of `other`, `None` if rounds are missing.
     pub fn of(one: &SideResult, other: &SideResult, figure: fn(&Summary) -> f64) -> Option<Self> {
         let median = one.median(figure)? / other.median(figure)?;
         let pairs = one.rounds.iter().zip(&other.rounds);
@@ -199,41 +199,41 @@ impl Ratio {
         })
     }
 
-    /// As tables show it.
+    /// Returns the ratio formatted for tables.
     pub fn show(self) -> String {
         format!("{:.2} ({:.2}-{:.2})", self.median, self.min, self.max)
     }
 }
 
-/// Operations per second.
+/// Returns the operations per second.
 pub fn ops(summary: &Summary) -> f64 {
     summary.operations_per_second
 }
 
-/// The server's CPU time per operation, in nanoseconds.
+/// Returns the server's CPU time per operation in nanoseconds.
 pub fn cpu(summary: &Summary) -> f64 {
     summary.server_cpu_ns.unwrap_or(0.0)
 }
 
-/// Cores that the server kept busy.
+/// Returns the server's CPU usage in cores.
 pub fn busy(summary: &Summary) -> f64 {
     summary.server_busy.unwrap_or(0.0)
 }
 
-/// A load's rounds on one server, with their names.
+/// The rounds of a load on a server, with both names.
 #[derive(Clone, Copy, Debug)]
 pub struct Played<'a> {
-    /// The load.
+    /// Name of the load.
     pub load: &'a str,
-    /// Operations per second that were asked for, if the load was paced.
+    /// Target rate in operations per second, `None` for a closed loop.
     pub rate: Option<f64>,
-    /// The server.
+    /// Name of the server.
     pub server: &'a str,
-    /// What was measured.
+    /// The rounds.
     pub result: &'a SideResult,
 }
 
-/// Every round of every load, for other tools.
+/// Returns a table with every round of every load, for CSV.
 pub fn csv_table<'a>(all: impl Iterator<Item = Played<'a>>) -> Table {
     let mut table = Table::new(&[
         "load",

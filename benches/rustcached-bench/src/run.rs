@@ -1,7 +1,7 @@
-//! `run`: one load on one server.
+//! `run`: runs a load against a server.
 //!
-//! Loads the keys, starts the workers, opens and closes the measured phase and puts their figures
-//! together with the CPU time of both sides. `rounds` uses [`measure`] too.
+//! Stores the keys, starts the workers, begins and ends the measured phase, and combines the counts
+//! with the CPU time of server and generator. `rounds` uses [`measure`] too.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use super::process::{cpu_ns, own_cpu_ns};
 use super::report::{OutputOptions, Summary, Table};
 use super::ring::{Ring, Speller};
 
-/// How long a server may answer nothing before the load is ended.
+/// Time without any reply after which a load ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Options of `run`.
@@ -28,60 +28,61 @@ pub struct RunOptions {
     /// The server: HOST:PORT or unix:PATH
     #[arg(long, short, value_name = "ADDRESS")]
     pub server: Address,
-    /// Begin with one of the standard loads (get1 set1 get32 set32 mget50 mg32 bget32 incr32
-    /// get100k zipf); the options below change it
+    /// Start from a standard load (get1 set1 get32 set32 mget50 mg32 bget32 incr32 get100k zipf),
+    /// which the options below modify
     #[arg(long, short, value_name = "NAME")]
     pub load: Option<String>,
-    /// The command that is sent
+    /// The command to send
     #[arg(long, value_enum, help_heading = "Load")]
     pub command: Option<Command>,
-    /// The share of sets mixed in, 0 to 1
+    /// Share of sets mixed in, 0 to 1
     #[arg(long, value_name = "SHARE", help_heading = "Load")]
     pub sets: Option<f64>,
     /// Number of connections, over all threads [default: 50]
     #[arg(long, short, value_name = "N", help_heading = "Load")]
     pub connections: Option<usize>,
-    /// Number of threads that send [default: 1]
+    /// Number of generator threads [default: 1]
     #[arg(long, short, value_name = "N", help_heading = "Load")]
     pub threads: Option<usize>,
-    /// Requests sent together on a connection before waiting [default: 1]
+    /// Requests pipelined per batch on a connection [default: 1]
     #[arg(long, short, value_name = "N", help_heading = "Load")]
     pub depth: Option<usize>,
-    /// Keys in each get line [default: 1]
+    /// Keys per get line [default: 1]
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub multiget: Option<usize>,
-    /// Operations per second, sent at their times whether or not answers have come; latency then
-    /// counts from the intended time (the generator spins between them) [default: no limit]
+    /// Operations per second, sent at fixed times even if replies are missing; latency then counts
+    /// from the time a request was due (the generator spins meanwhile) [default: no limit]
     #[arg(long, value_name = "OPS", help_heading = "Load")]
     pub rate: Option<f64>,
     /// Number of keys [default: 100000]
     #[arg(long, short, value_name = "N", help_heading = "Keys and values")]
     pub keys: Option<u32>,
-    /// What keys begin with [default: key]
+    /// Prefix of keys [default: key]
     #[arg(long, value_name = "TEXT", help_heading = "Keys and values")]
     pub key_prefix: Option<String>,
-    /// Bytes of a key [default: 20]
+    /// Key length in bytes [default: 20]
     #[arg(long, value_name = "BYTES", help_heading = "Keys and values")]
     pub key_length: Option<usize>,
-    /// Bytes of a value: one size, or MIN-MAX, from which each key has its own [default: 100]
+    /// Value size in bytes: a single size, or MIN-MAX for a size per key from that range [default:
+    /// 100]
     #[arg(long, value_name = "BYTES", help_heading = "Keys and values")]
     pub value_size: Option<SizeRange>,
-    /// TTL of what is set or touched, in seconds [default: 0, none]
+    /// TTL of sets and touches, in seconds [default: 0, none]
     #[arg(long, value_name = "SECONDS", help_heading = "Keys and values")]
     pub ttl: Option<u32>,
-    /// Draw keys by Zipf's law with this exponent rather than evenly
+    /// Draw keys from a Zipf distribution with this exponent instead of uniformly
     #[arg(long, value_name = "THETA", help_heading = "Keys and values")]
     pub zipf: Option<f64>,
-    /// The order of keys depends on this number alone [default: 1]
+    /// Seed of the sequence of keys [default: 1]
     #[arg(long, value_name = "N", help_heading = "Keys and values")]
     pub seed: Option<u64>,
-    /// First set every key, and check that all are there
+    /// First set every key and verify that all are present
     #[arg(long, help_heading = "Keys and values")]
     pub load_keys: bool,
-    /// Compare every value that comes back with the one that belongs to its key
+    /// Compare the value of every hit with the value of its key
     #[arg(long, help_heading = "Keys and values")]
     pub verify: bool,
-    /// Length of the measured phase in seconds [default: 10]
+    /// Duration of the measured phase in seconds [default: 10]
     #[arg(
         long,
         value_name = "SECONDS",
@@ -89,13 +90,13 @@ pub struct RunOptions {
         help_heading = "Duration"
     )]
     pub seconds: Option<f64>,
-    /// Stop after so many operations (no warm-up then)
+    /// Stop after this number of operations (without a warm-up)
     #[arg(long, value_name = "N", help_heading = "Duration")]
     pub requests: Option<u64>,
-    /// Load before the measured phase, in seconds [default: 0.5]
+    /// Duration of the load before the measured phase, in seconds [default: 0.5]
     #[arg(long, value_name = "SECONDS", help_heading = "Duration")]
     pub warmup: Option<f64>,
-    /// Measure the CPU time of this process over the measured phase
+    /// Measure the CPU time of this process during the measured phase
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
     /// Output files
@@ -104,7 +105,7 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// The plan they describe.
+    /// Returns the plan described by the options.
     pub fn plan(&self) -> Result<Plan, Failure> {
         let mut plan = match &self.load {
             Some(name) => Plan::standard(name)?,
@@ -150,7 +151,7 @@ fn seconds(value: Option<f64>) -> Result<Option<Duration>, Failure> {
     value.map(convert).transpose()
 }
 
-/// Runs the load and returns what is to be printed.
+/// Runs the load and returns the text to print.
 pub fn run(options: &RunOptions) -> Result<String, Failure> {
     let plan = options.plan()?;
     if options.load_keys {
@@ -169,7 +170,7 @@ pub fn run(options: &RunOptions) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Runs the load once. `progress` gets a line about every second.
+/// Runs the load once. Calls `progress` with a line about every second.
 pub fn measure(
     plan: &Plan,
     address: &Address,
@@ -191,7 +192,7 @@ pub fn measure(
     let mut meters = Meters::read(server_pid)?;
     for worker in workers {
         let sender = sender.clone();
-        // The receiver is gone only if the whole measurement has failed already.
+        // Sending fails only if the whole measurement has failed already.
         thread::spawn(move || drop(sender.send(worker.run())));
     }
     let mut early = Vec::new();
@@ -242,7 +243,7 @@ fn jobs(plan: &Plan, address: &Address, ring: &Ring) -> Vec<Job> {
 
 type WorkerResult = Result<Score, Failure>;
 
-/// Waits, but not longer than the workers live.
+/// Waits for the given time, or until all workers have ended.
 fn wait(
     time: Duration,
     count: usize,
@@ -289,7 +290,7 @@ fn watch(
     }
 }
 
-/// CPU time and clock at one moment.
+/// CPU times at a point in time.
 struct Meters {
     at: Instant,
     server_ns: Option<u64>,

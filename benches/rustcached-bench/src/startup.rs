@@ -1,7 +1,7 @@
-//! `startup`: how long a server takes from its start to its first answer.
+//! `startup`: time from the start of a server to its first reply.
 //!
-//! The clock runs from before the process is made until `version` is answered; the servers take
-//! turns. Resident memory is read then, too: it is that of an empty server.
+//! Measures from before the process is created until the reply to `version`, alternating between
+//! the servers. Then reads the resident memory, which is that of an empty server.
 
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ pub struct StartupOptions {
     /// Starts of each server
     #[arg(long, value_name = "N", default_value_t = 21)]
     pub rounds: usize,
-    /// Memory of each server in MiB
+    /// Memory limit of each server in MiB
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     pub memory: u64,
     /// Output files
@@ -35,7 +35,7 @@ struct Starts {
     trouble: Option<String>,
 }
 
-/// Starts both servers again and again and returns what is to be printed.
+/// Starts both servers repeatedly and returns the text to print.
 pub fn startup(options: &StartupOptions) -> Result<String, Failure> {
     options.versus.pin()?;
     let mut starts = Side::BOTH.map(|side| Starts {

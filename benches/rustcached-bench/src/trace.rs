@@ -1,9 +1,9 @@
-//! Recorded request streams: reading `.kvt.zst` files.
+//! Reader for recorded request streams, `.kvt.zst` files.
 //!
-//! The file is zstd over: `KVTRACE1`, the number of keys and of requests, the requests per second
-//! of the trace's own time, 4 unused bytes and a name of 40 bytes; then three columns with a value
-//! per key (sizes, TTLs, key lengths); then the requests. Everything is little-endian. Decodes and
-//! checks, nothing else; `replay` gives it meaning.
+//! A file is zstd-compressed and contains, all little-endian: `KVTRACE1`, the number of keys and of
+//! requests, the recorded rate in requests per second, 4 unused bytes and a name of 40 bytes; then
+//! three columns with a value per key (sizes, TTLs, key lengths); then the requests. This module
+//! only decodes and validates; `replay` interprets the requests.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -15,13 +15,13 @@ const MAGIC: &[u8; 8] = b"KVTRACE1";
 const HEADER: usize = 64;
 const NAME: usize = 40;
 const KEY_BITS: u32 = 30;
-/// Traces are compressed with a window of up to 2 GiB.
+/// Maximum window of the zstd frames: traces use up to 2 GiB.
 const WINDOW_LOG_MAX: u32 = 31;
 
-/// What a request of a trace does.
+/// The operation of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// Get, and set after a miss.
+    /// Get, followed by a set on a miss.
     Get,
     /// Set.
     Set,
@@ -29,21 +29,21 @@ pub enum Operation {
     Delete,
 }
 
-/// A request: what, and the number of the key.
+/// A request of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What it does.
+    /// The operation.
     pub operation: Operation,
-    /// The key's number.
+    /// Number of the key.
     pub key: u32,
 }
 
 /// A trace in memory.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// Its own name.
+    /// Name stored in the trace.
     pub name: String,
-    /// Requests per second of its own time, 0 if it has none.
+    /// Recorded rate in requests per second, 0 if unknown.
     pub requests_per_second: u32,
     sizes: Vec<u32>,
     ttls: Vec<u32>,
@@ -64,7 +64,8 @@ impl Trace {
         decode(file).map_err(reading())
     }
 
-    /// Reads an uncompressed trace. Data that is not one gives [`ErrorKind::InvalidData`].
+    /// Reads an uncompressed trace. Fails with [`ErrorKind::InvalidData`] if the data is not a
+    /// trace.
     pub fn read(mut source: impl Read) -> io::Result<Trace> {
         let mut header = [0u8; HEADER];
         source.read_exact(&mut header)?;
@@ -101,42 +102,42 @@ impl Trace {
         Ok(trace)
     }
 
-    /// How many keys there are.
+    /// Returns the number of keys.
     pub fn keys(&self) -> u32 {
         self.sizes.len() as u32
     }
 
-    /// How many requests there are.
+    /// Returns the number of requests.
     pub fn len(&self) -> usize {
         self.requests.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no requests.
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 
-    /// Value size of a key in bytes.
+    /// Returns the value size of a key in bytes.
     pub fn size(&self, key: u32) -> usize {
         self.sizes[key as usize] as usize
     }
 
-    /// TTL of a key in seconds, 0 for none.
+    /// Returns the TTL of a key in seconds, 0 for none.
     pub fn ttl(&self, key: u32) -> u32 {
         self.ttls[key as usize]
     }
 
-    /// Length of a key in bytes.
+    /// Returns the length of a key in bytes.
     pub fn key_length(&self, key: u32) -> usize {
         usize::from(self.key_lengths[key as usize])
     }
 
-    /// Size of the largest value.
+    /// Returns the size of the largest value in bytes.
     pub fn largest(&self) -> usize {
         self.sizes.iter().copied().max().unwrap_or(0) as usize
     }
 
-    /// The requests in their order.
+    /// Returns the requests in recorded order.
     pub fn requests(&self) -> impl Iterator<Item = Request> + '_ {
         self.requests.iter().map(|&word| Request {
             operation: match word >> KEY_BITS {
@@ -176,7 +177,7 @@ fn invalid(what: &str) -> io::Error {
 pub(super) mod tests {
     use super::{Operation, Request, Trace};
 
-    /// A trace's bytes: (size, TTL, key length) per key and (operation, key) per request.
+    /// Encodes a trace from (size, TTL, key length) per key and (operation, key) per request.
     pub(crate) fn encode(keys: &[(u32, u32, u8)], requests: &[(u32, u32)]) -> Vec<u8> {
         let mut bytes = b"KVTRACE1".to_vec();
         for word in [keys.len() as u32, requests.len() as u32, 1000, 0] {

@@ -1,7 +1,7 @@
-//! Two servers side by side: the options and steps that all comparisons share.
+//! Common options and steps of all comparisons of two servers.
 //!
-//! Owns who the two sides are, how they are started and where they and the generator run. A side
-//! that cannot be measured becomes a row that says why, never the end of the comparison.
+//! Defines the two sides, how they are started, and which CPUs they and the generator use. A side
+//! that cannot be measured becomes a row with the reason, and does not end the comparison.
 
 use std::path::PathBuf;
 
@@ -10,19 +10,20 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::process::{Launch, ServerProcess, pin_self};
 
-/// The two servers and their surroundings.
+/// The two servers and their environment.
 #[derive(Clone, Debug, clap::Args)]
 pub struct VersusOptions {
-    /// The server that is judged: a binary that takes memcached's flags
+    /// The server under test: a program that accepts memcached's options
     #[arg(long, value_name = "PATH")]
     pub ours: PathBuf,
-    /// The server it is judged by
+    /// The reference server
     #[arg(long, value_name = "PATH", default_value = "/usr/bin/memcached")]
     pub theirs: PathBuf,
     /// Worker threads of each server
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Servers")]
     pub threads: usize,
-    /// Another flag for our server, such as --ours-flag=--shards=1024; may be repeated
+    /// Additional option for the server under test, such as --ours-flag=--shards=1024; may be
+    /// repeated
     #[arg(
         long,
         value_name = "FLAG",
@@ -30,7 +31,7 @@ pub struct VersusOptions {
         help_heading = "Servers"
     )]
     pub ours_flag: Vec<String>,
-    /// Another flag for their server; may be repeated
+    /// Additional option for the reference server; may be repeated
     #[arg(
         long,
         value_name = "FLAG",
@@ -38,10 +39,10 @@ pub struct VersusOptions {
         help_heading = "Servers"
     )]
     pub theirs_flag: Vec<String>,
-    /// Talk over unix sockets rather than over TCP on 127.0.0.1
+    /// Use unix sockets instead of TCP on 127.0.0.1
     #[arg(long, help_heading = "Servers")]
     pub unix: bool,
-    /// CPUs of the servers, as taskset takes them
+    /// CPUs of the servers, in the syntax of taskset -c
     #[arg(
         long,
         value_name = "LIST",
@@ -49,7 +50,7 @@ pub struct VersusOptions {
         help_heading = "Servers"
     )]
     pub server_cpus: String,
-    /// CPUs of the generator
+    /// CPUs of the generator, in the syntax of taskset -c
     #[arg(
         long,
         value_name = "LIST",
@@ -57,26 +58,26 @@ pub struct VersusOptions {
         help_heading = "Servers"
     )]
     pub load_cpus: String,
-    /// Leave servers and generator to the scheduler
+    /// Do not pin the servers and the generator to CPUs
     #[arg(long, help_heading = "Servers")]
     pub no_pin: bool,
 }
 
-/// Which server.
+/// A side of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// What is judged by.
+    /// The reference server.
     Theirs,
-    /// What is judged.
+    /// The server under test.
     Ours,
 }
 
 impl Side {
-    /// Both, in the order of columns.
+    /// Both sides in column order.
     pub const BOTH: [Side; 2] = [Side::Theirs, Side::Ours];
 
-    /// The order in a round: each side goes first every other time.
+    /// Returns the order of the sides in a round, which alternates.
     pub fn order(round: usize) -> [Side; 2] {
         match round % 2 {
             0 => [Side::Theirs, Side::Ours],
@@ -84,12 +85,12 @@ impl Side {
         }
     }
 
-    /// Its place among columns.
+    /// Returns the column index of the side.
     pub fn index(self) -> usize {
         self as usize
     }
 
-    /// Its name in tables.
+    /// Returns the name of the side in tables.
     pub fn name(self) -> &'static str {
         match self {
             Side::Theirs => "theirs",
@@ -99,7 +100,7 @@ impl Side {
 }
 
 impl VersusOptions {
-    /// Keeps the generator on its CPUs.
+    /// Pins the generator to its CPUs.
     pub fn pin(&self) -> Result<(), Failure> {
         if self.no_pin {
             return Ok(());
@@ -107,12 +108,12 @@ impl VersusOptions {
         pin_self(&self.load_cpus)
     }
 
-    /// Where servers run, if anywhere in particular.
+    /// Returns the CPUs of the servers, `None` if they are not pinned.
     pub fn cpus(&self) -> Option<&str> {
         (!self.no_pin).then_some(self.server_cpus.as_str())
     }
 
-    /// How a side is started, with this much memory.
+    /// Returns the parameters for starting a side with this memory limit.
     pub fn launch(&self, side: Side, memory_mib: u64) -> Launch {
         let (binary, flags) = match side {
             Side::Theirs => (&self.theirs, &self.theirs_flag),
@@ -128,12 +129,12 @@ impl VersusOptions {
         }
     }
 
-    /// Starts a side.
+    /// Starts a side and waits for its first reply.
     pub fn start(&self, side: Side, memory_mib: u64) -> Result<ServerProcess, Failure> {
         ServerProcess::start(&self.launch(side, memory_mib))
     }
 
-    /// A line about what is compared with what.
+    /// Returns a line that describes the comparison.
     pub fn describe(&self) -> String {
         let place = match self.no_pin {
             true => "not pinned".to_string(),

@@ -1,19 +1,19 @@
-//! Requests in bytes, as a client writes them, and what their answers will look like.
+//! Encodes requests, with information about their replies.
 //!
-//! Owns the spelling of requests in the text, meta and binary protocols and the [`Expected`] note
-//! that goes with each; `replies` reads the answers by these notes. Kept apart from the server's
-//! own protocol code on purpose: a fault there must not hide itself by being made twice.
+//! Encodes requests of the text, meta and binary protocols, and the [`Expected`] information by
+//! which `replies` reads each reply. Deliberately independent of the server's protocol code: a bug
+//! there must not be hidden by the same bug here.
 
-/// What kind of answer a request gets.
+/// The kind of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `VALUE` blocks, then `END`.
     Values,
-    /// One line such as `STORED`.
+    /// A line such as `STORED`.
     Stored,
-    /// One line: a number, `DELETED` or `TOUCHED`; or `NOT_FOUND`.
+    /// A line: a number, `DELETED`, `TOUCHED` or `NOT_FOUND`.
     Found,
-    /// `VA` with data, or `EN`.
+    /// `VA` with a data block, or `EN`.
     MetaValue,
     /// `HD`, or another two-letter status.
     MetaStatus,
@@ -21,21 +21,21 @@ pub enum Kind {
     Binary,
 }
 
-/// What is known of an answer before it comes.
+/// Information about a reply, known when the request is encoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
-    /// How to read it.
+    /// Kind of the reply.
     pub kind: Kind,
-    /// How many keys the request named.
+    /// Number of keys in the request.
     pub keys: u16,
-    /// The number of the (first) key.
+    /// Number of the (first) key.
     pub key: u32,
-    /// Bytes of one `VALUE` block or one `VA` answer when it is a hit, 0 if that is not known.
+    /// Length in bytes of a `VALUE` block or `VA` reply if it is a hit, 0 if unknown.
     pub hit_length: u32,
 }
 
 impl Expected {
-    /// An answer for one key.
+    /// Returns information about the reply to a request with a single key.
     pub fn one(kind: Kind, key: u32) -> Self {
         Expected {
             kind,
@@ -46,12 +46,12 @@ impl Expected {
     }
 }
 
-/// `get` or `gets` with one key or several, already joined by spaces.
+/// Appends a `get` or `gets` with one or several keys, already joined by spaces.
 pub fn push_get(out: &mut Vec<u8>, verb: &str, keys: &[u8]) {
     push_parts(out, &[verb.as_bytes(), b" ", keys, b"\r\n"]);
 }
 
-/// `set`; the value follows from the caller by way of `push_value`, then the line end.
+/// Appends a `set`. The value is written by `push_value`, followed by the CRLF.
 pub fn push_set(
     out: &mut Vec<u8>,
     key: &[u8],
@@ -67,7 +67,7 @@ pub fn push_set(
     out.extend_from_slice(b"\r\n");
 }
 
-/// `ms`, likewise.
+/// Appends an `ms`. The value is written by `push_value`, followed by the CRLF.
 pub fn push_meta_set(
     out: &mut Vec<u8>,
     key: &[u8],
@@ -83,29 +83,29 @@ pub fn push_meta_set(
     out.extend_from_slice(b"\r\n");
 }
 
-/// `mg` that asks for the value.
+/// Appends an `mg` with the flag `v`.
 pub fn push_meta_get(out: &mut Vec<u8>, key: &[u8]) {
     push_parts(out, &[b"mg ", key, b" v\r\n"]);
 }
 
-/// `incr` by one.
+/// Appends an `incr` by 1.
 pub fn push_incr(out: &mut Vec<u8>, key: &[u8]) {
     push_parts(out, &[b"incr ", key, b" 1\r\n"]);
 }
 
-/// `delete`.
+/// Appends a `delete`.
 pub fn push_delete(out: &mut Vec<u8>, key: &[u8]) {
     push_parts(out, &[b"delete ", key, b"\r\n"]);
 }
 
-/// `touch`.
+/// Appends a `touch`; `ttl` is in seconds.
 pub fn push_touch(out: &mut Vec<u8>, key: &[u8], ttl: u32) {
     let mut ttl_text = itoa::Buffer::new();
     let ttl = ttl_text.format(ttl).as_bytes();
     push_parts(out, &[b"touch ", key, b" ", ttl, b"\r\n"]);
 }
 
-/// A binary get (opcode 0), which answers misses too.
+/// Appends a binary get (opcode 0), which is answered on a miss too.
 pub fn push_binary_get(out: &mut Vec<u8>, key: &[u8]) {
     let length = key.len() as u16;
     let mut header = [0u8; 24];
@@ -115,13 +115,13 @@ pub fn push_binary_get(out: &mut Vec<u8>, key: &[u8]) {
     push_parts(out, &[&header, key]);
 }
 
-/// Bytes of a `VALUE` block (without `END`) whose client flags are 0.
+/// Returns the length of a `VALUE` block in bytes, without `END`, for client flags 0.
 pub fn value_block_length(key_length: usize, size: usize) -> u32 {
     let fixed = "VALUE ".len() + " 0 ".len() + "\r\n".len() + "\r\n".len();
     (fixed + key_length + decimal_length(size) + size) as u32
 }
 
-/// Bytes of a `VA` answer without flags.
+/// Returns the length of a `VA` reply without flags in bytes.
 pub fn meta_value_length(size: usize) -> u32 {
     ("VA ".len() + decimal_length(size) + "\r\n".len() + size + "\r\n".len()) as u32
 }

@@ -1,6 +1,6 @@
-//! The load generator against a tiny server in a thread: what it sends must be answerable, what it
-//! counts must be what was answered. Comparisons of two servers have this package's own for both.
-//! Needs no installed server.
+//! Load generator against a minimal server in a thread: its requests must be
+//! valid and its counts must match the replies. Comparisons of two servers run
+//! this package's server twice. Needs no installed server.
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,7 +23,8 @@ use rustcached_bench::trace::Trace;
 
 type Items = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
-/// Knows get, set, delete and stats; other lines are an ERROR, bytes that are no text its end.
+/// A minimal server that implements get, set, delete and stats. Replies ERROR
+/// to other lines, and ends on bytes that are not text.
 struct FakeServer {
     address: Address,
     items: Items,
@@ -197,7 +198,7 @@ fn a_paced_load_keeps_its_rate() {
     };
     let summary = run(&paced, &server);
     assert_eq!(summary.hits, 400);
-    // 400 at 2000 a second take 0.2 s; nothing may make it faster.
+    // 400 requests at 2,000 a second take 0.2 s. They must not be sent faster.
     assert!(summary.seconds >= 0.199, "{}", summary.seconds);
 }
 
@@ -255,7 +256,8 @@ fn server_program() -> &'static str {
     &PATH
 }
 
-/// Runs a comparison of this workspace's server with itself: what is printed, and the figures.
+/// Runs a comparison of this workspace's server with itself. Returns the printed
+/// text and the JSON rows.
 fn versus_itself(task: &str, arguments: &[&str]) -> (String, Vec<serde_json::Value>) {
     let server = server_program();
     let json = std::env::temp_dir().join(format!("{task}-{}.json", process::id()));
@@ -310,9 +312,9 @@ fn every_scene_of_stall_is_played_on_both_servers() {
     }
 }
 
-/// A scene of each family that needs no program besides.
+/// A scene of each family that needs no other program.
 const HOSTILE: [&str; 5] = ["metadump", "watchers", "torn-gets", "passwords", "udp"];
-/// A short run; how slow a busy machine is must not matter.
+/// Options for a short run, independent of the machine's load.
 const SHORT: [&str; 3] = ["--memory=64", "--seconds=0.3", "--p99-limit=60000"];
 
 #[test]
@@ -337,7 +339,8 @@ fn hostile_scenes_are_played_on_both_servers() {
         );
         let counts = ["gets", "sets"].map(|name| row[name].as_u64());
         assert!(counts.iter().all(|&count| count > Some(0)), "{text}");
-        // Logins that are wrong from their first bytes on are cut, the others stay.
+        // Logins that are wrong from their first byte are disconnected, other
+        // clients are not.
         let some_are_cut = row["cut"].as_u64() > Some(0);
         assert_eq!(some_are_cut, row["scene"] == "passwords", "{text}");
     }

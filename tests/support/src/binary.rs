@@ -1,5 +1,5 @@
-//! Binary packets: requests put together by hand, as wrong as a test wants
-//! them, and answers taken apart.
+//! Binary protocol client: builds request packets, valid or malformed, and
+//! parses reply packets.
 
 use std::fmt;
 
@@ -59,7 +59,7 @@ pub mod status {
 
 pub const HEADER_BYTES: usize = 24;
 
-/// A request. Its header tells the true lengths unless it is made to lie.
+/// A request packet. Its header contains the true lengths unless overridden.
 #[derive(Clone, Default)]
 pub struct Frame {
     opcode: u8,
@@ -81,12 +81,12 @@ impl Frame {
         }
     }
 
-    /// `set`, `add`, `replace` and their quiet ones.
+    /// A storage request: `set`, `add`, `replace` or their quiet forms.
     pub fn store(opcode: u8, key: &str, value: impl AsRef<[u8]>) -> Self {
         Self::new(opcode).key(key).extras([0; 8]).value(value)
     }
 
-    /// `increment`, `decrement` and their quiet ones.
+    /// An arithmetic request: `increment`, `decrement` or their quiet forms.
     pub fn count(opcode: u8, key: &str, delta: u64, initial: u64, exptime: u32) -> Self {
         let mut extras = delta.to_be_bytes().to_vec();
         extras.extend_from_slice(&initial.to_be_bytes());
@@ -119,19 +119,19 @@ impl Frame {
         self
     }
 
-    /// Lies about the length of the key.
+    /// Overrides the key length in the header.
     pub fn key_len(mut self, len: u16) -> Self {
         self.key_len = Some(len);
         self
     }
 
-    /// Lies about the length of the extras.
+    /// Overrides the extras length in the header.
     pub fn extras_len(mut self, len: u8) -> Self {
         self.extras_len = Some(len);
         self
     }
 
-    /// Lies about the length of the body.
+    /// Overrides the total body length in the header.
     pub fn body_len(mut self, len: u32) -> Self {
         self.body_len = Some(len);
         self
@@ -160,7 +160,7 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// An answer.
+/// A reply packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
     pub opcode: u8,
@@ -173,7 +173,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Takes a whole answer apart.
+    /// Parses a complete reply.
     pub fn parse(bytes: &[u8]) -> Self {
         let u16_at = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
         let word = |at: usize| u32::from(u16_at(at)) << 16 | u32::from(u16_at(at + 2));
@@ -192,7 +192,7 @@ impl Reply {
         }
     }
 
-    /// Bytes of the whole answer that begins like this.
+    /// Returns the length in bytes of the whole reply, read from its header.
     pub fn len_of(header: &[u8]) -> usize {
         let body = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
         HEADER_BYTES + body as usize
@@ -203,7 +203,7 @@ impl Reply {
     }
 }
 
-/// A client that speaks packets.
+/// A client of the binary protocol.
 pub struct BinaryClient(pub Client);
 
 impl BinaryClient {
@@ -215,7 +215,8 @@ impl BinaryClient {
         self.0.send(frame.bytes());
     }
 
-    /// The next answer; `None` if the server closes instead.
+    /// Reads the next reply. Returns `None` if the server closes the
+    /// connection.
     pub fn reply(&mut self) -> Option<Reply> {
         let header = self.0.peek_exactly(HEADER_BYTES)?;
         let len = Reply::len_of(&header);
@@ -224,7 +225,7 @@ impl BinaryClient {
         Some(Reply::parse(&whole))
     }
 
-    /// Sends a packet whose answer comes next.
+    /// Sends a packet and returns its reply.
     pub fn ask(&mut self, frame: &Frame) -> Reply {
         self.send(frame);
         let reply = self.reply().unwrap_or_else(|| panic!("closed: {frame:?}"));
@@ -232,14 +233,15 @@ impl BinaryClient {
         reply
     }
 
-    /// The answer must have this status and say so.
+    /// Sends a packet and expects an error reply with this status and text.
     pub fn refused(&mut self, frame: &Frame, status: u16, text: &str) {
         let reply = self.ask(frame);
         assert_eq!((reply.status, reply.text()), (status, text), "{frame:?}");
         assert_eq!((reply.cas, reply.extras.len(), reply.key.len()), (0, 0, 0));
     }
 
-    /// The answer must be an empty success; returns its CAS value.
+    /// Sends a packet and expects a success without a body. Returns the CAS
+    /// value.
     pub fn done(&mut self, frame: &Frame) -> u64 {
         let reply = self.ask(frame);
         let body = (reply.extras.len(), reply.key.len(), reply.text());
@@ -247,24 +249,26 @@ impl BinaryClient {
         reply.cas
     }
 
-    /// Nothing must be answered.
+    /// Sends a packet and expects no reply.
     pub fn silent(&mut self, frame: &Frame) {
         self.send(frame);
         self.in_step();
     }
 
-    /// The connection answers the next packet, and nothing before it.
+    /// Sends `noop` and expects its reply next: checks that the stream is in
+    /// step.
     pub fn in_step(&mut self) {
         self.done(&Frame::new(opcode::NOOP).opaque(0x0123_4567));
     }
 
-    /// The server closes after an answer of this status.
+    /// Sends a packet and expects an error reply, then the end of the
+    /// connection.
     pub fn closed_with(&mut self, frame: &Frame, status: u16, text: &str) {
         self.refused(frame, status, text);
         self.0.expect_closed("");
     }
 
-    /// The value of a key, with flags.
+    /// Gets a key. Returns its client flags and value, `None` on a miss.
     pub fn get(&mut self, key: &str) -> Option<(u32, Vec<u8>)> {
         let reply = self.ask(&Frame::new(opcode::GET).key(key));
         (reply.status == status::OK).then(|| {
@@ -273,7 +277,7 @@ impl BinaryClient {
         })
     }
 
-    /// The figures of a group of statistics.
+    /// Returns the names and values of a statistics group, in order.
     pub fn stats(&mut self, group: &str) -> Vec<(String, String)> {
         self.send(&Frame::new(opcode::STAT).key(group));
         let mut figures = Vec::new();
@@ -288,7 +292,7 @@ impl BinaryClient {
         }
     }
 
-    /// One figure of the general statistics.
+    /// Returns a value of the general statistics.
     pub fn stat(&mut self, name: &str) -> String {
         let figures = self.stats("");
         let figure = figures.into_iter().find(|(known, _)| known == name);

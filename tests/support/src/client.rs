@@ -1,5 +1,5 @@
-//! A client that deals in raw bytes. It never guesses when an answer is over:
-//! it sends `mn` behind what it asks and reads up to the `MN` that comes back.
+//! Text protocol client that works on raw bytes. To find the end of a reply it
+//! sends `mn` after each request and reads up to the `MN`.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::DEADLINE;
 
-/// Where a server listens.
+/// The address of a server, with the transport to use.
 #[derive(Clone, Debug)]
 pub enum Address {
     Tcp(SocketAddr),
@@ -26,10 +26,10 @@ enum Stream {
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-/// One connection.
+/// A client connection.
 pub struct Client {
     stream: Stream,
-    /// Bytes that arrived behind the last answer.
+    /// Received bytes that no call has consumed yet.
     pending: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ impl Client {
         })
     }
 
-    /// Sends bytes as one write (as far as the kernel takes them).
+    /// Sends bytes, in a single write unless the kernel's buffer is full.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("the server takes what is sent");
     }
@@ -77,14 +77,14 @@ impl Client {
         }
     }
 
-    /// Sends bytes one by one, each in a write of its own.
+    /// Sends bytes in writes of a single byte.
     pub fn send_bytewise(&mut self, bytes: impl AsRef<[u8]>) {
         for byte in bytes.as_ref() {
             self.send([*byte]);
         }
     }
 
-    /// Its end of a TCP connection.
+    /// Returns the client's own address of a TCP connection.
     pub fn local_addr(&self) -> SocketAddr {
         let address = match &self.stream {
             Stream::Tcp(stream) => stream.local_addr(),
@@ -94,7 +94,7 @@ impl Client {
         address.expect("it is connected")
     }
 
-    /// The same connection once more, to send from another thread.
+    /// Returns a second handle of the connection, to send from another thread.
     pub fn another_end(&self) -> Self {
         let stream = match &self.stream {
             Stream::Tcp(stream) => stream.try_clone().map(Stream::Tcp),
@@ -107,8 +107,7 @@ impl Client {
         }
     }
 
-    /// Sends the same again and again until nothing more is taken for a
-    /// moment.
+    /// Sends `bytes` repeatedly until a write blocks for 200 ms.
     pub fn send_until_blocked(&mut self, bytes: &[u8]) {
         let moment = Some(Duration::from_millis(200));
         let limited = match &self.stream {
@@ -121,7 +120,7 @@ impl Client {
         while self.try_send(&many).is_ok() {}
     }
 
-    /// Ends the sending direction, as a client that half closes does.
+    /// Shuts down the sending direction (half-close).
     pub fn finish_sending(&mut self) {
         let result = match &mut self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -134,15 +133,16 @@ impl Client {
         result.expect("a connected socket can be half closed");
     }
 
-    /// The same where the server may have closed already.
+    /// Shuts down the sending direction of a TCP connection that the server may
+    /// have closed already.
     pub fn try_finish_sending(&mut self) {
         if let Stream::Tcp(stream) = &self.stream {
-            // Closed by the other end is as good.
+            // An error means that the server has closed the connection.
             let _ = stream.shutdown(Shutdown::Write);
         }
     }
 
-    /// Reads exactly as many bytes as `want` has and compares them.
+    /// Reads as many bytes as `want` has and compares them.
     pub fn expect(&mut self, want: impl AsRef<[u8]>) {
         let want = want.as_ref();
         while self.pending.len() < want.len() {
@@ -161,8 +161,8 @@ impl Client {
         );
     }
 
-    /// The next bytes, this many, left to be read; `None` if the server closes
-    /// before they are there.
+    /// Returns the next `len` bytes without consuming them, `None` if the
+    /// server closes before they arrive.
     pub fn peek_exactly(&mut self, len: usize) -> Option<Vec<u8>> {
         while self.pending.len() < len {
             if self.fill() == 0 {
@@ -172,14 +172,13 @@ impl Client {
         Some(self.pending[..len].to_vec())
     }
 
-    /// Forgets the next bytes, this many.
+    /// Reads and discards the next `len` bytes.
     pub fn skip(&mut self, len: usize) {
         self.peek_exactly(len).expect("more bytes before the close");
         self.pending.drain(..len);
     }
 
-    /// Sends and compares; the answer must be exactly `want`, with nothing
-    /// behind it.
+    /// Sends a request and compares the reply, which must be exactly `want`.
     pub fn ask(&mut self, send: impl AsRef<[u8]>, want: impl AsRef<[u8]>) {
         let got = self.answer(&send);
         assert!(
@@ -191,7 +190,8 @@ impl Client {
         );
     }
 
-    /// Sends, and returns the whole answer, which a `mn` behind it delimits.
+    /// Sends a request followed by `mn`, and returns the reply without the
+    /// `MN`.
     pub fn answer(&mut self, send: impl AsRef<[u8]>) -> Vec<u8> {
         let mut bytes = send.as_ref().to_vec();
         bytes.extend_from_slice(b"mn\r\n");
@@ -199,14 +199,15 @@ impl Client {
         self.read_answer()
     }
 
-    /// Reads up to `MN`, which is the answer to a `mn` already sent, and
-    /// returns what came before it.
+    /// Returns the bytes before the next `MN`, the reply to a `mn` already
+    /// sent. Panics if the server closes the connection before it.
     pub fn read_answer(&mut self) -> Vec<u8> {
         self.answer_or_close()
             .unwrap_or_else(|got| panic!("closed before MN; got {}", show(&got)))
     }
 
-    /// The same, with `Err` and what was still said if the server closes.
+    /// Returns the bytes before the next `MN`. If the server closes the
+    /// connection, returns the bytes received before that as an error.
     pub fn answer_or_close(&mut self) -> Result<Vec<u8>, Vec<u8>> {
         loop {
             if let Some(end) = end_of_answer(&self.pending) {
@@ -220,7 +221,7 @@ impl Client {
         }
     }
 
-    /// Reads one line, its line ending included.
+    /// Reads a line and returns it with its newline.
     pub fn line(&mut self) -> String {
         loop {
             if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
@@ -233,13 +234,14 @@ impl Client {
         }
     }
 
-    /// Reads until the server closes and returns what it still said.
+    /// Reads until the server closes the connection and returns the bytes
+    /// received.
     pub fn read_to_close(&mut self) -> Vec<u8> {
         while self.fill() != 0 {}
         std::mem::take(&mut self.pending)
     }
 
-    /// The connection must be closed by the server after exactly `want`.
+    /// Expects exactly `want` and then the end of the connection.
     pub fn expect_closed(&mut self, want: impl AsRef<[u8]>) {
         let got = self.read_to_close();
         assert!(
@@ -250,7 +252,7 @@ impl Client {
         );
     }
 
-    /// The value of one `STAT` line of the general statistics.
+    /// Returns the value of a `STAT` line of the general statistics.
     pub fn stat(&mut self, name: &str) -> String {
         let answer = self.answer("stats\r\n");
         let text = String::from_utf8_lossy(&answer).into_owned();
@@ -261,8 +263,9 @@ impl Client {
             .to_owned()
     }
 
-    /// Whether the server says something (or closes) though nothing was sent.
-    /// The only wait of a fixed length: silence has no event to wait for.
+    /// Returns whether the server sends bytes or closes within 50 ms.
+    ///
+    /// This is the only wait of fixed length: silence has no event to wait for.
     pub fn says_something_within_a_moment(&mut self) -> bool {
         let moment = Some(Duration::from_millis(50));
         let mut byte = [0; 1];
@@ -280,7 +283,8 @@ impl Client {
         result.is_ok()
     }
 
-    /// Reads once; 0 means closed (or reset, which is the same to a client).
+    /// Receives once into `pending`. Returns the number of bytes received, 0 if
+    /// the connection is closed or reset.
     fn fill(&mut self) -> usize {
         let mut chunk = [0; 16 * 1024];
         let result = match &mut self.stream {
@@ -307,14 +311,14 @@ fn connect_tcp(address: &SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Where the `MN` line begins that ends an answer, if it has arrived.
+/// Returns the offset of the `MN` line that ends a reply, if it has arrived.
 fn end_of_answer(bytes: &[u8]) -> Option<usize> {
     let end = bytes.len().checked_sub(4)?;
     let at_line_start = end == 0 || bytes[end - 1] == b'\n';
     (&bytes[end..] == b"MN\r\n" && at_line_start).then_some(end)
 }
 
-/// Bytes as a quoted string, shortened in the middle when long.
+/// Formats bytes as a quoted string, with the middle of long ones left out.
 pub fn show(bytes: &[u8]) -> String {
     const ENDS: usize = 400;
     if bytes.len() <= 2 * ENDS {

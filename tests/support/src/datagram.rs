@@ -1,5 +1,4 @@
-//! A client that sends each request in a datagram of its own and puts the
-//! answer together again.
+//! UDP client: sends each request in a datagram and reassembles the reply.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -7,10 +6,10 @@ use crate::DEADLINE;
 
 const FRAME_BYTES: usize = 8;
 
-/// Bytes of a request that one datagram takes.
+/// Maximum request length in bytes, without the frame header.
 pub const REQUEST_MAX_BYTES: usize = 60_000;
 
-/// See the module's documentation.
+/// A UDP client with the ID of its last request.
 pub struct Datagrams {
     socket: UdpSocket,
     id: u16,
@@ -25,7 +24,7 @@ impl Datagrams {
         Self { socket, id: 0 }
     }
 
-    /// The answer to a request, which is one.
+    /// Sends a request that has exactly one reply, and returns that reply.
     pub fn ask(&mut self, request: &[u8]) -> Vec<u8> {
         self.id += 1;
         let frame = [self.id, 0, 1, 0];

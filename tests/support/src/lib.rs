@@ -1,9 +1,10 @@
-//! What the tests around the server share: the server itself (in process or
-//! as a program), Debian's memcached beside it, a client that compares bytes,
-//! and a runner for scripts of (send, expect).
+//! Shared test support: the server (in process or as a program), a reference
+//! memcached, clients that compare raw bytes, and a runner for scripts of
+//! (send, expect) steps.
 //!
-//! Rules: ports are ephemeral, nothing sleeps for a fixed time, every wait has
-//! a deadline, and whatever is started is stopped when its handle is dropped.
+//! Rules: ports are ephemeral, nothing sleeps for a fixed time, and every wait
+//! has a deadline. Everything that a test starts stops when its handle is
+//! dropped.
 
 #![cfg(not(loom))]
 
@@ -25,11 +26,11 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Longest that any single wait of a test may take.
+/// Maximum duration of a single wait in a test.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Tries `ready` until it gives a value; panics with `what` after
-/// [`DEADLINE`].
+/// Polls `ready` until it returns a value. Panics with the description `what`
+/// after [`DEADLINE`].
 pub fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     let mut pause = Duration::from_micros(100);
@@ -46,8 +47,8 @@ pub fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A directory of this test alone, removed when dropped. The path is short,
-/// because a unix socket's address holds about a hundred bytes.
+/// A directory for a single test, removed when dropped. Its path is short,
+/// because the path of a unix socket is limited to about 100 bytes.
 pub struct TempDir(PathBuf);
 
 impl TempDir {
@@ -67,24 +68,26 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // A leftover directory must not fail a test that passed.
+        // Failing to remove the directory must not fail a test that passed.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// Whether a missing tool fails a test (in CI) rather than skips it.
+/// Returns whether a missing tool fails the test (in CI) instead of skipping
+/// it.
 pub fn must_not_skip() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true")
 }
 
-/// Says on one line that a test could not run, or fails it in CI.
+/// Reports on standard error that the test is skipped, or fails it in CI.
 pub fn skip(why: &str) {
     assert!(!must_not_skip(), "CI must run every test, but {why}");
     eprintln!("skipped: {why}");
 }
 
-/// A standard stream that takes nothing more as long as its other end, which
-/// is not read, is kept.
+/// Returns a standard stream whose buffer is full, so that writes block, and
+/// the other end. The stream stays blocked until the other end is read or
+/// dropped.
 pub fn stuck() -> (UnixStream, Stdio) {
     let (mut near, far) = UnixStream::pair().expect("a pair of sockets");
     near.set_nonblocking(true).expect("a socket");
@@ -95,7 +98,8 @@ pub fn stuck() -> (UnixStream, Stdio) {
     };
     assert_eq!(kind, ErrorKind::WouldBlock);
     while near.write(b"x").is_ok() {}
-    // A flag of the open file: it holds for a child too.
+    // Non-blocking mode belongs to the open file, so the child would inherit
+    // it.
     near.set_nonblocking(false).expect("a socket");
     (far, Stdio::from(OwnedFd::from(near)))
 }

@@ -1,5 +1,5 @@
-//! memcached as the peer to compare with: Debian's, or the program that
-//! `RUSTCACHED_PEER` names.
+//! Runs memcached as the reference server: Debian's, or the program named by
+//! `RUSTCACHED_PEER`.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use crate::client::{Address, Client};
 use crate::wait_until;
 
-/// Names another program than the default.
+/// Environment variable with the path of another memcached.
 const VARIABLE: &str = "RUSTCACHED_PEER";
 const PATH: &str = "/usr/bin/memcached";
 
@@ -19,7 +19,7 @@ pub struct Memcached {
 }
 
 impl Memcached {
-    /// The program, if it is installed.
+    /// Returns the path of the program if it is installed.
     pub fn find() -> Option<PathBuf> {
         match std::env::var_os(VARIABLE) {
             Some(path) => {
@@ -31,13 +31,14 @@ impl Memcached {
         }
     }
 
-    /// Starts it with more options, or says that it is missing.
+    /// Starts memcached with additional options. If it is not installed,
+    /// reports a skipped test and returns `None`.
     pub fn start_or_skip(options: &[&str]) -> Option<Self> {
         let Some(program) = Self::find() else {
             crate::skip("memcached is not installed");
             return None;
         };
-        // Another process may take the port between its choice and its use.
+        // Another process may bind the chosen port before memcached does.
         for _ in 0..10 {
             if let Some(server) = Self::try_start(&program, options) {
                 return Some(server);
@@ -67,14 +68,15 @@ impl Memcached {
             {
                 return Some(false);
             }
-            // Whoever answers on this port must be our child.
+            // Check that the server on this port is the child, not another
+            // process.
             let mut client = Client::try_connect(&server.address).ok()?;
             Some(client.stat("pid") == server.child.id().to_string())
         });
         alive.then_some(server)
     }
 
-    /// The release, as three numbers.
+    /// Returns the release as three numbers.
     pub fn version(&self) -> [u32; 3] {
         let version = Client::connect(&self.address).stat("version");
         let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
@@ -88,13 +90,13 @@ impl Memcached {
 
 impl Drop for Memcached {
     fn drop(&mut self) {
-        // It may have ended by itself, which is as good.
+        // Errors mean that the child has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free at the time of the call.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has free ports");
     listener

@@ -1,5 +1,5 @@
-//! The server as a program, for what only a process has: a command line, exit
-//! codes, signals, descriptors and resident memory.
+//! Runs the server as a program, for tests of the command line, exit codes,
+//! signals, descriptors and resident memory.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ pub struct Program {
     directory: TempDir,
 }
 
-/// A program that has ended.
+/// Exit status and output of a program that has ended.
 pub struct Ended {
     pub status: ExitStatus,
     pub output: String,
@@ -36,20 +36,22 @@ pub struct Ended {
 }
 
 impl Program {
-    /// Starts it with these options and nothing else but the name of a file
-    /// for its ports; root may not run it unless a user is named.
+    /// Starts the program with exactly these options; its environment names a
+    /// port file. If the tests run as root, the options must name a user.
     pub fn spawn(options: &[&str]) -> Self {
         Self::spawn_command(Command::new(server_program()).args(options))
     }
 
-    /// The same with these variables in its environment.
+    /// Starts the program as [`Program::spawn`] does, with additional
+    /// environment variables.
     pub fn spawn_in(options: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(server_program());
         command.args(options).envs(environment.iter().copied());
         Self::spawn_command(&mut command)
     }
 
-    /// Starts it through a shell that first lowers the limit of open files.
+    /// Starts the program from a shell that first lowers the limit of open
+    /// files.
     pub fn spawn_with_open_files(limit: u32, options: &[&str]) -> Self {
         let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
         Self::spawn_command(
@@ -59,17 +61,19 @@ impl Program {
         )
     }
 
-    /// Starts it by a command of the test's own making.
+    /// Starts the program by the given command.
     pub fn spawn_command(command: &mut Command) -> Self {
         Self::spawn_with(command, Stdio::null(), Stdio::piped())
     }
 
-    /// The same, with these for its first two descriptors.
+    /// Starts the program by the given command, with these for standard input
+    /// and standard output.
     pub fn spawn_with(command: &mut Command, input: Stdio, output: Stdio) -> Self {
         Self::launch(command, input, output, Stdio::piped())
     }
 
-    /// As [`Program::start`], with this for standard error.
+    /// Starts the program as [`Program::start`] does, with this for standard
+    /// error.
     pub fn start_with_errors(options: &[&str], errors: Stdio) -> (Self, Address) {
         let mut command = Command::new(server_program());
         command.args(on_free_port(options));
@@ -78,11 +82,12 @@ impl Program {
         (program, address)
     }
 
-    /// Starts it by a command of the test's own making, with these for its
-    /// standard streams.
+    /// Starts the program by the given command, with these for its standard
+    /// streams.
     pub fn launch(command: &mut Command, input: Stdio, output: Stdio, errors: Stdio) -> Self {
         let directory = TempDir::create();
-        // Whoever it becomes must be able to write the port file.
+        // The server must be able to write the port file after it has changed
+        // its user.
         let everybody = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(directory.path(""), everybody).expect("it is our own");
         let child = command
@@ -95,7 +100,8 @@ impl Program {
         Self { child, directory }
     }
 
-    /// As [`Program::start`], with these variables in its environment.
+    /// Starts the program as [`Program::start`] does, with additional
+    /// environment variables.
     pub fn start_with_env(options: &[&str], variables: &[(&str, &str)]) -> (Self, Address) {
         let program = Self::spawn_command(
             Command::new(server_program())
@@ -106,25 +112,25 @@ impl Program {
         (program, address)
     }
 
-    /// Starts it on a free port of the loopback, waits for the port file.
+    /// Starts the program on a free loopback port and waits for the port file.
     pub fn start(options: &[&str]) -> (Self, Address) {
         let program = Self::spawn(&on_free_port(options));
         let address = program.address();
         (program, address)
     }
 
-    /// The TCP address it wrote to its port file.
+    /// Waits for the port file and returns the first TCP address.
     pub fn address(&self) -> Address {
         let port = self.port();
         Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
-    /// Waits for the port file and returns the first TCP port in it.
+    /// Waits for the port file and returns the first TCP port.
     pub fn port(&self) -> u16 {
         self.port_of("TCP INET: ")
     }
 
-    /// The same for the first UDP port.
+    /// Waits for the port file and returns the first UDP port.
     pub fn udp_port(&self) -> u16 {
         self.port_of("UDP INET: ")
     }
@@ -141,7 +147,7 @@ impl Program {
         })
     }
 
-    /// What the port file says, once it is there.
+    /// Waits for the port file and returns its contents.
     pub fn port_file(&self) -> String {
         let path = self.directory.path("ports");
         wait_until("there is a port file", || {
@@ -149,7 +155,7 @@ impl Program {
         })
     }
 
-    /// All TCP ports in its port file, once that is there.
+    /// Returns all TCP ports in the port file, `None` if it does not exist yet.
     pub fn ports(&self) -> Option<Vec<u16>> {
         let text = std::fs::read_to_string(self.directory.path("ports")).ok()?;
         let port = |line: &str| line.rsplit_once(": ")?.1.parse().ok();
@@ -160,8 +166,8 @@ impl Program {
         self.child.id()
     }
 
-    /// The value of this line of `/proc/PID/task/*/status` for each of its
-    /// threads. One that ends meanwhile is left out.
+    /// Returns the field `name` of `/proc/PID/task/*/status` for each thread.
+    /// Leaves out threads that end meanwhile.
     pub fn thread_statuses(&self, name: &str) -> Vec<String> {
         let path = format!("/proc/{}/task", self.child.id());
         let entries = std::fs::read_dir(path).expect("a running process has threads");
@@ -175,7 +181,7 @@ impl Program {
         statuses.collect()
     }
 
-    /// Resident memory in bytes.
+    /// Returns the resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let text = std::fs::read_to_string(path).expect("a running process has a status");
@@ -190,7 +196,7 @@ impl Program {
         status.is_none()
     }
 
-    /// Sends a signal by name (`TERM`, `INT`, ...) through `kill`.
+    /// Sends a signal by name (`TERM`, `INT`, …) with `kill`.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args(["-s", name, &self.child.id().to_string()])
@@ -199,7 +205,7 @@ impl Program {
         assert!(status.success(), "kill -s {name}");
     }
 
-    /// Waits until it ends and returns what it said.
+    /// Waits until the program ends. Returns its exit status and output.
     pub fn wait(mut self) -> Ended {
         let status = wait_until("the program ends", || {
             self.child.try_wait().expect("a child can be waited for")
@@ -218,7 +224,7 @@ impl Program {
         ended
     }
 
-    /// It is alive and answers a new connection.
+    /// Asserts that the program is running and answers a new connection.
     pub fn assert_answers(&mut self, address: &Address) {
         assert!(self.is_running(), "the program has ended");
         Client::connect(address).ask("", "");
@@ -227,7 +233,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself, which is as good.
+        // Errors mean that the child has exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -239,8 +245,8 @@ fn read_all(mut pipe: impl Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// `options` behind those for a free port of the loopback and, since the tests
-/// may run as root, a user.
+/// Prepends options for a free loopback port. Names a user as well, since the
+/// tests may run as root.
 pub fn on_free_port<'a>(options: &[&'a str]) -> Vec<&'a str> {
     let mut all = vec!["-l", "127.0.0.1", "-p", "-1", "-u", "root"];
     all.extend_from_slice(options);

@@ -1,6 +1,6 @@
-//! Random numbers that a seed repeats exactly (SplitMix64).
+//! Seeded random numbers (SplitMix64).
 
-/// A source of random numbers.
+/// A reproducible random number generator.
 #[derive(Clone)]
 pub struct Random(u64);
 
@@ -17,12 +17,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`, which is not zero.
+    /// Returns a number below `bound`, which must not be zero.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next_u64() % bound as u64) as usize
     }
 
-    /// True once in `times`.
+    /// Returns true with probability 1 / `times`.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }

@@ -1,10 +1,11 @@
-//! Runs scripts of (send, expect) against a server in several deliveries:
-//! step by step, all at once, and a byte at a time, over each transport. The
-//! answers must be the same bytes in each.
+//! Runs scripts of (send, expect) steps against a server, over each transport:
+//! step by step, pipelined in one write, and a byte at a time. The reply bytes
+//! must be the same in each.
 //!
-//! In an expectation `<name>` stands for a number: the first time it is bound,
-//! later the same number must come back, and in what is sent it is replaced by
-//! that number. `<a|b>` stands for either text, `<*>` for the rest of the line.
+//! An expectation may contain placeholders. `<name>` matches a number: the
+//! first occurrence binds it, later occurrences must match the same number. In
+//! a request, `<name>` is replaced by that number. `<a|b>` matches either text,
+//! `<*>` matches the rest of the line.
 
 use std::collections::HashMap;
 
@@ -12,10 +13,11 @@ use crate::client::{Address, Client, show};
 use crate::datagram::{Datagrams, REQUEST_MAX_BYTES};
 use crate::server::Server;
 
-/// One step: what is sent and what must come back, whole.
+/// A step: the request and the complete expected reply.
 pub type Step<'a> = (&'a str, &'a str);
 
-/// Runs a script against fresh servers in every delivery that suits it.
+/// Runs a script against fresh servers, over every transport and in every way
+/// of delivery that the script permits.
 pub fn check(steps: &[Step<'_>]) {
     run(&Server::start().address(), steps);
     let sends_bindings = steps.iter().any(|(send, _)| send.contains('<'));
@@ -31,14 +33,14 @@ pub fn check(steps: &[Step<'_>]) {
     }
 }
 
-/// Whether a step's commands and answers go into datagrams: all of it must be
-/// there at once, and little enough.
+/// Returns whether a step fits datagrams. The request must be complete, and
+/// request and reply must be short.
 fn suits_datagrams((send, want): &Step<'_>) -> bool {
     const ANSWER_MAX_BYTES: usize = 16 << 10;
     send.len() < REQUEST_MAX_BYTES && want.len() < ANSWER_MAX_BYTES
 }
 
-/// Runs a script step by step on one connection.
+/// Runs a script step by step on a single connection.
 pub fn run(address: &Address, steps: &[Step<'_>]) {
     run_with(address, steps, |client, bytes| client.send(bytes));
 }
@@ -90,7 +92,7 @@ fn run_datagrams(steps: &[Step<'_>]) {
     }
 }
 
-/// Sends the whole script in one write and compares the whole answer.
+/// Sends the whole script in a single write and compares the whole reply.
 fn run_pipelined(address: &Address, steps: &[Step<'_>]) {
     let mut client = Client::connect(address);
     let send: String = steps.iter().map(|(send, _)| *send).collect();
@@ -106,19 +108,19 @@ fn run_pipelined(address: &Address, steps: &[Step<'_>]) {
     }
 }
 
-/// Numbers that a script has given names to.
+/// The numbers bound to placeholders.
 #[derive(Default)]
 struct Bindings(HashMap<String, String>);
 
 impl Bindings {
-    /// Replaces every `<name>` that is bound.
+    /// Replaces every bound `<name>` by its number.
     fn fill_in(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, (name, value)| {
             text.replace(&format!("<{name}>"), value)
         })
     }
 
-    /// Compares an answer with a pattern and binds the new names in it.
+    /// Compares a reply with a pattern and binds new names.
     fn matches(&mut self, pattern: &[u8], got: &[u8]) -> bool {
         let Some(open) = pattern.iter().position(|byte| *byte == b'<') else {
             return pattern == got;
@@ -143,7 +145,7 @@ impl Bindings {
         false
     }
 
-    /// The texts that may stand for a placeholder at the start of `rest`.
+    /// Returns the texts that a placeholder may match at the start of `rest`.
     fn candidates(&self, name: &str, rest: &[u8]) -> Vec<String> {
         if name.contains('|') {
             return name

@@ -1,5 +1,5 @@
-//! The server in process: started on ephemeral ports with a `Config` of the
-//! test's choice, stopped on drop, its clock moved instead of waited for.
+//! Runs the server in process, on ephemeral ports and with a `Config` chosen by
+//! the test. Stops it on drop. Tests move its time forward instead of waiting.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,12 +18,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Two workers on a TCP port, everything else as by default.
+    /// Starts two workers on a TCP port, with default settings otherwise.
     pub fn start() -> Self {
         Self::with(|_| {})
     }
 
-    /// As [`Server::start`], with `change` applied to the settings.
+    /// Starts the server as [`Server::start`] does, with `change` applied to
+    /// the settings.
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let inner = Self::launch(Endpoint::Tcp(any_port), change);
@@ -35,12 +36,13 @@ impl Server {
         }
     }
 
-    /// The same on a unix socket.
+    /// Starts the server on a unix socket.
     pub fn start_unix() -> Self {
         Self::unix_with(|_| {})
     }
 
-    /// As [`Server::start_unix`], with `change` applied to the settings.
+    /// Starts the server as [`Server::start_unix`] does, with `change` applied
+    /// to the settings.
     pub fn unix_with(change: impl FnOnce(&mut Config)) -> Self {
         let directory = TempDir::create();
         let path = directory.path("socket");
@@ -55,7 +57,8 @@ impl Server {
         }
     }
 
-    /// As [`Server::start`], and where it takes datagrams.
+    /// Starts the server as [`Server::start`] does, with UDP as well. Returns
+    /// its UDP address too.
     pub fn start_udp() -> (Self, SocketAddr) {
         let server = Self::with(|config| {
             config.udp.push(Datagrams {
@@ -68,12 +71,13 @@ impl Server {
         (server, address)
     }
 
-    /// The same over TLS.
+    /// Starts the server with TLS on a TCP port.
     pub fn start_tls() -> Self {
         Self::tls_with(|_| {})
     }
 
-    /// As [`Server::start_tls`], with `change` applied to the settings.
+    /// Starts the server as [`Server::start_tls`] does, with `change` applied
+    /// to the settings.
     pub fn tls_with(change: impl FnOnce(&mut Config)) -> Self {
         let files = Files::create();
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -116,18 +120,18 @@ impl Server {
         Client::connect(&self.address)
     }
 
-    /// Makes one of its threads panic.
+    /// Makes the thread `victim` panic.
     pub fn inject_panic(&self, victim: rustcached::server::Victim) {
         self.inner.inject_panic(victim);
     }
 
-    /// Waits until someone asks it to stop.
+    /// Blocks until a client or a thread requests a stop.
     pub fn wait_for_stop_request(&self) {
         self.inner.wait_for_stop_request();
     }
 
-    /// Moves the cache's clock forward, and a little further: times to live
-    /// end up to an eighth of a second late, never early.
+    /// Moves the server's time forward by `seconds` and 125 ms. Items expire up
+    /// to an eighth of a second late, never early.
     pub fn advance(&self, seconds: u64) {
         const GRACE: Duration = Duration::from_millis(125);
         self.inner

@@ -1,5 +1,5 @@
-//! Certificates, and clients that check them or show their own. All are
-//! issued by one of two authorities, so that a test can tell who is trusted.
+//! Certificates for the tests, and TLS clients that verify or present them.
+//! Each is issued by a trusted or by an unknown authority.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,29 +16,30 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use crate::TempDir;
 use crate::client::Address;
 
-/// A certificate and its key, in PEM.
+/// A certificate chain and its private key, in PEM.
 pub struct Identity {
     pub chain: String,
     pub key: String,
 }
 
-/// Who issues certificates.
+/// A certificate authority.
 pub struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// The one whose certificates everybody uses.
+    /// The authority that servers and clients in the tests trust.
     pub fn ours() -> &'static Self {
         static OURS: OnceLock<Authority> = OnceLock::new();
         OURS.get_or_init(Self::create)
     }
 
-    /// One that nobody knows.
+    /// Creates an authority that no peer trusts.
     pub fn create() -> Self {
         let mut params = CertificateParams::default();
-        // A name of its own, or OpenSSL takes what it issues for self-signed.
+        // Without a name of its own, OpenSSL would take issued certificates for
+        // self-signed.
         params
             .distinguished_name
             .push(DnType::CommonName, "authority");
@@ -51,7 +52,7 @@ impl Authority {
         }
     }
 
-    /// A certificate for `localhost`, which servers and clients may show.
+    /// Issues a certificate for `localhost`, valid for servers and clients.
     pub fn issue(&self) -> Identity {
         let names = vec!["localhost".to_owned()];
         let params = CertificateParams::new(names).expect("a name");
@@ -63,12 +64,14 @@ impl Authority {
         }
     }
 
-    /// A client that trusts servers of this authority.
+    /// Returns a client configuration that trusts this authority and presents
+    /// `identity`, if given.
     pub fn trusting(&self, identity: Option<&Identity>) -> Arc<ClientConfig> {
         self.trusting_with(identity, rustls::ALL_VERSIONS)
     }
 
-    /// The same, with these versions of TLS only.
+    /// Returns the configuration of [`Authority::trusting`], limited to these
+    /// TLS versions.
     pub fn trusting_with(
         &self,
         identity: Option<&Identity>,
@@ -94,13 +97,14 @@ impl Authority {
     }
 }
 
-/// A server's files.
+/// The certificate files of a server.
 pub struct Files {
     directory: TempDir,
 }
 
 impl Files {
-    /// Certificate and key of our authority, and its own certificate.
+    /// Writes certificate and key issued by the trusted authority, and the
+    /// certificate of the authority.
     pub fn create() -> Self {
         static SERVER: OnceLock<Identity> = OnceLock::new();
         let files = Self {
@@ -122,7 +126,7 @@ impl Files {
         self.directory.path(name)
     }
 
-    /// The words of `-o` that name the files.
+    /// Returns the `-o` suboptions that name the files.
     pub fn words(&self) -> String {
         let path = |name| self.path(name).display().to_string();
         format!(
@@ -148,23 +152,23 @@ impl Files {
         }
     }
 
-    /// A client that trusts the server.
+    /// Returns a client configuration that trusts the server.
     pub fn trusting(&self) -> Arc<ClientConfig> {
         Authority::ours().trusting(None)
     }
 
-    /// The directory, to be removed with something else.
+    /// Returns the directory, so that it lives as long as its new owner.
     pub fn into_directory(self) -> TempDir {
         self.directory
     }
 }
 
-/// The address of a TCP listener, for a TLS client.
+/// Returns the address of a TCP listener for a TLS client.
 pub fn over_tls(address: &Address, config: Arc<ClientConfig>) -> Address {
     Address::Tls(socket_of(address), config)
 }
 
-/// The socket address behind an address.
+/// Returns the socket address of a TCP or TLS address.
 pub fn socket_of(address: &Address) -> SocketAddr {
     match address {
         Address::Tcp(address) | Address::Tls(address, _) => *address,

@@ -1,4 +1,4 @@
-//! The names that `--scenes` takes: both families, and the scenes of each.
+//! The names that `--scenes` accepts: two families, and the scenes of each.
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -10,30 +10,30 @@ use crate::memory::scenes::Scene;
 const LOADS: &str = "loads";
 const HOSTILE: &str = "hostile";
 
-/// One name on the command line.
+/// A name on the command line.
 #[derive(Clone, Copy, Debug)]
 pub enum Choice {
-    /// All loads of one client.
+    /// All loads of a single client.
     Loads,
     /// All hostile scenes.
     Hostile,
-    /// One load.
+    /// A load of a single client.
     Load(Scene),
-    /// One hostile scene.
+    /// A hostile scene.
     Attack(&'static hostile::Scene),
 }
 
-/// The scenes of one run.
+/// The selected scenes, all of the same family.
 #[derive(Clone, Debug)]
 pub enum Selected {
-    /// Loads of one client.
+    /// Loads of a single client.
     Loads(Vec<Scene>),
     /// Hostile scenes.
     Hostile(Vec<&'static hostile::Scene>),
 }
 
 impl Choice {
-    /// Reads a name; lists all names for `--help`.
+    /// Returns a parser for the names, which lists them in `--help`.
     pub fn parser() -> impl TypedValueParser<Value = Choice> {
         PossibleValuesParser::new(Self::all().map(Self::possible_value)).try_map(|name| {
             let named = |choice: &Choice| choice.possible_value().matches(&name, false);
@@ -58,8 +58,8 @@ impl Choice {
     }
 }
 
-/// The scenes that were named, each once and in the order in which they are run; all loads if none
-/// was. The families cannot be mixed: their figures differ.
+/// Returns the named scenes, without duplicates and in the order in which they run; all loads if no
+/// name is given. Fails if the families are mixed, as their results differ in form.
 pub fn select(choices: &[Choice]) -> Result<Selected, Failure> {
     let is_chosen = |scene: &Scene| {
         let names = |choice: &Choice| match choice {

@@ -1,12 +1,12 @@
-//! `memory`: resident memory of two servers under loads that tempt them to exceed their limit.
+//! `memory`: resident memory of two servers under loads designed to exceed the memory limit.
 //!
-//! Plays the scenarios of `scenes` one after the other against one process of each server, so that
-//! what one leaves behind is the next one's burden. Records rows over time, judges them by the
-//! limit and its bound, and has `plot` draw them. A server that dies is started again for the next
-//! scenario, and the table says so.
+//! Plays the scenarios of `scenes` in sequence against a single process of each server. A scenario
+//! therefore starts with the memory left by the previous scenario. Records the memory over time and
+//! compares it with the limit and the bound; `plot` draws it. If a server dies, it is restarted for
+//! the next scenario, and the table reports that.
 //!
-//! A second family of scenes, in `hostile`, has thousands of clients that make a server hold memory;
-//! `choice` reads the names of both.
+//! A second family of scenes, in `hostile`, uses thousands of clients to make a server hold memory.
+//! `choice` parses the names of both families.
 
 pub mod choice;
 pub mod hostile;
@@ -33,10 +33,10 @@ use self::recorder::{Recorder, Row, from_csv, to_table};
 use self::scenes::{Scene, Stage, largest_value};
 
 const MIB: u64 = 1 << 20;
-/// What a server may hold: so many hundredths of its limit and so many bytes besides.
+/// Maximum resident memory: a percentage of the memory limit plus a number of bytes.
 const BOUND_PERCENT: u64 = 110;
 const BOUND_EXTRA: u64 = 24 * MIB;
-/// The largest item we ask for, in MiB; a server may accept less.
+/// Maximum item size that is requested, in MiB; a server may accept only less.
 const ITEM_MIB: u64 = 512;
 
 /// Options of `memory`.
@@ -48,7 +48,7 @@ pub struct MemoryOptions {
     /// Memory limit of each server in MiB
     #[arg(short = 'm', long, value_name = "MIB", default_value_t = 256)]
     pub memory: u64,
-    /// Items of the load `table`
+    /// Number of items in the load `table`
     #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     pub small_items: u32,
     /// Scenes to play, or a family of scenes
@@ -61,16 +61,16 @@ pub struct MemoryOptions {
         default_value = "loads"
     )]
     pub scenes: Vec<Choice>,
-    /// Start both servers anew for each load; hostile scenes always do
+    /// Restart both servers for each load; hostile scenes always do
     #[arg(long)]
     pub fresh: bool,
     /// Hostile scenes
     #[command(flatten)]
     pub hostile: HostileOptions,
-    /// Draw resident memory over time into this file; loads only
+    /// Draw the resident memory over time into this SVG file; loads only
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub svg: Option<PathBuf>,
-    /// Output files; the CSV of loads has the rows over time
+    /// Output files; the CSV file of the loads contains the memory over time
     #[command(flatten)]
     pub output: OutputOptions,
 }
@@ -78,13 +78,13 @@ pub struct MemoryOptions {
 /// Options of `memory-plot`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MemoryPlotOptions {
-    /// What `memory --csv` wrote
+    /// The CSV file written by `memory --csv`
     pub csv: PathBuf,
-    /// The drawing
+    /// The SVG file to write
     pub svg: PathBuf,
 }
 
-/// Measures both servers and returns what is to be printed.
+/// Measures both servers and returns the text to print.
 pub fn memory(options: &MemoryOptions) -> Result<String, Failure> {
     let (versus, output) = (&options.versus, &options.output);
     match select(&options.scenes)? {
@@ -125,7 +125,7 @@ fn loads(options: &MemoryOptions, scenes: &[Scene]) -> Result<String, Failure> {
         rows.append(&mut show.finish());
     }
     text += "The bound is 1.1 x limit + 24 MiB.\n";
-    // The same scenario of both sides, one below the other.
+    // Group the rows of both servers by scenario.
     table.rows.sort_by_key(|row| {
         let place = |scene: &Scene| scene.name() == row[0];
         Scene::ALL.iter().position(place)
@@ -138,7 +138,7 @@ fn loads(options: &MemoryOptions, scenes: &[Scene]) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Draws recorded rows again.
+/// Draws the graph from a CSV file.
 pub fn memory_plot(options: &MemoryPlotOptions) -> Result<String, Failure> {
     let reading = Failure::io(format!("reading {}", options.csv.display()));
     let rows = from_csv(&fs::read_to_string(&options.csv).map_err(reading)?)?;
@@ -151,12 +151,12 @@ fn draw(path: &Path, rows: &[Row]) -> Result<(), Failure> {
     fs::write(path, plot::svg(rows)).map_err(writing)
 }
 
-/// The most memory that a server with this limit may hold.
+/// Returns the maximum resident memory in bytes for a memory limit.
 fn bound(limit_bytes: u64) -> u64 {
     limit_bytes * BOUND_PERCENT / 100 + BOUND_EXTRA
 }
 
-/// All scenarios of one server.
+/// All scenarios of a server.
 struct Show<'a> {
     options: &'a MemoryOptions,
     side: Side,
@@ -183,13 +183,13 @@ impl<'a> Show<'a> {
         format!("{name}: -m {memory} -I {}m\n", self.item_mib)
     }
 
-    /// Plays a scenario and returns its row for the table.
+    /// Plays a scenario and returns its row of the table.
     fn play(&mut self, scene: Scene) -> Vec<String> {
         if self.options.fresh {
             self.close();
         }
         let outcome = self.perform(scene);
-        // Only now are the rows complete, whatever became of the scenario.
+        // The rows are complete only now, even if the scenario has failed.
         let played = |row: &&Row| row.scenario == scene.name();
         let running = self.running.as_mut();
         let (tally, rows) = running.map_or((Tally::default(), Vec::new()), |(_, stage)| {
@@ -217,7 +217,7 @@ impl<'a> Show<'a> {
         stage.end_phase()
     }
 
-    /// Starts the server with as large an item limit as it accepts.
+    /// Starts the server with the largest maximum item size that it accepts.
     fn start(&mut self) -> Result<(ServerProcess, Stage), Failure> {
         let memory = self.options.memory;
         let mut failure = None;
@@ -263,7 +263,7 @@ impl<'a> Show<'a> {
     }
 }
 
-/// The cells that say what a scenario came to.
+/// Returns the result columns of a scenario.
 fn judge(rows: &[&Row], tally: &Tally) -> Vec<String> {
     let mib = |bytes: u64| format!("{:.1}", bytes as f64 / MIB as f64);
     let peak = rows.iter().map(|row| row.rss_bytes).max().unwrap_or(0);

@@ -1,7 +1,7 @@
-//! Draws recorded rows as SVG: resident memory over time, a panel for each server.
+//! Draws resident memory over time as SVG, with a panel per server.
 //!
-//! Owns the drawing alone. Both panels have one scale of memory, each its own time; bands mark the
-//! scenarios, a line the limit and a broken line the bound.
+//! Both panels share the scale of memory but have their own time scale. Bands show the scenarios, a
+//! solid line the limit, and a dashed line the bound.
 
 use std::fmt::Write as _;
 
@@ -15,10 +15,10 @@ const RIGHT: f64 = 20.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 40.0;
 const MIB: f64 = 1048576.0;
-/// Lines across a panel, about.
+/// Approximate number of grid lines in a panel.
 const GRID_LINES: f64 = 6.0;
 
-/// The drawing of all rows.
+/// Returns the graph of all rows.
 pub fn svg(rows: &[Row]) -> String {
     let mut servers: Vec<&str> = Vec::new();
     for row in rows {
@@ -83,7 +83,7 @@ impl Panel {
         self.line(out, rows, rss, "stroke=\"#06c\" stroke-width=\"1.5\"");
     }
 
-    /// Every other scenario has a shade; each has its name above.
+    /// Draws the scenarios: a label each, and a background for every other.
     fn bands(&self, out: &mut String, rows: &[&Row]) {
         let mut start = 0.0;
         let (top, bottom) = (self.y(self.most), self.y(0.0));
@@ -140,7 +140,7 @@ impl Panel {
     }
 }
 
-/// Round numbers from 0 up to `most`.
+/// Returns round numbers from 0 to `most`.
 fn marks(most: f64) -> Vec<f64> {
     let rough = most / GRID_LINES;
     let unit = 10f64.powf(rough.log10().floor());

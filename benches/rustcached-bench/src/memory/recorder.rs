@@ -1,7 +1,7 @@
-//! What a server's memory does over time, as rows.
+//! Records a server's memory over time as rows.
 //!
-//! Owns the row, its CSV form and the thread that watches the resident memory between two rows, so
-//! that a short peak is not missed. Decides nothing; `memory` judges and `plot` draws.
+//! Contains the row, its CSV form, and a thread that samples the resident memory between two rows,
+//! so that short peaks are recorded. `memory` evaluates the rows, `plot` draws them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::process::resident_bytes;
 use crate::report::Table;
 use crate::versus::Side;
 
-/// Time between two rows, and between two looks at the resident memory.
+/// Interval between two rows, and between two samples of the resident memory.
 const ROW_EVERY: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
@@ -33,32 +33,32 @@ const HEAD: [&str; 10] = [
     "bad_answers",
 ];
 
-/// One moment of one server.
+/// State of a server at a point in time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// Which server: the name of its side.
+    /// Name of the side.
     pub server: String,
-    /// The scenario.
+    /// Name of the scenario.
     pub scenario: String,
-    /// Its phase.
+    /// Name of the phase within the scenario.
     pub phase: String,
-    /// Since the server's first scenario began.
+    /// Seconds since the start of the server's first scenario.
     pub seconds: f64,
-    /// The most resident memory since the row before.
+    /// Peak of the resident memory since the previous row, in bytes.
     pub rss_bytes: u64,
-    /// The memory limit that holds now.
+    /// Current memory limit in bytes.
     pub limit_bytes: u64,
-    /// Items, as the server counts them.
+    /// Number of items reported by the server.
     pub items: u64,
     /// Sets and appends sent in this scenario.
     pub sets: u64,
-    /// Those refused.
+    /// Requests refused in this scenario.
     pub refused: u64,
-    /// Bad answers by text.
+    /// Unsuccessful replies with their counts.
     pub bad_answers: String,
 }
 
-/// All rows as a table for CSV.
+/// Returns all rows as a table for CSV.
 pub fn to_table(rows: &[Row]) -> Table {
     let mut table = Table::new(&HEAD);
     for row in rows {
@@ -78,7 +78,7 @@ pub fn to_table(rows: &[Row]) -> Table {
     table
 }
 
-/// Reads what [`to_table`] made; bad answers are not read back.
+/// Parses the CSV form of [`to_table`], without the unsuccessful replies.
 pub fn from_csv(text: &str) -> Result<Vec<Row>, Failure> {
     let mut lines = text.lines().enumerate();
     if lines.next().map(|(_, line)| line) != Some(HEAD.join(",").as_str()) {
@@ -109,7 +109,7 @@ fn parse_row(line: &str) -> Option<Row> {
     })
 }
 
-/// Makes rows about one server.
+/// Creates the rows of a server.
 #[derive(Debug)]
 pub struct Recorder {
     side: Side,
@@ -123,7 +123,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Begins to watch a process that serves one side; `begun` is the zero of the rows' seconds.
+    /// Starts watching a process of `side`. The rows' times are relative to `begun`.
     pub fn new(side: Side, pid: u32, begun: Instant, limit_bytes: u64) -> Self {
         Recorder {
             side,
@@ -137,24 +137,25 @@ impl Recorder {
         }
     }
 
-    /// Names what follows.
+    /// Sets the scenario of the following rows.
     pub fn begin_scenario(&mut self, name: &str) {
         self.scenario = name.to_string();
         self.phase = "start".to_string();
     }
 
-    /// Names what follows within the scenario; no commas, so that rows can be read back simply.
+    /// Sets the phase of the following rows. The name must not contain a comma, since the CSV
+    /// reader does not support quotes.
     pub fn begin_phase(&mut self, name: &str) {
         debug_assert!(!name.contains(','));
         self.phase = name.to_string();
     }
 
-    /// The limit that rows from now on are to be judged by.
+    /// Sets the memory limit of the following rows.
     pub fn set_limit(&mut self, bytes: u64) {
         self.limit_bytes = bytes;
     }
 
-    /// Makes a row if it is time; only between batches.
+    /// Records a row if the interval has elapsed. Only call it between batches.
     pub fn tick(&mut self, player: &mut Player) -> Result<(), Failure> {
         if self.last.elapsed() < ROW_EVERY {
             return Ok(());
@@ -162,7 +163,7 @@ impl Recorder {
         self.note(player)
     }
 
-    /// Makes a row.
+    /// Records a row.
     pub fn note(&mut self, player: &mut Player) -> Result<(), Failure> {
         let items = player.client().stat("curr_items")?;
         let tally = player.tally();
@@ -182,7 +183,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Lets time pass, making rows.
+    /// Waits for `time` while recording rows.
     pub fn wait(&mut self, player: &mut Player, time: Duration) -> Result<(), Failure> {
         let until = Instant::now() + time;
         while Instant::now() < until {
@@ -192,13 +193,13 @@ impl Recorder {
         Ok(())
     }
 
-    /// Hands over the rows made so far.
+    /// Returns the rows recorded so far and clears them.
     pub fn take_rows(&mut self) -> Vec<Row> {
         std::mem::take(&mut self.rows)
     }
 }
 
-/// A thread that remembers the most resident memory.
+/// A thread that samples the peak of the resident memory.
 #[derive(Debug)]
 struct Watcher {
     pid: u32,
@@ -230,7 +231,7 @@ impl Watcher {
         }
     }
 
-    /// The most since the last time.
+    /// Returns the peak since the previous call, in bytes.
     fn take_peak(&self) -> Result<u64, Failure> {
         let before = self.peak.swap(0, Ordering::Relaxed);
         Ok(resident_bytes(self.pid)?.max(before))
@@ -241,7 +242,7 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It cannot have panicked, and it would not matter here.
+            // The thread does not panic, and its result is not needed.
             let _ = thread.join();
         }
     }

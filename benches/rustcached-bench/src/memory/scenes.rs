@@ -1,8 +1,8 @@
-//! The scenarios: loads that tempt a server to hold more memory than it was given, or to refuse.
+//! The scenarios: loads designed to make a server exceed its memory limit or refuse sets.
 //!
-//! Each is a function over a [`Stage`] that may assume nothing about what the server holds. Amounts
-//! are in multiples of the memory limit, so that every limit is reached. None knows which server
-//! it plays against.
+//! Each is a function over a [`Stage`], and must not assume anything about the server's contents.
+//! Amounts are multiples of the memory limit, so every limit is reached. The scenarios do not
+//! depend on the server.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::player::Player;
 use crate::random::Random;
 
 const MIB: u64 = 1 << 20;
-/// The appends of one storm.
+/// Keys per round of the append scenario, bytes per append, and final value size.
 const APPEND_KEYS: u32 = 10_000;
 const APPEND_BYTES: usize = 100;
 const APPENDED_BYTES: usize = 20_000;
-/// Sizes of the mix of everything.
+/// Smallest and largest value size of the random mix, in bytes.
 const MIXED_SIZES: (f64, f64) = (50.0, 900_000.0);
-/// How long a server may take to give memory back.
+/// Maximum time for a server to release memory.
 const SHRINK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A scenario.
@@ -26,13 +26,13 @@ const SHRINK_PATIENCE: Duration = Duration::from_secs(5);
 pub enum Scene {
     /// Five times the limit in values of 1 KB
     Fill,
-    /// The sizes shift: small, large, small, then everything at random
+    /// Changing sizes: small, large, small, then a random mix
     Sizes,
-    /// Half of all keys are deleted, then refilled
+    /// Half of all keys are deleted, then set again
     Delete,
     /// Values grow by appends
     Append,
-    /// Items that live for 1 to 3 seconds
+    /// Items with TTLs of 1 to 3 seconds
     Ttl,
     /// Values of 1 MiB, then of 100 MiB (or two fifths of the limit)
     Large,
@@ -43,7 +43,7 @@ pub enum Scene {
 }
 
 impl Scene {
-    /// All, in the order in which they are played.
+    /// All scenarios in the order in which they run.
     pub const ALL: [Scene; 8] = [
         Scene::Fill,
         Scene::Sizes,
@@ -55,7 +55,7 @@ impl Scene {
         Scene::Memlimit,
     ];
 
-    /// Its name in tables and files.
+    /// Returns the name in tables and files.
     pub fn name(self) -> &'static str {
         match self {
             Scene::Fill => "fill",
@@ -69,7 +69,7 @@ impl Scene {
         }
     }
 
-    /// Plays it.
+    /// Plays the scenario.
     pub fn play(self, stage: &mut Stage) -> Result<(), Failure> {
         match self {
             Scene::Fill => fill(stage),
@@ -84,37 +84,37 @@ impl Scene {
     }
 }
 
-/// Bytes of the longest value that is played.
+/// Returns the largest value size that is used, in bytes.
 pub fn largest_value(limit: u64) -> usize {
     (100 * MIB).min(limit * 2 / 5).max(MIB) as usize
 }
 
-/// One server, the connection to it and what is recorded of it.
+/// A server under test, with the state of the scenarios.
 #[derive(Debug)]
 pub struct Stage {
     /// Sends the requests.
     pub player: Player,
-    /// Makes the rows.
+    /// Records the rows.
     pub recorder: Recorder,
     /// Draws keys and sizes.
     pub random: Random,
     /// The memory limit in bytes.
     pub limit: u64,
-    /// Items of the large table.
+    /// Number of items of the `table` scenario.
     pub small_items: u32,
-    /// The first key that no scenario has used.
+    /// Number of the first key that no scenario has used.
     pub next_key: u32,
 }
 
 impl Stage {
-    /// Ends a batch and a phase, and begins another phase.
+    /// Ends the batch and the phase, and begins another phase.
     fn phase(&mut self, name: &str) -> Result<(), Failure> {
         self.end_phase()?;
         self.recorder.begin_phase(name);
         Ok(())
     }
 
-    /// Ends a batch and a phase.
+    /// Ends the batch and the phase.
     pub fn end_phase(&mut self) -> Result<(), Failure> {
         self.player.finish()?;
         self.recorder.note(&mut self.player)
@@ -141,7 +141,7 @@ impl Stage {
         least + self.random.below((most - least + 1) as u64) as usize
     }
 
-    /// Sets new keys until their values amount to so many times the limit.
+    /// Sets new keys until their values amount to `times` the memory limit.
     fn fill(&mut self, times: f64, sizes: (usize, usize)) -> Result<(), Failure> {
         let wanted = (self.limit as f64 * times) as u64;
         let mut sent = 0;
@@ -169,7 +169,7 @@ fn sizes(stage: &mut Stage) -> Result<(), Failure> {
     stage.fill(1.5, small)?;
     stage.phase("mixed and overwritten")?;
     let (low, high) = (MIXED_SIZES.0.ln(), MIXED_SIZES.1.ln());
-    // Twice as many keys as fit, by the mean of such sizes.
+    // About twice as many keys as fit: computed from the mean of the sizes.
     let keys = (2.0 * stage.limit as f64 * (high - low) / MIXED_SIZES.1) as u32 + 1;
     let first = stage.next_key;
     stage.next_key += keys;
@@ -243,7 +243,7 @@ fn large(stage: &mut Stage) -> Result<(), Failure> {
         stage.phase(&format!("{name} values"))?;
         let first = stage.next_key;
         stage.next_key += keys as u32;
-        // Twice, so that the second round overwrites what is left of the first.
+        // Set the keys twice, so that the second round overwrites the rest of the first.
         for key in (first..stage.next_key).chain(first..stage.next_key) {
             stage.set(key, size, 0)?;
             let ended = stage.player.get(key)?;

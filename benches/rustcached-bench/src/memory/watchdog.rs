@@ -1,8 +1,8 @@
-//! A thread that keeps a server from taking the machine's memory.
+//! A thread that kills a server before it exhausts the machine's memory.
 //!
-//! Samples the resident memory of a process, remembers the peak, and kills the process when it
-//! passes a limit. Marks the process as the kernel's first victim as well, in case the machine runs
-//! out of memory between two samples.
+//! Samples the resident memory of a process, records the peak, and kills the process if it exceeds
+//! a limit. Also makes the process the kernel's first victim, in case memory runs out between two
+//! samples.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,17 +12,17 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::process::{kill, offer_to_oom_killer, resident_and_peak};
 
-/// Time between two samples: a server that copies 5 GiB a second grows by 50 MiB meanwhile.
+/// Interval between two samples. A server that copies 5 GiB a second grows by 50 MiB in it.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 
 /// State of a watched process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// It runs.
+    /// It is running.
     Alive,
     /// The watchdog killed it.
     Killed,
-    /// It ended otherwise.
+    /// It ended for another reason.
     Ended,
 }
 
@@ -34,7 +34,7 @@ struct Seen {
     stop: AtomicBool,
 }
 
-/// Watches one process until it is dropped. Drop it before the owner of the process.
+/// Watches a process until dropped. Drop it before the owner of the process.
 #[derive(Debug)]
 pub struct Watchdog {
     seen: Arc<Seen>,
@@ -42,7 +42,7 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches process `pid`, a child of this one, and kills it above `limit` bytes.
+    /// Watches process `pid`, a child of this process, and kills it above `limit` bytes.
     pub fn new(pid: u32, limit: u64) -> Result<Self, Failure> {
         offer_to_oom_killer(pid)?;
         let seen = Arc::new(Seen::default());
@@ -54,12 +54,12 @@ impl Watchdog {
         })
     }
 
-    /// Peak of the resident memory since the process was started, in bytes.
+    /// Returns the peak of the resident memory since the start of the process, in bytes.
     pub fn peak(&self) -> u64 {
         self.seen.peak.load(Ordering::Relaxed)
     }
 
-    /// State of the process at the last sample.
+    /// Returns the state of the process at the last sample.
     pub fn fate(&self) -> Fate {
         if self.seen.killed.load(Ordering::Acquire) {
             Fate::Killed
@@ -79,7 +79,8 @@ fn watch(pid: u32, limit: u64, seen: &Seen) {
         };
         seen.peak.fetch_max(peak, Ordering::Relaxed);
         if resident > limit {
-            // First, so that whoever misses the process knows why.
+            // Set the flag before killing, so that a thread that sees the process gone knows the
+            // reason.
             seen.killed.store(true, Ordering::Release);
             kill(pid);
             return;
@@ -92,7 +93,7 @@ impl Drop for Watchdog {
     fn drop(&mut self) {
         self.seen.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It does not panic, and nothing depends on how it ended.
+            // The thread does not panic, and its result is not needed.
             let _ = thread.join();
         }
     }

@@ -1,8 +1,8 @@
-//! What the server that keeps nothing answers, and how it leaves.
+//! Replies of the server without a store, and how they are sent.
 //!
-//! Short answers are copied behind each other and leave in one write, long values go from where
-//! they are by a gathering write, as in a server that is worth its name. Never looks a key up: the
-//! value is drawn, and sets are read and forgotten.
+//! Short replies are copied into a buffer and sent by a single write. Long values are sent from
+//! their place by a vectored write, as an efficient server does. Keys are not looked up: the value
+//! is chosen at random, and data blocks of sets are discarded.
 
 use std::hint::black_box;
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -12,34 +12,35 @@ use memchr::memchr;
 use crate::content::Values;
 use crate::random::Random;
 
-/// Values up to this size are copied: that costs less than another part of a gathering write.
+/// Maximum size of a value that is copied. Copying is cheaper than another part of a vectored
+/// write.
 const COPY_MAX: usize = 4096;
-/// Parts of one gathering write, of which the system takes 1024.
+/// Maximum number of parts of a vectored write (`IOV_MAX` of Linux).
 const PARTS_MAX: usize = 1024;
 const LINE_END: &[u8] = b"\r\n";
-/// Values drawn at once.
+/// Number of values chosen at once.
 const AHEAD: usize = 32;
-/// Bytes that come from memory together.
+/// Size of a CPU cache line in bytes.
 const CACHE_LINE: usize = 64;
 
-/// Values, each with the line end behind it.
+/// The values, each followed by a CRLF.
 #[derive(Debug)]
 pub(super) struct Canned {
     bytes: Vec<u8>,
-    /// Bytes of one with its line end.
+    /// Length of a value with its CRLF, in bytes.
     length: usize,
     count: u32,
     random: Random,
-    /// Where those begin that have been drawn, and how many of them have been used.
+    /// Offsets of the chosen values, and the number of them already used.
     drawn: [usize; AHEAD],
     used: usize,
-    /// What a text header ends with, from the flags on.
+    /// The end of a text header line, from the client flags on.
     text_head: Vec<u8>,
     meta_head: Vec<u8>,
 }
 
 impl Canned {
-    /// So many different values of a size.
+    /// Creates `count` different values of `size` bytes.
     pub(super) fn new(count: u32, size: usize) -> Self {
         let values = Values::new(size);
         let mut bytes = Vec::new();
@@ -59,7 +60,7 @@ impl Canned {
         }
     }
 
-    /// Where one of them begins. Drawn rather than hashed: a hash costs more and finds no more.
+    /// Returns the offset of the next value. Choosing at random costs less than hashing the key.
     fn draw(&mut self) -> usize {
         if self.used == AHEAD {
             self.used = 0;
@@ -69,8 +70,8 @@ impl Canned {
         self.drawn[self.used - 1]
     }
 
-    /// Draws some at once and touches them, so that the processor waits for the memory of all
-    /// together: a server that knows a batch of keys can do that, and this one is to be the least.
+    /// Chooses several values and touches their cache lines, so that their cache misses overlap. A
+    /// server can do that for a batch of keys, and this server must be a lower bound.
     fn draw_ahead(&mut self) {
         let mut touched = 0;
         for place in &mut self.drawn {
@@ -89,17 +90,17 @@ impl Canned {
     }
 }
 
-/// Responder on their way: text, and long values between its pieces.
+/// Unsent replies: text, with long values between its pieces.
 #[derive(Debug, Default)]
 pub(super) struct Unsent {
     text: Vec<u8>,
-    /// How much text goes before a value, and where that begins among the canned ones.
+    /// Length of the text before a value, and the offset of the value in [`Canned`].
     values: Vec<(usize, usize)>,
     sent: usize,
 }
 
 impl Unsent {
-    /// Writes what the socket has room for; whether that was all.
+    /// Writes until the socket is full. Returns whether everything is sent.
     pub(super) fn write(&mut self, to: &mut impl Write, canned: &Canned) -> io::Result<bool> {
         loop {
             let left = self.text.len() + self.values.len() * canned.length - self.sent;
@@ -142,11 +143,11 @@ impl Unsent {
     }
 }
 
-/// Reads requests and spells their answers.
+/// Parses requests and encodes their replies.
 #[derive(Debug)]
 pub(super) struct Responder {
     pub(super) canned: Canned,
-    /// The answers to what was read last.
+    /// The replies to the requests read last.
     pub(super) reply: Unsent,
 }
 
@@ -158,8 +159,9 @@ impl Responder {
         }
     }
 
-    /// Makes `reply` the answers to all whole requests in `data`, of which the first `skip` bytes
-    /// are a value; how many bytes that were. `skip` becomes what is still to come of a value.
+    /// Puts the replies to all complete requests in `data` into `reply`. Returns the number of
+    /// bytes consumed. The first `skip` bytes are the rest of a data block. Sets `skip` to the
+    /// bytes of a data block that are still missing.
     pub(super) fn answer(&mut self, data: &[u8], skip: &mut usize) -> usize {
         self.reply.clear();
         let mut rest = data;
@@ -182,7 +184,7 @@ impl Responder {
         }
     }
 
-    /// Responder a line, or returns the bytes of the value that comes behind it.
+    /// Answers a line. Returns the length of the data block behind it.
     fn line(&mut self, line: &[u8]) -> usize {
         if let Some(keys) = line.strip_prefix(b"get ") {
             self.values(keys);
@@ -242,7 +244,7 @@ mod tests {
     use super::{Canned, LINE_END, Responder};
     use std::io::{self, ErrorKind, Write};
 
-    /// Takes a few bytes, then says that there is no room, and so on.
+    /// A socket that accepts a few bytes and reports that it is full, alternately.
     struct Narrow {
         taken: Vec<u8>,
         width: usize,
@@ -265,7 +267,7 @@ mod tests {
         }
     }
 
-    /// What is answered to `request` when it comes in pieces and leaves in others.
+    /// Returns the reply to `request`, received and sent in pieces.
     fn answer(values: u32, size: usize, request: &[u8], piece: usize) -> Vec<u8> {
         let mut responder = Responder::new(Canned::new(values, size));
         let mut socket = Narrow {

@@ -1,9 +1,9 @@
-//! A server that keeps nothing: it reads requests and answers each from canned values.
+//! A server without a store: reads requests and answers each from prepared values.
 //!
-//! It makes the system calls that any server makes and little else: a poll for all that is ready,
-//! one read for each ready connection, one write for all that was read. What it costs is the least
-//! that a server with these calls can cost. `floor` runs it as a process of its own; `answers` owns
-//! what it says.
+//! It makes the system calls that every server makes and little else: a poll for all ready
+//! connections, a read for each of them, and a write for the replies to each read. Its cost is a
+//! lower bound for a server with these system calls. `floor` runs it as a process of its own.
+//! `answers` encodes the replies.
 
 mod answers;
 
@@ -21,24 +21,24 @@ use super::failure::Failure;
 use self::answers::{Canned, Responder, Unsent};
 
 const LISTENER: Token = Token(usize::MAX);
-/// Bytes read at once, and the longest line.
+/// Size of the read buffer and maximum line length, in bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// Options of the server that keeps nothing.
+/// Options of the server without a store.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NullServerOptions {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: SocketAddr,
-    /// How many canned values there are: one stays in the processor's cache, many come from memory
+    /// Number of different values: a single value stays in the CPU's caches, many come from memory
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub values: u32,
-    /// Bytes of each
+    /// Value size in bytes
     #[arg(long, value_name = "BYTES")]
     pub value_size: usize,
 }
 
-/// Serves until something fails or the process is ended.
+/// Serves until an error occurs or the process is killed.
 pub fn serve(options: &NullServerOptions) -> Result<Infallible, Failure> {
     let mut server = Server::new(options)?;
     let mut events = Events::with_capacity(1024);
@@ -68,17 +68,17 @@ struct Server {
 
 struct Client {
     stream: TcpStream,
-    /// Something may be there to read: the poll does not say so twice.
+    /// The socket may be readable. The poll is edge-triggered and does not report that again.
     readable: bool,
-    /// The start of a line whose end has not come.
+    /// Bytes of an incomplete line.
     kept: Vec<u8>,
-    /// Bytes of a value still to come.
+    /// Missing bytes of a data block.
     skip: usize,
-    /// What the socket had no room for.
+    /// Replies that the socket had no room for.
     unsent: Unsent,
 }
 
-/// Whether a connection goes on.
+/// Whether a connection stays open after a turn.
 enum Turn {
     Wait,
     Close,
@@ -86,7 +86,7 @@ enum Turn {
 
 impl Server {
     fn new(options: &NullServerOptions) -> Result<Self, Failure> {
-        // Made first: whoever can connect finds the values in place.
+        // Create the values before a client can connect.
         let canned = Canned::new(options.values, options.value_size);
         let listening = || Failure::io(format!("listening on {}", options.listen));
         let mut listener = TcpListener::bind(options.listen).map_err(listening())?;
@@ -113,8 +113,8 @@ impl Server {
             };
             stream.set_nodelay(true)?;
             let place = self.clients.vacant_entry();
-            // Watching for room as well costs nothing with TCP: the kernel tells of it only after
-            // a write that found none.
+            // Registering for writability too is free with TCP: the kernel reports it only after a
+            // short write.
             let interest = Interest::READABLE | Interest::WRITABLE;
             let token = Token(place.key());
             self.poll
@@ -138,16 +138,17 @@ impl Server {
         client.readable |= event.is_readable() || ended;
         let turn = client.turn(&mut self.responder, &mut self.buffer, ended);
         if !matches!(turn, Ok(Turn::Wait)) {
-            // Closes it, and thereby takes it out of the poll. A client that has gone away is not
-            // this server's failure.
+            // Closing the stream removes it from the poll. A lost client is not an error of this
+            // server.
             self.clients.remove(number);
         }
     }
 }
 
 impl Client {
-    /// Answers until there is nothing to read or no room to write. `ended`: more than a short read
-    /// is needed to know that all has been read, since the end of the stream comes after it.
+    /// Reads and answers until there is no input or the socket is full. After a short read the
+    /// socket is normally empty. If `ended` is set, the end of the stream follows, so the loop
+    /// reads on.
     fn turn(
         &mut self,
         responder: &mut Responder,

@@ -1,8 +1,8 @@
-//! The load of one huge value: set, fetched, overwritten and deleted.
+//! Load of a single huge value: set, fetched, overwritten and deleted.
 //!
-//! The value exists nowhere in the generator: it repeats a small block, from which requests are
-//! written and with which answers are compared piece by piece. A turn moves one piece at most, lest
-//! the generator be what delays the probe.
+//! The generator does not hold the value. It is a repeated small block, from which requests are
+//! written and with which replies are compared piece by piece. A turn moves at most a piece, so
+//! that the generator itself does not delay the probe.
 
 use std::io::{Read, Write};
 
@@ -13,32 +13,32 @@ use crate::process::ServerProcess;
 use crate::stall::link::{connect, now_or_zero};
 use crate::stall::scenes::Load;
 
-/// Bytes of the block, and the most that a turn moves.
+/// Size of the block and maximum bytes per turn.
 const PIECE: usize = 64 * 1024;
-/// Where in the block the second value begins: it shall differ from the first.
+/// Offset in the block at which the second value begins, so that it differs from the first.
 const OTHER_START: usize = 1001;
 
-/// Works through the steps, one connection, one at a time.
+/// Executes the steps in sequence on a connection.
 pub(super) struct Huge {
     stream: Stream,
     block: Vec<u8>,
     steps: Vec<Step>,
-    /// Which of them is under way.
+    /// Index of the current step.
     step: usize,
     buffer: Vec<u8>,
 }
 
-/// A request and the answer it must get.
+/// A request and its expected reply.
 struct Step {
     name: &'static str,
     request: Text,
     answer: Text,
 }
 
-/// A line, the value, another line: what is sent or has to come, and how far that has got.
+/// A message to be sent or received (line, value, line), and its progress.
 struct Text {
     head: Vec<u8>,
-    /// Bytes of the value, and where in the block it begins.
+    /// Length of the value in bytes, and the offset in the block at which it begins.
     body: u64,
     start: usize,
     tail: &'static [u8],
@@ -46,7 +46,7 @@ struct Text {
 }
 
 impl Huge {
-    /// Will play a value of `size` bytes.
+    /// Creates the load for a value of `size` bytes.
     pub(super) fn new(server: &ServerProcess, size: u64) -> Result<Self, Failure> {
         let mut block = Vec::new();
         Values::new(PIECE).push(&mut block, 0, PIECE);
@@ -125,7 +125,7 @@ impl Load for Huge {
         done.filter(|step| step.request.body > 0).count() as u64
     }
 
-    /// A refusal ends it: there is nothing left to fetch.
+    /// Always 0: a refusal ends the load with an error, since nothing could be fetched.
     fn refused(&self) -> u64 {
         0
     }
@@ -164,7 +164,7 @@ impl Text {
         beyond_head.min(self.body)
     }
 
-    /// What comes next, as far as it lies in one piece; empty at the end.
+    /// Returns the next contiguous piece, empty at the end.
     fn next_piece<'a>(&'a self, block: &'a [u8]) -> &'a [u8] {
         if self.done < self.head.len() as u64 {
             return &self.head[self.done as usize..];
@@ -184,7 +184,7 @@ impl Text {
 mod tests {
     use super::{Text, steps};
 
-    /// All of it, at most `most` bytes at a time.
+    /// Returns the whole message, taken in pieces of at most `most` bytes.
     fn whole(text: &mut Text, block: &[u8], most: usize) -> Vec<u8> {
         let mut out = Vec::new();
         while !text.is_done() {

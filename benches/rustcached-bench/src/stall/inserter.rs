@@ -1,4 +1,4 @@
-//! The load of small items: new ones, as fast as they are accepted.
+//! Load of small items: inserts new items as fast as the server accepts them.
 
 use std::io::{Read, Write};
 
@@ -11,28 +11,28 @@ use crate::process::ServerProcess;
 use crate::stall::link::{connect, now_or_zero};
 use crate::stall::scenes::Load;
 
-/// Bytes of a key.
+/// Key length in bytes.
 pub(super) const KEY_LENGTH: usize = 20;
 const STORED: &[u8] = b"STORED\r\n";
-/// What a server says that finds no memory for a size while others have it all.
+/// Reply if the server finds no memory for a size because other sizes use it all.
 const REFUSED: &[u8] = b"SERVER_ERROR out of memory";
-/// Sets written at once, and sets that may be unanswered.
+/// Sets written at once, and maximum number of unanswered sets.
 const BATCH: u32 = 64;
 const WINDOW: u32 = 512;
 
-/// Items to insert one after the other.
+/// Items inserted in sequence, whose value sizes repeat.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
-    /// What is shown while it lasts.
+    /// Name of the phase in the output.
     pub(super) name: String,
-    /// How many.
+    /// Number of items.
     pub(super) items: u32,
-    /// Bytes of the values, in turn.
+    /// Value sizes in bytes, used in turn.
     sizes: Vec<usize>,
 }
 
 impl Run {
-    /// Items whose values have these sizes, in turn.
+    /// Creates a run of items with these value sizes in turn.
     pub(super) fn new(items: u32, sizes: &[usize]) -> Self {
         let names: Vec<String> = sizes.iter().map(|size| format!("{size} B")).collect();
         Run {
@@ -43,12 +43,12 @@ impl Run {
     }
 }
 
-/// Sets new items, a window of them unanswered.
+/// Sets new items, with a window of unanswered sets.
 pub(super) struct Inserter {
     stream: Stream,
     filler: Filler,
     runs: Vec<Run>,
-    /// The run that is being sent, and how many of its items have been.
+    /// Index of the current run, and the number of its items sent.
     run: usize,
     sent_of_run: u32,
     first_key: u32,
@@ -59,13 +59,13 @@ pub(super) struct Inserter {
     value_bytes: u64,
     request: Vec<u8>,
     written: usize,
-    /// Answers, of which the last may be cut.
+    /// Received replies, the last of which may be incomplete.
     buffer: Vec<u8>,
     filled: usize,
 }
 
 impl Inserter {
-    /// Will insert the runs' items under the keys from `first_key` on.
+    /// Creates the load. The keys are numbered from `first_key` on.
     pub(super) fn new(
         server: &ServerProcess,
         first_key: u32,
@@ -91,7 +91,7 @@ impl Inserter {
         })
     }
 
-    /// The next sets, of one run.
+    /// Encodes the next sets, all from the same run.
     fn fill_request(&mut self) {
         self.request.clear();
         self.written = 0;

@@ -1,6 +1,6 @@
-//! What both connections of `stall` do with their sockets.
+//! Non-blocking socket operations of both connections of `stall`.
 //!
-//! Never waits: a socket that is not ready moves no bytes, and the thread goes on with the other.
+//! Never waits: if a socket is not ready, the thread serves the other connection.
 
 use std::io::ErrorKind;
 
@@ -8,12 +8,12 @@ use crate::address::Stream;
 use crate::failure::Failure;
 use crate::process::ServerProcess;
 
-/// A connection to the server.
+/// Opens a connection to the server.
 pub(super) fn connect(server: &ServerProcess) -> Result<Stream, Failure> {
     Stream::connect(&server.address).map_err(Failure::io("connecting"))
 }
 
-/// The bytes moved: 0 if the socket is not ready, an error if it is closed.
+/// Returns the bytes moved, 0 if the socket is not ready. Fails if the connection is closed.
 pub(super) fn now_or_zero(result: std::io::Result<usize>) -> Result<usize, Failure> {
     match result {
         Ok(0) => Err(Failure::Server("closed the connection".to_string())),

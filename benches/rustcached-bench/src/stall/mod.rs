@@ -1,9 +1,8 @@
-//! `stall`: the longest pauses a client sees while another keeps the server busy.
+//! `stall`: the longest pauses that a client sees while another client keeps the server busy.
 //!
-//! One connection gets a key every millisecond; another plays the load of a scene. Both are served
-//! by one spinning thread, so that the scheduler does not show up as the server's pause; how long
-//! that thread itself was away is reported beside the pauses. What each scene plays is the part of
-//! `scenes`.
+//! A connection gets a key every millisecond while another plays the load of a scene. A single
+//! spinning thread serves both, so pauses are not caused by its waking up. The longest absence of
+//! that thread itself is reported beside the pauses. `scenes` defines the loads.
 
 mod huge;
 mod inserter;
@@ -25,9 +24,9 @@ use self::scenes::{Load, Scene, SceneOptions};
 
 const MIB: u64 = 1 << 20;
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
-/// How long is probed after a load: what a server puts off counts as well.
+/// Duration of the probe after a load: work that the server has deferred counts too.
 const AFTERMATH: Duration = Duration::from_millis(200);
-/// Longer pauses are counted.
+/// Pauses longer than this are counted.
 const LONG: Duration = Duration::from_millis(10);
 
 /// Options of `stall`.
@@ -36,7 +35,7 @@ pub struct StallOptions {
     /// The servers
     #[command(flatten)]
     pub versus: VersusOptions,
-    /// What is played
+    /// The scenes
     #[command(flatten)]
     pub scenes: SceneOptions,
     /// Output files
@@ -57,8 +56,8 @@ struct Stall {
     probe_misses: u64,
     latency_us: Latency,
     over_10_ms: u64,
-    /// The longest time the generator spent elsewhere: no pause below it is known to be the
-    /// server's.
+    /// Longest absence of the generator in microseconds. Shorter pauses may be caused by the
+    /// generator instead of the server.
     generator_max_us: f64,
     evictions: u64,
     phases: Vec<PhaseFigures>,
@@ -81,7 +80,7 @@ impl PhaseFigures {
     }
 }
 
-/// Measures both servers and returns what is to be printed.
+/// Measures both servers and returns the text to print.
 pub fn stall(options: &StallOptions) -> Result<String, Failure> {
     options.versus.pin()?;
     let mut table = Table::new(&[
@@ -136,8 +135,8 @@ fn row(stall: &Stall) -> Vec<String> {
     row
 }
 
-/// What each load did when, a row for each phase: a probe each millisecond makes `probes` its
-/// length.
+/// Formats the latencies of each phase as a table. With a probe per millisecond, `probes` is the
+/// duration of the phase in milliseconds.
 fn phases_text(found: &[Stall]) -> String {
     let mut table = Table::new(&[
         "scene", "server", "phase", "probes", "p50, ms", "p99", "p99.9", "max",
@@ -189,7 +188,7 @@ fn measure(options: &StallOptions, scene: Scene, side: Side) -> Result<Stall, Fa
     })
 }
 
-/// Plays the load under the probe; how many seconds the load took.
+/// Plays the load under the probe. Returns the duration of the load in seconds.
 fn probe(
     prober: &mut Prober,
     load: &mut dyn Load,

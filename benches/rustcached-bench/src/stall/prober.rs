@@ -1,7 +1,7 @@
 //! The connection whose pauses are measured.
 //!
-//! A probe that is late makes those due meanwhile late as well, and they count. A server that has
-//! evicted the probe's item is given it again, by a request that is timed like the others.
+//! If a probe is delayed, the probes that become due meanwhile count as delayed too. If the server
+//! has evicted the item, the next probe sets it again, and its latency counts like the others.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use crate::process::ServerProcess;
 use crate::stall::link::{connect, now_or_zero};
 
 const PROBE_EVERY: Duration = Duration::from_millis(1);
-/// The key that is probed: not among those of the loads.
+/// The requests of the probe. The loads do not use its key.
 const SET: &[u8] = b"set probe 0 0 5\r\nhello\r\n";
 const GET: &[u8] = b"get probe\r\n";
 const STORED: &[u8] = b"STORED\r\n";
 const HIT: &[u8] = b"VALUE probe 0 5\r\nhello\r\nEND\r\n";
 const MISS: &[u8] = b"END\r\n";
 
-/// Gets one key every millisecond.
+/// Gets a key every millisecond.
 pub(super) struct Prober {
     stream: Stream,
     due: Instant,
@@ -29,26 +29,26 @@ pub(super) struct Prober {
     request: &'static [u8],
     answer: Vec<u8>,
     last_turn: Option<Instant>,
-    /// What has been found, phase by phase, and the phase in which the last probe was sent.
+    /// Results by phase, and the index of the phase in which the last probe was sent.
     pub(super) phases: Vec<Phase>,
     phase: usize,
-    /// Probes whose item was gone.
+    /// Number of probes that were misses.
     pub(super) misses: u64,
-    /// The longest time between two turns.
+    /// Longest time between two turns.
     pub(super) longest_absence: Duration,
 }
 
-/// What was found while the load did one thing.
+/// Results of the probes during a phase of the load.
 pub(super) struct Phase {
-    /// What it did.
+    /// Name of the phase.
     pub(super) name: String,
-    /// Nanoseconds from when a probe was due until it was answered, of the probes sent meanwhile
-    /// and those that became due while one of them was under way.
+    /// Nanoseconds from the due time of a probe to its reply. Contains the probes sent in the
+    /// phase, and those that became due while such a probe was unanswered.
     pub(super) latency: Histogram<u64>,
 }
 
 impl Prober {
-    /// Stores the item; probes from now on.
+    /// Connects and stores the item. Probes are due from now on.
     pub(super) fn new(server: &ServerProcess) -> Result<Self, Failure> {
         let mut prober = Prober {
             stream: connect(server)?,
@@ -69,7 +69,8 @@ impl Prober {
         Ok(prober)
     }
 
-    /// Sends the probe that is due, or looks for its answer, while the load does what `phase` says.
+    /// Sends the probe that is due, or checks for its reply. `phase` is the current phase of the
+    /// load.
     pub(super) fn turn(&mut self, phase: &str) -> Result<(), Failure> {
         let now = Instant::now();
         let last = self.last_turn.replace(now).unwrap_or(now);
@@ -88,7 +89,7 @@ impl Prober {
         Ok(())
     }
 
-    /// Waits for the probe under way, if any.
+    /// Waits for the reply to an unanswered probe, if any.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
         while self.waiting {
             self.turn("")?;
@@ -96,7 +97,7 @@ impl Prober {
         Ok(())
     }
 
-    /// All phases together.
+    /// Returns the latencies of all phases together.
     pub(super) fn latency(&self) -> Histogram<u64> {
         let mut all = no_latencies();
         for phase in &self.phases {
@@ -105,7 +106,7 @@ impl Prober {
         all
     }
 
-    /// A phase may come again; it is one all the same.
+    /// Selects the phase of this name. A phase that recurs continues its earlier results.
     fn enter(&mut self, name: &str) {
         let known = self.phases.iter().position(|phase| phase.name == name);
         self.phase = known.unwrap_or(self.phases.len());
@@ -124,7 +125,7 @@ impl Prober {
         Ok(())
     }
 
-    /// Reads what there is; whether the answer is whole.
+    /// Reads available bytes. Returns whether the reply is complete.
     fn is_answered(&mut self) -> Result<bool, Failure> {
         let mut buffer = [0u8; 256];
         let n = now_or_zero(self.stream.read(&mut buffer))?;
@@ -144,7 +145,7 @@ impl Prober {
         Err(Failure::Server(text))
     }
 
-    /// Chooses the next request by the answer.
+    /// Chooses the next request depending on the reply.
     fn take_answer(&mut self) {
         let missed = self.answer == MISS;
         self.misses += u64::from(missed);

@@ -1,7 +1,7 @@
-//! The scenes: what keeps the server busy while it is probed, and how the server is started for it.
+//! The scenes: loads that keep the server busy while it is probed, and the server options for each.
 //!
-//! Owns the options of the scenes and makes each one's [`Load`]. What has to be in the server
-//! beforehand is put there unprobed. Knows nothing of the probe.
+//! Contains the options of the scenes and creates each scene's [`Load`]. Items that must exist
+//! beforehand are stored without a probe. Independent of the probe.
 
 use crate::density::Filler;
 use crate::failure::Failure;
@@ -11,51 +11,51 @@ use crate::stall::huge::Huge;
 use crate::stall::inserter::{Inserter, KEY_LENGTH, Run};
 use crate::versus::{Side, VersusOptions};
 
-/// How often each size has its turn at the limit.
+/// Number of runs per value size at the memory limit.
 const TURNS: usize = 2;
-/// Bytes of values between two looks at whether the server evicts.
+/// Bytes of values stored between two checks for evictions.
 const FILL_STEP: u64 = 8 * MIB;
-/// What an item of so many MiB takes besides its value (its key, flags and links), amply: servers
-/// count it towards the largest size.
+/// Upper bound, in bytes, of a huge item's key, flags and links. Servers count them towards the
+/// maximum item size.
 const HUGE_OVERHEAD: u64 = 1024;
 
-/// Keeps one connection busy.
+/// A load on a single connection.
 pub(super) trait Load {
-    /// Moves a bounded number of bytes; never waits.
+    /// Moves a bounded number of bytes. Never waits.
     fn turn(&mut self) -> Result<(), Failure>;
 
-    /// Whether everything has been sent and answered.
+    /// Returns whether everything has been sent and answered.
     fn is_finished(&self) -> bool;
 
-    /// What is going on.
+    /// Returns the name of the current phase.
     fn phase(&self) -> &str;
 
-    /// How far it has come, for people.
+    /// Returns a text about the progress.
     fn progress(&self) -> String;
 
-    /// Sets that have been answered.
+    /// Returns the number of sets answered.
     fn sets(&self) -> u64;
 
-    /// Of these, sets for which there was no memory.
+    /// Returns the number of sets refused for lack of memory.
     fn refused(&self) -> u64;
 
-    /// Bytes of values that went either way.
+    /// Returns the bytes of values sent and received.
     fn value_bytes(&self) -> u64;
 }
 
 /// A scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scene {
-    /// Many small items go in, and there is room for all
+    /// Inserts many small items, with enough memory for all
     Growth,
-    /// New items of changing sizes go into a full server, which evicts for each
+    /// Inserts new items of changing sizes into a full server, which evicts for each
     Limit,
-    /// One huge value is set, fetched, overwritten and deleted
+    /// Sets, fetches, overwrites and deletes a huge value
     Huge,
 }
 
 impl Scene {
-    /// Its name in tables.
+    /// Returns the name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Scene::Growth => "growth",
@@ -65,7 +65,7 @@ impl Scene {
     }
 }
 
-/// What is played.
+/// Parameters of the scenes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SceneOptions {
     /// Play these scenes
@@ -84,7 +84,7 @@ pub struct SceneOptions {
         help_heading = "Scene growth"
     )]
     pub millions: f64,
-    /// Bytes of a value (keys have 20)
+    /// Value size in bytes (keys have 20 bytes)
     #[arg(
         long,
         value_name = "BYTES",
@@ -92,7 +92,7 @@ pub struct SceneOptions {
         help_heading = "Scene growth"
     )]
     pub value_size: usize,
-    /// Memory of each server in MiB: enough for all items
+    /// Memory limit of each server in MiB; must be enough for all items
     #[arg(
         long,
         value_name = "MIB",
@@ -100,7 +100,7 @@ pub struct SceneOptions {
         help_heading = "Scene growth"
     )]
     pub memory: u64,
-    /// New items to insert once the server is full, in millions
+    /// New items to insert after the server is full, in millions
     #[arg(
         long,
         value_name = "N",
@@ -108,8 +108,8 @@ pub struct SceneOptions {
         help_heading = "Scene limit"
     )]
     pub limit_millions: f64,
-    /// Bytes of their values: the server is filled with the first size; then all sizes have their
-    /// turns, twice, and are mixed at last
+    /// Value sizes in bytes: the server is filled with the first size, then each size is inserted
+    /// in turn, twice, then all sizes mixed
     #[arg(
         long,
         value_name = "BYTES",
@@ -118,7 +118,7 @@ pub struct SceneOptions {
         help_heading = "Scene limit"
     )]
     pub limit_sizes: Vec<usize>,
-    /// Memory of each server in MiB
+    /// Memory limit of each server in MiB
     #[arg(
         long,
         value_name = "MIB",
@@ -126,7 +126,7 @@ pub struct SceneOptions {
         help_heading = "Scene limit"
     )]
     pub limit_memory: u64,
-    /// Largest item of each server (-I) in MiB; the value has 1 KiB less
+    /// Maximum item size of each server (-I) in MiB; the value is 1 KiB smaller
     #[arg(
         long,
         value_name = "MIB",
@@ -135,7 +135,7 @@ pub struct SceneOptions {
         help_heading = "Scene huge"
     )]
     pub huge_mib: u64,
-    /// Memory of each server in MiB: at least twice the value
+    /// Memory limit of each server in MiB; at least twice the value
     #[arg(
         long,
         value_name = "MIB",
@@ -146,14 +146,14 @@ pub struct SceneOptions {
 }
 
 impl SceneOptions {
-    /// How a side is started for a scene.
+    /// Returns the parameters for starting a side for a scene.
     pub(super) fn launch(&self, scene: Scene, versus: &VersusOptions, side: Side) -> Launch {
         match scene {
             Scene::Growth => versus.launch(side, self.memory),
             Scene::Limit => versus.launch(side, self.limit_memory),
             Scene::Huge => {
                 let mut launch = versus.launch(side, self.huge_memory);
-                // In front, so that a flag of the user's prevails.
+                // Insert before the user's options, so that those take precedence.
                 let flags = ["-I".to_string(), format!("{}m", self.huge_mib)];
                 launch.extra.splice(0..0, flags);
                 launch
@@ -161,7 +161,7 @@ impl SceneOptions {
         }
     }
 
-    /// Brings a server into the state in which the scene begins; what it then plays.
+    /// Stores the items that a scene requires, and returns its load.
     pub(super) fn prepare(
         &self,
         scene: Scene,
@@ -189,13 +189,13 @@ fn in_millions(millions: f64) -> u32 {
     (millions * 1e6) as u32
 }
 
-/// Sets new items until the server evicts; the first key that is left.
+/// Sets new items until the server evicts. Returns the number of the first unused key.
 fn fill(server: &ServerProcess, size: usize, memory: u64) -> Result<u32, Failure> {
     let mut client = server.client()?;
     let mut filler = Filler::new(KEY_LENGTH, size);
     let item = (KEY_LENGTH + size) as u64;
     let step = (FILL_STEP / item).max(1);
-    // No server can hold more than this.
+    // No server can hold more items than this.
     let most = memory / item + step;
     let mut next = 0;
     while client.stat("evictions")? == 0 {
@@ -210,7 +210,8 @@ fn fill(server: &ServerProcess, size: usize, memory: u64) -> Result<u32, Failure
     Ok(next as u32)
 }
 
-/// Each size on its own in turn, so that memory has to change its classes, then all of them mixed.
+/// Returns a run per size, so that memory has to move between size classes, then a run with all
+/// sizes mixed.
 fn limit_runs(items: u32, sizes: &[usize]) -> Vec<Run> {
     let turns = sizes.iter().map(std::slice::from_ref);
     let turns = turns.cycle().take(TURNS * sizes.len());

@@ -1,7 +1,7 @@
-//! Well-behaved clients: one request at a time, at a fixed rate, with every answer judged.
+//! Well-behaved clients: a single request at a time, at a fixed rate, with every reply checked.
 //!
-//! Latency counts from when a request was due, so that a pause of the server makes all requests
-//! late that became due meanwhile. A lost connection ends the client and is reported, never an
+//! Latency counts from the time a request was due, so a pause of the server delays all requests
+//! that become due during it. A lost connection ends the client and is reported, but is not an
 //! error of the run.
 
 use std::collections::BTreeMap;
@@ -14,57 +14,57 @@ use hdrhistogram::Histogram;
 use crate::failure::Failure;
 use crate::random::mix;
 
-/// Keys that [`Churn`] overwrites and slow readers get.
+/// Number of items that [`Churn`] overwrites and slow readers get.
 pub(super) const BIG_ITEMS: u32 = 100;
 const BIG_SIZES: (usize, usize) = (100_000, 1_000_000);
-/// How long a login may take.
+/// Maximum duration of a login.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
-/// Keys of [`Sets`], and the bytes of their values.
+/// Number of keys of [`Sets`], and the value size in bytes.
 const SET_KEYS: u64 = 1000;
 const SET_BYTES: usize = 1000;
 
-/// Size of the value with this number, 100 KB to 1 MB.
+/// Returns the size of the value with this number, 100 KB to 1 MB.
 pub(super) fn big_size(number: u64) -> usize {
     let span = (BIG_SIZES.1 - BIG_SIZES.0) as u64;
     BIG_SIZES.0 + (mix(number) % span) as usize
 }
 
-/// What an answer says.
+/// The meaning of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// What was asked for.
+    /// Success.
     Good,
-    /// The item is gone.
+    /// A miss.
     Missed,
-    /// Anything else.
+    /// Any other reply.
     Refused,
 }
 
-/// Makes requests and judges their answers.
+/// Creates requests and evaluates their replies.
 pub(super) trait Requests {
     /// Appends the next request.
     fn next(&mut self, out: &mut Vec<u8>);
 
-    /// Judges an answer; `None` while it is incomplete.
+    /// Evaluates a reply. Returns `None` while it is incomplete.
     fn judge(&mut self, answer: &[u8]) -> Option<Verdict>;
 }
 
-/// What became of the requests of one client.
+/// Results of a client.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
-    /// Nanoseconds from when a request was due to its answer.
+    /// Nanoseconds from the due time of a request to its reply.
     pub(super) latency: Histogram<u64>,
-    /// Requests answered.
+    /// Number of requests answered.
     pub(super) answered: u64,
-    /// Requests whose item was gone.
+    /// Number of misses.
     pub(super) missed: u64,
-    /// Answers that refuse, and how often each came.
+    /// Refusals, counted by text.
     pub(super) refusals: BTreeMap<String, u64>,
-    /// Why the connection was lost, if it was.
+    /// The reason for which the connection was lost, if it was.
     pub(super) lost: Option<String>,
 }
 
-/// A client.
+/// A client that sends requests at a fixed rate.
 pub(super) struct Asker<R> {
     stream: TcpStream,
     requests: R,
@@ -78,7 +78,7 @@ pub(super) struct Asker<R> {
 }
 
 impl<R: Requests> Asker<R> {
-    /// Connects, logs in by `login` unless that is empty, and asks `every` so often from now on.
+    /// Connects, and sends `login` unless it is empty. A request is due each `every` from now on.
     pub(super) fn connect(
         address: SocketAddr,
         login: &str,
@@ -105,7 +105,8 @@ impl<R: Requests> Asker<R> {
         })
     }
 
-    /// Sends what is due, or looks for the answer. Never waits. Returns whether bytes moved.
+    /// Sends the request that is due, or checks for its reply. Never waits. Returns whether bytes
+    /// moved.
     pub(super) fn turn(&mut self) -> bool {
         if self.record.lost.is_some() || (!self.waiting && Instant::now() < self.due) {
             return false;
@@ -117,7 +118,7 @@ impl<R: Requests> Asker<R> {
         })
     }
 
-    /// The record, with the time that an unanswered request has taken so far.
+    /// Returns the results. An unanswered request counts with the time it has taken so far.
     pub(super) fn finish(mut self) -> Record {
         if self.waiting {
             self.note_latency();
@@ -125,7 +126,7 @@ impl<R: Requests> Asker<R> {
         self.record
     }
 
-    /// When the next request is due; `None` while one is under way.
+    /// Returns the time at which the next request is due, `None` while a request is unanswered.
     pub(super) fn idle_until(&self) -> Option<Instant> {
         (!self.waiting).then_some(self.due)
     }
@@ -181,7 +182,7 @@ impl<R: Requests> Asker<R> {
     }
 }
 
-/// An empty histogram of nanoseconds, up to a minute.
+/// Returns an empty histogram for up to a minute, in nanoseconds.
 pub(super) fn no_latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are constants that fit")
 }
@@ -214,14 +215,14 @@ fn moved(result: std::io::Result<usize>) -> Result<usize, String> {
     }
 }
 
-/// Gets one small key, and sets it again when it was evicted.
+/// Gets a small key, and sets it again after a miss.
 #[derive(Debug)]
 pub(super) struct Gets {
     stored: bool,
 }
 
 impl Gets {
-    /// Sets the key first.
+    /// Creates the requests. The first sets the key.
     pub(super) fn new() -> Self {
         Gets { stored: false }
     }
@@ -276,7 +277,7 @@ impl Requests for Sets {
     }
 }
 
-/// Overwrites and deletes large values, and stores new ones so that old ones are evicted.
+/// Overwrites and deletes large values, and stores new ones that evict old ones.
 #[derive(Debug, Default)]
 pub(super) struct Churn {
     next: u64,
@@ -334,7 +335,7 @@ fn push_set(out: &mut Vec<u8>, key: &str, size: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Judges the one-line answer of a set or delete.
+/// Evaluates the single-line reply to a set or delete.
 fn judge_line(answer: &[u8]) -> Option<Verdict> {
     let line = answer.strip_suffix(b"\r\n")?;
     Some(match line {

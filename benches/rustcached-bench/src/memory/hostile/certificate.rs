@@ -1,7 +1,7 @@
-//! The certificate of a server under test, and clients that trust it.
+//! The certificate of a server under test, and TLS clients that trust it.
 //!
-//! The `openssl` program makes the certificate: this package has no code for that outside its
-//! tests.
+//! The `openssl` program creates the certificate, since the package can create certificates only in
+//! its tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ const NAME: &str = "localhost";
 /// A self-signed certificate for `localhost` and its key, in PEM files.
 #[derive(Debug)]
 pub(super) struct Certificate {
-    /// The certificate.
+    /// Path of the certificate.
     pub(super) chain: PathBuf,
-    /// The key.
+    /// Path of the key.
     pub(super) key: PathBuf,
 }
 
 impl Certificate {
-    /// Makes both files in a folder.
+    /// Creates both files in a folder.
     pub(super) fn make(folder: &Path) -> Result<Self, Failure> {
         let certificate = Certificate {
             chain: folder.join("chain.pem"),
@@ -53,7 +53,7 @@ impl Certificate {
         Err(Failure::Usage(format!("openssl: {why}")))
     }
 
-    /// Settings of clients that trust this certificate alone.
+    /// Returns a client configuration that trusts only this certificate.
     pub(super) fn trusting(&self) -> Result<Arc<ClientConfig>, Failure> {
         let pem = fs::read(&self.chain).map_err(Failure::io("reading the certificate"))?;
         let bad = |what: String| Failure::Usage(format!("the certificate: {what}"));
@@ -69,14 +69,14 @@ impl Certificate {
     }
 }
 
-/// The client's side of a new TLS connection.
+/// Returns the client's side of a new TLS connection.
 pub(super) fn client(config: &Arc<ClientConfig>) -> Result<ClientConnection, Failure> {
     let name = ServerName::try_from(NAME).expect("a valid name");
     let made = ClientConnection::new(Arc::clone(config), name);
     made.map_err(|error| Failure::Usage(format!("TLS: {error}")))
 }
 
-/// The first message of a handshake, with its record header.
+/// Returns the first message of a handshake, with its record header.
 pub(super) fn client_hello(config: &Arc<ClientConfig>) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let written = client(config)?.write_tls(&mut bytes);

@@ -1,8 +1,8 @@
-//! Thousands of attacking connections on one poll.
+//! Thousands of hostile connections on a single poll.
 //!
-//! Opens connections step by step and sends each one's script as far as the server takes it. Moves
-//! a bounded number of bytes at a turn and never waits, so that one thread can measure latency
-//! beside it. A connection that the server closes is dropped, never opened again.
+//! Opens connections gradually and sends each connection's script as far as the server accepts it.
+//! A turn moves a bounded number of bytes and never waits, so the same thread can measure latency.
+//! A connection closed by the server is dropped and not reopened.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,24 +19,26 @@ use crate::memory::hostile::certificate;
 use crate::memory::hostile::plan::{Group, Reading, Security};
 use crate::memory::hostile::script::Script;
 
-/// Bytes a connection sends before another has its turn, and all of them in one turn.
+/// Maximum bytes per turn that a connection sends, and that all connections send.
 const SEND_BYTES: usize = 64 * 1024;
 const TURN_BYTES: usize = 256 * 1024;
-/// Connections opened in one turn, and those that may be under way: fewer than the backlog.
+/// Maximum number of connections opened per turn, and of connections being opened. The latter is
+/// below the backlog.
 const OPEN_AT_ONCE: usize = 8;
 const OPENING: usize = 128;
-/// Receive buffer of a connection that does not read: small, so that the server holds the output.
+/// Receive buffer of a connection that does not read, in bytes. Small, so that the server has to
+/// hold the output.
 const RECEIVE_BUFFER: usize = 4096;
-/// Its segment size, that of an Ethernet: by the large segments of the loopback device the kernel
-/// grants the server megabytes of send buffer for each connection.
+/// Segment size of such a connection, that of Ethernet. With the large segments of the loopback
+/// device, the kernel grants the server megabytes of send buffer per connection.
 const SEGMENT_BYTES: u32 = 1448;
-/// What a slow reader takes, and how often.
+/// Bytes that a slow reader takes at a time, and the interval.
 const SIP_BYTES: usize = 4096;
 const SIP_EVERY: Duration = Duration::from_millis(40);
-/// Slow readers served in one turn.
+/// Maximum number of slow readers served per turn.
 const SIPS_AT_ONCE: usize = 16;
 
-/// All attackers of a scene.
+/// All hostile connections of a scene.
 pub(super) struct Crowd {
     address: SocketAddr,
     groups: VecDeque<(Group, usize)>,
@@ -60,16 +62,16 @@ struct Member {
     is_queued: bool,
 }
 
-/// What a step of a connection came to.
+/// Result of a step of a connection.
 enum Step {
     /// Bytes moved; there may be more.
     Moved(usize),
-    /// It waits for its socket, or has nothing left to do.
+    /// The socket is not ready, or there is nothing left to do.
     Blocked,
 }
 
 impl Crowd {
-    /// Will open the connections of these groups, in order.
+    /// Creates a crowd that opens the connections of these groups, in order.
     pub(super) fn new(address: SocketAddr, groups: Vec<Group>) -> Result<Self, Failure> {
         Ok(Crowd {
             address,
@@ -85,17 +87,17 @@ impl Crowd {
         })
     }
 
-    /// Connections that the server's kernel has accepted so far.
+    /// Returns the number of connections that the server's kernel has accepted so far.
     pub(super) fn opened(&self) -> usize {
         self.opened
     }
 
-    /// Whether all connections have been opened.
+    /// Returns whether all connections have been opened.
     pub(super) fn is_complete(&self) -> bool {
         self.groups.is_empty() && self.opening == 0
     }
 
-    /// Opens, sends and reads a little. Returns whether anything happened.
+    /// Opens, sends and reads a bounded amount. Returns whether anything happened.
     pub(super) fn turn(&mut self) -> Result<bool, Failure> {
         let mut happened = self.open_some()?;
         self.gather_events()?;
@@ -171,7 +173,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Gives a connection its turn; the bytes moved, at least 1.
+    /// Serves a connection. Returns the bytes moved, at least 1.
     fn serve(&mut self, index: usize) -> usize {
         let member = &mut self.members[index];
         member.is_queued = false;
@@ -189,7 +191,7 @@ impl Crowd {
         }
     }
 
-    /// Lets slow readers read whose time has come.
+    /// Reads on slow readers that are due.
     fn sip(&mut self) -> bool {
         let now = Instant::now();
         for n in 0..SIPS_AT_ONCE {
@@ -236,12 +238,12 @@ impl Member {
         })
     }
 
-    /// Whether it does something about input as soon as that comes.
+    /// Returns whether the connection handles input as soon as it arrives.
     fn wants_input(&self) -> bool {
         self.reading == Reading::All || self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// Sends and, if it is that kind of connection, reads.
+    /// Sends and, if the connection reads all input, reads.
     fn step(&mut self, buffer: &mut [u8]) -> io::Result<Step> {
         let Some(stream) = &mut self.stream else {
             return Ok(Step::Blocked);
@@ -298,7 +300,7 @@ fn is_under_way(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::EINPROGRESS)
 }
 
-/// Bytes moved, 0 by a socket that is not ready.
+/// Returns the bytes moved, 0 if the socket is not ready.
 fn moved(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(error)
@@ -320,7 +322,7 @@ fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Goes on with a handshake, if it is not done; the bytes moved.
+/// Continues the handshake unless it is complete. Returns the bytes moved.
 fn shake_hands(tls: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<usize> {
     let mut bytes = 0;
     while tls.is_handshaking() {
@@ -353,7 +355,7 @@ fn shake_hands(tls: &mut ClientConnection, stream: &mut TcpStream) -> io::Result
     Ok(bytes)
 }
 
-/// Encrypts and sends a part of the script; the bytes moved.
+/// Encrypts and sends a part of the script. Returns the bytes moved.
 fn send_records(
     tls: &mut ClientConnection,
     stream: &mut TcpStream,

@@ -1,6 +1,6 @@
-//! Garbage and amplifying datagrams, at a steady rate.
+//! Garbage and amplification datagrams, at a steady rate.
 //!
-//! Never reads a reply: like an attacker with a forged address.
+//! Never reads a reply, like an attacker with a forged address.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -9,15 +9,15 @@ use crate::failure::Failure;
 use crate::memory::hostile::script::{keys_command, packet};
 use crate::random::Random;
 
-/// Datagrams of the scene.
+/// Number of datagrams in the scene.
 const COUNT: u64 = 200_000;
-/// Datagrams of one turn.
+/// Maximum number of datagrams per turn.
 const AT_ONCE: u64 = 16;
-/// The longest garbage in bytes.
+/// Maximum length of garbage in bytes.
 const GARBAGE: u64 = 1400;
 const GETQ: u8 = 0x09;
 
-/// Sends all of them within a given time.
+/// Sends all datagrams within a given time.
 #[derive(Debug)]
 pub(super) struct Datagrams {
     socket: UdpSocket,
@@ -28,7 +28,7 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
-    /// Sends to `address`, [`COUNT`] datagrams evenly over `within`.
+    /// Creates a sender of [`COUNT`] datagrams to `address`, spread evenly over `within`.
     pub(super) fn new(address: SocketAddr, within: Duration) -> Result<Self, Failure> {
         let opening = || Failure::io("opening a UDP socket");
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(opening())?;
@@ -43,14 +43,14 @@ impl Datagrams {
         })
     }
 
-    /// Sends what is due, some datagrams at most. Returns whether any was.
+    /// Sends a bounded number of the datagrams that are due. Returns whether any were.
     pub(super) fn turn(&mut self) -> bool {
         let share = self.begun.elapsed().as_secs_f64() / self.within.as_secs_f64();
         let due = ((COUNT as f64 * share) as u64).min(COUNT);
         let now = (due - self.sent.min(due)).min(AT_ONCE);
         for _ in 0..now {
             let datagram = datagram(self.sent, &mut self.random);
-            // What does not fit into the socket is lost, as datagrams are.
+            // Datagrams that exceed the socket's buffer are lost, as is usual with UDP.
             let _ = self.socket.send(&datagram);
             self.sent += 1;
         }
@@ -58,7 +58,7 @@ impl Datagrams {
     }
 }
 
-/// Datagram number `number`: the kinds take turns.
+/// Returns datagram number `number`. The kinds alternate.
 fn datagram(number: u64, random: &mut Random) -> Vec<u8> {
     let whole = |body: &[u8]| framed(number as u16, 1, body);
     match number % 10 {
@@ -77,8 +77,8 @@ fn datagram(number: u64, random: &mut Random) -> Vec<u8> {
     }
 }
 
-/// memcached's frame of eight bytes (request number, sequence number, datagrams in all, zero) and a
-/// body.
+/// Returns memcached's frame header of 8 bytes (request ID, sequence number, number of datagrams,
+/// zero) and the body.
 fn framed(request: u16, datagrams: u16, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + body.len());
     for number in [request, 0, datagrams, 0] {

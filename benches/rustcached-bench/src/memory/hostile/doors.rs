@@ -1,5 +1,5 @@
-//! Scenes in which clients stop halfway through a handshake, a record or a login, and the one over
-//! UDP.
+//! Hostile scenes in which clients stop in the middle of a handshake, a record or a login, and a
+//! scene over UDP.
 
 use std::fs;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::memory::hostile::script::{Script, keys_command, packet, packet_head};
 const FEW: usize = 300;
 const MANY: usize = 1000;
 const RECORD_BYTES: usize = 16 * 1024;
-/// Rounds of a handshake message that never ends.
+/// Number of parts of a handshake message that never ends.
 const ENDLESS_RECORDS: u64 = 16;
 const SASL_MECHANISMS: u8 = 0x20;
 const SASL_AUTH: u8 = 0x21;
 const SASL_STEP: u8 = 0x22;
 const LOGIN_BYTES: usize = 1_000_000;
-/// One user, in the form of both password files.
+/// A user, in the format of both password files.
 const USERS: &str = "bench:secret\n";
 const LOGIN: &str = "set login 0 0 12\r\nbench secret";
 
@@ -94,7 +94,7 @@ pub(super) const SCENES: [Scene; 6] = [
     },
 ];
 
-/// A server that speaks TLS at the second address and plain text at the first.
+/// Returns a plan with TLS at the second address and plain text at the first.
 fn tls(site: &Site) -> Result<(Plan, Arc<ClientConfig>), Failure> {
     let certificate = Certificate::make(&site.folder)?;
     let files = format!(
@@ -114,7 +114,7 @@ fn tls(site: &Site) -> Result<(Plan, Arc<ClientConfig>), Failure> {
     Ok((plan, certificate.trusting()?))
 }
 
-/// A TLS record that announces `announced` bytes and has these.
+/// Returns a TLS record with the content `bytes`. Its header announces `announced` bytes.
 fn record(kind: u8, minor: u8, announced: usize, bytes: &[u8]) -> Vec<u8> {
     let mut record = vec![kind, 3, minor];
     record.extend_from_slice(&(announced as u16).to_be_bytes());
@@ -141,7 +141,7 @@ fn half_handshakes(config: &Arc<ClientConfig>) -> Result<Group, Failure> {
     Ok(Group::in_turn(MANY, kinds))
 }
 
-/// A server with one user, for text clients and for ours also by SASL.
+/// Returns a plan with a user for text clients and, on the server under test, for SASL too.
 fn passwords(site: &Site, groups: Vec<Group>) -> Result<Plan, Failure> {
     let file = site.folder.join("users");
     let writing = Failure::io(format!("writing {}", file.display()));

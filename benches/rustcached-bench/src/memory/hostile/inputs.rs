@@ -1,4 +1,4 @@
-//! Scenes in which clients begin requests and do not end them.
+//! Hostile scenes in which clients begin requests and do not complete them.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use crate::memory::hostile::script::{Script, packet_head};
 
 const MANY: usize = 1000;
 const MIB: usize = 1 << 20;
-/// Values a little below the item limit: room for key, flags and header.
+/// Bytes by which values are below the maximum item size: room for key, flags and header.
 const ITEM_ROOM: usize = 1024;
 const SET: u8 = 0x01;
 /// Bytes of a line that never ends.
 const LINE_BYTES: u64 = 512 * 1024;
 const ANNOUNCED: usize = 100 * MIB;
 const FEW_BYTES: usize = 1000;
-/// Connections that make prefixes, gets per round and rounds of each connection.
+/// Number of connections that create prefixes, gets per round, and rounds per connection.
 const PREFIX_MAKERS: usize = 4;
 const PREFIX_GETS: u64 = 20;
 const PREFIX_ROUNDS: u64 = 12_500;
@@ -64,7 +64,8 @@ pub(super) const SCENES: [Scene; 7] = [
     },
 ];
 
-/// Values of `announced` bytes, of which `sent` are sent, in all three protocols.
+/// Returns a plan with incomplete sets in all three protocols: values of `announced` bytes, of
+/// which `sent` bytes are sent.
 fn half_values(announced: usize, sent: usize) -> Plan {
     let body: Arc<[u8]> = Arc::from(vec![b'x'; 64 * 1024]);
     let script = move |index: usize| {

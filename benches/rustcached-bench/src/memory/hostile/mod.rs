@@ -1,9 +1,9 @@
 //! Hostile scenes: every way in which clients can make a server hold memory.
 //!
-//! Each scene runs against a fresh process of each server while well-behaved clients work beside
-//! the attackers. For our server it is a failure if resident memory passes its bound, if the
-//! process ends, if a well-behaved client is slow, refused or cut. The families of scenes are
-//! `outputs`, `inputs` and `doors`; `stage` carries them out.
+//! Each scene runs against a fresh process of each server, with well-behaved clients beside the
+//! attackers. The server under test fails if its resident memory exceeds the bound or its process
+//! ends. It also fails if a well-behaved client is slow, refused or disconnected. `outputs`,
+//! `inputs` and `doors` define the scenes, `stage` runs them.
 
 mod asker;
 mod certificate;
@@ -32,39 +32,39 @@ use self::stage::Clients;
 pub use self::plan::Scene;
 
 const MIB: u64 = 1 << 20;
-/// The least default of our server's limit on the memory of all its clients, in MiB, and the part
-/// of `-m` that it is otherwise.
+/// Default of the server's limit on the memory of all clients: a fraction of `-m`, but at least
+/// this number of MiB.
 const CLIENT_LIMIT_MIB: u64 = 64;
 const CLIENT_LIMIT_PART: u64 = 4;
-/// Open files of the generator and of servers: the largest scene has 10,000 connections.
+/// Limit of open files of the generator and the servers. The largest scene has 10,000 connections.
 const FILES: u64 = 12_000;
 
 /// Options of the hostile scenes.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Hostile scenes")]
 pub struct HostileOptions {
-    /// Length of a scene in seconds
+    /// Duration of a scene in seconds
     #[arg(long, value_name = "N", default_value_t = 6.0)]
     pub seconds: f64,
-    /// What the memory of all clients adds to the bound, in MiB [default: a quarter of -m, at least
-    /// 64]
+    /// Allowance for the memory of all clients in the bound, in MiB [default: a quarter of -m, at
+    /// least 64]
     #[arg(long, value_name = "MIB")]
     pub client_limit: Option<u64>,
-    /// Greatest p99 of a well-behaved get, in milliseconds
+    /// Maximum p99 latency of a well-behaved get, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5.0)]
     pub p99_limit: f64,
-    /// A server that holds more than this many MiB is killed
+    /// Kill a server whose resident memory exceeds this many MiB
     #[arg(long, value_name = "MIB", default_value_t = 3072)]
     pub watchdog: u64,
 }
 
-/// All scenes, in the order in which they are run.
+/// Returns all scenes in the order in which they run.
 pub fn scenes() -> impl Iterator<Item = &'static Scene> {
     let families = outputs::SCENES.iter().chain(&inputs::SCENES);
     families.chain(&doors::SCENES)
 }
 
-/// What holds for every scene of a run.
+/// Settings of all scenes of a run.
 struct Settings<'a> {
     versus: &'a VersusOptions,
     memory_mib: u64,
@@ -73,25 +73,25 @@ struct Settings<'a> {
     bound_bytes: u64,
 }
 
-/// What one scene came to on one server.
+/// Results of a scene on a server.
 struct Found {
     scene: &'static str,
     server: &'static str,
     connections: usize,
-    /// Connections that the server has closed; unknown of a dead server.
+    /// Connections closed by the server, `None` if the server has died.
     cut: Option<u64>,
     base_bytes: u64,
     peak_bytes: u64,
     bound_bytes: u64,
     fate: Fate,
-    /// How late the generator's own turns were.
+    /// Lateness of the generator's own turns.
     generator_us: Latency,
-    /// Part of the time that threads of the server waited for a CPU.
+    /// Share of the time that the server's threads waited for a CPU.
     cpu_wait: f64,
     clients: Clients,
 }
 
-/// The figures of a scene, for JSON.
+/// Results of a scene, for JSON.
 #[derive(Clone, Debug, Serialize)]
 struct Figures {
     scene: &'static str,
@@ -112,8 +112,8 @@ struct Figures {
     faults: Vec<String>,
 }
 
-/// Runs scenes against both servers and returns what is to be printed. Their server is left out if
-/// it is not there. [`Failure::Broken`] if ours breaks a rule.
+/// Runs scenes against both servers and returns the text to print. Skips the reference server if it
+/// is not installed. Returns [`Failure::Broken`] if the server under test breaks a rule.
 pub fn hostile(
     versus: &VersusOptions,
     memory_mib: u64,
@@ -152,13 +152,13 @@ fn default_client_limit(memory_mib: u64) -> u64 {
     (memory_mib / CLIENT_LIMIT_PART).max(CLIENT_LIMIT_MIB)
 }
 
-/// Rows and faults so far.
+/// Rows and broken rules so far.
 struct Report {
     p99_limit_us: f64,
     table: Table,
     figures: Vec<Figures>,
     faults: Vec<String>,
-    /// Rules that their server broke: reported, but no failure.
+    /// Rules broken by the reference server: reported, but not a failure.
     their_faults: Vec<String>,
 }
 
@@ -193,7 +193,7 @@ impl Report {
         }
     }
 
-    /// Adds what a scene came to; its row.
+    /// Adds the results of a scene and returns its row.
     fn add(&mut self, scene: &Scene, side: Side, found: Result<Found, Failure>) -> &[String] {
         match found {
             Ok(found) => {
@@ -280,7 +280,7 @@ fn figures(found: &Found, p99_limit_us: f64) -> Figures {
     }
 }
 
-/// The rules that were broken, a line for each.
+/// Returns a line per broken rule.
 fn faults(found: &Found, p99_limit_us: f64) -> Vec<String> {
     let mut faults = Vec::new();
     let peak = mib(found.peak_bytes);

@@ -1,4 +1,4 @@
-//! Scenes in which clients ask for much and do not read the answers.
+//! Hostile scenes in which clients request large output and do not read it.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use crate::memory::hostile::script::{Script, keys_command, packet};
 
 const FEW: usize = 300;
 const MANY: usize = 3000;
-/// Keys of one line of `gat`: memcached takes long lines of `get` and `gets` alone.
+/// Keys per `gat` line: memcached accepts long lines only for `get` and `gets`.
 const GAT_KEYS: u32 = 250;
 const GETQ: u8 = 0x09;
 const NOOP: u8 = 0x0a;
 const STAT: u8 = 0x10;
-/// Requests of one connection for statistics.
+/// Number of requests for statistics per connection.
 const STATS_TIMES: u64 = 4000;
 const PREFIXES: u32 = 20_000;
 const DUMPERS: usize = 50;
-/// memcached's limit of watchers.
+/// memcached's maximum number of watchers.
 const WATCHERS: usize = 20;
-/// Gets of large values by one slow reader.
+/// Gets of large values per slow reader.
 const SLOW_GETS: u32 = 100;
 
 /// All scenes of this family.
@@ -182,7 +182,7 @@ fn stats_detail() -> Plan {
 fn dump(request: &str) -> Plan {
     let request: Arc<[u8]> = Arc::from(request.as_bytes());
     Plan {
-        // Many items, so that a dump is long.
+        // Many items make a dump long.
         fill: (100, 2000),
         ..Plan::new(vec![Group::new(DUMPERS, move |_| {
             Script::new(Arc::clone(&request))

@@ -1,8 +1,7 @@
-//! What a hostile scene consists of.
+//! The definition of a hostile scene.
 //!
-//! A scene makes a [`Plan`]: how the server is started, what it holds, which connections attack it
-//! and which well-behaved clients work beside them. The runner in `stage` carries any plan out, so
-//! that scenes are data.
+//! A scene creates a [`Plan`]: how the server is started, what it holds, which connections attack
+//! it, and which well-behaved clients run beside them. `stage` runs any plan, so scenes are data.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,67 +14,67 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::memory::hostile::script::Script;
 
-/// Items named `k0` to `k999` that every scene finds in the server.
+/// Number of items, `k0` to `k999`, that every scene finds in the server.
 pub(super) const ITEMS: u32 = 1000;
-/// Bytes of their values.
+/// Value size of these items in bytes.
 pub(super) const ITEM_BYTES: usize = 10_000;
 
 /// A hostile scene.
 #[derive(Debug)]
 pub struct Scene {
-    /// Its name on the command line and in tables.
+    /// Name on the command line and in tables.
     pub name: &'static str,
-    /// One line for `--help`.
+    /// Description for `--help`, a single line.
     pub help: &'static str,
-    /// Makes its plan.
+    /// Creates the plan.
     pub(super) plan: fn(&Site) -> Result<Plan, Failure>,
 }
 
-/// What a plan may depend on.
+/// Resources that a plan may use.
 #[derive(Debug)]
 pub(super) struct Site {
-    /// A folder for files that the server reads; removed after the scene.
+    /// Folder for files that the server reads; removed after the scene.
     pub(super) folder: PathBuf,
     /// A free address for a second listener, TCP or UDP.
     pub(super) second: SocketAddr,
 }
 
-/// What a connection does with answers.
+/// How a hostile connection handles replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// It leaves them in the socket.
+    /// Leaves them in the socket.
     Never,
-    /// It takes a few kilobytes now and then.
+    /// Reads a few kilobytes at intervals.
     Slowly,
-    /// It takes all, at once.
+    /// Reads everything at once.
     All,
 }
 
-/// How a connection uses TLS.
+/// How a hostile connection uses TLS.
 #[derive(Clone, Debug)]
 pub(super) enum Security {
     /// Not at all.
     Clear,
-    /// The script goes through records.
+    /// Sends the script encrypted, in TLS records.
     Records(Arc<ClientConfig>),
-    /// The handshake is carried out, then the script goes into the socket as it is.
+    /// Completes the handshake, then sends the script unencrypted.
     RawAfterHandshake(Arc<ClientConfig>),
 }
 
-/// Connections of one kind.
+/// Connections of the same kind.
 pub(super) struct Group {
-    /// How many.
+    /// Number of connections.
     pub(super) count: usize,
-    /// What connection number `0..count` sends.
+    /// Returns the script of connection number `0..count`.
     pub(super) script: Box<dyn Fn(usize) -> Script>,
-    /// What it does with answers.
+    /// How the connections handle replies.
     pub(super) reading: Reading,
-    /// How it uses TLS.
+    /// How the connections use TLS.
     pub(super) security: Security,
 }
 
 impl Group {
-    /// Connections in the clear that never read.
+    /// Creates a group of connections without TLS that never read.
     pub(super) fn new(count: usize, script: impl Fn(usize) -> Script + 'static) -> Self {
         Group {
             count,
@@ -85,7 +84,7 @@ impl Group {
         }
     }
 
-    /// Connections that take turns with these requests: number `i` sends `kinds[i % n]`.
+    /// Creates a group in which connection `i` sends `kinds[i % n]`.
     pub(super) fn in_turn(count: usize, kinds: Vec<Script>) -> Self {
         Group::new(count, move |index| kinds[index % kinds.len()].clone())
     }
@@ -100,44 +99,45 @@ impl fmt::Debug for Group {
     }
 }
 
-/// Clients beside the attackers.
+/// Additional activity beside the attackers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
-    /// Overwrites and deletes the items `big0` to `big{N - 1}`, and evicts by new items of that size.
+    /// Overwrites and deletes the items `big0` to `big{N - 1}`, and evicts items by new ones of
+    /// that size.
     Churn,
-    /// Small gets, sets and deletes, which make events.
+    /// Small gets, sets and deletes, which cause log events for watchers.
     Traffic,
     /// Datagrams to the second address.
     Datagrams,
 }
 
-/// A scene, ready to be carried out.
+/// The parameters of a scene.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Flags of both servers.
+    /// Options of both servers.
     pub(super) flags: Vec<String>,
-    /// Flags of our server besides.
+    /// Additional options of the server under test.
     pub(super) ours_flags: Vec<String>,
-    /// Environment of both servers.
+    /// Environment variables of both servers.
     pub(super) environment: Vec<(String, String)>,
-    /// `-l` of the listener for well-behaved clients.
+    /// Value of `-l` of the listener for well-behaved clients.
     pub(super) listen: &'static str,
-    /// Attackers come to [`Site::second`] rather than to that listener.
+    /// Attackers connect to [`Site::second`] instead of that listener.
     pub(super) attack_second: bool,
-    /// A request by which well-behaved clients log in; the answer is `STORED`.
+    /// Login request of well-behaved clients, answered by `STORED`; empty for none.
     pub(super) login: &'static str,
-    /// Least and greatest size of the values that fill the server at first.
+    /// Smallest and largest value size of the initial fill, in bytes.
     pub(super) fill: (usize, usize),
-    /// What is done before the attack.
+    /// Runs before the attack, for instance to change settings of the server.
     pub(super) warm_up: fn(&mut Client) -> Result<(), Failure>,
     /// The attackers.
     pub(super) groups: Vec<Group>,
-    /// Who is active besides.
+    /// Additional activity during the attack.
     pub(super) beside: Option<Beside>,
 }
 
 impl Plan {
-    /// A plan with attackers alone.
+    /// Creates a plan with attackers only.
     pub(super) fn new(groups: Vec<Group>) -> Self {
         Plan {
             flags: Vec::new(),
@@ -153,13 +153,13 @@ impl Plan {
         }
     }
 
-    /// Attacking connections.
+    /// Returns the number of hostile connections.
     pub(super) fn connections(&self) -> usize {
         self.groups.iter().map(|group| group.count).sum()
     }
 }
 
-/// Flags from words.
+/// Creates a list of options.
 pub(super) fn flags(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
 }

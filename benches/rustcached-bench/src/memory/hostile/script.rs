@@ -1,24 +1,25 @@
-//! Bytes that one hostile connection sends.
+//! The bytes that a hostile connection sends.
 //!
-//! A script is a head of its own and a body that connections share, so that thousands of
-//! connections with megabytes each cost the generator little memory. Spells requests of all
-//! protocols for the scenes. No I/O.
+//! A script has its own head, and a body that connections share, so thousands of connections with
+//! megabytes each cost the generator little memory. Also encodes requests of all protocols for the
+//! scenes. No I/O.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Bytes of a shared body, about: more bytes per system call than that bring little.
+/// Approximate size of a shared body. Larger writes would hardly save system calls.
 const BODY_BYTES: usize = 16 * 1024;
 const BINARY_REQUEST: u8 = 0x80;
 
-/// What follows the head.
+/// The bytes behind the head.
 #[derive(Clone, Debug)]
 enum Body {
     /// Nothing.
     Empty,
-    /// `total` bytes: these, over and over.
+    /// `total` bytes in all: `bytes`, repeated.
     Cycle { bytes: Arc<[u8]>, total: u64 },
-    /// Rounds `0..rounds`, each made when the round before has been sent.
+    /// The output of `make` for each round. A round is generated when the previous one has been
+    /// sent.
     Made {
         make: fn(u64, &mut Vec<u8>),
         next: u64,
@@ -26,7 +27,7 @@ enum Body {
     },
 }
 
-/// A sequence of bytes to be sent, and the place in it.
+/// A sequence of bytes and the position of the next byte to send.
 #[derive(Clone, Debug)]
 pub(super) struct Script {
     part: Arc<[u8]>,
@@ -35,7 +36,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// Sends these bytes.
+    /// Creates a script that sends these bytes.
     pub(super) fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
         Script {
             part: bytes.into(),
@@ -44,7 +45,7 @@ impl Script {
         }
     }
 
-    /// Then sends `total` bytes: `bytes` over and over, the last time in part.
+    /// Adds a body of `total` bytes: `bytes` repeated, the last time in part.
     pub(super) fn then(mut self, bytes: &Arc<[u8]>, total: u64) -> Self {
         debug_assert!(!bytes.is_empty());
         let bytes = Arc::clone(bytes);
@@ -52,7 +53,7 @@ impl Script {
         self
     }
 
-    /// Sends what `make` appends for each number of `rounds`.
+    /// Creates a script that sends the bytes appended by `make` for each number of `rounds`.
     pub(super) fn made(rounds: std::ops::Range<u64>, make: fn(u64, &mut Vec<u8>)) -> Self {
         Script {
             body: Body::Made {
@@ -64,14 +65,14 @@ impl Script {
         }
     }
 
-    /// Sends a request `times` times.
+    /// Creates a script that sends a request `times` times.
     pub(super) fn repeated(request: &[u8], times: u64) -> Self {
         let copies = (BODY_BYTES / request.len()).max(1);
         let total = request.len() as u64 * times;
         Script::new(Vec::new()).then(&Arc::from(request.repeat(copies)), total)
     }
 
-    /// The next bytes; none at the end.
+    /// Returns the next bytes to send, empty at the end.
     pub(super) fn chunk(&mut self) -> &[u8] {
         if self.at == self.part.len() {
             self.next_part();
@@ -79,7 +80,7 @@ impl Script {
         &self.part[self.at..self.end()]
     }
 
-    /// Marks bytes of the chunk as sent.
+    /// Marks `sent` bytes of the chunk as sent.
     pub(super) fn advance(&mut self, sent: usize) {
         self.at += sent;
         if let Body::Cycle { bytes, total } = &mut self.body
@@ -117,7 +118,7 @@ impl Script {
     }
 }
 
-/// A text command of these words that names keys `k0` to `k{count - 1}`.
+/// Returns a text command with these words and the keys `k{N}` for each number in `keys`.
 pub(super) fn keys_command(words: &str, keys: std::ops::Range<u32>) -> Vec<u8> {
     let mut line = words.to_string();
     for key in keys {
@@ -126,14 +127,14 @@ pub(super) fn keys_command(words: &str, keys: std::ops::Range<u32>) -> Vec<u8> {
     (line + "\r\n").into_bytes()
 }
 
-/// A binary request: its header and extras, key and value.
+/// Returns a binary request.
 pub(super) fn packet(opcode: u8, extras: &[u8], key: &[u8], value: &[u8]) -> Vec<u8> {
     let mut bytes = packet_head(opcode, extras, key, value.len());
     bytes.extend_from_slice(value);
     bytes
 }
 
-/// The same for a value of `value` bytes, without the value.
+/// Returns a binary request for a value of `value` bytes, without the value.
 pub(super) fn packet_head(opcode: u8, extras: &[u8], key: &[u8], value: usize) -> Vec<u8> {
     let body = (extras.len() + key.len() + value) as u32;
     let mut bytes = vec![BINARY_REQUEST, opcode];
@@ -151,7 +152,7 @@ mod tests {
     use super::{Script, keys_command, packet};
     use std::sync::Arc;
 
-    /// All of a script, taken in steps of at most `step` bytes.
+    /// Returns all bytes of a script, taken in steps of at most `step` bytes.
     fn sent(mut script: Script, step: usize) -> String {
         let mut all = Vec::new();
         while !script.chunk().is_empty() {

@@ -1,8 +1,8 @@
-//! Carries out the plan of one scene against one server.
+//! Runs the plan of a scene against a server.
 //!
-//! Starts the server under a watchdog, fills it, lets the attackers loose for a fixed time and
-//! measures well-behaved clients beside them. One thread serves all connections; how long it was
-//! away is reported, since no pause below that is known to be the server's.
+//! Starts the server under a watchdog, fills it, runs the attack for a fixed time, and measures
+//! well-behaved clients beside it. A single thread serves all connections. Its own pauses are
+//! reported, as they cannot be distinguished from pauses of the server.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -28,22 +28,22 @@ use crate::report::Latency;
 use crate::versus::Side;
 
 const MIB: u64 = 1 << 20;
-/// Descriptors of the server besides the attacking connections.
+/// Connections of the server in addition to the hostile connections.
 const SPARE_CONNECTIONS: usize = 200;
-/// How much is put into the server at first, in hundredths of its memory limit.
+/// Size of the initial fill in percent of the memory limit.
 const FILL_PERCENT: u64 = 110;
 const GET_EVERY: Duration = Duration::from_millis(1);
 const SET_EVERY: Duration = Duration::from_millis(20);
 const CHURN_EVERY: Duration = Duration::from_millis(2);
 const TRAFFIC_EVERY: Duration = Duration::from_millis(2);
-/// What the thread sleeps when nothing happens.
+/// Sleep of the thread when no socket was ready.
 const IDLE: Duration = Duration::from_micros(20);
-/// A scene takes at most this many times its time if the server is slow to accept.
+/// Maximum duration of a scene, as a multiple of its time, if the server is slow to accept.
 const OVERTIME: u32 = 3;
-/// Datagrams take this part of the scene's time.
+/// Share of the scene's time in which the datagrams are sent.
 const DATAGRAMS_PART: f64 = 0.7;
 
-/// Runs a scene against one side.
+/// Runs a scene against a side.
 pub(super) fn run(settings: &Settings<'_>, scene: &Scene, side: Side) -> Result<Found, Failure> {
     let folder = Folder::make()?;
     let site = Site {
@@ -53,7 +53,7 @@ pub(super) fn run(settings: &Settings<'_>, scene: &Scene, side: Side) -> Result<
     let plan = (scene.plan)(&site)?;
     let server = start(settings, &plan, side)?;
     let address = tcp_address(&server)?;
-    // Declared after the server, so that it ends first.
+    // Declared after the server, so that it is dropped first.
     let watchdog = Watchdog::new(server.pid(), settings.watchdog_bytes)?;
     let mut control = logged_in(&server.address, plan.login)?;
     fill(&server, &mut control, settings, &plan)
@@ -109,7 +109,7 @@ fn tcp_address(server: &ServerProcess) -> Result<SocketAddr, Failure> {
     }
 }
 
-/// An address of 127.0.0.1 that was free a moment ago.
+/// Returns an address of 127.0.0.1 that was free at the time of the call.
 fn free_port() -> Result<SocketAddr, Failure> {
     let finding = || Failure::io("looking for a free port");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(finding())?;
@@ -127,7 +127,7 @@ fn logged_in(address: &Address, login: &str) -> Result<Client, Failure> {
     }
 }
 
-/// Fills the server beyond its limit, then stores the items that scenes ask for.
+/// Fills the server beyond its memory limit, then stores the items that scenes request.
 fn fill(
     server: &ServerProcess,
     control: &mut Client,
@@ -153,7 +153,7 @@ fn fill(
     (plan.warm_up)(control)
 }
 
-/// Why the server could not be filled.
+/// Adds the state of the server's process to the failure of the fill.
 fn explained(failure: Failure, watchdog: &Watchdog) -> Failure {
     let peak = watchdog.peak() / MIB;
     let what = match watchdog.fate() {
@@ -164,7 +164,7 @@ fn explained(failure: Failure, watchdog: &Watchdog) -> Failure {
     Failure::Server(what)
 }
 
-/// A folder that is removed with its files.
+/// A folder that is removed with its files when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -179,23 +179,23 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left of it hurts nobody.
+        // A folder that cannot be removed does no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Records of the well-behaved clients.
+/// Results of the well-behaved clients.
 #[derive(Debug)]
 pub(super) struct Clients {
-    /// One get each millisecond.
+    /// Gets, one per millisecond.
     pub(super) gets: Record,
-    /// A small set now and then.
+    /// Small sets, at a lower rate.
     pub(super) sets: Record,
-    /// The client that works beside the attackers, if any.
+    /// The client beside the attackers, if any.
     pub(super) beside: Option<Record>,
 }
 
-/// Whoever works beside the attackers.
+/// The additional activity beside the attackers.
 enum Worker {
     None,
     Churn(Asker<Churn>),
@@ -203,8 +203,8 @@ enum Worker {
     Datagrams(Datagrams),
 }
 
-/// How punctual the generator is: what a get each millisecond would measure of a server that
-/// answers at once.
+/// Measures the lateness of the generator: the latency that a get per millisecond would have with a
+/// server that replies immediately.
 struct Presence {
     due: Instant,
     lateness: Histogram<u64>,
@@ -218,7 +218,7 @@ impl Presence {
         }
     }
 
-    /// Notes a turn.
+    /// Records a turn.
     fn note(&mut self) {
         let now = Instant::now();
         while self.due <= now {
@@ -278,8 +278,8 @@ impl Attack {
         })
     }
 
-    /// Attacks for this long, longer if not all connections are open by then, or until the server is
-    /// gone.
+    /// Attacks for `time`, longer if not all connections are open by then. Ends early if the server
+    /// has died.
     fn run(&mut self, time: Duration, watchdog: &Watchdog) -> Result<(), Failure> {
         let begun = Instant::now();
         self.presence = Presence::new();
@@ -299,7 +299,7 @@ impl Attack {
         Ok(())
     }
 
-    /// Serves everything once. Returns whether anything happened.
+    /// Serves all connections once. Returns whether anything happened.
     fn turn(&mut self) -> Result<bool, Failure> {
         self.presence.note();
         let mut happened = self.gets.turn() | self.sets.turn();
@@ -313,7 +313,7 @@ impl Attack {
         Ok(happened | self.crowd.turn()?)
     }
 
-    /// Sleeps a little, unless a get is due sooner.
+    /// Sleeps briefly, unless a get is due earlier.
     fn rest(&self) {
         let due = self
             .gets
