@@ -11,9 +11,13 @@ pub const KEY_MAX_BYTES: usize = 250;
 pub const BODY_MAX_BYTES: u32 = 1024 * 1024 * 1024;
 
 /// Longest command line in bytes that is buffered before its newline arrives. A
-/// longer one closes the connection, except for `get` and `gets`: their keys
-/// are executed as they arrive.
+/// longer one closes the connection, except for `get` and `gets`
+/// ([`GET_LINE_MAX_BYTES`]).
 pub const LINE_MAX_BYTES: usize = 2048;
+
+/// Longest `get` or `gets` line in bytes that is buffered before its newline
+/// arrives. An error in such a line is the only reply, as in memcached.
+pub const GET_LINE_MAX_BYTES: usize = 32 * 1024;
 
 /// Longest complete command line in bytes, its newline included (memcached's
 /// `READ_BUFFER_SIZE`). A longer one closes the connection even if it arrives
@@ -160,7 +164,8 @@ pub const PASSWORD_LINE_MAX_BYTES: usize = 255;
 
 // A buffered line and an awaited data block fit into the smallest read.
 const _: () = assert!(LINE_MAX_BYTES + WAIT_FOR_BLOCK_BYTES < TIGHT_READ_BYTES);
-const _: () = assert!(LINE_MAX_BYTES < READ_BUFFER_BYTES);
+const _: () = assert!(LINE_MAX_BYTES < GET_LINE_MAX_BYTES);
+const _: () = assert!(GET_LINE_MAX_BYTES <= READ_BUFFER_BYTES / 2);
 const _: () = assert!(PASSWORD_LINE_MAX_BYTES <= LOGIN_BLOCK_MAX_BYTES);
 const _: () = assert!(LINE_MAX_BYTES + LOGIN_BLOCK_MAX_BYTES < READ_BUFFER_BYTES / 2);
 const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);

@@ -53,6 +53,8 @@ struct Watcher {
     unsent: Vec<u8>,
     /// Lines it has missed since it was last told.
     skipped: u64,
+    /// The socket takes nothing until its next event.
+    blocked: bool,
     lost: bool,
 }
 
@@ -88,6 +90,7 @@ impl LogThread {
             self.admit();
             for event in &events {
                 if let Some(watcher) = self.watchers.get_mut(event.token().0) {
+                    watcher.blocked &= !event.is_writable();
                     watcher.lost |= event.is_read_closed() || event.is_error();
                     watcher.lost |= event.is_readable() && !watcher.listen();
                 }
@@ -126,6 +129,7 @@ impl LogThread {
                 passed: 0,
                 unsent: b"OK\r\n".to_vec(),
                 skipped: 0,
+                blocked: false,
                 lost: registered.is_err(),
             });
         }
@@ -230,15 +234,29 @@ impl Watcher {
     /// Sends what the socket takes.
     fn send(&mut self) {
         let mut sent = 0;
-        while !self.lost && sent < self.unsent.len() {
-            match self.stream.write(&self.unsent[sent..]) {
-                Ok(0) => self.lost = true,
-                Ok(len) => sent += len,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => self.lost = true,
+        while !self.lost && !self.blocked && sent < self.unsent.len() {
+            let written = self.stream.write(&self.unsent[sent..]);
+            match self.note_sent(written) {
+                Some(0) => self.lost = true,
+                Some(len) => sent += len,
+                None => {}
             }
         }
         self.unsent.drain(..sent);
+        // A TLS session may hold what was written last.
+        if !self.lost && !self.blocked && self.stream.has_unsent() {
+            let flushed = self.stream.flush();
+            self.note_sent(flushed);
+        }
+    }
+
+    fn note_sent<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        match result {
+            Ok(done) => return Some(done),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.blocked = true,
+            Err(_) => self.lost = true,
+        }
+        None
     }
 
     /// Reads and forgets what a watcher says. False if it is gone.

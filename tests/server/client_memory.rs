@@ -545,6 +545,29 @@ fn hot_values_are_answered_once_while_buffers_are_small() {
     });
 }
 
+/// Records that the kernel does not take stay in the TLS session.
+#[test]
+fn output_inside_tls_sessions_is_limited() {
+    const CLIENTS: usize = 40;
+    let server = Server::tls_with(|config| {
+        small(config);
+        config.threads = 1;
+        let tls = config.tls.as_mut().expect("TLS is on");
+        tls.write_buffer = MIB;
+    });
+    let mut client = server.client();
+    let value = "v".repeat(900_000);
+    client.ask(format!("set k 0 0 900000\r\n{value}\r\n"), "STORED\r\n");
+    // Each leaves much more than the kernel's buffers take.
+    let _stalled = stall(&server, CLIENTS, "get k\r\n".repeat(20).as_bytes());
+    wait_until("some are cut", || {
+        (stat(&mut client, "read_buf_oom") > 0).then_some(())
+    });
+    wait_until("the limit is kept", || {
+        (held_bytes(&mut client) <= MIB).then_some(())
+    });
+}
+
 /// Sets the flag when dropped, so that threads end after a failed assertion
 /// too.
 struct StoreOnDrop<'a>(&'a AtomicBool);

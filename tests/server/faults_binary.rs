@@ -248,3 +248,16 @@ fn memory_is_bounded_while_nobody_reads_the_answers() {
     assert!(program.is_running());
     BinaryClient::connect(&address).in_step();
 }
+
+#[test]
+fn the_body_of_a_stat_that_dumps_is_not_executed() {
+    with_program(|address| {
+        let mut client = BinaryClient::connect(address);
+        let hidden = Frame::store(opcode::SETQ, "evil", "1").bytes();
+        client.send(&Frame::new(opcode::STAT).key("sizes").value(hidden));
+        let end = client.reply().expect("the end of the statistics");
+        assert_eq!((end.opcode, end.key.len()), (opcode::STAT, 0));
+        client.in_step();
+        assert_eq!(client.get("evil"), None);
+    });
+}

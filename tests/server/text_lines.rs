@@ -402,3 +402,21 @@ fn the_same_get_many_times_in_a_row_is_answered_and_counted_each_time() {
     assert_eq!(client.stat("get_expired"), "1");
     assert_eq!(client.stat("get_misses"), "111");
 }
+
+#[test]
+fn a_long_get_that_comes_in_pieces_is_answered_like_a_whole_one() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.ask("set a 0 0 1\r\n1\r\n", "STORED\r\n");
+    let bad = "k".repeat(251);
+    for (last, want) in [(bad.as_str(), BAD), ("b", "")] {
+        client.send(format!("get{}", " a".repeat(2000)));
+        // Until the first piece has been read.
+        server.client().answer("");
+        let values = match want {
+            "" => format!("{}END\r\n", "VALUE a 0 1\r\n1\r\n".repeat(2000)),
+            error => error.to_owned(),
+        };
+        client.ask(format!(" {last}\r\n"), values);
+    }
+}

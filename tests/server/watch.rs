@@ -2,6 +2,7 @@
 //! delay of other clients by slow watchers.
 
 use test_support::client::Client;
+use test_support::datagram::Datagrams;
 use test_support::server::Server;
 use test_support::wait_until;
 
@@ -352,4 +353,61 @@ fn nothing_is_written_while_nobody_watches() {
     let before = client.stat("log_worker_written");
     client.answer("set key 0 0 1\r\n1\r\nget key\r\n");
     assert_eq!(client.stat("log_worker_written"), before);
+}
+
+/// The descriptor and the key in a line.
+fn cfd_and_key(line: &str) -> (u32, String) {
+    let word = |name: &str| {
+        line.trim_end()
+            .split(' ')
+            .find_map(|word| word.strip_prefix(name))
+    };
+    let cfd = word("cfd=").expect("a descriptor").parse();
+    (
+        cfd.expect("a number"),
+        word("key=").expect("a key").to_owned(),
+    )
+}
+
+#[test]
+fn events_name_the_connection_whose_command_goes_on() {
+    let server = Server::with(|config| config.threads = 1);
+    let (mut first, mut second) = (server.client(), server.client());
+    let value = "v".repeat(100_000);
+    second.answer(format!("set big 0 0 100000\r\n{value}\r\n"));
+    first.send("set k 0 0 100000\r\nvv");
+    // Begins only after a part of the value has arrived.
+    second.answer("");
+    let mut watcher = watcher(&server, "fetchers mutations");
+    second.answer("get who\r\n");
+    let (of_second, key) = cfd_and_key(&watcher.line());
+    assert_eq!(key, "who");
+    first.send(format!("{}\r\n", &value[2..]));
+    first.expect("STORED\r\n");
+    let (of_first, key) = cfd_and_key(&watcher.line());
+    assert_eq!(key, "k");
+    assert_ne!(of_first, of_second);
+    // A retrieval that pauses, with another client's command in between.
+    first.send(format!("get{}\r\n", " big".repeat(200)));
+    first.skip(1_000_000);
+    second.answer("get who\r\n");
+    first.skip(200 * ("VALUE big 0 100000\r\n".len() + value.len() + 2) - 1_000_000);
+    first.expect("END\r\n");
+    let mut of_big = 0;
+    while of_big < 200 {
+        let (cfd, key) = cfd_and_key(&watcher.line());
+        let wanted = if key == "who" { of_second } else { of_first };
+        assert_eq!(cfd, wanted, "{key}");
+        of_big += u32::from(key == "big");
+    }
+}
+
+#[test]
+fn datagrams_are_watched_though_no_connection_asks() {
+    let (server, address) = Server::start_udp();
+    let mut watcher = watcher(&server, "fetchers");
+    let mut datagrams = Datagrams::connect(address);
+    datagrams.ask(b"get none\r\n");
+    let line = watcher.line();
+    assert_eq!(cfd_and_key(&line).1, "none");
 }

@@ -3,7 +3,9 @@
 //! Which mistakes return `ERROR`, which return `CLIENT_ERROR`, and after which
 //! the data block is swallowed follows memcached 1.6.45.
 
-use crate::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_TOKENS_MAX, LINE_WHOLE_MAX_BYTES};
+use crate::limits::{
+    GET_LINE_MAX_BYTES, KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_TOKENS_MAX, LINE_WHOLE_MAX_BYTES,
+};
 use crate::protocol::meta::request::{
     MetaError, MetaRequest, OPAQUE_TOO_LONG, count_flags, parse_flags,
 };
@@ -119,7 +121,8 @@ pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
 }
 
 fn unfinished(input: &[u8]) -> Parsed<'_> {
-    if input.len() <= LINE_MAX_BYTES {
+    let is_get = input.starts_with(b"get ") || input.starts_with(b"gets ");
+    if input.len() <= LINE_MAX_BYTES || is_get && input.len() <= GET_LINE_MAX_BYTES {
         return Parsed::Incomplete;
     }
     // A line that begins with spaces is an error once it is complete.

@@ -52,6 +52,13 @@ impl Context {
         (executor, &mut self.out)
     }
 
+    /// Makes the socket `fd` the source of the requests executed from now on, and
+    /// notes which events watchers want of them.
+    pub(in crate::server) fn attend(&mut self, fd: i32) {
+        self.connection = fd;
+        self.watched = self.local.events.wanted();
+    }
+
     /// Gives back what memory this worker keeps in stock, if others are short.
     pub(in crate::server) fn settle_memory(&mut self) {
         self.store.settle(&mut self.local);

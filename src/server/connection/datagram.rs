@@ -58,6 +58,7 @@ impl Context {
             return;
         };
         self.local.counters.udp_requests.add(1);
+        self.attend(socket.fd());
         let answered = if request.total == 1 {
             self.serve_datagram(request.payload, socket.protocol)
         } else {

@@ -117,8 +117,7 @@ impl Context {
         if !steps.is_empty() {
             self.note_command(connection);
         }
-        self.connection = connection.stream.fd();
-        self.watched = self.local.events.wanted();
+        self.attend(connection.stream.fd());
         let verbose = self.shared.runtime.verbosity.load(Ordering::Relaxed) > 1;
         let guarded = self.is_guarded();
         let mut index = 0;
@@ -149,6 +148,11 @@ impl Context {
                 After::StreamedReply(reply) => {
                     // What was parsed behind the command has to wait.
                     *used = batch.start + self.length_of(connection, &input[batch], index);
+                    if index == steps.len()
+                        && let Stop::Swallow(len) = stop
+                    {
+                        connection.skip_after_dump = len;
+                    }
                     return begin_reply(connection, reply);
                 }
             }
@@ -243,7 +247,10 @@ impl Context {
         let more = dump.step(&self.store, &self.shared, self.now, &mut self.out);
         connection.active = self.now.second();
         if !more {
-            connection.state = State::Command;
+            connection.state = match std::mem::take(&mut connection.skip_after_dump) {
+                0 => State::Command,
+                len => State::Swallowing(len),
+            };
         }
         more
     }
@@ -302,6 +309,7 @@ impl Context {
 
     /// Goes on in a state other than waiting for a command.
     fn go_on(&mut self, connection: &mut Connection, input: &[u8]) -> (usize, Turn) {
+        self.attend(connection.stream.fd());
         match std::mem::replace(&mut connection.state, State::Command) {
             state @ (State::New
             | State::Command
@@ -403,6 +411,7 @@ impl Context {
         &mut self,
         connection: &mut Connection,
     ) -> Option<std::io::Result<usize>> {
+        self.attend(connection.stream.fd());
         let State::Receiving(pending) = &mut connection.state else {
             return None;
         };

@@ -91,7 +91,10 @@ pub(in crate::server) struct Connection {
     pub(in crate::server) progressed: u64,
     /// Bytes of a value received since others had their turn.
     pub(in crate::server) received: usize,
-    /// Bytes of input that it was last found to keep.
+    /// Bytes of the body of the packet that is answered by a dump: skipped when
+    /// the dump is over.
+    pub(in crate::server) skip_after_dump: usize,
+    /// Bytes of input and TLS output that it was last found to keep.
     pub(in crate::server) kept: usize,
     /// What the table of connections says that it is doing.
     shown: ConnState,
@@ -130,6 +133,7 @@ impl Connection {
             output_parked: false,
             progressed: u64::from(second) * 1000,
             received: 0,
+            skip_after_dump: 0,
             kept: 0,
             shown: ConnState::New,
         }
@@ -234,10 +238,11 @@ impl Connection {
         }
     }
 
-    /// Bytes of memory that its incomplete input takes.
+    /// Bytes of memory for incomplete input, and for output that its TLS session
+    /// holds.
     #[inline]
     pub(in crate::server) fn input_bytes(&self) -> usize {
-        self.leftover.capacity() + self.stream.partial_record_bytes()
+        self.leftover.capacity() + self.stream.session_bytes()
     }
 
     /// Sends a batch's answers, keeping what the socket does not take.
@@ -264,7 +269,12 @@ impl Connection {
     /// Goes on with sending what there is.
     pub(in crate::server) fn flush(&mut self, store: &Store, local: &mut Local) -> Sent {
         let Some(unsent) = &mut self.unsent else {
-            return flush_stream(&mut self.stream);
+            let before = self.stream.session_bytes();
+            let result = flush_stream(&mut self.stream);
+            if self.stream.session_bytes() < before {
+                self.progressed = local.now.millis();
+            }
+            return result;
         };
         let before = unsent.len();
         let result = write_from(&mut self.stream, unsent, &local.counters);

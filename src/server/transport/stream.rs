@@ -73,12 +73,12 @@ impl Stream {
         matches!(self, Self::Unix(_))
     }
 
-    /// Bytes of a record that has begun and not ended, roughly.
+    /// Bytes of records that a TLS session keeps, roughly.
     #[inline]
-    pub(in crate::server) fn partial_record_bytes(&self) -> usize {
+    pub(in crate::server) fn session_bytes(&self) -> usize {
         match self {
             Self::Tcp(_) | Self::Unix(_) => 0,
-            Self::Tls(stream) => stream.partial_record_bytes(),
+            Self::Tls(stream) => stream.session_bytes(),
         }
     }
 

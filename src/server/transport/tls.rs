@@ -15,8 +15,12 @@ use crate::tls::Tls;
 
 /// Encrypted bytes received at once.
 const INPUT_BYTES: usize = 64 * 1024;
+/// Largest payload of a record.
+const RECORD_DATA_BYTES: usize = 16 * 1024;
 /// A record's payload, header and tag.
-const RECORD_MAX_BYTES: usize = 16 * 1024 + 5 + 256;
+const RECORD_MAX_BYTES: usize = RECORD_DATA_BYTES + 5 + 256;
+/// A record's header, nonce, tag and the buffer that holds it, roughly.
+const RECORD_OVERHEAD_BYTES: usize = 64;
 /// Received even where less is wanted, since the records are larger.
 const INPUT_MIN_BYTES: usize = 4096;
 
@@ -32,6 +36,8 @@ pub(in crate::server) struct TlsStream {
     tls: Arc<Tls>,
     /// Encrypted bytes that the session had no room for.
     carry: Vec<u8>,
+    /// Bytes of records that wait for the socket, roughly.
+    sealed: usize,
     /// There may be more to read without an event.
     more: bool,
     /// What was received last has not made a whole record.
@@ -58,6 +64,7 @@ impl TlsStream {
             session,
             tls,
             carry: Vec::new(),
+            sealed: 0,
             more: false,
             partial: false,
             ended: false,
@@ -92,6 +99,7 @@ impl TlsStream {
     ) -> io::Result<usize> {
         self.flush()?;
         let len = self.session.writer().write_vectored(slices)?;
+        self.sealed += len + len.div_ceil(RECORD_DATA_BYTES) * RECORD_OVERHEAD_BYTES;
         self.flush_some()?;
         Ok(len)
     }
@@ -101,11 +109,12 @@ impl TlsStream {
         while self.session.wants_write() {
             match self.session.write_tls(&mut self.socket) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(_) => {}
+                Ok(len) => self.sealed = self.sealed.saturating_sub(len),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
+        self.sealed = 0;
         Ok(())
     }
 
@@ -120,11 +129,12 @@ impl TlsStream {
         self.more
     }
 
-    /// Bytes that it keeps of records which the peer has not sent whole: as
-    /// many as one may have, since the session does not say.
-    pub(in crate::server) fn partial_record_bytes(&self) -> usize {
+    /// Bytes that it keeps of records: output that the socket has not taken, and
+    /// records that the peer has not sent whole. The session does not tell the
+    /// size of those, so the largest is assumed.
+    pub(in crate::server) fn session_bytes(&self) -> usize {
         let record = if self.partial { RECORD_MAX_BYTES } else { 0 };
-        record + self.carry.capacity()
+        record + self.carry.capacity() + self.sealed
     }
 
     /// Second of arrival, while the handshake lasts.

@@ -91,7 +91,11 @@ impl Bound {
             Some(address) => format!("udp6:{address}"),
             None => String::new(),
         };
-        (self.socket.as_raw_fd(), name)
+        (self.fd(), name)
+    }
+
+    pub(in crate::server) fn fd(&self) -> i32 {
+        self.socket.as_raw_fd()
     }
 
     /// Receives one datagram.
