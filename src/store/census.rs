@@ -1,7 +1,7 @@
-//! What is there, by size class: items and their bytes from the threads' own
-//! counters, pages and chunks from page memory, and since when the longest
-//! unused item was not used, which upkeep's sweep finds out as it passes over
-//! all items anyway. Nothing here walks the store when it is asked.
+//! Counters by size class. Items and bytes come from the threads' counters,
+//! pages and chunks from the page memory. The least recently accessed item of
+//! each class is found by upkeep's sweep, which visits all items anyway. No
+//! query walks the store.
 
 use std::sync::PoisonError;
 
@@ -23,15 +23,14 @@ pub struct ClassMemory {
     pub chunk_bytes: usize,
     /// Chunks in a page.
     pub per_page: usize,
-    /// Pages cut into such chunks.
+    /// Pages assigned to the class.
     pub pages: usize,
-    /// Chunks of these pages that are free, those included that threads keep
-    /// in stock.
+    /// Free chunks in these pages, including those in threads' magazines.
     pub free_chunks: usize,
 }
 
 impl Item<'_> {
-    /// What counters and events say of it.
+    /// Returns the size class and value length for counters and events.
     #[inline]
     pub fn item_size(self) -> ItemSize {
         ItemSize {
@@ -42,8 +41,8 @@ impl Item<'_> {
 }
 
 impl Counters {
-    /// What counts dead items that commands meet: the flushed ones, or else
-    /// the expired ones.
+    /// Returns the counter of dead items met by commands: flushed or expired
+    /// ones.
     pub(crate) fn met(&self, miss: Miss) -> &Counter {
         match miss {
             Miss::Flushed => &self.get_flushed,
@@ -53,7 +52,7 @@ impl Counters {
 }
 
 impl Local {
-    /// Counts an item that comes into the map.
+    /// Counts an item that is linked into the map.
     #[inline]
     pub(crate) fn count_in(&self, item: Item<'_>) {
         let (bytes, class) = (item.bytes() as u64, self.classes.of(item.class()));
@@ -63,7 +62,7 @@ impl Local {
         class.items.add(1);
     }
 
-    /// Counts an item that leaves the map.
+    /// Counts an item that is unlinked from the map.
     #[inline]
     pub(crate) fn count_out(&self, item: Item<'_>) {
         let (bytes, class) = (item.bytes() as u64, self.classes.of(item.class()));
@@ -73,7 +72,7 @@ impl Local {
         class.items.sub(1);
     }
 
-    /// Counts an item that is removed alive, for lack of memory.
+    /// Counts the eviction of a live item.
     pub(crate) fn count_evicted(&self, item: Item<'_>) {
         let class = self.classes.of(item.class());
         self.counters.evictions.add(1);
@@ -89,7 +88,8 @@ impl Local {
         class.note_eviction(second, item.age(self.now));
     }
 
-    /// Tells watchers of an eviction; not to be called under a lock.
+    /// Reports an eviction to watchers. Copies the key, so call it without a
+    /// shard lock.
     pub(crate) fn tell_evicted(&self, item: Item<'_>) {
         if !self.events.wanted().any_of(Kinds::EVICTIONS) {
             return;
@@ -105,7 +105,8 @@ impl Local {
 }
 
 impl Store {
-    /// The sum of all threads' counters by size class, class 1 first.
+    /// Returns the sum of all threads' counters by size class, class number 1
+    /// first.
     pub fn class_snapshots(&self) -> [ClassSnapshot; CLASSES_MAX] {
         let mut sums = [ClassSnapshot::default(); CLASSES_MAX];
         let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,8 +120,8 @@ impl Store {
         sums
     }
 
-    /// The page memory of class number `id`, from 1; at least a chunk of it
-    /// is there to be divided by.
+    /// Returns the page memory of the class with number `id`, which counts from
+    /// 1.
     pub fn class_memory(&self, id: u8) -> ClassMemory {
         let class = usize::from(id) - 1;
         let (pages, free_in_pages) = self.memory.holdings_of(class);
@@ -135,14 +136,16 @@ impl Store {
         }
     }
 
-    /// The second in which the longest unused item of class number `id` was
-    /// last used, as of upkeep's last sweep; `None` if it met none.
+    /// Returns the second of the last access to the least recently accessed
+    /// item of class number `id`, as of upkeep's last sweep. `None` if the
+    /// sweep met none.
     pub fn oldest_use(&self, id: u8) -> Option<u32> {
         let second = self.oldest.known[usize::from(id) - 1].load(Ordering::Relaxed);
         (second != u32::MAX).then_some(second)
     }
 
-    /// Pages that hold memory and belong to no class.
+    /// Returns the number of free pages whose memory has not been returned to
+    /// the system.
     pub fn idle_pages(&self) -> usize {
         self.memory.pool().idle_pages()
     }

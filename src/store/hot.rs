@@ -1,12 +1,15 @@
-//! A thread's own references to the few items that everybody asks for, so
-//! that a hit on them touches nothing but the item: no lock, whose line all
-//! threads would write, and no table. What is held is good while the version
-//! of its shard is; now and then a look-up goes the ordinary way all the
-//! same, so that the eviction policy hears of the accesses.
+//! Hot items: a thread's own references to the few items with the most hits. A
+//! hit on such an item touches no shared state but the item itself and the
+//! version of its shard. It needs no table look-up and no lock; all threads
+//! would write to the lock's cache line.
 //!
-//! Which keys are hot, a sample of the look-ups in the table tells: each place keeps the
-//! key that is ahead in it (Boyer and Moore's majority vote), so that only a
-//! key with about a hundredth of all look-ups gets there.
+//! A held item is valid while the version of its shard is unchanged. Some hits
+//! still take the ordinary path, so that the eviction policy sees the accesses.
+//!
+//! Hot keys are found in a sample of the table look-ups. Each candidate slot
+//! keeps the key with the majority of the samples in that slot (Boyer and
+//! Moore, "MJRTY: A Fast Majority Vote Algorithm"). Only a key with about 1% of
+//! all look-ups becomes hot.
 
 use crate::limits::{SEND_BY_REFERENCE_BYTES, TIGHT_SEND_BY_REFERENCE_BYTES};
 use crate::store::index::map::{Hashed, Map, ReadShard};
@@ -15,49 +18,60 @@ use crate::store::item::layout::Item;
 use crate::store::item::pin::Pin;
 use crate::time::Now;
 
-/// Items that one thread holds at most.
+/// Hot items that one thread holds at most.
 pub(in crate::store) const PLACES: usize = 32;
-/// Keys that may be becoming hot.
+/// Slots for keys that may become hot.
 const CANDIDATES: usize = 64;
-/// One look-up in the table in about so many is looked at: between these.
+/// Range of the distance between two sampled table look-ups.
 const SAMPLE_EVERY: std::ops::Range<u32> = 9..25;
-/// By how many samples a key must be ahead,
+/// Lead in samples at which a key is hot.
 const AHEAD_HOT: u8 = 8;
-/// and can be.
+/// Upper bound of a key's lead.
 const AHEAD_MAX: u8 = 32;
-/// Hits in a row that may go past the table.
+/// Hits without a table look-up, after which the next hit takes the ordinary
+/// path.
 const HITS_MAX: u32 = 64;
-/// An item that is replaced after fewer is not held again at once.
+/// If an item is replaced after fewer hits than this, its reference is dropped
+/// until its key is sampled as hot again.
 const HITS_WORTHWHILE: u32 = 4;
-/// Larger values are not held: copying them takes longer than the lock.
+/// Values above this are not held: copying them takes longer than the lock.
 const VALUE_MAX_BYTES: usize = 4096;
-// A hot value may be shown twice, and the first answer taken back, which only
-// works for answers that are copied.
+// `read_often` may call its callback twice and drop the first reply. That only
+// works for replies that are copied to the output, not sent by reference.
 const _: () = assert!(VALUE_MAX_BYTES < TIGHT_SEND_BY_REFERENCE_BYTES);
 const _: () = assert!(VALUE_MAX_BYTES < SEND_BY_REFERENCE_BYTES);
 
-/// See the module's documentation.
+/// The hot items of one thread, and the candidates.
 pub(crate) struct Hot {
+    /// The held items; a hash selects its place.
     pub(in crate::store) places: [Option<Held>; PLACES],
+    /// Number of held items.
     pub(in crate::store) held: usize,
+    /// The candidates; a hash selects its slot.
     pub(in crate::store) candidates: [Candidate; CANDIDATES],
+    /// Table look-ups until the next sample.
     pub(in crate::store) until_sample: u32,
-    /// State of the generator of distances between samples.
+    /// State of the random generator that draws the distances between samples.
     pub(in crate::store) random: u32,
-    /// Second in which it was last looked for what has gone cold.
+    /// Second of the last pass of [`Store::cool`](crate::store::Store::cool).
     pub(in crate::store) cooled: u32,
 }
 
+/// A hot item.
 pub(in crate::store) struct Held {
+    /// Hash of its key.
     pub(in crate::store) hash: u64,
+    /// The thread's reference to the item.
     pub(in crate::store) pin: Pin,
+    /// The shard version at which the item was looked up.
     pub(in crate::store) relied: Relied,
-    /// Second of the last look-up in the table.
+    /// Second of the last table look-up.
     pub(in crate::store) second: u32,
-    /// Hits until the next one.
+    /// Hits left until the next table look-up.
     pub(in crate::store) left: u32,
 }
 
+/// A key that may become hot: part of its hash, and its lead in samples.
 #[derive(Clone, Copy, Default)]
 pub(in crate::store) struct Candidate {
     tag: u32,
@@ -65,6 +79,7 @@ pub(in crate::store) struct Candidate {
 }
 
 impl Hot {
+    /// Creates an empty set.
     pub(crate) fn new() -> Self {
         Self {
             places: [const { None }; PLACES],
@@ -76,20 +91,21 @@ impl Hot {
         }
     }
 
-    /// Whether anything is held.
+    /// Returns whether no item is held.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.held == 0
     }
 
-    /// Whether an item of this hash is held.
+    /// Returns whether an item with this hash is held.
     #[inline]
     pub(crate) fn has(&self, hash: u64) -> bool {
         self.held > 0 && matches!(&self.places[place(hash)], Some(held) if held.hash == hash)
     }
 
-    /// The key's item, if it is held and still the one, and the version on
-    /// which that rests.
+    /// Returns the key's held item and the version on which it depends. Returns
+    /// `None` if there is none, if its shard has changed, or if the next table
+    /// look-up is due: after 64 hits, and at the first hit in each second.
     #[inline]
     pub(crate) fn find(
         &mut self,
@@ -113,9 +129,9 @@ impl Hot {
         (item.key() == key.key).then_some((item, held.relied))
     }
 
-    /// Takes note of an access to an item that was looked up in its shard, and
-    /// holds it if its key is hot. Returns what is no longer held, to be released when the
-    /// shard is unlocked.
+    /// Records an access that looked the item up in its shard, and takes a
+    /// reference to the item if its key is hot. Returns the reference that the
+    /// new one replaces; the caller releases it after unlocking the shard.
     #[inline]
     pub(crate) fn note(
         &mut self,
@@ -132,11 +148,12 @@ impl Hot {
         self.hold(hash, item, shard, now, hot)
     }
 
-    /// Counts a look-up among the samples; true if its key is hot.
+    /// Adds a look-up to the samples. Returns whether its key is hot.
     #[cold]
     fn sample(&mut self, hash: u64) -> bool {
-        // Not at even distances, lest the pattern of the requests show. (A
-        // linear congruential generator, as in Numerical Recipes.)
+        // Random distances, so that a periodic pattern of requests does not
+        // bias the sample. (A linear congruential generator, as in Numerical
+        // Recipes.)
         let length = SAMPLE_EVERY.end - SAMPLE_EVERY.start;
         self.random = self
             .random
@@ -173,16 +190,17 @@ impl Hot {
                 held.left = HITS_MAX;
                 return None;
             }
-            // Replaced too often.
+            // The item is replaced too often: holding it does not pay.
             Some(held) if held.hash == hash && !hot && HITS_MAX - held.left < HITS_WORTHWHILE => {
                 self.held -= 1;
                 return place.take().map(|held| held.pin);
             }
-            // Another key's, and that is as hot.
+            // The place belongs to another key that is just as hot.
             Some(held) if held.hash != hash && held.second == second => return None,
             _ => {}
         }
-        // One of several chunks could not be moved while it is held.
+        // Chained items are excluded: the page mover cannot move a chained item
+        // while it is pinned.
         let fits = item.value_len() <= VALUE_MAX_BYTES && !item.is_chained();
         let fresh = fits.then(|| item.pin()).flatten().map(|pin| Held {
             hash,

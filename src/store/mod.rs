@@ -1,9 +1,25 @@
-//! The store: items by key, in bounded memory. Knows no protocol.
+//! The store: a map from keys to items in bounded memory, with eviction. It
+//! knows no protocol.
 //!
-//! Readers see an item under its shard's read lock ([`Store::read`]) or hold
-//! a reference to it ([`Pin`]); writers make the new item first and link it
-//! under the write lock ([`Store::edit`]). No two shards are ever locked at
-//! once, and nothing is allocated, freed, logged or sent under a lock.
+//! A reader views an item under its shard's read lock ([`Store::read`]) or
+//! holds a reference to it ([`Pin`]). A writer makes the new item first and
+//! links it under the shard's write lock ([`Store::edit`]).
+//!
+//! # Locking
+//!
+//! No thread holds two shard locks at once. Under a shard lock, no chunk is
+//! allocated or freed, and nothing is logged or sent. Chunks are allocated
+//! before locking and released after unlocking.
+//!
+//! Heap memory is allocated or freed under a shard lock in these places only:
+//!
+//! - An insert into a full table rebuilds the table, and the end of a sweep
+//!   shrinks a sparse one. Both allocate the new table and free the old one.
+//!   There are enough shards that this takes a few milliseconds at most.
+//! - A sweep collects the chunks to release, and a [`Walk`] the hashes it has
+//!   shown.
+//! - A callback of [`Store::read`], [`Store::edit`] or [`Store::walk`] may
+//!   append to its caller's buffer.
 
 mod census;
 mod evict;

@@ -1,25 +1,26 @@
-//! How looking at items and making them ends.
+//! Results of item look-ups and allocations.
 
-/// There is no memory, and nothing may be evicted to get it.
+/// Error: no memory is left and nothing may be evicted to get some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// Whether a look at an item counts as an access to it.
+/// Whether a read counts as an access to the item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It does.
+    /// The read updates the access time, the `FETCHED` bit and the eviction
+    /// policy's stamp.
     Counted,
-    /// It leaves no trace.
+    /// The read changes nothing in the item.
     Peek,
 }
 
-/// Why a key has no item.
+/// Reason of a miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// It has none.
+    /// The key has no item.
     Absent,
-    /// It had one whose time is over.
+    /// The key's item has expired.
     Expired,
-    /// It had one from before the last flush.
+    /// The key's item was stored before the last flush.
     Flushed,
 }

@@ -1,4 +1,5 @@
-//! Looking items up, and giving references back.
+//! Look-ups: prefetch, read with and without the shard lock, release of
+//! references and of a thread's hot items.
 
 use crate::store::hot::{Held, PLACES};
 use crate::store::index::map::Hashed;
@@ -11,22 +12,22 @@ use crate::sync::Ordering;
 use crate::time::Now;
 
 impl Local {
-    /// Whether an item of this hash is at hand, so that prefetching for it is
-    /// of no use.
+    /// Returns whether this thread holds a hot item with this hash. Prefetching
+    /// for such a key is pointless.
     #[inline]
     pub fn is_hot(&self, hash: u64) -> bool {
         self.hot.has(hash)
     }
 
-    /// Whether it holds items that it should let go of if nobody asks for
-    /// them for a while: see [`Store::cool`].
+    /// Returns whether this thread holds hot items. If it does, call
+    /// [`Store::cool`] about once a second.
     pub fn holds_items(&self) -> bool {
         !self.hot.is_empty()
     }
 }
 
 impl Store {
-    /// Hashes a key; do it once per command.
+    /// Hashes a key. Call it once per command and pass the result on.
     #[inline]
     pub fn hashed<'k>(&self, key: &'k [u8]) -> Hashed<'k> {
         Hashed {
@@ -35,8 +36,9 @@ impl Store {
         }
     }
 
-    /// Brings what will be touched for these hashes into the cache, all of
-    /// one kind before the next, so that their latencies overlap.
+    /// Prefetches the locks, slots and items of a batch of hashes. All loads of
+    /// one kind are issued before the next kind, so that their latencies
+    /// overlap. Takes each shard's read lock briefly.
     pub fn prefetch(&self, hashes: &[u64]) {
         for hash in hashes {
             self.map.prefetch_lock(*hash);
@@ -50,11 +52,12 @@ impl Store {
         }
     }
 
-    /// Shows a key's item to `f`, with its shard locked for reading. `f` says
-    /// whether this is an access; it sees the item as it was before.
+    /// Calls `f` with the key's item under its shard's read lock. `f` returns
+    /// whether this is an access; the access is recorded after `f`, which
+    /// therefore sees the previous access time. A dead item is removed.
     ///
     /// # Errors
-    /// Why there is no such item.
+    /// The reason of the miss, if there is no live item.
     #[inline]
     pub fn read<R>(
         &self,
@@ -66,13 +69,13 @@ impl Store {
         self.look_up(local, key, now, false, f)
     }
 
-    /// Shows a key's item to `f` as [`Store::read`] does, but without the lock
-    /// if this thread holds the item for being asked for all the time. If the
-    /// item is changed meanwhile, `f` is called once more, and the first call
-    /// must leave no trace.
+    /// Like [`Store::read`], but if the item is hot in this thread, reads it
+    /// without the lock. If the shard has changed by the time `f` returns, `f`
+    /// is called again under the lock, and only the second result counts: `f`
+    /// must discard what its first call wrote.
     ///
     /// # Errors
-    /// Why there is no such item.
+    /// The reason of the miss, if there is no live item.
     #[inline]
     pub fn read_often<R>(
         &self,
@@ -84,8 +87,9 @@ impl Store {
         if let Some((item, relied)) = local.hot.find(key, &self.map, now)
             && self.dead(item, now).is_none()
         {
-            // It was accessed in this second already: there is nothing to
-            // note. Nor may there be: whoever moves it now copies its header.
+            // The access of this second is recorded already. Do not write to
+            // the item here: without the lock, the page mover may be copying
+            // its header.
             let (_, result) = f(item);
             if self.map.version(key.hash).held(relied) {
                 return Ok(result);
@@ -94,7 +98,8 @@ impl Store {
         self.look_up(local, key, now, true, f)
     }
 
-    /// Looks a key up in its shard; `often` lets this thread hold its item.
+    /// Looks a key up under its shard's read lock. With `often`, the thread may
+    /// take a reference to the item as a hot one.
     #[inline]
     pub(in crate::store) fn look_up<R>(
         &self,
@@ -111,7 +116,7 @@ impl Store {
         let item = shard.item(slot);
         if let Some(miss) = self.dead(item, now) {
             drop(shard);
-            // Editing removes what is dead.
+            // `edit` removes a dead item before it calls the closure.
             self.edit(local, key, now, |_| ());
             return Err(miss);
         }
@@ -132,13 +137,14 @@ impl Store {
         Ok(result)
     }
 
-    /// Gives a reference back.
+    /// Releases a reference. Frees the item's chunks if it was the last one.
     pub fn release(&self, local: &mut Local, pin: Pin) {
         self.release_chunk(local, pin.0);
     }
 
-    /// Lets a thread go of the items that it holds and has not found in the
-    /// last second. To be called about once a second while it holds any.
+    /// Releases the thread's hot items that were not looked up in the table in
+    /// the current or the previous second. Does nothing if called again in the
+    /// same second of `local.now`.
     #[inline]
     pub fn cool(&self, local: &mut Local) {
         let second = local.now.second();
@@ -148,11 +154,12 @@ impl Store {
         }
     }
 
-    /// Lets a thread go of all items that it holds.
+    /// Releases all hot items of the thread.
     pub fn let_all_go(&self, local: &mut Local) {
         self.let_go(local, |_| true);
     }
 
+    /// Releases the thread's hot items for which `is_cold` returns true.
     #[cold]
     pub(in crate::store) fn let_go(&self, local: &mut Local, is_cold: impl Fn(&Held) -> bool) {
         for number in 0..PLACES {
@@ -163,7 +170,8 @@ impl Store {
         }
     }
 
-    /// Why an item no longer counts, if it does not.
+    /// Returns why a linked item is dead (flushed or expired), or `None` if it
+    /// is live.
     #[inline]
     pub(in crate::store) fn dead(&self, item: Item<'_>, now: Now) -> Option<Miss> {
         if item.generation() != self.generation() {
@@ -172,22 +180,23 @@ impl Store {
         item.expiry().is_over(now).then_some(Miss::Expired)
     }
 
-    /// Gives back a reference to a chunk and, with the last one, its memory.
+    /// Releases a reference to an item's head chunk. Frees the item's chunks if
+    /// it was the last one. Call it without a shard lock.
     pub(in crate::store) fn release_chunk(&self, local: &mut Local, head: Chunk) {
-        // SAFETY: the caller holds the reference it gives back.
+        // SAFETY: the caller owns the reference that is released.
         if unsafe { word_of(head) }.unpin() {
-            // SAFETY: we took the count to 0.
+            // SAFETY: this call took the count to 0.
             unsafe { self.free_item(local, head) };
         }
     }
 
-    /// Frees the chunks of an item.
+    /// Frees the chunks of an item: segments, then head.
     ///
     /// # Safety
-    /// It was the caller who took the count of references to the head to 0.
+    /// The caller took the reference count of `head` to 0, and only the caller
+    /// frees it.
     pub(in crate::store) unsafe fn free_item(&self, local: &mut Local, head: Chunk) {
-        // SAFETY: the item is the caller's alone, and its chunks are freed
-        // once.
+        // SAFETY: no other thread holds the item, and each chunk is freed once.
         unsafe {
             for segment in Item::at(head).segments() {
                 if word_of(segment).unpin() {

@@ -1,4 +1,5 @@
-//! The store's state, shared and of each thread.
+//! State of the store: [`Store`], shared by all threads, and [`Local`], owned
+//! by one thread. Construction, flush, summed counters and the memory limit.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,79 +22,105 @@ use crate::store::memory::magazine::{Levels, Magazines};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::time::Now;
 
-/// What an operator chooses about the store.
+/// Configuration of a store.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Memory for items, headers, slack and index, in bytes.
+    /// Memory limit (`-m`) in bytes: pages of items, index, ghosts and the
+    /// hand's positions.
     pub max_memory: usize,
-    /// Evict when full, or else refuse.
+    /// Evict items when memory is short. If false (`-M`), storing fails
+    /// instead.
     pub evict: bool,
-    /// Largest item in bytes.
+    /// Largest item (`-I`) in bytes, by memcached's count; see
+    /// [`Store::is_size_ok`].
     pub max_item_size: usize,
-    /// What is evicted.
+    /// Eviction policy (`-o eviction`).
     pub eviction: Eviction,
-    /// Give items CAS values.
+    /// Give items CAS values. If false (`-C`), all CAS values are 0.
     pub cas: bool,
 }
 
-/// See the module's documentation.
+/// A map from keys to items in bounded memory. See the [module's
+/// documentation](crate::store) for the rules of locking.
 pub struct Store {
+    /// Index: keys to slots.
     pub(in crate::store) map: Map,
+    /// Allocator of chunks.
     pub(in crate::store) memory: Memory,
+    /// Eviction policy: computes and compares stamps.
     pub(in crate::store) policy: Policy,
+    /// Use counts of evicted items.
     pub(in crate::store) ghosts: Ghosts,
-    /// The last CAS value given.
+    /// The last CAS value assigned.
     pub(in crate::store) cas: CachePadded<AtomicU64>,
+    /// Flush generation.
     pub(in crate::store) flush: Flush,
+    /// The CLOCK hand.
     pub(in crate::store) hand: Hand,
-    /// Of an item, as of the last survey.
+    /// Mean bytes of an item, as of the last [`Store::survey`].
     pub(in crate::store) mean_bytes: AtomicUsize,
+    /// Configuration; does not change.
     pub(in crate::store) options: Options,
+    /// The counters and magazine levels of each thread that called
+    /// [`Store::local`].
     pub(in crate::store) threads: Mutex<Vec<Thread>>,
-    /// By size class, the second of the longest unused item's last use.
+    /// By size class, the last access to the least recently accessed item.
     pub(in crate::store) oldest: Oldest,
+    /// Event rings of all threads.
     pub(in crate::store) events: Hub,
-    /// See [`Store::reclaim_before_storing`].
+    /// Count dead items as memcached does without its maintainer thread: see
+    /// [`Store::reclaim_before_storing`].
     pub(in crate::store) reclaims_first: AtomicBool,
 }
 
-/// What of a thread others may read.
+/// The state of a thread that other threads may read.
 pub(in crate::store) struct Thread {
+    /// The thread's counters.
     pub(in crate::store) counters: Arc<Counters>,
+    /// The thread's counters by size class.
     pub(in crate::store) classes: Arc<PerClass>,
+    /// Free chunks in the thread's magazines, by size class.
     pub(in crate::store) stock: Arc<Levels>,
 }
 
-/// Items of another generation than the present are flushed.
+/// The flush generation. An item of another generation than the current one is
+/// flushed. Items hold the low 8 bits of their generation.
 pub(in crate::store) struct Flush {
+    /// The current generation: the number of flushes so far.
     pub(in crate::store) generation: AtomicU64,
-    /// The oldest generation of which items may still be in memory.
+    /// Lower bound of the generations of items that may still be in memory;
+    /// advanced by each complete sweep.
     pub(in crate::store) oldest: AtomicU64,
-    /// Held by whoever begins the next generation.
+    /// Serializes flushes.
     pub(in crate::store) turn: Mutex<()>,
 }
 
-/// What one thread needs to work on the store.
+/// The thread-local part of the store: magazines, hot items and counters.
 pub struct Local {
+    /// Free chunks for allocation without a lock.
     pub(in crate::store) magazines: Magazines,
+    /// Hot items, which the thread reads without a lock.
     pub(in crate::store) hot: Hot,
+    /// The part of a shard in which the thread searches for its next victim.
     pub(in crate::store) visit: Visit,
-    /// Recalls of what it holds and keeps in stock that it has heeded.
+    /// The last flush request (`Memory::recall`) that this thread has seen in
+    /// [`Store::settle`].
     pub(in crate::store) recalls_heeded: u32,
-    /// Searches for something to evict so far.
+    /// Searches for a victim so far; every 256th of them takes a survey.
     pub(in crate::store) searches: u32,
-    /// The time, as of the thread's last look at the clock.
+    /// The time, as last read by the thread.
     pub now: Now,
     /// The thread's counters.
     pub counters: Arc<Counters>,
-    /// Its counters by size class.
+    /// The thread's counters by size class.
     pub classes: Arc<PerClass>,
-    /// Its events, for watchers.
+    /// The thread's event ring, which the log thread drains for watchers.
     pub events: Arc<Ring>,
 }
 
 impl Store {
-    /// An empty store.
+    /// Creates an empty store. The fixed size of index and ghosts counts
+    /// against the memory limit from the start.
     pub fn new(options: Options) -> Self {
         let shards = shards_for(options.max_memory);
         let store = Self {
@@ -121,8 +148,8 @@ impl Store {
         store
     }
 
-    /// What a thread needs to work on this store; its counters are summed
-    /// with the others' from now on.
+    /// Creates the thread-local part for a new thread and registers its
+    /// counters, so that they count in [`Store::snapshot`].
     pub fn local(&self) -> Local {
         let counters = Arc::new(Counters::default());
         let classes = Arc::new(PerClass::default());
@@ -146,12 +173,12 @@ impl Store {
         }
     }
 
-    /// Where the threads' events meet.
+    /// Returns the hub that owns the event rings of all threads.
     pub fn events(&self) -> &Hub {
         &self.events
     }
 
-    /// The sum of all threads' counters.
+    /// Returns the sum of all threads' counters.
     pub fn snapshot(&self) -> Snapshot {
         let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sum = Snapshot::default();
@@ -163,9 +190,9 @@ impl Store {
         sum
     }
 
-    /// Gives back the free chunks that a thread keeps in stock, and the items
-    /// that it holds, if others ran short of memory since it last did; for
-    /// threads about to wait.
+    /// Flushes the thread's magazines and releases its hot items, if another
+    /// thread has requested that since the last call (`Memory::recall`). Call
+    /// it before the thread waits for events.
     pub fn settle(&self, local: &mut Local) {
         if self.memory.is_recalled(&mut local.recalls_heeded) {
             self.let_all_go(local);
@@ -173,8 +200,9 @@ impl Store {
         }
     }
 
-    /// Takes note of how many items there are and how large they are, for
-    /// judging them and for prefetching. Now and then is enough.
+    /// Passes the number of items and their mean size to the eviction policy,
+    /// the ghosts, the hand and the prefetcher. Called by upkeep at each step,
+    /// and by searches for a victim.
     pub fn survey(&self) {
         let sum = self.snapshot();
         self.policy.survey(sum.items, sum.item_bytes);
@@ -184,13 +212,14 @@ impl Store {
         self.hand.survey(sum.items);
     }
 
-    /// Measures the pace of the eviction clock against time, for judging
-    /// items that end. To be called about once a second, by one thread.
+    /// Measures how fast the CLOCK hand's tick advances in real time, so that
+    /// the policy can convert TTLs to ticks. Call it about once a second, from
+    /// one thread.
     pub fn pace(&self, now: Now) {
         self.policy.pace(now.millis());
     }
 
-    /// A CAS value that was never given before; 0 where they are off.
+    /// Returns a new unique CAS value, or 0 if CAS is disabled.
     pub fn next_cas(&self) -> u64 {
         if !self.options.cas {
             return 0;
@@ -198,14 +227,18 @@ impl Store {
         self.cas.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Forgets all items there are; their memory follows.
+    /// Invalidates all items: begins the next generation. Their memory is freed
+    /// by later sweeps, look-ups and evictions. If 255 generations have passed
+    /// since the last complete sweep, first sweeps the whole store in the
+    /// calling thread.
     pub fn flush_all(&self, local: &mut Local) {
         let turn = &self.flush.turn;
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let next = self.flush.generation.load(Ordering::Relaxed) + 1;
-        // Items tell 256 generations apart: before one comes again, those of
-        // its first time must be gone. Acquire: and whoever saw one of them
-        // has seen it before this.
+        // Items store a generation modulo 256. Before a value is used again,
+        // all items that carry it from its first use must be gone. Acquire
+        // pairs with the Release in `Store::swept`: all accesses to those items
+        // happened before.
         let oldest = self.flush.oldest.load(Ordering::Acquire);
         if next - oldest > u64::from(u8::MAX) {
             self.sweep_all(local);
@@ -213,8 +246,10 @@ impl Store {
         self.flush.generation.store(next, Ordering::Relaxed);
     }
 
-    /// Whether an item of this size may be stored; counted as memcached
-    /// counts it, so that the boundary is the same.
+    /// Returns whether an item of this key length, flags and value length may
+    /// be stored. The size is computed as in memcached (a 48-byte header, 8
+    /// bytes of CAS, key, flags, value and CRLF), so that the boundary is the
+    /// same.
     pub fn is_size_ok(&self, key_len: usize, flags: u32, value_len: usize) -> bool {
         const HEADER: usize = 48 + 8;
         let flags_len = if flags == 0 { 0 } else { 4 };
@@ -222,44 +257,48 @@ impl Store {
         size <= self.options.max_item_size
     }
 
-    /// Whether items are evicted when memory is short (not with `-M`).
+    /// Returns whether items are evicted when memory is short (false with
+    /// `-M`).
     pub fn evicts(&self) -> bool {
         self.options.evict
     }
 
-    /// Memory limit in bytes.
+    /// Returns the memory limit in bytes.
     pub fn memory_limit(&self) -> usize {
         self.memory.pool().limit()
     }
 
-    /// Changes the memory limit. What exceeds it is evicted by and by.
+    /// Changes the memory limit, in bytes. Items beyond a lowered limit are
+    /// evicted incrementally: see [`Store::shrink_to_limit`].
     pub fn set_memory_limit(&self, bytes: usize) {
         self.memory.pool().set_limit(bytes);
     }
 
-    /// Bytes of the index.
+    /// Returns the bytes that count against the limit besides pages: map,
+    /// ghosts and the hand's positions.
     pub fn index_bytes(&self) -> usize {
         self.memory.pool().overhead()
     }
 
-    /// Bytes of pages that hold items.
+    /// Returns the bytes of all pages that are assigned to a size class.
     pub fn page_bytes(&self) -> usize {
         self.memory.pool().pages_in_use() * PAGE_BYTES
     }
 
+    /// Returns the low 8 bits of the current generation, as items hold them.
     pub(crate) fn generation(&self) -> u8 {
         self.flush.generation.load(Ordering::Relaxed) as u8
     }
 }
 
-/// A number of what is there, summed from sets of counters that were read one
-/// after the other: something may be seen to go and not to have come.
+/// Clamps a sum of gauge counters at 0. Threads' counters are read one after
+/// another, so that the sum may include a removal without the insertion.
 pub(in crate::store) fn present(count: u64) -> u64 {
     if count > u64::MAX / 2 { 0 } else { count }
 }
 
-/// Parts of the map: enough that growing one is over in a few milliseconds,
-/// few enough that an empty server is small.
+/// Returns the number of shards. With enough of them, rebuilding the table of a
+/// shard takes a few milliseconds; with few of them, an empty server is small.
 fn shards_for(max_memory: usize) -> usize {
     const GIB: usize = 1 << 30;
     if max_memory < GIB {

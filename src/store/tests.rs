@@ -1,4 +1,4 @@
-//! Eviction and the moving of items, step by step in one thread.
+//! Tests of eviction, moving and draining, step by step in one thread.
 
 mod flush;
 mod hot;
@@ -12,13 +12,13 @@ use crate::time::{Expiry, Now};
 
 const NOW: Now = Now::from_millis(10_000);
 
-/// A store and one thread's share of it.
+/// A store and the thread-local part of one thread.
 struct Bench {
     store: Store,
     local: Local,
 }
 
-/// A value that another key or length would not have.
+/// Returns a value with CRLF that depends on key and length.
 fn value(key: usize, len: usize) -> Vec<u8> {
     let byte = |index: usize| (index * 7 + (index >> 8) + key * 131 + len) as u8;
     (0..len).map(byte).chain(*b"\r\n").collect()
@@ -68,7 +68,7 @@ impl Bench {
             .edit(&mut self.local, &hashed, NOW, |entry| entry.put(new, 1));
     }
 
-    /// The value's length, if the key has one; it is checked.
+    /// Returns the length of the key's value, and checks its contents.
     fn get(&mut self, key: usize) -> Option<usize> {
         let name = key.to_string();
         let hashed = self.store.hashed(name.as_bytes());
@@ -105,7 +105,7 @@ impl Bench {
             .edit(&mut self.local, &hashed, NOW, |entry| entry.remove());
     }
 
-    /// Drains pages while some run empty; says how many did.
+    /// Drains pages while they become empty. Returns how many did.
     fn drain_all(&mut self, spare: bool) -> usize {
         let drain = |_: &usize| {
             self.store
@@ -118,7 +118,7 @@ impl Bench {
         self.store.page_bytes() + self.store.index_bytes() <= self.store.memory_limit()
     }
 
-    /// After everything was deleted, nothing is left.
+    /// Returns whether no item, no byte and no page is in use.
     fn is_empty(&mut self) -> bool {
         self.store.memory.flush(&mut self.local.magazines);
         let sum = self.store.snapshot();
@@ -126,8 +126,8 @@ impl Bench {
     }
 }
 
-/// Stores `count` items of `len`, keeps every fifth, and empties pages; `pin`
-/// is held meanwhile if there is one.
+/// Stores `count` items of `len` bytes, pins item `pinned` if there is one, and
+/// deletes all but every fifth item.
 fn thin_out(len: usize, count: usize, pinned: Option<usize>) -> (Bench, Option<Pin>) {
     let mut bench = Bench::new(4096);
     for key in 0..count {
@@ -175,7 +175,7 @@ fn heads_and_segments_of_large_items_move() {
 #[test]
 fn an_item_that_is_being_read_keeps_its_place_for_the_reader() {
     for (len, count) in [(100, 5000), (40_000, 200), (101_000, 200)] {
-        // One that is kept, and one that is deleted under the reader.
+        // Items that are kept, and items that are deleted under the reader.
         for pinned in [0, 5, 6, count - 1] {
             let (mut bench, pin) = thin_out(len, count, Some(pinned));
             bench.drain_all(true);
@@ -192,7 +192,8 @@ fn what_fits_nowhere_is_evicted_by_force_and_nothing_is_lost() {
         let mut bench = Bench::new(256);
         let count = 4_000_000 / len;
         (0..count).for_each(|key| bench.set(key, len).unwrap());
-        // A page that is full, or alone in its class, offers no room.
+        // A page that is full, or the only one of its class, has no room for
+        // moved items.
         (0..count).step_by(7).for_each(|key| bench.delete(key));
         bench.store.memory.flush(&mut bench.local.magazines);
         bench.store.set_memory_limit(0);
@@ -215,7 +216,7 @@ fn there_is_memory_for_one_size_after_another() {
         let mut kept = 0;
         for key in 0..count {
             assert_eq!(bench.set(key, len), Ok(()), "{len} {key}");
-            // The index may have grown for it and cost it its place.
+            // The item may have been evicted because the index grew for it.
             kept += usize::from(bench.get(key) == Some(len));
         }
         assert!(kept >= count * 9 / 10, "{len}: {kept} of {count}");
@@ -239,7 +240,7 @@ fn an_item_may_take_all_the_memory_and_no_more() {
 #[test]
 fn free_chunks_of_other_sizes_do_not_stop_a_large_item() {
     let mut bench = Bench::new(60);
-    // Leaves one chunk each of many sizes in the thread's stock.
+    // Leaves one chunk of many classes each in the thread's magazines.
     for len in (0..50).map(|step| step * 8) {
         bench.set(1, len).unwrap();
         bench.delete(1);
@@ -267,7 +268,7 @@ fn one_item_in_use_does_not_hold_up_other_pages() {
     let mut bench = Bench::new(80);
     let per_page = per_page(class_for(100).unwrap());
     let mut pins = Vec::new();
-    // One of three pages has an item that is being read.
+    // Every third page has a pinned item.
     for key in 0..50 * per_page {
         bench.set(key, 70).unwrap();
         if key % per_page == 5 && (key / per_page).is_multiple_of(3) {
@@ -320,7 +321,7 @@ fn nobody_is_refused_while_a_lowered_limit_is_not_reached_yet() {
 fn what_is_counted_as_present_is_never_less_than_nothing() {
     let bench = Bench::new(60);
     let other = bench.store.local();
-    // As seen between another thread's adding and our removing.
+    // As if seen between another thread's insertion and this thread's removal.
     other.counters.items.sub(1);
     other.counters.item_bytes.sub(100);
     let sum = bench.store.snapshot();

@@ -1,12 +1,14 @@
-//! Ghosts: prints of items that were evicted, so that one that comes back
-//! gets its standing back. A lossy table of fixed size: a print that is
-//! overwritten, torn by a race or taken for another costs a little judgement
-//! and nothing else.
+//! Ghosts: fingerprints of evicted items, so that an item that comes back
+//! regains its use count. (The name is from ARC: Megiddo and Modha, FAST 2003.)
+//! A lossy table of fixed size without locks: a fingerprint that is
+//! overwritten, torn by a race, or mistaken for another one costs some hit
+//! ratio and nothing else.
 
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
-/// A ghost for so many bytes of memory limit.
+/// Bytes of memory limit per ghost.
 const BYTES_PER_GHOST: usize = 512;
+/// Bits of a ghost: fingerprint, then class of use counts.
 const GHOST_BITS: u32 = 16;
 const USES_BITS: u32 = 2;
 const PRINT_BITS: u32 = GHOST_BITS - USES_BITS;
@@ -14,20 +16,21 @@ const GHOSTS_PER_WORD: u32 = u64::BITS / GHOST_BITS;
 const WORDS_PER_BUCKET: usize = 2;
 const GHOSTS_PER_BUCKET: usize = WORDS_PER_BUCKET * GHOSTS_PER_WORD as usize;
 
-/// Uses that a returning item starts with, by how much it was used before.
+/// Use count of an item that comes back, by the class of its use count when it
+/// was evicted.
 const RETURNED_USES: [u16; 4] = [1, 2, 4, 7];
 
-/// See the module's documentation.
+/// The table of ghosts.
 pub(crate) struct Ghosts {
-    /// Buckets of two words, newest ghost first.
+    /// Buckets of two words of four ghosts each, newest first; 0 is no ghost.
     words: Box<[AtomicU64]>,
-    /// Ghosts of a bucket that count: as many ghosts in all as there are
-    /// items. An older one says little about what is worth keeping now.
+    /// Number of ghosts of a bucket that count. The ghosts that count are about
+    /// as many as the items in the store; older ones do not predict reuse well.
     depth: AtomicUsize,
 }
 
 impl Ghosts {
-    /// A table for a store with this memory limit.
+    /// Creates a table for a store with a memory limit of `max_memory` bytes.
     pub(crate) fn new(max_memory: usize) -> Self {
         let ghosts = max_memory / BYTES_PER_GHOST;
         let buckets = ghosts / GHOSTS_PER_BUCKET;
@@ -38,7 +41,8 @@ impl Ghosts {
         }
     }
 
-    /// Takes note of how many items there are.
+    /// Adjusts the number of ghosts that count to the number of items in the
+    /// store.
     pub(crate) fn survey(&self, items: u64) {
         let buckets = self.words.len() / WORDS_PER_BUCKET;
         let depth = (items as usize)
@@ -47,12 +51,12 @@ impl Ghosts {
         self.depth.store(depth, Ordering::Relaxed);
     }
 
-    /// Bytes of the table.
+    /// Returns the bytes of the table.
     pub(crate) fn bytes(&self) -> usize {
         std::mem::size_of_val(&*self.words)
     }
 
-    /// Notes that an item used so often is evicted.
+    /// Records the eviction of an item with this hash and use count.
     pub(crate) fn remember(&self, hash: u64, uses: u16) {
         let class = match uses {
             0 => 0,
@@ -68,7 +72,8 @@ impl Ghosts {
         newer.store(first << GHOST_BITS | ghost, Ordering::Relaxed);
     }
 
-    /// The uses that an item which was evicted before starts with.
+    /// Returns the use count with which a new item begins if its key was
+    /// evicted recently, else `None`.
     pub(crate) fn recall(&self, hash: u64) -> Option<u16> {
         let print = print_of(hash);
         let words = self.bucket(hash);
@@ -87,16 +92,19 @@ impl Ghosts {
         None
     }
 
+    /// Returns the two words of the bucket for `hash`: newer ghosts, older
+    /// ghosts.
     fn bucket(&self, hash: u64) -> [&AtomicU64; WORDS_PER_BUCKET] {
         let buckets = (self.words.len() / WORDS_PER_BUCKET) as u64;
-        // The upper half of the product is evenly spread below `buckets`.
+        // The upper half of the product is evenly distributed below `buckets`.
         let bucket = (((hash & u64::from(u32::MAX)) * buckets) >> u32::BITS) as usize;
         let start = bucket * WORDS_PER_BUCKET;
         [&self.words[start], &self.words[start + 1]]
     }
 }
 
-/// Never 0, which is no ghost.
+/// Returns the fingerprint of a hash. It is never 0, which marks an empty
+/// place.
 fn print_of(hash: u64) -> u64 {
     (hash >> (u64::BITS - PRINT_BITS)).max(1)
 }
@@ -105,7 +113,7 @@ fn print_of(hash: u64) -> u64 {
 mod tests {
     use super::Ghosts;
 
-    /// Well-spread hashes.
+    /// Returns an evenly distributed hash.
     fn hash(n: u64) -> u64 {
         n.wrapping_add(1)
             .wrapping_mul(0x9E37_79B9_7F4A_7C15)

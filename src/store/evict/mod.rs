@@ -1,4 +1,4 @@
-//! Choosing what to evict, and getting memory back.
+//! Eviction: the policy, the search for victims, and reclaiming of pages.
 
 pub(in crate::store) mod ghosts;
 pub(in crate::store) mod hand;

@@ -1,14 +1,16 @@
-//! The longest unused item of each size class.
+//! The least recently accessed item of each size class, for the statistics.
 
 use crate::limits::CLASSES_MAX;
 use crate::store::item::layout::Item;
 use crate::sync::{AtomicU32, Ordering};
 use crate::time::Now;
 
-/// Last uses of the longest unused items, as of the last sweep and as far as
-/// the present one has come.
+/// Second of the last access to the least recently accessed item, by size
+/// class. `u32::MAX` stands for no item.
 pub(crate) struct Oldest {
+    /// As of the last complete sweep.
     pub(in crate::store) known: [AtomicU32; CLASSES_MAX],
+    /// As far as the current sweep has come.
     pub(in crate::store) sweeping: [AtomicU32; CLASSES_MAX],
 }
 
@@ -22,7 +24,7 @@ impl Default for Oldest {
 }
 
 impl Oldest {
-    /// Takes note of an item that a sweep has seen.
+    /// Records a live item that the sweep has visited.
     pub(crate) fn note(&self, item: Item<'_>, now: Now) {
         let place = &self.sweeping[usize::from(item.class()) - 1];
         let accessed = item.accessed(now);
@@ -31,7 +33,7 @@ impl Oldest {
         }
     }
 
-    /// A sweep of all items is over.
+    /// Ends a sweep of all items: publishes its results and begins the next.
     pub(crate) fn swept(&self) {
         for (known, sweeping) in self.known.iter().zip(&self.sweeping) {
             known.store(

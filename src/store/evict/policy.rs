@@ -1,72 +1,83 @@
-//! Which item goes when memory is short: CLOCK with a date instead of a bit.
-//! Pure policy over 16 bits per item; the store walks the hand.
+//! The eviction policy: CLOCK with a due tick per item in place of the
+//! reference bit. Pure arithmetic on 16 bits per item; `victim.rs` moves the
+//! hand.
 //!
-//! An item is stamped with the tick of the hand until which it is worth
-//! keeping, longer the more often it was used and the smaller it is. The
-//! hand evicts the first item whose date has passed, or, of a bounded number
-//! looked at, the one with the least time left. Among equals this is CLOCK;
-//! weighing by size is what greedy-dual caches do (Cao and Irani, "Cost-Aware
-//! WWW Proxy Caching Algorithms", 1997).
+//! The hand's clock counts ticks; it advances with each item that the hand
+//! looks at. An item's stamp holds its use count and its due tick. Frequently
+//! used and small items get later due ticks. The hand evicts the first due
+//! item. If it finds none among a bounded number of items, it evicts the item
+//! with the fewest ticks left. For items of equal use and size this is CLOCK.
+//! Weighing by size is the idea of GreedyDual-Size (Cao and Irani, "Cost-Aware
+//! WWW Proxy Caching Algorithms", USITS 1997).
 
 use crate::config::Eviction;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// Items one search looks at.
+/// Maximum number of items that one search for a victim looks at.
 pub(crate) const SCAN_LIMIT: usize = 32;
 
+/// Bits of the due tick in a stamp; the use count is above.
 const DUE_BITS: u32 = 13;
 const DUE: u16 = (1 << DUE_BITS) - 1;
 const USES_MAX: u16 = 7;
 
-/// Ticks of a full turn of the hand, at normal speed.
+/// Ticks per full turn of the hand, at speed 1.
 const TICKS_PER_TURN: f64 = 2.0;
-/// Turns that an item of mean size lives per unit of worth.
+/// Turns that an item of mean size is kept per unit of worth.
 const TURNS: f64 = 8.0;
-/// Worth of an item not used since it came; one used n times is worth 1 + n.
+/// Worth of an item without a use since it was stored. An item with n uses is
+/// worth 1 + n.
 const WORTH_UNUSED: f64 = 0.6;
 
-/// How much size counts: less than the full power keeps the byte hit ratio
-/// up while most of what the full power wins in hits is won.
+/// Exponent of the size weight. Below 1, it keeps the byte hit ratio up and
+/// still gains most of the hits that an exponent of 1 gains.
 const SIZE_POWER: f64 = 0.75;
 
-/// Size weights in half doublings, from 1/16 to 8.
+/// Range of mean size divided by item size, in half doublings: from 1/16 to 8.
 const HALF_DOUBLINGS: std::ops::RangeInclusive<i32> = -8..=6;
 const WEIGHTS: usize = 15;
 
-/// Fixed point of the hand's clock.
+/// Fraction bits of the hand's clock.
 const FRACTION_BITS: u32 = 32;
-/// Fixed point of the clock's pace.
+/// Fraction bits of the pace.
 const PACE_BITS: u32 = 16;
-/// How often the pace is measured.
+/// Minimum interval between measurements of the pace, in milliseconds.
 const PACE_EVERY_MS: u64 = 1000;
-/// Measurements over which the pace is smoothed.
+/// Weight of the smoothing: each measurement moves the pace by 1/8 of the
+/// difference.
 const PACE_MEMORY: f64 = 8.0;
-/// Bounds of the clock's speed, in ticks per turn over the normal.
+/// Bounds of the clock's speed.
 const SPEED_RANGE: (f32, f32) = (1.0 / 256.0, 64.0);
 
-/// Uses and due date of an item.
+/// Use count (3 bits) and due tick (13 bits) of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp(pub(crate) u16);
 
-/// The policy's state: the hand's clock.
+/// The policy's state: the hand's clock and the table of lifetimes.
 pub(crate) struct Policy {
     kind: Eviction,
+    /// Largest use count: 1 for plain CLOCK.
     uses_max: u16,
+    /// The hand's clock: ticks in fixed point.
     clock: AtomicU64,
-    /// Ticks that one look advances the clock by, in fixed point.
+    /// Ticks per item looked at, in fixed point.
     step: AtomicU64,
+    /// Factor on the ticks per turn (the bits of an `f32`), set by
+    /// [`Policy::learn`].
     speed: AtomicU32,
-    /// Twice the binary logarithm of the mean item size.
+    /// Twice the binary logarithm of the mean item size in bytes.
     mean: AtomicU32,
-    /// Ticks in an eighth of a second, in fixed point; 0 while unknown.
+    /// Ticks per eighth of a second, in fixed point; 0 while unknown.
     pace: AtomicU32,
-    /// Clock and milliseconds when the pace was last measured.
+    /// The clock, and the time in milliseconds, at the last measurement of the
+    /// pace.
     paced: [AtomicU64; 2],
+    /// Lifetimes in ticks, by use count and size weight.
     lives: Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]>,
 }
 
 impl Policy {
-    /// A policy of this kind.
+    /// Creates a policy of this kind.
     pub(crate) fn new(kind: Eviction) -> Self {
         let (lives, uses_max) = match kind {
             Eviction::Clock => (clock_lives(), 1),
@@ -86,37 +97,40 @@ impl Policy {
         }
     }
 
-    /// The stamp of an item that comes, or comes back, or is overwritten,
-    /// with the uses it had before, and that ends after `remaining` eighths
-    /// of a second.
+    /// Returns the stamp of an item of `bytes` bytes that is stored. `uses` is
+    /// the use count of the item it replaces, or of its ghost, else 0.
+    /// `remaining` is its TTL in eighths of a second, or `u32::MAX` if it never
+    /// expires.
     #[inline]
     pub(crate) fn on_insert(&self, bytes: usize, uses: u16, remaining: u32) -> Stamp {
         self.stamp(uses, bytes, remaining)
     }
 
-    /// The stamp of an item that is hit.
+    /// Returns the stamp of an item after a hit: one more use, and a new due
+    /// tick. `bytes` and `remaining` are as in [`Policy::on_insert`].
     #[inline]
     pub(crate) fn on_hit(&self, stamp: Stamp, bytes: usize, remaining: u32) -> Stamp {
         self.stamp(stamp.uses() + 1, bytes, remaining)
     }
 
-    /// Ticks left of an item; not positive if it is due.
+    /// Returns the ticks left until an item is due; 0 or less if it is due.
     #[inline]
     pub(crate) fn left(&self, stamp: Stamp) -> i16 {
         let distance = stamp.due().wrapping_sub(self.tick()) & DUE;
-        // A signed distance: the upper half of the range is the past.
+        // Sign extension: the upper half of the range is the past.
         ((distance << (16 - DUE_BITS)) as i16) >> (16 - DUE_BITS)
     }
 
-    /// Advances the hand's clock by as many looks.
+    /// Advances the hand's clock for `looks` items that the hand has looked at.
     #[inline]
     pub(crate) fn advance(&self, looks: usize) {
         let step = self.step.load(Ordering::Relaxed);
         self.clock.fetch_add(step * looks as u64, Ordering::Relaxed);
     }
 
-    /// Learns how a search ended, and steers the clock so that about one in
-    /// five finds an item that is due.
+    /// Adjusts the clock's speed after a search, so that about one search in
+    /// five finds a due item. `found_due` is whether this one did. The speed is
+    /// constant for plain CLOCK.
     pub(crate) fn learn(&self, found_due: bool) {
         if self.kind == Eviction::Clock {
             return;
@@ -131,7 +145,8 @@ impl Policy {
         self.speed.store(speed.to_bits(), Ordering::Relaxed);
     }
 
-    /// Takes note of how many items there are and how large they are.
+    /// Updates the ticks per look and the mean size by the number of items in
+    /// the store and their total bytes.
     pub(crate) fn survey(&self, items: u64, bytes: u64) {
         let items = items.max(1);
         let speed = f64::from(f32::from_bits(self.speed.load(Ordering::Relaxed)));
@@ -141,7 +156,8 @@ impl Policy {
         self.mean.store(mean, Ordering::Relaxed);
     }
 
-    /// Measures how fast the clock goes. Called by one thread.
+    /// Measures how fast the clock advances in real time. `now_ms` is in
+    /// milliseconds. Only one thread may call it.
     pub(crate) fn pace(&self, now_ms: u64) {
         let clock = self.clock.load(Ordering::Relaxed);
         let [clock_before, ms_before] = &self.paced;
@@ -162,6 +178,8 @@ impl Policy {
         self.pace.store(smooth as u32, Ordering::Relaxed);
     }
 
+    /// Returns the stamp of an item with this use count, size in bytes and TTL
+    /// in eighths of a second.
     #[inline]
     fn stamp(&self, uses: u16, bytes: usize, remaining: u32) -> Stamp {
         let uses = uses.min(self.uses_max);
@@ -176,8 +194,8 @@ impl Policy {
         Stamp(uses << DUE_BITS | self.tick().wrapping_add(life) & DUE)
     }
 
-    /// The ticks after which an item that ends is worth nothing. At least
-    /// one, and no bound while the pace is unknown.
+    /// Converts a TTL in eighths of a second to ticks: at least 1, and
+    /// `u16::MAX` while the pace is unknown.
     fn ticks_in(&self, eighths: u32) -> u16 {
         match self.pace.load(Ordering::Relaxed) {
             0 => u16::MAX,
@@ -188,13 +206,14 @@ impl Policy {
         }
     }
 
+    /// Returns the current tick, modulo 2^13.
     fn tick(&self) -> u16 {
         (self.clock.load(Ordering::Relaxed) >> FRACTION_BITS) as u16 & DUE
     }
 }
 
 impl Stamp {
-    /// How often the item was used.
+    /// Returns the use count.
     pub(crate) fn uses(self) -> u16 {
         self.0 >> DUE_BITS
     }
@@ -204,14 +223,14 @@ impl Stamp {
     }
 }
 
-/// Lives under plain CLOCK: a used item is passed over once.
+/// Returns the lifetimes for plain CLOCK: a used item is passed over once.
 fn clock_lives() -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
     let mut lives = Box::new([[1 + TICKS_PER_TURN as u16; WEIGHTS]; USES_MAX as usize + 1]);
     lives[0] = [1; WEIGHTS];
     lives
 }
 
-/// Lives where size counts to the power of `alpha`.
+/// Returns the lifetimes for a size weight to the power of `alpha`.
 fn lives(alpha: f64) -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
     let mut lives = Box::new([[0; WEIGHTS]; USES_MAX as usize + 1]);
     for (uses, row) in lives.iter_mut().enumerate() {
@@ -228,7 +247,7 @@ fn lives(alpha: f64) -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
     lives
 }
 
-/// Twice the binary logarithm, rounded down to a half.
+/// Returns twice the binary logarithm, rounded down.
 #[inline]
 fn half_log(bytes: usize) -> u32 {
     let bytes = bytes.max(2);
@@ -300,7 +319,7 @@ mod tests {
         policy.survey(100, 100 * 100);
         let forever = policy.on_insert(100, 0, u32::MAX);
         assert_eq!(policy.on_insert(100, 0, 8), forever, "no pace known yet");
-        // A hundred looks are a turn of two ticks; one turn a second.
+        // 100 looks are a turn of two ticks; one turn a second.
         for second in 1..=30 {
             policy.advance(100);
             policy.pace(1000 * second);

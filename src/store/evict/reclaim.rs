@@ -1,5 +1,6 @@
-//! Getting memory back: evicting what is worth least, moving items so that
-//! pages run empty, and sweeping out what is dead.
+//! Reclaiming of memory: the slow path of allocation, draining of pages by
+//! moving or evicting their items, shrinking to the memory limit, compaction,
+//! and sweeps that remove dead items.
 
 use std::ops::Range;
 
@@ -15,49 +16,53 @@ use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::{Expiry, Now};
 
-/// Pages that one allocation may force empty.
+/// Maximum number of pages that one allocation drains by force.
 const FORCED_PAGES_MAX: usize = 256;
-/// A chunk may be larger than asked for by this part of it, if it lies free.
+/// An allocation may take a free chunk that is larger by up to 1/8.
 const LARGER_BY_PART: usize = 8;
-/// Pages given up at a time after the index grew or the limit was lowered.
+/// Maximum number of pages given up per call after the index grew or the limit
+/// was lowered.
 const SHRINK_PAGES_MAX: usize = 16;
-/// Pages emptied in one step of making memory compact.
+/// Maximum number of pages drained in one step of compaction.
 const COMPACT_PAGES_MAX: usize = 25;
-/// Free chunks may take this part of the memory in use,
+/// Compaction starts when free chunks exceed 1/24 of the pages' bytes,
 const SLACK_PART: usize = 24;
-/// and so many bytes besides, before it is made compact.
+/// plus this many bytes.
 const SLACK_BYTES: usize = 2 << 20;
 /// Buckets that a sweep looks at under one lock.
 const SWEEP_BUCKETS: usize = 256;
 
-/// Times that a shard's sweep begins anew before it keeps the lock.
+/// Restarts of a shard's sweep, because its table was rebuilt, before the sweep
+/// looks at all buckets under one lock.
 const SWEEP_RESTARTS_MAX: usize = 3;
 
-/// What a sweep has seen.
+/// Result of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Items looked at.
+    /// Items looked at, dead ones included.
     pub looked: usize,
-    /// Of these, items that end some time, or have ended.
+    /// Of these, items with an expiry time, expired or not.
     pub expirable: usize,
 }
 
-/// No table has so many buckets.
+/// Value of [`ShardSweep::next`] after all buckets were looked at under one
+/// lock; above any bucket number.
 const ALL_SEEN: usize = usize::MAX;
 
-/// How far the sweep of one shard has come.
+/// The position of a sweep in one shard.
 pub(in crate::store) struct ShardSweep {
     shard: usize,
-    /// The next bucket to look at; [`ALL_SEEN`] after a look at all at once.
+    /// The next bucket, or [`ALL_SEEN`].
     next: usize,
-    /// How often the table had been rebuilt then.
+    /// The shard's count of rebuilds at the last part.
     rebuilt: usize,
-    /// How often it began anew.
+    /// How often the sweep began anew.
     restarts: usize,
     swept: Swept,
 }
 
 impl ShardSweep {
+    /// Creates a sweep at the start of a shard.
     pub(in crate::store) fn new(shard: usize) -> Self {
         Self {
             shard,
@@ -68,9 +73,10 @@ impl ShardSweep {
         }
     }
 
-    /// The buckets to look at now. If the table was rebuilt meanwhile, items
-    /// not seen yet may be where the sweep has been: then it begins anew and,
-    /// if that goes on, takes all buckets under one lock.
+    /// Returns the buckets to look at under the current lock. If the table was
+    /// rebuilt since the last part, items not seen yet may lie in buckets
+    /// already passed: the sweep begins anew. After several restarts, it takes
+    /// all buckets under one lock.
     fn next_part(&mut self, rebuilt: usize) -> Range<usize> {
         if self.rebuilt != rebuilt && self.next > 0 && self.next != ALL_SEEN {
             self.next = 0;
@@ -88,7 +94,11 @@ impl ShardSweep {
 }
 
 impl Store {
-    /// Takes a chunk, evicting and moving items for it if need be.
+    /// Allocates a chunk of size class `class`. Drains pages and evicts items
+    /// if necessary. Takes shard locks: the caller must hold none.
+    ///
+    /// # Errors
+    /// The limit is reached, and nothing (more) may be evicted.
     #[inline]
     pub(crate) fn alloc(&self, local: &mut Local, class: usize) -> Result<Chunk, NoMemory> {
         match self.memory.alloc(&mut local.magazines, class) {
@@ -97,6 +107,7 @@ impl Store {
         }
     }
 
+    /// Allocates a chunk at the memory limit and counts the direct reclaim.
     #[cold]
     fn alloc_short(&self, local: &mut Local, class: usize) -> Result<Chunk, NoMemory> {
         let chunk = self.alloc_at_limit(local, class);
@@ -109,6 +120,8 @@ impl Store {
         chunk.ok_or(NoMemory)
     }
 
+    /// Allocates a chunk at the memory limit, in order of cost: from idle
+    /// chunks and pages, by eviction, by forced draining.
     #[cold]
     fn alloc_at_limit(&self, local: &mut Local, class: usize) -> Option<Chunk> {
         let mut pinned_classes = PinnedClasses::default();
@@ -116,8 +129,8 @@ impl Store {
             self.drain(local, true, &mut pinned_classes);
             return self.memory.alloc(&mut local.magazines, class);
         }
-        // After the limit was lowered, it takes a while until it is kept.
-        // Nobody is refused meanwhile: more goes than comes.
+        // After the limit was lowered, it takes a while to reach it. Commands
+        // do not fail meanwhile: each gives up more pages than it takes.
         let pool = self.memory.pool();
         if pool.over_limit(0) {
             let before = pool.pages_in_use();
@@ -129,13 +142,13 @@ impl Store {
                 return chunk;
             }
         }
-        // What lies idle elsewhere comes before what is live.
+        // Idle memory of other classes comes before live items.
         let chunk = self.alloc_idle(local, class, &mut pinned_classes);
         if chunk.is_some() {
             return chunk;
         }
-        // Evicting goes by worth, wherever the memory lies. Either it hits
-        // this class, or some class ends up with a page to spare.
+        // Victims are chosen by worth, not by class. Either a chunk of this
+        // class comes free, or some class ends up with a page to spare.
         let mut freed = 0;
         while freed < chunk_bytes(class) + 2 * PAGE_BYTES {
             let Some(bytes) = self.evict(local) else {
@@ -147,8 +160,8 @@ impl Store {
                 return chunk;
             }
         }
-        // What was freed is spread too thin: empty pages by force. One that
-        // holds an item in the making stays as it is.
+        // The freed chunks are spread over too many pages: drain pages by
+        // force. A page with an unfinished item cannot be emptied.
         self.let_all_go(local);
         for _ in 0..FORCED_PAGES_MAX {
             self.memory.flush(&mut local.magazines);
@@ -164,8 +177,8 @@ impl Store {
         None
     }
 
-    /// Takes a chunk that lies idle: of the class, of one that is a little
-    /// larger, or of a page that another class can spare.
+    /// Allocates from idle memory: a free chunk of the class, one that is a
+    /// little larger, or a page that another class can spare.
     fn alloc_idle(
         &self,
         local: &mut Local,
@@ -183,8 +196,8 @@ impl Store {
         self.memory.alloc(&mut local.magazines, class)
     }
 
-    /// Takes a chunk that is a little larger than need be, where one lies
-    /// free: better part of it idle than all of it.
+    /// Allocates a free chunk of a slightly larger class: wasting a part of it
+    /// is better than leaving it idle.
     fn alloc_larger(&self, local: &mut Local, class: usize) -> Option<Chunk> {
         let most = chunk_bytes(class) + chunk_bytes(class) / LARGER_BY_PART;
         let larger = (class + 1..CLASSES).take_while(|&larger| chunk_bytes(larger) <= most);
@@ -193,8 +206,8 @@ impl Store {
             .find_map(|larger| self.memory.alloc(&mut local.magazines, larger))
     }
 
-    /// Takes the item in `bucket` out of the map; the caller must give its
-    /// chunk back after unlocking.
+    /// Unlinks the item in `bucket` from the map. The caller must release the
+    /// map's reference after unlocking.
     pub(in crate::store) fn unlink(
         &self,
         local: &Local,
@@ -207,7 +220,7 @@ impl Store {
         shard.erase(bucket);
     }
 
-    /// Counts an item that is found dead in passing, and removed.
+    /// Counts an expired item that eviction met and removed.
     pub(crate) fn count_reclaimed(&self, local: &Local, item: Item<'_>, miss: Miss) {
         if miss == Miss::Expired {
             local.counters.reclaimed.add(1);
@@ -216,9 +229,9 @@ impl Store {
         }
     }
 
-    /// Counts a dead item that a new one takes the place of. memcached
-    /// without its maintainer reclaims such an item as it looks for memory, so
-    /// that the command does not meet it any more.
+    /// Counts a dead item that a new item replaces. Without its maintainer
+    /// thread, memcached reclaims such an item in its search for memory, so
+    /// that the command does not meet it: the item counts as reclaimed.
     #[cold]
     pub(crate) fn count_overwritten(&self, local: &Local, miss: Miss, class: u8, fetched: bool) {
         if !self.reclaims_first.load(Ordering::Relaxed) {
@@ -233,15 +246,18 @@ impl Store {
         }
     }
 
-    /// Counts as memcached does without its maintainer: a dead item that is
-    /// overwritten was reclaimed.
+    /// Makes counters behave as in memcached without its LRU maintainer thread:
+    /// a dead item that is overwritten counts as reclaimed.
     pub fn reclaim_before_storing(&self) {
         self.reclaims_first.store(true, Ordering::Relaxed);
     }
 
-    /// Empties the page that costs least and gives it back to the pool. With
-    /// `spare`, only where its items fit elsewhere; else those that do not
-    /// are evicted. False if no page ran empty.
+    /// Drains the emptiest page of the class with the most free bytes and
+    /// returns it to the pool. Skips `pinned_classes`. With `spare`, requires
+    /// that the class has a page's worth of free chunks, so that the page's
+    /// items fit elsewhere; without it, evicts items that do not fit. Returns
+    /// false if no page ran empty. Then adds the class to `pinned_classes`, or
+    /// clears the set if no class was left.
     pub(in crate::store) fn drain(
         &self,
         local: &mut Local,
@@ -252,8 +268,8 @@ impl Store {
             *pinned_classes = PinnedClasses::default();
             return false;
         };
-        // Chunks of the page may be in our own magazine: nothing must be
-        // moved there, nor what is freed stay there.
+        // The thread's magazines may hold chunks of this page. No item may be
+        // moved into such a chunk, nor a freed chunk remain in them.
         let class = draining.class();
         self.memory.flush_class(&mut local.magazines, class);
         for chunk in draining.chunks() {
@@ -271,14 +287,15 @@ impl Store {
         false
     }
 
-    /// Moves what lies in a chunk of a draining page elsewhere in its class.
+    /// Moves the item or segment in a chunk of a draining page to another page
+    /// of its class. If it cannot be moved, evicts it if `evict` is set.
     fn vacate(&self, local: &mut Local, chunk: Chunk, evict: bool) {
         // SAFETY: a chunk of page memory.
         let word = unsafe { word_of(chunk) };
         let Some(pinned) = word.try_pin() else {
             return;
         };
-        // SAFETY: pinned, so the page does not change hands.
+        // SAFETY: pinned, so the page does not change its class.
         let class = unsafe { class_of(chunk) };
         let target = self.memory.alloc(&mut local.magazines, class);
         let leftover = match pinned {
@@ -286,12 +303,14 @@ impl Store {
             Pinned::Segment => self.move_segment(local, chunk, target, evict),
         };
         if let Some(target) = leftover {
-            // SAFETY: allocated above and not used.
+            // SAFETY: allocated above and unused.
             unsafe { self.memory.free(&mut local.magazines, target) };
         }
         if word.unpin() {
-            // The magazine would keep it in the page that is to run empty.
-            // SAFETY: ours was the last reference. The chunk's segments, if
+            // `free` would put the chunk into a magazine, and the page would
+            // not run empty.
+            //
+            // SAFETY: this was the last reference. The chunk's segments, if
             // any, went to its copy.
             unsafe { self.free_drained(local, chunk, pinned) };
         }
@@ -303,21 +322,22 @@ impl Store {
     /// The caller took the chunk's word to 0.
     unsafe fn free_drained(&self, local: &mut Local, chunk: Chunk, pinned: Pinned) {
         if pinned == Pinned::Item {
-            // SAFETY: the item is ours alone.
+            // SAFETY: no other thread holds the item.
             for segment in unsafe { Item::at(chunk) }.segments() {
-                // SAFETY: each segment has its owner's reference.
+                // SAFETY: the item owns a reference to each segment.
                 if unsafe { word_of(segment) }.unpin() {
-                    // SAFETY: as above.
+                    // SAFETY: this call took the segment's count to 0.
                     unsafe { self.memory.free(&mut local.magazines, segment) };
                 }
             }
         }
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.memory.free_to_page(chunk) };
     }
 
-    /// Moves a pinned item to `target`, or evicts it. Returns the target if
-    /// it was not used.
+    /// Moves a pinned item to `target`, a free chunk of its class. If that is
+    /// not possible, evicts the item if `evict` is set. Returns `target` if it
+    /// was not used.
     fn move_item(
         &self,
         local: &mut Local,
@@ -325,20 +345,20 @@ impl Store {
         target: Option<Chunk>,
         evict: bool,
     ) -> Option<Chunk> {
-        // SAFETY: pinned by the caller.
+        // SAFETY: the caller has pinned the chunk.
         let item = unsafe { Item::at(chunk) };
         let hash = self.map.hash(item.key());
         let mut shard = self.map.write(hash);
         let Some(bucket) = shard.find_by(hash, |found| found.chunk() == chunk) else {
             return target;
         };
-        // The segments of a large item go with its head, so nobody else may
-        // be reading it.
+        // The segments of a chained item move to its new head, so no other
+        // thread may be reading it.
         let movable = item.segments().next().is_none() || item.word().is_sole_but_one();
         match target {
             Some(target) if movable => {
                 let stamp = shard.slot(bucket).expect("just found").stamp();
-                // SAFETY: write lock held; the target is free and of the
+                // SAFETY: the write lock is held; the target is free and of the
                 // same class; the old head is detached before it is freed.
                 unsafe {
                     item.copy_head_to(target);
@@ -367,7 +387,9 @@ impl Store {
         }
     }
 
-    /// As [`Store::move_item`], for a segment of a large item.
+    /// Moves a pinned segment to `target`, a free chunk of its class. If that
+    /// is not possible, evicts its item if `evict` is set. Returns `target` if
+    /// it was not used.
     fn move_segment(
         &self,
         local: &mut Local,
@@ -375,7 +397,7 @@ impl Store {
         target: Option<Chunk>,
         evict: bool,
     ) -> Option<Chunk> {
-        // SAFETY: pinned by the caller.
+        // SAFETY: the caller has pinned the chunk.
         let hash = unsafe { segment_hash(chunk) };
         let mut shard = self.map.write(hash);
         let owns = |item: Item<'_>| item.segments().any(|segment| segment == chunk);
@@ -385,12 +407,13 @@ impl Store {
         let item = shard.item(bucket);
         match target {
             Some(target) if item.word().is_sole() => {
-                // SAFETY: write lock held, nobody reads the item, the target
-                // is free and of the same class.
+                // SAFETY: the write lock is held, no other thread reads the
+                // item, and the target is free and of the same class.
                 let replaced = unsafe { item.replace_segment(chunk, target) };
                 debug_assert!(replaced, "found in the chain just now");
                 local.counters.items_moved.add(1);
-                // SAFETY: the item's reference to its old segment.
+                // SAFETY: the item's reference to its old segment, which is
+                // unlinked.
                 let freed = unsafe { word_of(chunk) }.unpin();
                 debug_assert!(!freed, "the caller's pin remains");
                 None
@@ -401,7 +424,8 @@ impl Store {
                     local.count_evicted(item);
                     self.unlink(local, &mut shard, bucket);
                     drop(shard);
-                    // SAFETY: the reference that was the map's is ours now.
+                    // SAFETY: this function owns the reference that was the
+                    // map's.
                     local.tell_evicted(unsafe { Item::at(head) });
                     self.release_chunk(local, head);
                 }
@@ -410,8 +434,10 @@ impl Store {
         }
     }
 
-    /// Gives up some pages if more are in use than the limit permits. True
-    /// if the limit is kept now, or nothing more can be given up.
+    /// Gives up at most 16 pages if more are in use than the limit permits:
+    /// drains pages and evicts items. Returns true if the limit is kept, or if
+    /// nothing more can be evicted. With `-M`, only returns free pages to the
+    /// system. Call it again until it returns true.
     pub fn shrink_to_limit(&self, local: &mut Local) -> bool {
         let pool = self.memory.pool();
         for _ in 0..SHRINK_PAGES_MAX {
@@ -435,9 +461,10 @@ impl Store {
         !pool.over_limit(0)
     }
 
-    /// Empties some pages if much of the memory in use is free chunks, as when
-    /// the sizes of items have changed, and gives them back to the system.
-    /// True if there was something to do.
+    /// Compacts memory if free chunks take much of it, as after a change of
+    /// item sizes: drains pages, and returns free pages and heap memory to the
+    /// system. Does at most 25 pages per call. Returns whether there was
+    /// something to do.
     pub fn compact(&self, local: &mut Local) -> bool {
         let pool = self.memory.pool();
         let mut pinned_classes = PinnedClasses::default();
@@ -457,15 +484,17 @@ impl Store {
         emptied > 0 || released
     }
 
-    /// Removes the dead items of one shard, a few buckets under each lock.
+    /// Removes the dead items of shard number `index`, a few buckets under each
+    /// lock, and shrinks its table if it is sparse.
     pub fn sweep_shard(&self, local: &mut Local, index: usize, now: Now) -> Swept {
         let mut sweep = ShardSweep::new(index);
         while self.sweep_part(local, &mut sweep, now) {}
         sweep.swept
     }
 
-    /// Goes on with a sweep for as long as one lock is held. False if it was
-    /// at its end.
+    /// Continues a sweep under one lock: removes the dead items of some buckets
+    /// and frees them after unlocking. At the end of the shard, shrinks its
+    /// table under the lock and returns false.
     pub(in crate::store) fn sweep_part(
         &self,
         local: &mut Local,
@@ -511,8 +540,9 @@ impl Store {
         true
     }
 
-    /// Empties a page of class number `id`, evicting what does not fit
-    /// elsewhere. False if that class has no page to spare.
+    /// Drains a page of class number `id`, evicting items that do not fit
+    /// elsewhere. Returns false if the class has only one page or no page ran
+    /// empty.
     pub fn give_up_page(&self, local: &mut Local, id: u8) -> bool {
         if self.class_memory(id).pages < 2 {
             return false;
@@ -525,26 +555,28 @@ impl Store {
         self.drain(local, false, &mut others)
     }
 
-    /// Parts that [`Store::sweep_shard`] counts.
+    /// Returns the number of shards, for [`Store::sweep_shard`].
     pub fn shard_count(&self) -> usize {
         self.map.shard_count()
     }
 
-    /// The generation now, to be given to [`Store::swept`] after a sweep of
-    /// all shards that began now.
+    /// Returns the current generation, to be passed to [`Store::swept`] after a
+    /// sweep of all shards that begins now.
     pub fn sweep_begins(&self) -> u64 {
         self.flush.generation.load(Ordering::Relaxed)
     }
 
-    /// Notes that no item from before `generation` is left. Those linked since
-    /// [`Store::sweep_begins`] are not from before it: they are stamped under
-    /// the locks that the sweep takes.
+    /// Records that no item of a generation before `generation` is left. Items
+    /// linked since [`Store::sweep_begins`] are not older: they are stamped
+    /// under the locks that the sweep takes.
     pub fn swept(&self, generation: u64) {
-        // Release: what was seen of the items that are gone came before.
+        // Release pairs with the Acquire in `flush_all`: accesses to the
+        // removed items came before.
         self.flush.oldest.fetch_max(generation, Ordering::Release);
         self.oldest.swept();
     }
 
+    /// Sweeps all shards in the calling thread.
     pub(crate) fn sweep_all(&self, local: &mut Local) {
         let begun = self.sweep_begins();
         for index in 0..self.map.shard_count() {
@@ -554,7 +586,7 @@ impl Store {
     }
 }
 
-/// Counts an item that ended before anybody fetched it.
+/// Counts an expired item that was never fetched.
 fn count_unfetched(local: &Local, item: Item<'_>) {
     if !item.is_fetched() {
         local.counters.expired_unfetched.add(1);

@@ -1,4 +1,6 @@
-//! Searching for the item to evict, and evicting it.
+//! Search for a victim and its eviction. The hand locks one shard at a time,
+//! and looks at a bounded number of items per eviction. Also the eviction of a
+//! neighbour, which keeps a shard's table from growing.
 
 use crate::store::evict::hand::Visit;
 use crate::store::evict::policy::SCAN_LIMIT;
@@ -9,22 +11,24 @@ use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::Now;
 
-/// Where no more pages than these are left, memory counts as used up.
+/// Memory counts as exhausted if fewer than this many more pages fit the limit.
 const SPARE_PAGES: usize = 8;
-/// Evictions between two looks at how many items there are.
+/// Searches between two surveys of the store.
 const SURVEY_EVERY: u32 = 256;
 
-/// An item the hand has seen.
+/// The best victim that a search has seen so far.
 struct Candidate {
     shard: usize,
     bucket: usize,
     chunk: Chunk,
+    /// Ticks left until the item is due.
     left: i16,
 }
 
 impl Candidate {
-    /// Whether the item is where it was seen. It may have gone since: the
-    /// shard was unlocked meanwhile, even if it is the one seen last.
+    /// Returns whether the item still lies in its bucket. Another thread may
+    /// have removed it: the shard was unlocked since, even if it is the last
+    /// one seen.
     fn is_in(&self, shard: &WriteShard<'_>) -> bool {
         let slot = shard.slot(self.bucket);
         shard.index() == self.shard && slot.is_some_and(|slot| slot.chunk() == self.chunk)
@@ -32,8 +36,10 @@ impl Candidate {
 }
 
 impl Store {
-    /// Evicts the first item that is due, or the one with least left of those
-    /// the hand looks at. Returns its bytes; `None` if there is none.
+    /// Evicts the first due item. If the hand finds none among a bounded number
+    /// of items, evicts the item with the fewest ticks left. Returns the bytes
+    /// of the victim, 0 if another thread has removed it meanwhile, or `None`
+    /// if the store is empty.
     pub(in crate::store) fn evict(&self, local: &mut Local) -> Option<usize> {
         let mut best: Option<Candidate> = None;
         let mut looked = 0;
@@ -45,7 +51,8 @@ impl Store {
             }
             if looked >= SCAN_LIMIT {
                 self.note_search(local, looked, false);
-                // Seen under this lock, or in the turn before.
+                // The candidate was seen under this lock, or in the hand's
+                // previous turn.
                 if let Some(best) = best.as_ref()
                     && best.is_in(&shard)
                 {
@@ -61,7 +68,8 @@ impl Store {
         self.evict_candidate(local, best)
     }
 
-    /// Evicts what a search came up with; anything, if that is nothing.
+    /// Locks the shard of the candidate and evicts it, if it is still there.
+    /// Without a candidate, evicts any item.
     fn evict_candidate(&self, local: &mut Local, best: Option<Candidate>) -> Option<usize> {
         let Some(best) = best else {
             return self.evict_any(local);
@@ -70,12 +78,13 @@ impl Store {
         if best.is_in(&shard) {
             return self.evict_at(local, shard, best.bucket);
         }
-        // Someone else removed or moved it meanwhile.
+        // Another thread has removed or moved it meanwhile.
         Some(0)
     }
 
-    /// Moves the hand on until its visit is over. Returns the first bucket
-    /// whose item is due, and keeps in `best` the one that has least left.
+    /// Advances the hand until it meets a due item or the visit is over.
+    /// Returns the bucket of the due item. Keeps in `best` the item with the
+    /// fewest ticks left.
     fn look(
         &self,
         visit: &mut Visit,
@@ -91,7 +100,7 @@ impl Store {
         let mut due = None;
         while left > 0 && *looked < SCAN_LIMIT && due.is_none() {
             left -= 1;
-            // The table may have shrunk since.
+            // The table may have shrunk since the last visit.
             let bucket = if next < buckets { next } else { 0 };
             next = bucket + 1;
             let Some(slot) = shard.slot(bucket) else {
@@ -117,8 +126,8 @@ impl Store {
         due
     }
 
-    /// Evicts the first item there is. Threads share the hand's turns, so
-    /// that one alone may miss the few shards that are not empty.
+    /// Evicts the first item in any shard. Threads share the hand's turn, so
+    /// that one thread's search may miss the few shards that are not empty.
     fn evict_any(&self, local: &mut Local) -> Option<usize> {
         (0..self.map.shard_count()).find_map(|index| {
             let shard = self.map.write_at(index);
@@ -127,6 +136,8 @@ impl Store {
         })
     }
 
+    /// Reports a search for a victim to the policy. Every 256th search of a
+    /// thread surveys the store.
     fn note_search(&self, local: &mut Local, looked: usize, found_due: bool) {
         self.policy.advance(looked);
         self.policy.learn(found_due);
@@ -136,6 +147,8 @@ impl Store {
         local.searches = local.searches.wrapping_add(1);
     }
 
+    /// Evicts the item in `bucket`, unlocks the shard, and frees the item.
+    /// Returns its bytes.
     fn evict_at(
         &self,
         local: &mut Local,
@@ -146,17 +159,18 @@ impl Store {
         let (chunk, alive) = self.take_out(local, &mut shard, bucket, local.now);
         drop(shard);
         if alive {
-            // SAFETY: the reference that was the map's is ours now.
+            // SAFETY: this function owns the reference that was the map's.
             local.tell_evicted(unsafe { Item::at(chunk) });
         }
         self.release_chunk(local, chunk);
         Some(bytes)
     }
 
-    /// Evicts an item of a shard to which one is to be added, if there is no
-    /// memory to spare and the shard's table would grow for it, though the
-    /// larger table would cost more items than it could take. Returns its
-    /// chunk, whose reference is the caller's, and whether it was alive.
+    /// Evicts an item of a shard that is about to store another, so that its
+    /// table does not grow. Does so only if no memory is left and the larger
+    /// table would cost more items than it could hold. Returns the victim's
+    /// chunk and whether the victim was alive. The caller must release the
+    /// chunk after unlocking.
     #[inline]
     pub(in crate::store) fn evict_for_neighbour(
         &self,
@@ -170,6 +184,8 @@ impl Store {
         self.evict_from(local, shard, now)
     }
 
+    /// Does the work of [`Store::evict_for_neighbour`] for a shard that is
+    /// nearly full.
     #[cold]
     fn evict_from(
         &self,
@@ -199,8 +215,9 @@ impl Store {
         Some(self.take_out(local, shard, bucket, now))
     }
 
-    /// Takes an item out of the map because it has to go. Returns its chunk,
-    /// whose reference is the caller's, and whether it was alive.
+    /// Unlinks a victim from the map, counts it and records its ghost. Returns
+    /// its chunk and whether it was alive. The caller must release the chunk
+    /// after unlocking.
     fn take_out(
         &self,
         local: &Local,

@@ -1,10 +1,12 @@
-//! The map from keys to items: a DashMap of 8-byte slots, and the only file
-//! that names dashmap, hashbrown and ahash. A slot holds an item's address
-//! in its low 48 bits and the eviction policy's stamp above; equality and
-//! hash read the key through it.
+//! The map from keys to items: a DashMap of 8-byte slots. Only this file names
+//! dashmap, hashbrown and ahash. A slot holds an item's address in its low 48
+//! bits and the eviction policy's stamp above. Hashes and comparisons read the
+//! key through the slot.
 //!
 //! No guard leaves this file except inside [`ReadShard`] and [`WriteShard`],
-//! and no caller may hold two of them at a time.
+//! and no caller may hold two of them at a time. A shard's table is allocated
+//! and freed under its write lock: when it grows, shrinks, or is rebuilt to
+//! drop tombstones.
 
 use std::hash::{BuildHasher, Hasher};
 use std::ptr::NonNull;
@@ -20,28 +22,30 @@ use crate::store::item::layout::Item;
 use crate::store::memory::chunk::Chunk;
 use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-/// The hash function, by its name.
+/// Name of the hash function, for `stats settings`.
 pub const HASH_NAME: &str = "ahash";
 
-/// Lines of an item that are prefetched at most.
+/// Maximum number of cache lines of an item that are prefetched.
 const LINES_MAX: usize = 4;
 
+/// Bits of an item's address in a slot.
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
 
-/// Bytes a bucket of the table takes: the slot and its control byte.
+/// Bytes of a bucket in the table: the slot and its control byte.
 const BUCKET_BYTES: usize = 9;
 
-/// A table is rebuilt rather than grown if at least this part of it is marks
-/// of removed entries.
+/// A full table is rebuilt at its size, not doubled, if at least its capacity
+/// divided by this is tombstones of removed entries.
 const MARKED_PART: usize = 32;
 
-/// Tables below this size are too small to matter.
+/// Tables with fewer buckets are always allowed to grow: they are too small to
+/// matter.
 const GROUP_BUCKETS: usize = 64;
-/// Entries whose items are on their way into the cache while a table is
-/// rebuilt, which reads every key,
+/// Distance in entries of the prefetches ahead of a rebuild, which reads every
+/// key.
 const REBUILD_AHEAD: usize = 16;
-/// and bytes of each.
+/// Bytes of each item that are prefetched for a rebuild.
 const REBUILD_BYTES: usize = CACHE_LINE_BYTES;
 
 type Table = RawTable<(Slot, SharedValue<()>)>;
@@ -51,25 +55,25 @@ type Table = RawTable<(Slot, SharedValue<()>)>;
 pub struct Hashed<'a> {
     /// The key.
     pub key: &'a [u8],
-    /// Its hash in this store.
+    /// The key's hash in this store; seeded at random.
     pub hash: u64,
 }
 
-/// Address and stamp of an item.
+/// The address of an item and its eviction stamp, packed into 64 bits.
 pub(crate) struct Slot {
     bits: AtomicU64,
-    /// Keeps the address's provenance; the truth is in `bits`.
+    /// Marks the slot as a pointer. The address is in `bits`.
     _not_a_number: std::marker::PhantomData<*mut u8>,
 }
 
-// SAFETY: a slot is an atomic number; what it points to is guarded by the
-// rules of `Item`.
+// SAFETY: a slot is an atomic number; the rules of `Item` guard the memory it
+// points to.
 unsafe impl Send for Slot {}
 // SAFETY: as above.
 unsafe impl Sync for Slot {}
 
-// DashMap asks for these by name; the store works on the raw tables, with
-// hashes and comparisons of its own.
+// DashMap requires these traits. The store works on the raw tables, with its
+// own hashes and comparisons.
 impl PartialEq for Slot {
     fn eq(&self, other: &Self) -> bool {
         self.chunk() == other.chunk()
@@ -83,7 +87,7 @@ impl std::hash::Hash for Slot {
 }
 
 impl Slot {
-    /// Asks for the start of the item.
+    /// Prefetches the start of the item.
     #[inline]
     pub(crate) fn prefetch(&self) {
         prefetch_item(self, 1);
@@ -96,23 +100,24 @@ impl Slot {
         }
     }
 
-    /// The item's chunk.
+    /// Returns the item's head chunk.
     #[inline]
     pub(crate) fn chunk(&self) -> Chunk {
         let address = (self.bits.load(Ordering::Relaxed) & ADDRESS) as usize;
-        // The pages' addresses are exposed when they are put into slots.
+        // `pack` exposes the provenance of every address that it puts into a
+        // slot.
         let pointer = std::ptr::with_exposed_provenance_mut(address);
         NonNull::new(pointer).expect("a slot holds an address")
     }
 
-    /// The eviction policy's stamp.
+    /// Returns the eviction policy's stamp.
     #[inline]
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp((self.bits.load(Ordering::Relaxed) >> ADDRESS_BITS) as u16)
     }
 
-    /// Changes the stamp of `chunk`'s slot; called under the read lock, where
-    /// two may do so at once and one of them is lost.
+    /// Sets the stamp, under the shard's read lock. Of two concurrent calls,
+    /// one may be lost; the address does not change under the read lock.
     #[inline]
     pub(crate) fn set_stamp(&self, stamp: Stamp) {
         let address = self.bits.load(Ordering::Relaxed) & ADDRESS;
@@ -131,25 +136,29 @@ fn pack(chunk: Chunk, stamp: Stamp) -> u64 {
     address | u64::from(stamp.0) << ADDRESS_BITS
 }
 
-/// See the module's documentation.
+/// The map: sharded tables of slots, each under a reader-writer lock.
 pub(crate) struct Map {
     inner: DashMap<Slot, (), RandomState>,
+    /// One per shard.
     hints: Box<[Hint]>,
 }
 
-/// What there is to know of a shard without its lock: its version, and where
-/// its table lies, for prefetching. That may have moved since: a prefetch of
-/// the wrong place does no harm.
+/// The state of a shard that is read without its lock: its version, and where
+/// its table lies, for prefetching. The table may have moved since: prefetching
+/// a wrong address does no harm.
 struct Hint {
+    /// Address of the table's control bytes.
     control: AtomicPtr<u8>,
+    /// Number of the table's buckets minus 1.
     mask: AtomicUsize,
-    /// How often the table was rebuilt: what lay in one bucket may then lie
-    /// in another.
+    /// How often the table was rebuilt. A rebuild moves entries to other
+    /// buckets.
     rebuilt: AtomicUsize,
     version: Version,
 }
 
 impl Hint {
+    /// Records the address and size of a rebuilt table.
     fn follow(&self, table: &Table) {
         let control = table.data_end().as_ptr().cast();
         self.control.store(control, Ordering::Relaxed);
@@ -159,7 +168,7 @@ impl Hint {
 }
 
 impl Map {
-    /// A map of `shards` parts, a power of two.
+    /// Creates an empty map of `shards` shards, a power of two.
     pub(crate) fn new(shards: usize) -> Self {
         let hint = || Hint {
             control: AtomicPtr::new(std::ptr::null_mut()),
@@ -173,15 +182,17 @@ impl Map {
         }
     }
 
-    /// Bytes that the locks and empty tables take.
+    /// Returns the bytes of the locks, empty tables and hints.
     pub(crate) fn base_bytes(&self) -> usize {
         std::mem::size_of_val(self.inner.shards()) + std::mem::size_of_val(&*self.hints)
     }
 
+    /// Returns the number of shards.
     pub(crate) fn shard_count(&self) -> usize {
         self.inner.shards().len()
     }
 
+    /// Returns the hash of a key.
     #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
         let mut hasher = self.inner.hasher().build_hasher();
@@ -189,7 +200,7 @@ impl Map {
         hasher.finish()
     }
 
-    /// The number of the shard that `hash` belongs to.
+    /// Returns the number of the shard that `hash` belongs to.
     #[inline]
     pub(crate) fn shard_index(&self, hash: u64) -> usize {
         self.inner.determine_shard(hash as usize)
@@ -200,13 +211,14 @@ impl Map {
         &self.inner.shards()[self.shard_index(hash)]
     }
 
-    /// Asks for the line of the lock that guards `hash`.
+    /// Prefetches the cache line of the lock that guards `hash`.
     #[inline]
     pub(crate) fn prefetch_lock(&self, hash: u64) {
         prefetch(std::ptr::from_ref(self.shard_of(hash)).cast());
     }
 
-    /// Asks for the control bytes and the slot where `hash` is looked for.
+    /// Prefetches the control bytes and the slot where the probe for `hash`
+    /// begins.
     #[inline]
     pub(crate) fn prefetch_slot(&self, hash: u64) {
         let hint = &self.hints[self.shard_index(hash)];
@@ -216,7 +228,8 @@ impl Map {
         prefetch(control.wrapping_sub((first + 1) * size_of::<Slot>()));
     }
 
-    /// Asks for the first `bytes` bytes of the items that `hash` may belong to.
+    /// Prefetches the first `bytes` bytes of the items whose control byte
+    /// matches `hash`. Takes the shard's read lock.
     #[inline]
     pub(crate) fn prefetch_item(&self, hash: u64, bytes: usize) {
         let table = self.shard_of(hash).read();
@@ -242,14 +255,14 @@ impl Map {
         }
     }
 
-    /// The version of the shard of `hash`.
+    /// Returns the version of the shard that `hash` belongs to.
     #[inline]
     pub(crate) fn version(&self, hash: u64) -> &Version {
         &self.hints[self.shard_index(hash)].version
     }
 
-    /// How often the table of shard number `index` was rebuilt; does not
-    /// change while the shard is locked.
+    /// Returns how often the table of shard number `index` was rebuilt. The
+    /// count does not change while the shard is locked.
     pub(crate) fn rebuilt(&self, index: usize) -> usize {
         self.hints[index].rebuilt.load(Ordering::Relaxed)
     }
@@ -273,19 +286,19 @@ impl Map {
     }
 }
 
-/// A shard that others may read as well.
+/// A shard locked for reading.
 pub(crate) struct ReadShard<'a> {
     table: RwLockReadGuard<'a, Table>,
     hint: &'a Hint,
 }
 
 impl ReadShard<'_> {
-    /// The shard's version.
+    /// Returns the shard's version.
     pub(crate) fn version(&self) -> &Version {
         &self.hint.version
     }
 
-    /// The slot of a key.
+    /// Returns the slot of a key, or `None` if the key is not in the table.
     #[inline]
     pub(crate) fn find(&self, key: &Hashed<'_>) -> Option<&Slot> {
         let found = self.table.get(key.hash, |entry| has_key(&entry.0, key.key));
@@ -300,7 +313,8 @@ impl ReadShard<'_> {
         self.table.buckets()
     }
 
-    /// The slot in bucket `index`, if it is full.
+    /// Returns the slot in bucket `index`, or `None` if the bucket is empty or
+    /// there is no such bucket.
     pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
         // SAFETY: the index is checked, and the bucket found full.
         unsafe {
@@ -311,15 +325,16 @@ impl ReadShard<'_> {
         }
     }
 
-    /// The item in a slot of this shard.
+    /// Returns the item of a slot of this shard.
     #[inline]
     pub(crate) fn item(&self, slot: &Slot) -> Item<'_> {
-        // SAFETY: the item is linked and the lock is held for the view's life.
+        // SAFETY: the item is linked, and the lock is held for the view's
+        // lifetime.
         unsafe { Item::at(slot.chunk()) }
     }
 }
 
-/// A shard that is ours alone.
+/// A shard locked for writing.
 pub(crate) struct WriteShard<'a> {
     table: RwLockWriteGuard<'a, Table>,
     map: &'a Map,
@@ -327,7 +342,7 @@ pub(crate) struct WriteShard<'a> {
 }
 
 impl WriteShard<'_> {
-    /// The bucket of a key.
+    /// Returns the bucket of a key, or `None` if the key is not in the table.
     #[inline]
     pub(crate) fn find(&self, key: &Hashed<'_>) -> Option<usize> {
         let bucket = self
@@ -337,7 +352,7 @@ impl WriteShard<'_> {
         Some(unsafe { self.table.bucket_index(&bucket) })
     }
 
-    /// The bucket of the item with this hash that `wanted` accepts.
+    /// Returns the bucket of the item with this hash that `wanted` accepts.
     pub(crate) fn find_by(&self, hash: u64, wanted: impl Fn(Item<'_>) -> bool) -> Option<usize> {
         // SAFETY: items in the table are linked; the lock is held.
         let found = |entry: &(Slot, _)| wanted(unsafe { Item::at(entry.0.chunk()) });
@@ -354,7 +369,8 @@ impl WriteShard<'_> {
         self.table.buckets()
     }
 
-    /// The slot in bucket `index`, if it is full.
+    /// Returns the slot in bucket `index`, or `None` if the bucket is empty or
+    /// there is no such bucket.
     #[inline]
     pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
         // SAFETY: the index is checked, and the bucket found full.
@@ -366,15 +382,17 @@ impl WriteShard<'_> {
         }
     }
 
-    /// The item in bucket `index`, which must be full.
+    /// Returns the item in bucket `index`, which must be full.
     pub(crate) fn item(&self, index: usize) -> Item<'_> {
         let slot = self.slot(index).expect("the bucket is full");
-        // SAFETY: the item is linked and the lock is held for the view's life.
+        // SAFETY: the item is linked, and the lock is held for the view's
+        // lifetime.
         unsafe { Item::at(slot.chunk()) }
     }
 
-    /// Adds a slot for a key that is not there. Returns its bucket, and by
-    /// how many bytes the table grew.
+    /// Adds a slot for a key that is not in the table. If the table is full,
+    /// rebuilds it first: allocates a new table and frees the old one. Returns
+    /// the bucket, and by how many bytes the table grew.
     pub(crate) fn insert(&mut self, hash: u64, chunk: Chunk, stamp: Stamp) -> (usize, usize) {
         let before = table_bytes(&self.table);
         if self.table.capacity() == self.table.len() {
@@ -388,32 +406,32 @@ impl WriteShard<'_> {
         (index, table_bytes(&self.table) - before)
     }
 
-    /// Its number.
+    /// Returns the shard's number.
     pub(crate) fn index(&self) -> usize {
         self.index
     }
 
-    /// Items in it.
+    /// Returns the number of items in the shard.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether so many of the table's places are taken that one more item
-    /// may make it grow.
+    /// Returns whether the table is so full that one more item may make it
+    /// grow.
     #[inline]
     pub(crate) fn is_nearly_full(&self) -> bool {
         let fitting = capacity_of(self.table.buckets());
         self.table.len() + fitting / MARKED_PART >= fitting && self.table.buckets() >= GROUP_BUCKETS
     }
 
-    /// Bytes of the table after it has grown.
+    /// Returns the bytes of the table after it has doubled.
     pub(crate) fn grown_bytes(&self) -> usize {
         2 * table_bytes(&self.table)
     }
 
-    /// Doubles the table; or rebuilds it at its size, if it is full of the
-    /// marks that removed entries left behind: under constant eviction it
-    /// would otherwise end up twice as large as it need be.
+    /// Doubles the table. Rebuilds it at its size instead, if enough of it is
+    /// tombstones of removed entries: under constant eviction it would
+    /// otherwise grow to twice the size it needs.
     fn make_room(&mut self) {
         let fitting = capacity_of(self.table.buckets());
         let marked = fitting - self.table.len().min(fitting);
@@ -424,7 +442,8 @@ impl WriteShard<'_> {
         }
     }
 
-    /// Moves everything to a new table for at least `capacity` entries.
+    /// Moves all entries to a new table for at least `capacity` entries, and
+    /// frees the old table.
     fn rebuild(&mut self, capacity: usize) {
         let mut fresh = Table::with_capacity(capacity);
         // SAFETY: the iterators do not outlive the table.
@@ -449,19 +468,19 @@ impl WriteShard<'_> {
         self.map.hints[self.index].follow(&self.table);
     }
 
-    /// Points the slot in full bucket `index` to another item.
+    /// Sets item and stamp of the slot in bucket `index`, which must be full.
     pub(crate) fn replace(&mut self, index: usize, chunk: Chunk, stamp: Stamp) {
         self.slot(index)
             .expect("the bucket is full")
             .set(chunk, stamp);
     }
 
-    /// Makes the table smaller if few of its buckets are full. Returns by how
-    /// many bytes it shrank.
+    /// Rebuilds the table at half its size or less if few of its buckets are
+    /// full. Returns by how many bytes it shrank.
     pub(crate) fn shrink(&mut self) -> usize {
         let before = table_bytes(&self.table);
-        // It grew when its shard had more than its share for a while, or when
-        // there was more memory.
+        // The table has grown while the shard had more items than others, or
+        // while the memory limit was higher.
         let wanted = self.table.len() + self.table.len() / 8;
         if self.table.buckets() > 1 && wanted <= capacity_of(self.table.buckets() / 2) {
             self.rebuild(wanted);
@@ -469,7 +488,7 @@ impl WriteShard<'_> {
         before - table_bytes(&self.table)
     }
 
-    /// Empties full bucket `index`.
+    /// Empties bucket `index`, which must be full.
     pub(crate) fn erase(&mut self, index: usize) {
         debug_assert!(self.slot(index).is_some());
         // SAFETY: the bucket is full.
@@ -480,7 +499,8 @@ impl WriteShard<'_> {
     }
 }
 
-/// Entries that fit into so many buckets (hashbrown's rule).
+/// Returns how many entries fit into `buckets` buckets: hashbrown's maximum
+/// load of 7/8.
 fn capacity_of(buckets: usize) -> usize {
     match buckets {
         1 => 0,
@@ -489,8 +509,8 @@ fn capacity_of(buckets: usize) -> usize {
     }
 }
 
-/// Asks for the first `bytes` bytes of a slot's item, up to a few lines: the
-/// processor follows a longer one by itself.
+/// Prefetches the first `bytes` bytes of a slot's item, up to 4 cache lines.
+/// The hardware prefetcher follows longer reads.
 #[inline]
 fn prefetch_item(slot: &Slot, bytes: usize) {
     let item = slot.chunk().as_ptr();
@@ -500,12 +520,14 @@ fn prefetch_item(slot: &Slot, bytes: usize) {
     }
 }
 
+/// Returns whether the slot's item has this key.
 #[inline]
 fn has_key(slot: &Slot, key: &[u8]) -> bool {
     // SAFETY: called for slots of a locked table, whose items are linked.
     unsafe { Item::at(slot.chunk()) }.key() == key
 }
 
+/// Returns the bytes of a table's allocation.
 fn table_bytes(table: &Table) -> usize {
     match table.buckets() {
         1 => 0,

@@ -1,4 +1,4 @@
-//! Keys to items: the map, its versions, and walking it.
+//! The index from keys to items: the map, shard versions, and walks.
 
 pub(in crate::store) mod map;
 pub(in crate::store) mod prefetch;

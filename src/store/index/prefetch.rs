@@ -1,10 +1,9 @@
-//! Asking the processor for memory ahead of its use. Nothing but time depends
-//! on it.
+//! Prefetch instructions for the processor's caches. They affect speed only.
 
 /// Bytes of a cache line.
 pub(crate) const CACHE_LINE_BYTES: usize = 64;
 
-/// Asks for the line at `address`, which need not be valid.
+/// Prefetches the cache line at `address`, which need not be valid.
 #[inline]
 pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -17,9 +16,9 @@ pub(crate) fn prefetch(address: *const u8) {
     let _ = address;
 }
 
-/// Asks for all lines of `bytes`, not to come nearer than the second level
-/// of caches: for what is large and will be read once, by the kernel. Its
-/// copying waits for memory line by line; this does not.
+/// Prefetches all cache lines of `bytes` into the second-level cache, for large
+/// data that the kernel will copy once. The kernel's copy waits for memory line
+/// by line; these prefetches overlap.
 pub fn prefetch_bytes(bytes: &[u8]) {
     for line in bytes.chunks(CACHE_LINE_BYTES) {
         #[cfg(target_arch = "x86_64")]

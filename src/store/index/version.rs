@@ -1,31 +1,31 @@
-//! The version of a shard: tells, without the shard's lock, that nothing in
-//! the shard has changed since one looked there. Read by whoever relies on
-//! it, and written only when somebody does: a shard that nobody relies on
-//! costs its writers a look.
+//! Shard versions: a thread can check without the shard lock that nothing in a
+//! shard has changed since it looked there. A version is written only if a
+//! thread relies on it. Otherwise, it costs a writer one load.
 
 use crate::sync::{AtomicUsize, Ordering, fence};
 
-/// Set while somebody relies on the version.
+/// Set while a thread may rely on the version. A change adds this bit once
+/// more: that clears it and counts the change in the bits above.
 const RELIED_ON: usize = 1;
 
-/// See the module's documentation.
+/// The version of one shard.
 #[derive(Debug)]
 pub(crate) struct Version(AtomicUsize);
 
-/// A version that somebody relies on.
+/// A version that a thread relies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Relied(usize);
 
 impl Version {
-    /// Of a new shard.
+    /// Creates the version of a new shard.
     pub(crate) fn new() -> Self {
         Self(AtomicUsize::new(0))
     }
 
-    /// Begins to rely on what is seen in the shard, whose read lock the
-    /// caller holds.
+    /// Returns the current version, for a caller that holds the shard's read
+    /// lock and relies on what it sees there.
     pub(crate) fn rely(&self) -> Relied {
-        // Nobody but other readers, who do the same, can change it now.
+        // Only other readers, which do the same, can change it now.
         let version = self.0.load(Ordering::Relaxed);
         if version & RELIED_ON == 0 {
             self.0.fetch_or(RELIED_ON, Ordering::Relaxed);
@@ -33,28 +33,30 @@ impl Version {
         Relied(version | RELIED_ON)
     }
 
-    /// Whether nothing has been changed since. Something may be being changed,
-    /// by a write that has not been answered.
+    /// Returns whether the shard is unchanged since `relied`. A write that has
+    /// not been answered yet may be in progress.
     #[inline]
     pub(crate) fn holds(&self, relied: Relied) -> bool {
         self.0.load(Ordering::Acquire) == relied.0
     }
 
-    /// Whether nothing has been changed until what the caller read before this
-    /// call, so that all of it was so at one moment.
+    /// Returns whether the shard was unchanged until now, so that all the
+    /// caller read before this call is consistent.
     #[inline]
     pub(crate) fn held(&self, relied: Relied) -> bool {
         fence(Ordering::Acquire);
         self.0.load(Ordering::Relaxed) == relied.0
     }
 
-    /// Announces a change; the caller has just taken the shard's write lock.
+    /// Announces a change. The caller has just taken the shard's write lock and
+    /// has changed nothing yet.
     #[inline]
     pub(crate) fn change(&self) {
         let version = self.0.load(Ordering::Relaxed);
         if version & RELIED_ON != 0 {
             self.0.store(version + RELIED_ON, Ordering::Release);
-            // Whoever sees any of the change sees this before.
+            // A thread that sees any part of the change also sees the new
+            // version.
             fence(Ordering::Release);
         }
     }
@@ -88,8 +90,8 @@ mod loom_tests {
 
     use super::Version;
 
-    /// Once a write has been answered, nobody who learns of that takes what
-    /// was seen before it for what there is.
+    /// Once a write has been answered, a thread that knows of the reply does
+    /// not take an older state for the current one.
     #[test]
     fn a_version_does_not_outlive_an_answered_write() {
         loom::model(|| {

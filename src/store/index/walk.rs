@@ -1,11 +1,11 @@
-//! Walking through all items in steps, each of which looks at a bounded
-//! number of them under one short read lock. What is in the store all the
-//! while is shown once; what is stored anew or moved meanwhile may be shown
-//! again or not at all.
+//! Walks over all items in steps. Each step looks at a bounded number of items
+//! under short read locks. An item that stays in the store during the whole
+//! walk is shown once. An item that is stored during the walk may or may not be
+//! shown; a key that is deleted and stored again may be shown twice.
 //!
-//! A step goes on at the bucket where the last one ended. Items keep their
-//! bucket until their shard's table is rebuilt; then the shard is begun
-//! again, and what was shown of it before is left out.
+//! A step continues at the bucket where the last one ended. Items keep their
+//! bucket until their shard's table is rebuilt. Then the walk begins that shard
+//! again and leaves out the items it has shown.
 
 use arrayvec::ArrayVec;
 
@@ -14,29 +14,32 @@ use crate::store::item::layout::Item;
 use crate::store::state::Store;
 use crate::time::Now;
 
-/// Items that one step shows at most.
+/// Maximum number of items that one step shows.
 const STEP_ITEMS: usize = 32;
-/// Buckets that one step passes over at most.
+/// Number of buckets at which a step ends.
 const STEP_BUCKETS: usize = 1024;
-/// Shards that one step visits at most.
+/// Maximum number of shards that one step visits.
 const STEP_SHARDS: usize = 64;
 
-/// How far a walk has come.
+/// The position of a walk; the default is its start.
 #[derive(Debug, Default)]
 pub struct Walk {
+    /// Current shard.
     shard: usize,
+    /// Next bucket in the shard.
     bucket: usize,
-    /// How often the shard's table had been rebuilt.
+    /// The shard's count of rebuilds when the walk was last there.
     rebuilt: usize,
-    /// Hashes of what was shown of the shard.
+    /// Hashes of the shard's items shown since the last rebuild.
     shown: Vec<u64>,
-    /// Hashes, in order, of what was shown before it was rebuilt.
+    /// Sorted hashes of the shard's items shown before it was rebuilt.
     before: Vec<u64>,
 }
 
 impl Store {
-    /// Takes a step: shows some live items to `show`, which must not touch
-    /// the store. False once all have been shown.
+    /// Takes a step: calls `show` with up to 32 live items, under a shard's
+    /// read lock. `show` must not call the store. Returns false once all items
+    /// have been shown.
     pub fn walk(&self, walk: &mut Walk, now: Now, mut show: impl FnMut(Item<'_>)) -> bool {
         let (mut items, mut buckets) = (0, 0);
         for _ in 0..STEP_SHARDS {
@@ -53,8 +56,8 @@ impl Store {
         true
     }
 
-    /// Shows up to `most` items of the walk's shard. Returns how many it
-    /// looked at, and in how many buckets.
+    /// Shows up to `most` items of the current shard. Returns the numbers of
+    /// items and buckets that it looked at.
     fn walk_shard(
         &self,
         walk: &mut Walk,
@@ -95,6 +98,8 @@ impl Store {
 }
 
 impl Walk {
+    /// Begins the current shard again if its table was rebuilt since the last
+    /// step.
     fn begin_again_if_rebuilt(&mut self, rebuilt: usize) {
         if self.bucket > 0 && self.rebuilt != rebuilt {
             self.bucket = 0;
@@ -157,7 +162,7 @@ mod tests {
         while store.walk(&mut walk, NOW, |item| {
             *seen.entry(item.key().to_vec()).or_default() += 1;
         }) {
-            // Every table is rebuilt several times while it is walked.
+            // Every table is rebuilt several times during the walk.
             for _ in 0..50 {
                 put(&store, &mut local, &format!("coming {coming}"));
                 coming += 1;

@@ -1,5 +1,6 @@
-//! Items in the making: memory taken piece by piece as the value arrives, so
-//! that a large one neither waits for all of its memory nor is copied.
+//! Construction of items. Chunks are allocated one by one as the value arrives,
+//! so that a large item need not wait for all of its memory and is not copied.
+//! Also `append` in place.
 
 use std::ptr::NonNull;
 
@@ -15,65 +16,77 @@ use crate::store::outcome::NoMemory;
 use crate::store::state::{Local, Store};
 use crate::time::Now;
 
-/// A chunk to append into is at least this part of the item.
+/// A chunk allocated for appending is at least the item's size divided by this.
 const SPARE_PART: usize = 16;
 
-/// How appending to an item in place ended.
+/// Result of appending to an item in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extended {
+    /// The value was appended.
     Done,
-    /// It must be replaced instead.
+    /// The item cannot be extended and must be replaced.
     Impossible,
-    /// It takes more spare chunks, with room for so many bytes.
+    /// Spare chunks with room for this many more bytes are needed.
     Wanting(usize),
 }
 
-/// An item that is not in the map yet. It must end in [`Store::edit`] or in
-/// [`Store::discard`]; dropping it would lose its memory.
+/// An item that is not linked yet. Its owner must pass it to [`Store::edit`] or
+/// [`Store::discard`]; dropping it leaks its chunks.
 #[must_use]
 pub struct NewItem {
+    /// The chunk with the item's header.
     head: Chunk,
+    /// Hash of the key.
     hash: u64,
+    /// The chunk that the next byte goes to: the head or the last segment.
     last: Chunk,
+    /// Address of the next byte.
     at: NonNull<u8>,
+    /// Bytes left in `last`.
     room: usize,
+    /// Bytes of value and CRLF that need further chunks.
     left: usize,
 }
 
-// SAFETY: an unlinked item is private to whoever holds this.
+// SAFETY: an unlinked item is private to the owner of this value.
 unsafe impl Send for NewItem {}
 
 impl NewItem {
-    /// The item as far as it has been made.
+    /// Returns a view of the item. The part of its value that has not been
+    /// written has arbitrary contents.
     pub fn item(&self) -> Item<'_> {
-        // SAFETY: we hold the only reference to it.
+        // SAFETY: this value owns the only reference to it.
         unsafe { Item::at(self.head) }
     }
 
-    /// Bytes of the value and its line end that are still to be written.
+    /// Returns the bytes of the value and its CRLF that are still to be
+    /// written.
     pub fn missing(&self) -> usize {
         self.room + self.left
     }
 
-    /// Bytes of memory that what has been received of it takes, roughly.
+    /// Returns approximately the bytes of memory that the received part of the
+    /// item takes.
     pub fn bytes(&self) -> usize {
         self.item().bytes().saturating_sub(self.left)
     }
 
+    /// Returns the head chunk.
     pub(crate) fn chunk(&self) -> Chunk {
         self.head
     }
 
+    /// Returns the hash of the key.
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// Whether the last two bytes written are a line end; asked of a complete
+    /// Returns whether the last two bytes written are CRLF. Only for a complete
     /// item.
     pub fn ends_with_crlf(&self) -> bool {
         debug_assert_eq!(self.missing(), 0);
         if self.last != self.head {
-            // SAFETY: what was written last lies in this segment, up to `at`.
+            // SAFETY: the last bytes were written to this segment, up to `at`.
             let written = unsafe { segment_data_before(self.last, self.at) };
             if let Some(end) = written.last_chunk::<CRLF_BYTES>() {
                 return end == b"\r\n";
@@ -90,20 +103,21 @@ impl NewItem {
         last == *b"\r\n"
     }
 
-    /// Notes that `len` bytes were written to the start of the room.
+    /// Advances past `len` bytes that were written to the room.
     fn advance(&mut self, len: usize) {
         debug_assert!(len <= self.room);
-        // SAFETY: inside the chunk, `room` bytes being left there.
+        // SAFETY: inside the chunk, which has `room` bytes left.
         self.at = unsafe { self.at.add(len) };
         self.room -= len;
     }
 }
 
 impl Store {
-    /// Begins an item; its value is written with [`Store::fill`].
+    /// Allocates an item with header and key. The value is written with
+    /// [`Store::fill`] or [`Store::fill_with`]. May evict items.
     ///
     /// # Errors
-    /// There is no memory, and nothing may be evicted to get it.
+    /// There is no memory, and nothing may be evicted to get some.
     pub fn new_item(
         &self,
         local: &mut Local,
@@ -115,8 +129,8 @@ impl Store {
         let class = class_for_item(spec.bytes(), spec.chained_bytes());
         local.now = now;
         let head = self.alloc(local, class)?;
-        // SAFETY: the chunk is new and ours; classes for chained items are
-        // large enough for any head.
+        // SAFETY: the chunk is new and private to the caller; classes for
+        // chained items are large enough for any head.
         let (at, room) = unsafe { write_head(head, chunk_bytes(class), spec, now.second()) };
         Ok(NewItem {
             head,
@@ -128,10 +142,11 @@ impl Store {
         })
     }
 
-    /// Begins an item and writes its whole value, with its line end.
+    /// Allocates an item and writes its value from `pieces`, which together are
+    /// the value and its CRLF.
     ///
     /// # Errors
-    /// As for [`Store::new_item`].
+    /// There is no memory, and nothing may be evicted to get some.
     pub fn new_filled<'p>(
         &self,
         local: &mut Local,
@@ -151,10 +166,10 @@ impl Store {
         Ok(new)
     }
 
-    /// Appends bytes to the value, at most as many as are missing.
+    /// Appends `bytes` to the value; no more than [`NewItem::missing`].
     ///
     /// # Errors
-    /// There is no memory; the item must be discarded.
+    /// There is no memory; the caller must discard the item.
     pub fn fill(
         &self,
         local: &mut Local,
@@ -165,7 +180,8 @@ impl Store {
         while !bytes.is_empty() {
             self.make_room(local, new)?;
             let len = bytes.len().min(new.room);
-            // SAFETY: the room is ours and at least `len` bytes long.
+            // SAFETY: the room is private to the caller and at least `len`
+            // bytes long.
             unsafe {
                 let from = NonNull::from(bytes).cast();
                 new.at.copy_from_nonoverlapping(from, len);
@@ -176,11 +192,12 @@ impl Store {
         Ok(())
     }
 
-    /// Lets `receive` write straight into the next bytes of the value and
-    /// say how many it wrote.
+    /// Calls `receive` with a buffer for the next bytes of the value, so that
+    /// they are received straight into the item. `receive` returns how many
+    /// bytes it wrote.
     ///
     /// # Errors
-    /// There is no memory; the item must be discarded.
+    /// There is no memory; the caller must discard the item.
     pub fn fill_with<E>(
         &self,
         local: &mut Local,
@@ -188,10 +205,10 @@ impl Store {
         receive: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<Result<usize, E>, NoMemory> {
         self.make_room(local, new)?;
-        // Page memory is recycled, never returned to us unwritten but for
-        // fresh pages, which the system hands out zeroed: all of it is
-        // initialised as far as the machine is concerned.
-        // SAFETY: the room is ours and this long.
+        // Recycled chunks were written before, and fresh pages come zeroed from
+        // the system: all of the room is initialised.
+        //
+        // SAFETY: the room is private to the caller and this long.
         let room = unsafe { std::slice::from_raw_parts_mut(new.at.as_ptr(), new.room) };
         let received = receive(room);
         if let Ok(len) = received {
@@ -200,10 +217,13 @@ impl Store {
         Ok(received)
     }
 
-    /// Appends the value of `addition` to the key's in place, without copying
-    /// what is there: for large values that nobody is reading. `accepts` is
-    /// asked about the item under the lock, and `new_cas` for its new CAS
-    /// value, which is returned. `None` if it cannot be done in place.
+    /// Appends the value of `addition` to the item of the same key in place,
+    /// without copying it: for large values that no other thread is reading.
+    /// Allocates spare chunks without the shard lock and tries again.
+    ///
+    /// Under the lock, `accepts` decides whether the item may be changed, and
+    /// `new_cas` yields its new CAS value, which is returned. Returns `None` if
+    /// the value was not appended; then the item is unchanged.
     pub fn append_in_place(
         &self,
         local: &mut Local,
@@ -235,8 +255,8 @@ impl Store {
             });
             match extended {
                 Some((Extended::Wanting(bytes), size, _)) => {
-                    // Some more than needed, so that many small additions do
-                    // not make a long chain.
+                    // Allocate ahead, so that many small additions do not make
+                    // a long chain.
                     let ahead = size / SPARE_PART;
                     let wanted = bytes
                         .max(ahead)
@@ -251,18 +271,19 @@ impl Store {
             }
         };
         for chunk in spare {
-            // SAFETY: allocated above and not used.
+            // SAFETY: allocated above and unused.
             unsafe { self.memory.free(&mut local.magazines, chunk) };
         }
         appended
     }
 
-    /// Gives up on an item in the making.
+    /// Frees an item that will not be linked.
     pub fn discard(&self, local: &mut Local, new: NewItem) {
         self.release_chunk(local, new.head);
     }
 
-    /// Makes sure that the next byte has a place.
+    /// Allocates the next segment if `last` is full and bytes are still to
+    /// come.
     fn make_room(&self, local: &mut Local, new: &mut NewItem) -> Result<(), NoMemory> {
         if new.room > 0 || new.left == 0 {
             return Ok(());
@@ -271,7 +292,7 @@ impl Store {
         let chunk = self.alloc(local, class)?;
         let len = new.left.min(chunk_bytes(class) - SEGMENT_HEADER_BYTES);
         let behind_head = new.last == new.head;
-        // SAFETY: the chunk is new and ours, and so is the item.
+        // SAFETY: the chunk is new and private to the caller, as is the item.
         new.at = unsafe { write_segment(chunk, len, new.hash, new.last, behind_head) };
         new.last = chunk;
         new.room = len;

@@ -1,6 +1,6 @@
-//! Large items: the segments behind an item's head, and how they are chained,
-//! moved and added to. See `item.rs` for the layout of the head and for who
-//! may touch what.
+//! Chains: a large item's segments behind its head, and how they are linked,
+//! moved and extended. `layout.rs` has the layout of the head and the rules of
+//! access.
 
 use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
@@ -12,13 +12,14 @@ use crate::store::item::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::store::memory::chunk::{Chunk, class_of};
 use crate::store::memory::classes::chunk_bytes;
 
-/// Writes the head of a segment into `chunk`, chains it behind `previous`,
-/// and returns where its data begins.
+/// Writes the header of a segment into `chunk` and links it behind `previous`.
+/// Returns the address of its data.
 ///
 /// # Safety
 /// `chunk` is a free chunk private to the caller and at least `len` bytes
-/// longer than a segment's head; `previous` is the last chunk of an item that
-/// is still private to the caller, or changed under its shard's write lock.
+/// longer than a segment's header. `previous` is the last chunk of an item that
+/// is still private to the caller, or that is changed under its shard's write
+/// lock.
 pub(crate) unsafe fn write_segment(
     chunk: Chunk,
     len: usize,
@@ -26,7 +27,8 @@ pub(crate) unsafe fn write_segment(
     previous: Chunk,
     previous_is_head: bool,
 ) -> NonNull<u8> {
-    // SAFETY: the chunk is ours; the link lies inside the previous chunk.
+    // SAFETY: the chunk is the caller's; the link lies inside the previous
+    // chunk.
     unsafe {
         let segment = chunk.cast::<Segment>().as_ptr();
         (&raw mut (*segment).len).write(len as u32);
@@ -38,44 +40,44 @@ pub(crate) unsafe fn write_segment(
     }
 }
 
-/// Where a chunk keeps the address of the next one.
+/// Returns the address of a chunk's link to the next chunk.
 ///
 /// # Safety
-/// `chunk` is the head of a chained item, or a segment.
+/// `chunk` is the head of a chained item if `is_head`, else a segment.
 unsafe fn next_link(chunk: Chunk, is_head: bool) -> NonNull<*mut u8> {
     let offset = if is_head {
         CHAIN_OFFSET
     } else {
         offset_of!(Segment, next)
     };
-    // SAFETY: both heads are longer than that.
+    // SAFETY: both headers are longer than the offset.
     unsafe { chunk.add(offset).cast() }
 }
 
-/// The data of a segment up to `end`.
+/// Returns the data of a segment up to `end`.
 ///
 /// # Safety
-/// `chunk` is a segment that stays as it is for `'a`, and its data is written
+/// `chunk` is a segment that does not change for `'a`, and its data is written
 /// up to `end`.
 pub(crate) unsafe fn segment_data_before<'a>(chunk: Chunk, end: NonNull<u8>) -> &'a [u8] {
-    // SAFETY: both lie in the chunk, whose data begins behind its head.
+    // SAFETY: both addresses lie in the chunk, whose data follows its header.
     unsafe {
         let start = chunk.add(SEGMENT_HEADER_BYTES);
         slice::from_raw_parts(start.as_ptr(), end.offset_from_unsigned(start))
     }
 }
 
-/// The hash of the item a pinned segment belongs to.
+/// Returns the hash of the key of the item that a pinned segment belongs to.
 ///
 /// # Safety
-/// `chunk` is a segment that the caller has pinned.
+/// The caller has pinned the segment `chunk`.
 pub(crate) unsafe fn segment_hash(chunk: Chunk) -> u64 {
-    // SAFETY: written before the segment could be pinned, not changed since.
+    // SAFETY: written before the segment could be pinned, and unchanged since.
     unsafe { (&raw const (*chunk.cast::<Segment>().as_ptr()).hash).read() }
 }
 
 impl<'a> Item<'a> {
-    /// The item's segments, first to last.
+    /// Returns the item's segments in order; none if it lies in one chunk.
     pub(crate) fn segments(self) -> impl Iterator<Item = Chunk> {
         let mut next = if !self.is_chained() {
             null_mut()
@@ -85,17 +87,18 @@ impl<'a> Item<'a> {
         };
         std::iter::from_fn(move || {
             let segment = NonNull::new(next)?;
-            // SAFETY: a segment of a held item.
+            // SAFETY: a segment of an item that the caller holds.
             next = unsafe { next_link(segment, false).read() };
             Some(segment)
         })
     }
 
-    /// The last chunk of a chained item's data and how many more bytes fit
-    /// into it; `None` if the item lies in one chunk.
+    /// Returns the last segment and how many more bytes fit into it. Returns
+    /// `None` if the item lies in one chunk.
     pub(crate) fn last_segment(self) -> Option<(Chunk, usize)> {
         let last = self.segments().last()?;
-        // SAFETY: a segment of a held item; its page does not change hands.
+        // SAFETY: a segment of an item that the caller holds; its page does not
+        // change its class.
         unsafe {
             let len = (&raw const (*last.cast::<Segment>().as_ptr()).len).read() as usize;
             let capacity = chunk_bytes(class_of(last)) - SEGMENT_HEADER_BYTES;
@@ -103,14 +106,14 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Appends `more` and a line end to the value in place of its line end,
-    /// into the last segment and then into `spare` chunks, as many as need
-    /// be. False if the line end does not lie in the last segment alone.
+    /// Appends `more` and a CRLF to the value, in place of the value's CRLF.
+    /// Fills the last segment, then chunks from `spare`. Returns false if the
+    /// CRLF does not lie in the last segment alone; then nothing has changed.
     ///
     /// # Safety
-    /// The shard's write lock is held, the map's reference is the only one,
-    /// the item is chained, `hash` is its key's, and `spare` yields free
-    /// chunks with room for all that the last segment does not hold.
+    /// The caller holds the shard's write lock, the map's reference is the only
+    /// one, the item is chained, and `hash` is its key's. `spare` yields free
+    /// chunks with room for all bytes that the last segment does not hold.
     pub(crate) unsafe fn extend<'m>(
         self,
         more: impl Iterator<Item = &'m [u8]>,
@@ -120,7 +123,7 @@ impl<'a> Item<'a> {
         let Some((mut last, mut room)) = self.last_segment() else {
             return false;
         };
-        // SAFETY: as promised by the caller, nobody else reads or writes any
+        // SAFETY: as the caller guarantees, no other thread reads or writes any
         // of the chunks; all lengths stay within the chunks' sizes.
         unsafe {
             let len_of = |chunk: Chunk| &raw mut (*chunk.cast::<Segment>().as_ptr()).len;
@@ -152,12 +155,12 @@ impl<'a> Item<'a> {
         true
     }
 
-    /// Puts a copy of segment `old` in `new` into its place in the chain.
-    /// False if `old` is no segment of this item.
+    /// Copies segment `old` to `new` and links `new` in its place. Returns
+    /// false if `old` is not a segment of this item.
     ///
     /// # Safety
-    /// The shard's write lock is held, the map's reference to the item is the
-    /// only one, and `new` is a free chunk of `old`'s class.
+    /// The caller holds the shard's write lock, the map's reference to the item
+    /// is the only one, and `new` is a free chunk of `old`'s class.
     pub(crate) unsafe fn replace_segment(self, old: Chunk, new: Chunk) -> bool {
         let mut previous = self.chunk;
         for segment in self.segments() {
@@ -165,7 +168,8 @@ impl<'a> Item<'a> {
                 previous = segment;
                 continue;
             }
-            // SAFETY: both are chunks of this class; nobody reads the item.
+            // SAFETY: both are chunks of this class; no other thread reads the
+            // item.
             unsafe {
                 let bytes = chunk_bytes(class_of(old)) - size_of::<RefWord>();
                 let (from, to) = (old.add(size_of::<RefWord>()), new.add(size_of::<RefWord>()));
@@ -178,14 +182,16 @@ impl<'a> Item<'a> {
         false
     }
 
-    /// Copies a whole one-chunk head into `new`, except its reference word.
+    /// Copies the whole head chunk to `new`, except its reference word, which
+    /// becomes that of an unlinked item.
     ///
     /// # Safety
-    /// The shard's write lock is held and `new` is a free chunk of the same
-    /// class. Segments are then shared: the caller makes sure that only one
-    /// of the two heads survives and that nobody else reads the old one.
+    /// The caller holds the shard's write lock, and `new` is a free chunk of
+    /// the same class. If the item is chained, both heads then link to the same
+    /// segments: the caller must detach the old head and ensure that no other
+    /// thread reads it.
     pub(crate) unsafe fn copy_head_to(self, new: Chunk) {
-        // SAFETY: both chunks are that long.
+        // SAFETY: both chunks have that length.
         unsafe {
             let bytes = chunk_bytes(class_of(self.chunk)) - size_of::<RefWord>();
             let from = self.chunk.add(size_of::<RefWord>());
@@ -195,10 +201,13 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Detaches the segments from the head, so that freeing it leaves them.
+    /// Detaches the segments from the head, so that freeing the head does not
+    /// free them.
     ///
     /// # Safety
-    /// As in [`Item::copy_head_to`], after it.
+    /// The caller holds the shard's write lock and has linked the segments to
+    /// another head with [`Item::copy_head_to`]. No other thread reads this
+    /// head.
     pub(crate) unsafe fn detach_segments(self) {
         if self.is_chained() {
             // SAFETY: a chained item's head, changed under the write lock.

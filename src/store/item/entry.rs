@@ -1,4 +1,4 @@
-//! Changing what a key has, under its shard's write lock.
+//! Modification of a key's item under its shard's write lock.
 
 use crate::store::index::map::{Hashed, WriteShard};
 use crate::store::item::build::{Extended, NewItem};
@@ -10,47 +10,53 @@ use crate::store::outcome::Miss;
 use crate::store::state::{Local, Store};
 use crate::time::{Expiry, Now};
 
+/// Returns the data bytes that a spare chunk holds as a segment.
 fn segment_capacity(chunk: Chunk) -> usize {
-    // SAFETY: the chunk is the caller's, so its page does not change hands.
+    // SAFETY: the chunk is the caller's, so its page does not change its class.
     chunk_bytes(unsafe { class_of(chunk) }) - SEGMENT_HEADER_BYTES
 }
 
-/// What the map no longer holds, and must be given back after unlocking.
+/// A chunk that was unlinked from the map and must be released after unlocking.
 #[derive(Clone, Copy)]
 enum Removed {
-    /// Held by the reference that was the map's, and maybe others.
+    /// The caller owns the reference that was the map's; there may be others.
     Held(Chunk),
-    /// Held by nobody.
+    /// The map's reference was the only one and is released: only free it.
     Free(Chunk),
 }
 
-/// A key's place in its locked shard. What is replaced or removed through it
-/// is freed after the lock is gone.
+/// A key's entry in its locked shard. Items replaced or removed through it are
+/// freed after the shard is unlocked.
 pub struct Entry<'a> {
     store: &'a Store,
     local: &'a Local,
     shard: WriteShard<'a>,
     hash: u64,
+    /// The bucket of the key's item, if it has one.
     bucket: Option<usize>,
+    /// The reason of the miss while `bucket` is `None`.
     miss: Miss,
-    /// Class of the dead item that was here, and whether it was fetched.
+    /// Size class of the dead item that this edit removed, and whether it was
+    /// fetched.
     dead: Option<(u8, bool)>,
     now: Now,
-    /// What new items are stamped with. As of the locking: a flush that
-    /// comes while this edit runs must take the copy that it makes of an
-    /// old item with it.
+    /// The generation of items stored by this edit, read under the shard lock.
+    /// If a flush begins during the edit, a copy of an old item must be flushed
+    /// like the original.
     generation: u8,
-    /// Items that the map no longer holds: at most a dead item and the
-    /// item that was put in its place and removed again.
+    /// Items unlinked by this edit, at most three: the key's dead item, a dead
+    /// neighbour evicted to make room, and an item replaced or removed.
     removed: [Option<Removed>; 3],
-    /// An item that had to go to make place for this one.
+    /// A live item of the shard that was evicted to make room.
     evicted: Option<Chunk>,
+    /// Bytes by which the shard's table grew.
     grown: usize,
 }
 
 impl Store {
-    /// Locks a key's shard and lets `f` change what the key has. A dead item
-    /// is removed first.
+    /// Locks the key's shard for writing, removes the key's item if it is dead,
+    /// and calls `f` with the entry. Removed items are freed after unlocking.
+    /// If the table grew, then gives up pages to keep the memory limit.
     pub fn edit<R>(
         &self,
         local: &mut Local,
@@ -79,14 +85,14 @@ impl Store {
         let (removed, evicted, grown) = (entry.removed, entry.evicted, entry.grown);
         drop(entry);
         if let Some(chunk) = evicted {
-            // SAFETY: the reference that was the map's is ours now.
+            // SAFETY: this function owns the reference that was the map's.
             local.tell_evicted(unsafe { Item::at(chunk) });
             self.release_chunk(local, chunk);
         }
         for removed in removed.into_iter().flatten() {
             match removed {
                 Removed::Held(chunk) => self.release_chunk(local, chunk),
-                // SAFETY: retiring it took its count to 0.
+                // SAFETY: `retire` took its count to 0.
                 Removed::Free(chunk) => unsafe { self.free_item(local, chunk) },
             }
         }
@@ -99,17 +105,18 @@ impl Store {
 }
 
 impl Entry<'_> {
-    /// The key's item.
+    /// Returns the key's live item.
     pub fn item(&self) -> Option<Item<'_>> {
         self.bucket.map(|bucket| self.shard.item(bucket))
     }
 
-    /// Why there is no item; meaningful while there is none.
+    /// Returns the reason of the miss; meaningless if there is an item.
     pub fn miss(&self) -> Miss {
         self.miss
     }
 
-    /// Links a complete new item of this key in place of what is there.
+    /// Links a complete new item of this key with CAS value `cas`, in place of
+    /// the key's item if there is one. Updates counters and the eviction stamp.
     pub fn put(&mut self, new: NewItem, cas: u64) {
         debug_assert!(new.missing() == 0 && new.hash() == self.hash);
         let counters = &self.local.counters;
@@ -118,7 +125,7 @@ impl Entry<'_> {
         new.item().set_cas(cas);
         new.item().set_generation(self.generation);
         let chunk = new.chunk();
-        // SAFETY: the new item is ours; from here on it is the map's.
+        // SAFETY: the new item is the caller's; from here on the map owns it.
         unsafe { word_of(chunk) }.link();
         counters.total_items.add(1);
         self.local.count_in(new.item());
@@ -146,8 +153,8 @@ impl Entry<'_> {
         }
     }
 
-    /// Lets another item of the shard go rather than let its table grow, where
-    /// memory is short.
+    /// Evicts another item of the shard instead of growing its table, if memory
+    /// is short and the larger table would not pay.
     fn make_place(&mut self) {
         let victim = self
             .store
@@ -159,8 +166,9 @@ impl Entry<'_> {
         }
     }
 
-    /// Puts a copy of the item in its place: its state goes over to it, and
-    /// nothing is counted as stored.
+    /// Replaces the item by `copy`, a new item with the same value. The copy
+    /// takes over CAS value, access time and state bits; it does not count as a
+    /// stored item. Links `copy` with CAS value 0 if the key has no item.
     pub fn put_copy(&mut self, copy: NewItem) {
         let Some(item) = self.item() else {
             return self.put(copy, 0);
@@ -171,8 +179,9 @@ impl Entry<'_> {
         self.local.counters.total_items.sub(1);
     }
 
-    /// Appends to the value in place, if that is large and nobody is reading
-    /// it. `spare` is chunks to go on in, taken from as need be.
+    /// Appends the value of `more` to a chained value in place, if the map's
+    /// reference is the only one. Takes chunks from the end of `spare` as
+    /// needed.
     pub(crate) fn extend(&self, more: Item<'_>, spare: &mut Vec<Chunk>) -> Extended {
         let Some(item) = self.item().filter(|item| item.word().is_sole()) else {
             return Extended::Impossible;
@@ -186,8 +195,8 @@ impl Entry<'_> {
             return Extended::Wanting(wanted - brought);
         }
         let (before, class) = (item.bytes(), self.local.classes.of(item.class()));
-        // SAFETY: the write lock is held, the map's is the only reference,
-        // the item has segments, and the spare chunks are enough.
+        // SAFETY: the write lock is held, the map's reference is the only one,
+        // the item has segments, and the spare chunks suffice.
         if !unsafe { item.extend(more.value_pieces(), self.hash, || spare.pop()) } {
             return Extended::Impossible;
         }
@@ -213,7 +222,8 @@ impl Entry<'_> {
         self.retire(chunk);
     }
 
-    /// Notes an access to the item.
+    /// Records an access to the item: access time, `FETCHED` bit and eviction
+    /// stamp.
     pub fn bump(&self, now: Now) {
         if let Some(item) = self.item() {
             item.note_access(now.second());
@@ -221,8 +231,9 @@ impl Entry<'_> {
         self.promote();
     }
 
-    /// Makes the item worth keeping as if it were accessed, though nobody
-    /// has fetched it: somebody counted on it or tried to add it.
+    /// Renews the item's eviction stamp as a hit does, without marking it as
+    /// fetched. For commands that use an item and do not fetch it, such as
+    /// `incr` or a failed `add`.
     pub fn promote(&self) {
         let Some(bucket) = self.bucket else {
             return;
@@ -234,43 +245,46 @@ impl Entry<'_> {
         slot.set_stamp(policy.on_hit(slot.stamp(), item.bytes(), remaining));
     }
 
-    /// Gives the item another CAS value.
+    /// Sets the item's CAS value.
     pub fn set_cas(&self, cas: u64) {
         if let Some(item) = self.item() {
             item.set_cas(cas);
         }
     }
 
-    /// Marks the item stale, open for one client to win.
+    /// Marks the item stale and lets the next client win the token to recache
+    /// it.
     pub fn mark_stale(&self) {
         if let Some(item) = self.item() {
             item.set_bits(STALE, TOKEN_SENT);
         }
     }
 
-    /// Marks the item stale without opening it again if it is won.
+    /// Marks the item stale; if `token_sent`, the token to recache it stays
+    /// won.
     pub fn keep_stale(&self, token_sent: bool) {
         if let Some(item) = self.item() {
             item.set_bits(STALE | if token_sent { TOKEN_SENT } else { 0 }, 0);
         }
     }
 
-    /// Notes that a client was told to recache the item.
+    /// Records that a client has won the token to recache the item.
     pub fn mark_token_sent(&self) {
         if let Some(item) = self.item() {
             item.set_bits(TOKEN_SENT, 0);
         }
     }
 
-    /// Changes the expiry time. False if the item has no room for one: then
-    /// it must be replaced by a copy that has.
+    /// Sets the expiry time. Returns false if the item has no room for an
+    /// expiry time; the caller must then replace it with a copy that has.
     #[must_use]
     pub fn set_expiry(&self, expiry: Expiry) -> bool {
         self.item().is_none_or(|item| item.set_expiry(expiry))
     }
 
-    /// Overwrites the value in place with `digits`, padded with blanks, if it
-    /// is at least as long and nobody is reading it.
+    /// Overwrites the value in place with `digits`, padded with spaces. Returns
+    /// false if the value is shorter, lies in several chunks, or is being read
+    /// by another thread.
     #[must_use]
     pub fn overwrite(&self, digits: &[u8]) -> bool {
         let Some(item) = self.item() else {
@@ -283,12 +297,13 @@ impl Entry<'_> {
             return false;
         }
         let padded = digits.iter().copied().chain(std::iter::repeat(b' '));
-        // SAFETY: the write lock is held, the map's is the only reference,
+        // SAFETY: the write lock is held, the map's reference is the only one,
         // and the value lies in one piece.
         unsafe { item.overwrite(padded) };
         true
     }
 
+    /// Removes and counts the item if it is flushed or expired.
     fn remove_dead(&mut self) {
         let Some(item) = self.item() else {
             return;
@@ -301,9 +316,10 @@ impl Entry<'_> {
         }
     }
 
-    /// Takes the map's reference to a chunk, to be given back after unlock.
+    /// Takes over the map's reference to an unlinked chunk, to be released
+    /// after unlocking.
     fn retire(&mut self, chunk: Chunk) {
-        // SAFETY: the map held this chunk until just now.
+        // SAFETY: the map's reference to this chunk has not been released yet.
         let word = unsafe { word_of(chunk) };
         self.keep_removed(match word.unlink_sole() {
             true => Removed::Free(chunk),
@@ -314,6 +330,7 @@ impl Entry<'_> {
         });
     }
 
+    /// Remembers an unlinked chunk until the shard is unlocked.
     fn keep_removed(&mut self, removed: Removed) {
         let free = self.removed.iter_mut().find(|place| place.is_none());
         *free.expect("an edit removes at most a dead, an old and a new item") = Some(removed);

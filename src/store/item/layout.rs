@@ -1,6 +1,6 @@
-//! The layout of an item: one chunk of page memory with header, optional
-//! fields, key, value and the value's line end; a value too large for one
-//! chunk goes on in further chunks ("segments").
+//! Layout of an item: one chunk of page memory with header, optional fields,
+//! key, value and CRLF. If the value does not fit one chunk, the item is
+//! chained: its data continues in further chunks, the segments (`segment.rs`).
 //!
 //! ```text
 //! 0   reference word  u32    4  value length  u16, unless CHAINED
@@ -12,11 +12,11 @@
 //! ..  key, value, CR, LF
 //! ```
 //!
-//! Who may touch what: key, value and lengths do not change while more than
-//! the map's reference exists, nor the generation once the item is linked.
-//! CAS, expiry and the bits but `FETCHED` change under the shard's write
-//! lock. `FETCHED` and the access time change under its read lock, so these
-//! are atomics.
+//! Rules of access: key, value and lengths do not change while another
+//! reference than the map's exists. The generation does not change once the
+//! item is linked. CAS value, expiry time and all bits except `FETCHED` change
+//! under the shard's write lock. `FETCHED` and the access time change under its
+//! read lock. Therefore, these fields are atomics.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -32,34 +32,39 @@ use crate::store::memory::classes::{PAGE_SPACE_BYTES, class_for_item};
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Expiry, Now};
 
-/// Fetched since it was stored.
+/// Bit: fetched since it was stored.
 pub(crate) const FETCHED: u8 = 1;
-/// Marked stale (`md` with `I`).
+/// Bit: marked stale (`md` with flag `I`).
 pub(crate) const STALE: u8 = 1 << 1;
-/// Some client was told to recache it.
+/// Bit: a client has won the token to recache the item.
 pub(crate) const TOKEN_SENT: u8 = 1 << 2;
-/// Its key came in base64.
+/// Bit: the key was sent in base64 (meta flag `b`).
 pub(crate) const KEY_BINARY: u8 = 1 << 3;
+/// Bit: the item has an expiry field.
 const HAS_EXPIRY: u8 = 1 << 4;
+/// Bit: the item has a client flags field.
 const HAS_FLAGS: u8 = 1 << 5;
+/// Bit: the item has segments.
 const CHAINED: u8 = 1 << 6;
 
 const HEADER_BYTES: usize = 20;
-/// Where the fields of a chained item begin that others lack,
+/// Offset of the fields that only a chained item has.
 pub(in crate::store) const CHAIN_OFFSET: usize = 24;
-/// and where they end.
+/// Offset of their end.
 const CHAIN_END: usize = CHAIN_OFFSET + size_of::<Chain>();
-/// What that adds to a header.
+/// Bytes by which the header of a chained item is longer.
 const CHAIN_BYTES: usize = CHAIN_END - HEADER_BYTES;
-/// The value's line end is stored with it, ready to be sent.
+/// Bytes of the CRLF after the value. It is stored in the item, so that value
+/// and CRLF are sent in one piece.
 pub(crate) const CRLF_BYTES: usize = 2;
 
-/// As long as said above, and not aligned to 8: what lies behind the 20 bytes
-/// is not the header's, and no reference to it covers more.
+/// The fixed part of an item's header: 20 bytes, aligned to 4. With the
+/// alignment of 8 its size would be 24, and a reference to it would cover bytes
+/// of key and value behind it.
 #[repr(C)]
 struct Header {
     word: RefWord,
-    /// Bytes of the value, unless the item is chained.
+    /// Bytes of the value; unused if the item is chained.
     value_len: u16,
     key_len: u8,
     bits: AtomicU8,
@@ -71,37 +76,39 @@ const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
 const _: () = assert!(offset_of!(Header, cas).is_multiple_of(align_of::<AtomicU64>()));
 const _: () = assert!(PAGE_SPACE_BYTES <= u16::MAX as usize);
 
-/// The bytes of the CAS value, an [`AtomicU64`] but for its alignment: that
-/// comes from the chunk's.
+/// The CAS value: an [`AtomicU64`] without its alignment. The alignment of
+/// chunks makes up for it.
 #[repr(transparent)]
 struct CasPlace(UnsafeCell<[u32; 2]>);
 
+/// Header fields of a chained item.
 #[repr(C)]
 struct Chain {
     next: *mut u8,
-    /// Bytes of the value that lie in the head chunk.
+    /// Bytes of value and CRLF in the head chunk.
     here: u32,
-    /// Bytes of the value.
+    /// Bytes of the whole value.
     value_len: AtomicU32,
 }
 
 const _: () = assert!(CHAIN_OFFSET >= HEADER_BYTES);
 const _: () = assert!(CHAIN_OFFSET.is_multiple_of(align_of::<Chain>()));
 
-/// What an item is made from, apart from its value.
+/// Everything an item is made from except its value.
 #[derive(Clone, Copy, Debug)]
 pub struct ItemSpec<'a> {
-    /// 1 to 250 bytes.
+    /// The key, 1 to 250 bytes.
     pub key: &'a [u8],
     /// Opaque client flags.
     pub flags: u32,
-    /// When it ends.
+    /// Expiry time.
     pub expiry: Expiry,
-    /// Bytes of the value, without its line end.
+    /// Bytes of the value, without its CRLF.
     pub value_len: usize,
-    /// Whether the key came in base64.
+    /// Whether the key was sent in base64.
     pub key_binary: bool,
-    /// Make room for an expiry time even if there is none yet.
+    /// Reserve an expiry field even if the item never expires, so that its
+    /// expiry time can be changed in place.
     pub expiry_room: bool,
 }
 
@@ -120,12 +127,13 @@ impl ItemSpec<'_> {
         bits
     }
 
-    /// Bytes the item takes in one chunk.
+    /// Returns the bytes that the item takes if it lies in one chunk.
     pub(crate) fn bytes(&self) -> usize {
         data_offset(self.bits(), self.key.len()) + self.value_len + CRLF_BYTES
     }
 
-    /// Bytes of a chained item's head before its data.
+    /// Returns the bytes that the item takes if it is chained, without the
+    /// headers of its segments.
     pub(crate) fn chained_bytes(&self) -> usize {
         self.bytes() + CHAIN_BYTES
     }
@@ -147,7 +155,8 @@ const fn key_offset(bits: u8) -> usize {
     flags_offset(bits) + field_bytes(bits, HAS_FLAGS)
 }
 
-/// Bytes of the field that `bit` announces: 4 or none, without a branch.
+/// Returns the bytes of the field that `bit` announces: 4 or 0, without a
+/// branch.
 const fn field_bytes(bits: u8, bit: u8) -> usize {
     (bits & bit) as usize * 4 / bit as usize
 }
@@ -156,22 +165,24 @@ const fn data_offset(bits: u8, key_len: usize) -> usize {
     key_offset(bits) + key_len
 }
 
-/// A view of an item that is linked and locked, or pinned.
+/// A view of an item that is locked in the map or pinned.
 #[derive(Clone, Copy)]
 pub struct Item<'a> {
+    /// The item's head chunk.
     pub(in crate::store) chunk: Chunk,
-    /// The bits as they were when the view was made: good for asking which
-    /// fields there are, which does not change.
+    /// The header bits when the view was made. Only for bits that do not
+    /// change: those that announce fields, and `KEY_BINARY`.
     layout: u8,
     held: PhantomData<&'a ()>,
 }
 
-/// Writes the head of a new item into `chunk` and returns where its data
-/// begins and how many bytes of it fit there.
+/// Writes the header and the key of a new item into `chunk`. Returns the
+/// address of its data, and how many bytes of value and CRLF fit there. The
+/// item is chained if not all of them do.
 ///
 /// # Safety
-/// `chunk` is a free chunk of `chunk_bytes`, private to the caller, and the
-/// head fits.
+/// `chunk` is a free chunk of `chunk_bytes` bytes, private to the caller, and
+/// the header and key fit.
 pub(crate) unsafe fn write_head(
     chunk: Chunk,
     chunk_bytes: usize,
@@ -185,11 +196,11 @@ pub(crate) unsafe fn write_head(
     }
     let offset = data_offset(bits, spec.key.len());
     let here = data_len.min(chunk_bytes - offset);
-    // SAFETY: all offsets lie inside the chunk, which nobody else reads or
-    // writes, but for its reference word, which is written atomically.
+    // SAFETY: all offsets lie inside the chunk. No other thread reads or writes
+    // it except its reference word, which is written atomically.
     unsafe {
         let header = chunk.cast::<Header>().as_ptr();
-        // Of a chained item, this is not read.
+        // Truncated and unused in a chained item.
         (&raw mut (*header).value_len).write(spec.value_len as u16);
         (&raw mut (*header).key_len).write(spec.key.len() as u8);
         (&raw mut (*header).bits).write(AtomicU8::new(bits));
@@ -220,25 +231,25 @@ pub(crate) unsafe fn write_head(
     }
 }
 
-/// The reference word at the start of any chunk.
+/// Returns the reference word at the start of a chunk.
 ///
 /// # Safety
 /// `chunk` is the start of a chunk of page memory.
 pub(crate) unsafe fn word_of<'a>(chunk: Chunk) -> &'a RefWord {
-    // SAFETY: every chunk starts with its word, which is only ever accessed
-    // atomically; pages are never unmapped.
+    // SAFETY: every chunk starts with its reference word, which is only
+    // accessed atomically; pages are never unmapped.
     unsafe { chunk.cast::<RefWord>().as_ref() }
 }
 
 impl<'a> Item<'a> {
-    /// A view of the item in `chunk`.
+    /// Creates a view of the item in `chunk`.
     ///
     /// # Safety
-    /// For all of `'a` the caller holds the lock of the item's shard while
-    /// the item is linked, or a reference to it.
+    /// For all of `'a`, the caller holds the lock of the item's shard while the
+    /// item is linked, or a reference to the item.
     #[inline]
     pub(crate) unsafe fn at(chunk: Chunk) -> Self {
-        // SAFETY: the item is held, and its bits are an atomic.
+        // SAFETY: the caller holds the item, and the bits are an atomic.
         let header: &Header = unsafe { chunk.cast().as_ref() };
         Self {
             chunk,
@@ -249,21 +260,22 @@ impl<'a> Item<'a> {
 
     #[inline]
     fn header(self) -> &'a Header {
-        // SAFETY: the item is held for 'a; its plain fields do not change,
+        // SAFETY: the item is held for `'a`; its plain fields do not change,
         // the others are atomics.
         unsafe { self.chunk.cast().as_ref() }
     }
 
-    /// The chunk the item starts in.
+    /// Returns the item's head chunk.
     pub(crate) fn chunk(self) -> Chunk {
         self.chunk
     }
 
+    /// Returns the item's reference word.
     pub(crate) fn word(self) -> &'a RefWord {
         &self.header().word
     }
 
-    /// The key.
+    /// Returns the key.
     #[inline]
     pub fn key(self) -> &'a [u8] {
         let offset = key_offset(self.layout);
@@ -279,7 +291,7 @@ impl<'a> Item<'a> {
         usize::from(self.header().key_len)
     }
 
-    /// Bytes of the value, without its line end.
+    /// Returns the bytes of the value, without its CRLF.
     #[inline]
     pub fn value_len(self) -> usize {
         match self.chain() {
@@ -288,7 +300,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Says how long the value of a chained item is now.
+    /// Sets the value length of a chained item.
     pub(in crate::store) fn set_chained_len(self, len: usize) {
         let chain = self.chain().expect("the item is chained");
         chain.value_len.store(len as u32, Ordering::Relaxed);
@@ -296,13 +308,14 @@ impl<'a> Item<'a> {
 
     #[inline]
     fn chain(self) -> Option<&'a Chain> {
-        // SAFETY: a chained item has this behind its header. The length is an
-        // atomic; the rest is changed only where nobody else has the item.
+        // SAFETY: a chained item has these fields behind its header. The length
+        // is an atomic; the others only change while no other thread has the
+        // item.
         (self.layout & CHAINED != 0)
             .then(|| unsafe { self.chunk.add(CHAIN_OFFSET).cast::<Chain>().as_ref() })
     }
 
-    /// The CAS value.
+    /// Returns the CAS value.
     pub fn cas(self) -> u64 {
         self.cas_place().load(Ordering::Relaxed)
     }
@@ -310,18 +323,18 @@ impl<'a> Item<'a> {
     fn cas_place(self) -> &'a AtomicU64 {
         let place = self.header().cas.0.get().cast::<AtomicU64>();
         // SAFETY: chunks are aligned to 8, and so is the field in them; its
-        // bytes are accessed in this way alone.
+        // bytes are accessed in this way only.
         unsafe { &*place }
     }
 
-    /// Opaque client flags.
+    /// Returns the opaque client flags.
     #[inline]
     pub fn flags(self) -> u32 {
         if self.layout & HAS_FLAGS == 0 {
             return 0;
         }
-        // SAFETY: the field is there and does not change; it may be
-        // unaligned for no other reason than an odd layout, so read it so.
+        // SAFETY: the field exists and does not change. All fields before it
+        // have lengths that are multiples of 4, so it is aligned.
         unsafe {
             self.chunk
                 .add(flags_offset(self.layout))
@@ -330,7 +343,7 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// When it ends.
+    /// Returns the expiry time.
     #[inline]
     pub fn expiry(self) -> Expiry {
         self.expiry_field()
@@ -338,7 +351,7 @@ impl<'a> Item<'a> {
     }
 
     fn expiry_field(self) -> Option<&'a AtomicU32> {
-        // SAFETY: the field is there, aligned to 4, and an atomic.
+        // SAFETY: the field exists, is aligned to 4, and is an atomic.
         (self.layout & HAS_EXPIRY != 0).then(|| unsafe {
             self.chunk
                 .add(fields_offset(self.layout))
@@ -347,25 +360,27 @@ impl<'a> Item<'a> {
         })
     }
 
-    /// Seconds from the last access until `now`, modulo 194 days.
+    /// Returns the seconds from the last access until `now`, modulo 194 days.
     pub fn age(self, now: Now) -> u32 {
         self.header().seen.age(now)
     }
 
-    /// The second of the last access, as far as its age tells.
+    /// Returns the second of the last access, computed from the age at `now`.
     pub fn accessed(self, now: Now) -> u32 {
         now.second().saturating_sub(self.age(now))
     }
 
+    /// Returns the low 8 bits of the item's generation.
     pub(crate) fn generation(self) -> u8 {
         self.header().seen.generation()
     }
 
-    /// Says to which generation the item belongs; for one not yet linked.
+    /// Sets the generation. Only for an item that is not linked yet.
     pub(crate) fn set_generation(self, generation: u8) {
         self.header().seen.set_generation(generation);
     }
 
+    /// Returns whether the item has segments.
     pub(in crate::store) fn is_chained(self) -> bool {
         self.layout & CHAINED != 0
     }
@@ -375,28 +390,28 @@ impl<'a> Item<'a> {
         self.header().bits.load(Ordering::Relaxed)
     }
 
-    /// Fetched since it was stored.
+    /// Returns whether the item was fetched since it was stored.
     pub fn is_fetched(self) -> bool {
         self.bits() & FETCHED != 0
     }
 
-    /// Marked stale.
+    /// Returns whether the item is marked stale.
     pub fn is_stale(self) -> bool {
         self.bits() & STALE != 0
     }
 
-    /// Some client has been told to recache it.
+    /// Returns whether a client has won the token to recache the item.
     pub fn is_token_sent(self) -> bool {
         self.bits() & TOKEN_SENT != 0
     }
 
-    /// Its key came in base64.
+    /// Returns whether the key was sent in base64.
     pub fn is_key_binary(self) -> bool {
         self.layout & KEY_BINARY != 0
     }
 
-    /// Notes an access. Writes only what changes, so that a hot item's line
-    /// stays clean in every cache.
+    /// Records an access in `second`. Writes only if something changes, so that
+    /// the cache lines of a hot item stay shared.
     #[inline]
     pub(crate) fn note_access(self, second: u32) {
         let header = self.header();
@@ -406,37 +421,42 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Makes an item that was changed in place what it would be if it had been
-    /// stored anew.
+    /// Sets the bits and the access time of an item that was changed in place
+    /// to those of an item stored in `second`.
     pub(crate) fn renew(self, second: u32) {
         self.set_bits(0, FETCHED | TOKEN_SENT);
         self.header().seen.set_second(second);
     }
 
+    /// Sets and clears header bits. The caller holds the shard's write lock or
+    /// the only reference.
     pub(crate) fn set_bits(self, set: u8, clear: u8) {
         let bits = &self.header().bits;
-        // Not one atomic step: the write lock, under which this is called,
-        // keeps the readers that set FETCHED out.
+        // Not one atomic step: the write lock keeps out the readers that set
+        // FETCHED.
         bits.store((self.bits() | set) & !clear, Ordering::Relaxed);
     }
 
-    /// Takes over what has happened to another item of the same key.
+    /// Takes over the access time and the bits `FETCHED`, `STALE` and
+    /// `TOKEN_SENT` of another item of the same key.
     pub(crate) fn take_state(self, other: Self) {
         let happened = other.bits() & (FETCHED | STALE | TOKEN_SENT);
         self.set_bits(happened, 0);
         self.header().seen.set_second(other.header().seen.load());
     }
 
+    /// Sets the CAS value.
     pub(crate) fn set_cas(self, cas: u64) {
         self.cas_place().store(cas, Ordering::Relaxed);
     }
 
-    /// Whether the item can be given an expiry time.
+    /// Returns whether the item has an expiry field.
     pub fn has_expiry_room(self) -> bool {
         self.expiry_field().is_some()
     }
 
-    /// Changes the expiry time; false if the item has no field for it.
+    /// Sets the expiry time. Returns false if the item has no field for it and
+    /// `expiry` is not [`Expiry::NEVER`].
     #[must_use]
     pub(crate) fn set_expiry(self, expiry: Expiry) -> bool {
         match self.expiry_field() {
@@ -446,13 +466,15 @@ impl<'a> Item<'a> {
         true
     }
 
-    /// Bytes of the item's chunks that are used.
+    /// Returns the bytes of header, key, value and CRLF, without segment
+    /// headers and slack.
     pub fn bytes(self) -> usize {
         data_offset(self.layout, self.key_len()) + self.value_len() + CRLF_BYTES
     }
 
-    /// The size class the item counts in, from 1: the one that its size
-    /// belongs to. Its chunk may be of the next one, if that lay free.
+    /// Returns the number of the size class that the item counts in, from 1.
+    /// This is the class of its size; its chunk may be of a larger class that
+    /// had one free.
     #[inline]
     pub fn class(self) -> u8 {
         let layout = self.layout & !CHAINED;
@@ -460,7 +482,7 @@ impl<'a> Item<'a> {
         class_for_item(bytes, bytes + CHAIN_BYTES) as u8 + 1
     }
 
-    /// The value and its line end, in pieces.
+    /// Returns the value and its CRLF, in one piece per chunk.
     #[inline]
     pub fn pieces(self) -> Pieces<'a> {
         let offset = data_offset(self.layout, self.key_len());
@@ -476,7 +498,7 @@ impl<'a> Item<'a> {
         Pieces::new(first, here, next)
     }
 
-    /// The value without its line end, in pieces.
+    /// Returns the value without its CRLF, in one piece per chunk.
     pub fn value_pieces(self) -> impl Iterator<Item = &'a [u8]> + Clone {
         let mut left = self.value_len();
         self.pieces().map(move |piece| {
@@ -486,21 +508,21 @@ impl<'a> Item<'a> {
         })
     }
 
-    /// The value if it lies in one piece, without its line end.
+    /// Returns the value without its CRLF if value and CRLF lie in one chunk.
     pub fn contiguous_value(self) -> Option<&'a [u8]> {
         let piece = self.pieces().next()?;
         (piece.len() == self.value_len() + CRLF_BYTES).then(|| &piece[..self.value_len()])
     }
 
-    /// Overwrites the value in place.
+    /// Overwrites the value in place with up to as many bytes from `value`.
     ///
     /// # Safety
-    /// The caller holds the shard's write lock, the map's reference is the
-    /// only one, and the value lies in one piece.
+    /// The caller holds the shard's write lock, the map's reference is the only
+    /// one, and the value lies in one piece.
     pub(crate) unsafe fn overwrite(self, value: impl Iterator<Item = u8>) {
         let offset = data_offset(self.layout, self.key_len());
         for (index, byte) in value.take(self.value_len()).enumerate() {
-            // SAFETY: inside the value; nobody else reads it now.
+            // SAFETY: inside the value; no other thread reads it now.
             unsafe { self.chunk.add(offset + index).write(byte) };
         }
     }

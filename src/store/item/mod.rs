@@ -1,4 +1,4 @@
-//! Items: their layout in chunks, how they are made and changed.
+//! Items: their layout in chunks, construction, modification and references.
 
 pub(in crate::store) mod access_stamp;
 pub(in crate::store) mod build;

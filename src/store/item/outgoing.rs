@@ -1,32 +1,33 @@
-//! Values on their way out: how far each has got, so that going on with one
-//! of many pieces does not begin with a walk through those that are sent.
+//! Values that are being sent by reference. Each remembers its position, so
+//! that continuing after a short write does not walk the chain from its head.
 
 use crate::store::item::layout::Item;
 use crate::store::item::pin::Pin;
 use crate::store::item::segment::Pieces;
 
-/// The rest of a value that is sent from its item. The reference must be
-/// given back in the end: see [`Outgoing::into_pin`].
+/// The unsent rest of a value that is sent from its item. Its owner must
+/// release the reference in the end: see [`Outgoing::into_pin`].
 #[must_use]
 pub struct Outgoing {
     pin: Pin,
-    /// Pieces of the item that `pin` keeps. They do not leave this file but
-    /// borrowed from it.
+    /// The remaining pieces of the item that `pin` holds. They leave this file
+    /// only with a lifetime bound to `self`.
     rest: Pieces<'static>,
     /// Bytes of the first piece that are sent.
     skip: usize,
+    /// Bytes still to be sent.
     left: usize,
 }
 
-// SAFETY: the pieces point into an item that the reference keeps as it is,
-// whichever thread has it.
+// SAFETY: the pieces point into an item that the reference keeps unchanged,
+// whichever thread owns it.
 unsafe impl Send for Outgoing {}
 
 impl Outgoing {
-    /// The first `len` bytes of the value that `pin` refers to and its line
-    /// end.
+    /// Creates the first `len` bytes of the value and CRLF of the item that
+    /// `pin` holds.
     pub fn new(pin: Pin, len: usize) -> Self {
-        // The item's life is as long as its reference's, which is here.
+        // The pin, which is stored beside the pieces, keeps the item alive.
         let rest = pin.item().pieces().detached();
         Self {
             pin,
@@ -36,12 +37,12 @@ impl Outgoing {
         }
     }
 
-    /// Bytes that are still to be sent.
+    /// Returns the bytes still to be sent.
     pub fn left(&self) -> usize {
         self.left
     }
 
-    /// What is still to be sent, in pieces.
+    /// Returns the bytes still to be sent, in pieces.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let (mut skip, mut left) = (self.skip, self.left);
         self.rest.clone().map(move |piece: &[u8]| {
@@ -53,7 +54,7 @@ impl Outgoing {
         })
     }
 
-    /// Notes that `len` more bytes are sent.
+    /// Advances past `len` bytes that were sent.
     pub fn advance(&mut self, len: usize) {
         debug_assert!(len <= self.left);
         self.left -= len;
@@ -70,12 +71,13 @@ impl Outgoing {
         }
     }
 
-    /// The item whose value it is.
+    /// Returns the item whose value is sent.
     pub fn item(&self) -> Item<'_> {
         self.pin.item()
     }
 
-    /// The reference, to be given back.
+    /// Returns the reference, which the caller must release with
+    /// [`Store::release`](crate::store::Store::release).
     pub fn into_pin(self) -> Pin {
         self.pin
     }

@@ -1,18 +1,19 @@
-//! References to items that outlive the lock.
+//! Pins: references to items that outlive the shard lock.
 
 use crate::store::item::layout::Item;
 use crate::store::memory::chunk::Chunk;
 
-/// A reference to an item that outlives the lock. It must be given back with
-/// [`Store::release`](crate::store::Store::release).
+/// A reference to an item that outlives the shard lock. Its owner must return
+/// it with [`Store::release`](crate::store::Store::release); dropping it leaks
+/// the item.
 #[must_use]
 pub struct Pin(pub(in crate::store) Chunk);
 
-// SAFETY: a reference count held across threads is what it is for.
+// SAFETY: the reference count is atomic and made to be held across threads.
 unsafe impl Send for Pin {}
 
 impl Pin {
-    /// The item; it may have been replaced in the map since.
+    /// Returns the item. The map may have replaced or removed it meanwhile.
     pub fn item(&self) -> Item<'_> {
         // SAFETY: the reference keeps the item.
         unsafe { Item::at(self.0) }
@@ -20,23 +21,25 @@ impl Pin {
 }
 
 impl Item<'_> {
-    /// Whether this is the item that `pin` refers to.
+    /// Returns whether this is the item that `pin` holds.
     pub fn is_same(self, pin: &Pin) -> bool {
         self.chunk() == pin.0
     }
 
-    /// Whether the map still has this very item; it may have been replaced,
-    /// removed, evicted or moved since it was pinned.
+    /// Returns whether the map still links to this item. It may have been
+    /// replaced, removed, evicted or moved since it was pinned.
     pub fn is_linked(self) -> bool {
         self.word().is_linked()
     }
 
-    /// What tells items in memory apart.
+    /// Returns the address of the item's head chunk, which identifies the item
+    /// while it is held.
     pub fn address(self) -> usize {
         self.chunk().addr().get()
     }
 
-    /// Takes a reference that outlives the lock; `None` if too many are held.
+    /// Takes a reference that outlives the shard lock. Returns `None` if the
+    /// item already has the maximum number of references.
     pub fn pin(self) -> Option<Pin> {
         self.word().pin().then(|| Pin(self.chunk()))
     }

@@ -1,18 +1,21 @@
-//! The reference word at the start of every chunk: how many hold it, whether
-//! the map holds it, and what it is. The one place where a chunk's life ends,
-//! and small enough to be model-checked.
+//! The reference word at the start of every chunk: its reference count, whether
+//! the map links to it, and whether it is a segment. A chunk's life ends only
+//! here. The file is small enough to be model-checked.
 //!
 //! A chunk is free when its word is 0. Its maker owns the first reference;
-//! linking it into the map hands that reference to the map. Whoever takes the
-//! count to zero frees the chunk, and nobody else may.
+//! linking it into the map hands that reference to the map. The caller who
+//! takes the count to 0 frees the chunk, and no other may.
 
 use crate::sync::{AtomicU32, Ordering};
 
+/// The map owns one of the references.
 const LINKED: u32 = 1 << 31;
+/// The chunk is a segment of an item.
 const SEGMENT: u32 = 1 << 30;
+/// Bits of the reference count.
 const COUNT: u32 = (1 << 30) - 1;
-/// References one chunk may have; more are refused, so that the count cannot
-/// overflow however often one key is asked for.
+/// Maximum number of references to a chunk. Further ones are refused, so that
+/// the count cannot overflow however many requests pin one key.
 const COUNT_MAX: u32 = 1 << 29;
 
 /// The reference word of a chunk.
@@ -21,20 +24,22 @@ const COUNT_MAX: u32 = 1 << 29;
 pub(crate) struct RefWord(AtomicU32);
 
 impl RefWord {
-    /// The word of a free chunk.
+    /// Creates the word of a free chunk.
     #[cfg(test)]
     pub(crate) fn free() -> Self {
         Self(AtomicU32::new(0))
     }
 
-    /// Makes a free chunk an item that its maker holds.
+    /// Turns a free chunk into an item with one reference, which its maker
+    /// owns.
     pub(crate) fn become_item(&self) {
         // Relaxed: the chunk is still private to its maker.
         self.0.store(1, Ordering::Relaxed);
     }
 
-    /// Makes a free chunk a segment of its maker's item. What was written to
-    /// its header before is visible to whoever pins it.
+    /// Turns a free chunk into a segment with one reference, which belongs to
+    /// its item. The segment's header, written before, is visible to any thread
+    /// that pins it.
     pub(crate) fn become_segment(&self) {
         self.0.store(1 | SEGMENT, Ordering::Release);
     }
@@ -42,28 +47,28 @@ impl RefWord {
     /// Hands the maker's reference to the map.
     pub(crate) fn link(&self) {
         debug_assert_eq!(self.0.load(Ordering::Relaxed), 1, "its maker's alone");
-        // Not one atomic step: nobody pins what is not linked.
+        // Not one atomic step: no thread pins an unlinked item.
         self.0.store(1 | LINKED, Ordering::Release);
     }
 
-    /// Takes the map's reference back; the caller must release it.
+    /// Takes the reference back from the map. The caller must release it.
     pub(crate) fn unlink(&self) {
         self.0.fetch_and(!LINKED, Ordering::Relaxed);
     }
 
-    /// Takes the map's reference back and, if it is the only one, releases
-    /// it: the word is then 0 and the caller must free the chunk. False if
-    /// others hold the chunk, and nothing has changed.
+    /// Takes the reference back from the map and releases it, if it is the only
+    /// one: the word is then 0, and the caller must free the chunk. Returns
+    /// false if there are other references; then nothing has changed.
     #[must_use]
     pub(crate) fn unlink_sole(&self) -> bool {
-        // Acquire: the other holders' reads have ended.
+        // Acquire: the reads of earlier holders have ended.
         self.0
             .compare_exchange(1 | LINKED, 0, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
-    /// Adds a reference to a chunk that someone is known to hold (the map,
-    /// while its shard is locked). False if there are too many.
+    /// Adds a reference to a chunk that is known to be held, for example by the
+    /// map while the shard is locked. Returns false at the maximum number.
     pub(crate) fn pin(&self) -> bool {
         if self.0.load(Ordering::Relaxed) & COUNT >= COUNT_MAX {
             return false;
@@ -72,8 +77,9 @@ impl RefWord {
         true
     }
 
-    /// Adds a reference to whatever is at this place if it is a linked item
-    /// or a segment; `None` if it is free or still being made.
+    /// Adds a reference to the chunk if it is a linked item or a segment.
+    /// Returns `None` if it is free or an unlinked item, or has the maximum
+    /// number.
     pub(crate) fn try_pin(&self) -> Option<Pinned> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
@@ -92,12 +98,12 @@ impl RefWord {
         }
     }
 
-    /// Gives a reference back. True if it was the last: the word is then 0
-    /// and the caller must free the chunk.
+    /// Releases a reference. Returns true if it was the last: the word is then
+    /// 0, and the caller must free the chunk.
     #[must_use]
     pub(crate) fn unpin(&self) -> bool {
-        // Release: this holder's reads end here. Acquire: the one who frees
-        // sees them all ended.
+        // Release: this holder's reads end here. Acquire: the thread that frees
+        // the chunk sees that all reads have ended.
         let before = self.0.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before & COUNT > 0, "unpin of a free chunk");
         if before & COUNT != 1 {
@@ -108,37 +114,37 @@ impl RefWord {
         true
     }
 
-    /// Whether nothing holds the chunk.
+    /// Returns whether the chunk has no reference.
     pub(crate) fn is_free(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether exactly one reference is left. Under the shard's write lock,
-    /// where no reference can be added, it is the map's, and the item may be
-    /// changed in place.
+    /// Returns whether there is exactly one reference. Under the shard's write
+    /// lock, no reference can be added; so the only one is the map's, and the
+    /// item may be changed in place.
     pub(crate) fn is_sole(&self) -> bool {
-        // Acquire pairs with the Release of the others' unpin.
+        // Acquire pairs with the Release in `unpin` by earlier holders.
         self.0.load(Ordering::Acquire) & COUNT == 1
     }
 
-    /// Whether the map's reference and one pin of the caller's are all there
-    /// is; to be asked under the shard's write lock.
+    /// Returns whether there are exactly two references: the map's and the
+    /// caller's pin. Call it under the shard's write lock.
     pub(crate) fn is_sole_but_one(&self) -> bool {
         self.0.load(Ordering::Acquire) & COUNT == 2
     }
 
-    /// Whether the map holds this chunk.
+    /// Returns whether the map owns a reference to this chunk.
     pub(crate) fn is_linked(&self) -> bool {
         self.0.load(Ordering::Relaxed) & LINKED != 0
     }
 }
 
-/// What [`RefWord::try_pin`] found.
+/// The kind of chunk that [`RefWord::try_pin`] has pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pinned {
     /// The head chunk of a linked item.
     Item,
-    /// A further chunk of a large item.
+    /// A segment of a large item.
     Segment,
 }
 
@@ -175,8 +181,8 @@ mod loom_tests {
 
     use super::RefWord;
 
-    /// A reader, an overwriter and a page mover meet on one chunk: it is
-    /// freed exactly once, and never while one of them holds it.
+    /// A reader, an overwriter and the page mover use one chunk: it is freed
+    /// exactly once, and never while one of them holds it.
     #[test]
     fn freed_once_and_never_while_held() {
         loom::model(|| {

@@ -1,4 +1,5 @@
-//! The segments behind the head of a large item, and reading through them.
+//! Segments, the further chunks of a large item, and iteration over the pieces
+//! of a value.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -7,21 +8,26 @@ use std::slice;
 use crate::store::index::prefetch::prefetch;
 use crate::store::item::refs::RefWord;
 
-/// Bytes before the data of a segment.
+/// Bytes of a segment's header, which its data follows.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 24;
 
+/// Header of a segment.
 #[repr(C)]
 pub(in crate::store) struct Segment {
+    /// Reference word.
     pub(in crate::store) word: RefWord,
+    /// Bytes of data in this segment.
     pub(in crate::store) len: u32,
-    /// Hash of the item's key, so that a page mover finds the item.
+    /// Hash of the item's key, by which the page mover finds the item.
     pub(in crate::store) hash: u64,
+    /// The next segment, or null.
     pub(in crate::store) next: *mut u8,
 }
 
 const _: () = assert!(size_of::<Segment>() == SEGMENT_HEADER_BYTES);
 
-/// Iterator over the pieces of a value; see [`Item::pieces`](crate::store::Item::pieces).
+/// Iterator over the pieces of a value, one per chunk; see
+/// [`Item::pieces`](crate::store::Item::pieces).
 #[derive(Clone)]
 pub struct Pieces<'a> {
     piece: Option<(NonNull<u8>, usize)>,
@@ -30,7 +36,8 @@ pub struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// Pieces that begin with `len` bytes at `first` and go on in `next`.
+    /// Creates an iterator that begins with the `len` bytes at `first` and
+    /// continues with the segment `next`, if it is not null.
     pub(in crate::store) fn new(first: NonNull<u8>, len: usize, next: *mut u8) -> Self {
         prefetch(next);
         Self {
@@ -40,8 +47,8 @@ impl Pieces<'_> {
         }
     }
 
-    /// The same without a hold on the item: whoever has them sees to it that
-    /// they are gone before it is.
+    /// Returns the same iterator without the lifetime of the item. The caller
+    /// must drop it before it releases the item.
     pub(in crate::store) fn detached(self) -> Pieces<'static> {
         Pieces {
             piece: self.piece,
@@ -60,7 +67,7 @@ impl<'a> Iterator for Pieces<'a> {
             Some(piece) => piece,
             None => {
                 let segment = NonNull::new(self.next)?.cast::<Segment>();
-                // SAFETY: a segment of an item held for 'a.
+                // SAFETY: a segment of an item held for `'a`.
                 unsafe {
                     self.next = (&raw const (*segment.as_ptr()).next).read();
                     prefetch(self.next);
@@ -69,7 +76,7 @@ impl<'a> Iterator for Pieces<'a> {
                 }
             }
         };
-        // SAFETY: data of an item held for 'a, which does not change.
+        // SAFETY: data of an item held for `'a`, which does not change.
         Some(unsafe { slice::from_raw_parts(start.as_ptr(), len) })
     }
 }

@@ -1,18 +1,21 @@
-//! Page memory: the bytes behind `-m`. Pages of equal size come from the
-//! system, are cut into chunks of one size class each, and go back when they
-//! are empty. Knows chunks, not items; what to evict or move is the store's
-//! business.
+//! Allocator of the item memory (`-m`). Pages of equal size come from the pool,
+//! are cut into chunks of one size class each, and return to the pool when they
+//! are empty. It knows chunks, not items: the store decides which items to
+//! evict or move.
 //!
 //! Invariants:
-//! - A page belongs to the pool or to exactly one class. It changes hands
+//! - A page belongs to the pool or to exactly one class. It changes its class
 //!   only when all its chunks are free.
-//! - A chunk is in use, in one worker's magazine, or in its page's free list
-//!   (or beyond its page's `bump`); its reference word is 0 unless in use.
-//! - A page's header, but for its class, is touched only under its class's
-//!   lock. The class is written while no chunk of the page is in use.
-//! - Pages in use, times their size, plus `overhead`, stay within the limit,
-//!   unless the limit was lowered or the index grew; then nothing is handed
-//!   out until enough came back.
+//! - A chunk is in use, in one thread's magazine, or free in its page: in the
+//!   page's free list or beyond its `bump`. Its reference word is 0 unless it
+//!   is in use.
+//! - A page's header except its class is accessed only under its class's lock.
+//!   The class is written while no chunk of the page is in use.
+//! - Pages in use times their size, plus `overhead`, stay within the limit. The
+//!   exceptions are a lowered limit and growth of the index. Then the pool
+//!   hands out no page until enough have returned, except by
+//!   [`Pool::allow_one`].
+//! - Locks are taken in this order: a class's, then the pool's.
 
 use std::ptr::{NonNull, null_mut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,42 +29,46 @@ use crate::store::memory::poison::{check_poison, poison};
 use crate::store::memory::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 
-/// Pages of a class are kept by how full they are, in this many groups;
-/// allocation takes from the fullest, so that the emptiest run empty.
+/// Number of lists of a class's pages, by how full the pages are. Allocation
+/// takes from the fullest pages, so that the emptiest ones become empty.
 const BINS: usize = 4;
 
-/// Pages of one size class that have free chunks.
+/// A size class: its pages that have free chunks.
 struct Class {
+    /// Rings of pages, the fullest pages first.
     bins: [*mut Page; BINS],
+    /// Number of the class's pages, full and draining ones included.
     pages: usize,
 }
 
-// SAFETY: the page pointers of a class are followed only under its lock.
+// SAFETY: the page pointers of a class are dereferenced only under its lock.
 unsafe impl Send for Class {}
 
-/// See the module's documentation.
+/// The allocator: the size classes and the pool of pages.
 pub(crate) struct Memory {
     classes: Box<[CachePadded<Mutex<Class>>]>,
-    /// Free chunks in the pages of each class, for choosing a donor without
-    /// taking its lock.
+    /// Free chunks in the pages of each class, without draining pages and
+    /// magazines. Used to choose the class to drain without taking its lock.
     free_chunks: Box<[AtomicUsize]>,
-    /// How often the chunks in magazines were asked back.
+    /// Number of requests to flush magazines and release hot items.
     recalls: AtomicU32,
     pool: Pool,
 }
 
-/// Classes none of whose pages seem to run empty at the moment: someone
-/// holds a chunk in each.
+/// A set of classes in which draining failed: a chunk of the drained page
+/// stayed in use.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct PinnedClasses(u128);
 
 const _: () = assert!(CLASSES <= u128::BITS as usize);
 
 impl PinnedClasses {
+    /// Adds a class to the set.
     pub(crate) fn add(&mut self, class: usize) {
         self.0 |= 1 << class;
     }
 
+    /// Returns whether the set is empty.
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -71,15 +78,16 @@ impl PinnedClasses {
     }
 }
 
-/// A page that is being emptied: nothing is allocated from it.
+/// A page that is being drained: no chunk is allocated from it.
 pub(crate) struct Draining {
     page: NonNull<Page>,
     class: usize,
+    /// Number of its chunks that were ever handed out.
     used: usize,
 }
 
 impl Memory {
-    /// Page memory that hands out at most `limit` bytes.
+    /// Creates an allocator with a limit of `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
         let class = || {
             CachePadded::new(Mutex::new(Class {
@@ -95,13 +103,15 @@ impl Memory {
         }
     }
 
-    /// The pages behind the chunks, and the limit over them.
+    /// Returns the pool of pages, which keeps the limit.
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// Takes a chunk of `class`; `None` if the limit is reached and the class
-    /// has no free chunk. Its content is arbitrary, its reference word 0.
+    /// Allocates a chunk of `class`, from the thread's magazine if it holds
+    /// one. Refills an empty magazine to half its capacity. Returns `None` if
+    /// the class has no free chunk and the pool has no page within the limit.
+    /// The chunk's content is arbitrary; its reference word is 0.
     pub(crate) fn alloc(&self, magazines: &mut Magazines, class: usize) -> Option<Chunk> {
         if let Some(chunk) = magazines.pop(class) {
             check_poison(chunk, class);
@@ -112,7 +122,7 @@ impl Memory {
         let mut guard = self.lock(class);
         let first = self.take(&mut guard, class)?;
         for _ in 1..wanted {
-            // Filling the magazine is not worth a new page.
+            // Refilling the magazine is not worth a new page.
             if guard.fullest().is_none() {
                 break;
             }
@@ -125,11 +135,12 @@ impl Memory {
         Some(first)
     }
 
-    /// Gives a chunk back.
+    /// Frees a chunk into the thread's magazine. If that is full, moves half of
+    /// it to the pages.
     ///
     /// # Safety
     /// `chunk` came from [`Memory::alloc`] of this memory, its reference word
-    /// is 0, and the caller was the one to take it there.
+    /// is 0, and the caller took it there.
     pub(crate) unsafe fn free(&self, magazines: &mut Magazines, chunk: Chunk) {
         // SAFETY: the chunk is in use, so its page's class does not change.
         let class = unsafe { class_of(chunk) };
@@ -147,10 +158,11 @@ impl Memory {
         }
     }
 
-    /// Gives a chunk back to its page, past the magazines.
+    /// Frees a chunk into its page, bypassing the magazines.
     ///
     /// # Safety
-    /// As for [`Memory::free`].
+    /// `chunk` came from [`Memory::alloc`] of this memory, its reference word
+    /// is 0, and the caller took it there.
     pub(crate) unsafe fn free_to_page(&self, chunk: Chunk) {
         // SAFETY: as in `free`.
         let class = unsafe { class_of(chunk) };
@@ -158,14 +170,14 @@ impl Memory {
         self.put(&mut self.lock(class), class, chunk);
     }
 
-    /// Empties a worker's magazines into the pages.
+    /// Flushes a thread's magazines into the pages.
     pub(crate) fn flush(&self, magazines: &mut Magazines) {
         for class in magazines.filled() {
             self.flush_class(magazines, class);
         }
     }
 
-    /// Empties a worker's stock of one class into the pages.
+    /// Flushes a thread's magazine of one class into the pages.
     pub(crate) fn flush_class(&self, magazines: &mut Magazines, class: usize) {
         let mut guard = self.lock(class);
         while let Some(chunk) = magazines.pop(class) {
@@ -173,14 +185,14 @@ impl Memory {
         }
     }
 
-    /// Asks all threads to empty their magazines, and before they wait to let
-    /// go of the items they hold: a single chunk keeps its page from running
-    /// empty.
+    /// Requests all threads to flush their magazines when they next allocate or
+    /// free past them, and to release their hot items before they wait for
+    /// events. A single chunk in use keeps its page from becoming empty.
     pub(crate) fn recall(&self) {
         self.recalls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Empties a worker's magazines if it has been asked to since last time.
+    /// Flushes a thread's magazines if that was requested since its last check.
     #[inline]
     fn heed_recall(&self, magazines: &mut Magazines) {
         if self.is_recalled(&mut magazines.recalls_heeded) {
@@ -188,25 +200,26 @@ impl Memory {
         }
     }
 
-    /// Whether threads have been asked to give back what they can since
-    /// `heeded` was brought up to date, which this does.
+    /// Returns whether a flush was requested since the last call with this
+    /// `heeded`, and updates `heeded`.
     #[inline]
     pub(crate) fn is_recalled(&self, heeded: &mut u32) -> bool {
         let recalls = self.recalls.load(Ordering::Relaxed);
         std::mem::replace(heeded, recalls) != recalls
     }
 
-    /// Bytes of free chunks in pages of all classes.
+    /// Returns the bytes of free chunks in the pages of all classes.
     pub(crate) fn free_bytes(&self) -> usize {
         (0..CLASSES).map(|class| self.free_bytes_of(class)).sum()
     }
 
-    /// Free chunks in the pages of `class`.
+    /// Returns the number of free chunks in the pages of `class`, without those
+    /// in magazines.
     pub(crate) fn free_chunks_of(&self, class: usize) -> usize {
         self.free_chunks[class].load(Ordering::Relaxed)
     }
 
-    /// Pages of `class`, and their chunks that are free.
+    /// Returns the number of pages of `class` and of the free chunks in them.
     pub(crate) fn holdings_of(&self, class: usize) -> (usize, usize) {
         let pages = self.lock(class).pages;
         (
@@ -215,14 +228,16 @@ impl Memory {
         )
     }
 
+    /// Returns the bytes of free chunks in the pages of `class`.
     fn free_bytes_of(&self, class: usize) -> usize {
         self.free_chunks_of(class) * chunk_bytes(class)
     }
 
-    /// Picks the class with the most free bytes, but for those that are
-    /// `stuck`, and takes its emptiest page out of use. With `spare`, only a
-    /// class that has a page's worth of free chunks is picked, so that what
-    /// lies in the page fits elsewhere.
+    /// Takes the emptiest page of the class with the most free bytes out of
+    /// use, for draining. Leaves out the classes in `stuck`. With `spare`, only
+    /// a class with a page's worth of free chunks is eligible, so that the
+    /// page's items fit elsewhere. The caller must end it with
+    /// [`Memory::finish_draining`].
     pub(crate) fn drain_emptiest(&self, spare: bool, stuck: PinnedClasses) -> Option<Draining> {
         let enough = |class| if spare { per_page(class) } else { 1 };
         let class = (0..CLASSES)
@@ -239,8 +254,9 @@ impl Memory {
         Some(Draining { page, class, used })
     }
 
-    /// Ends draining. True if the page was emptied and is back in the pool;
-    /// else its free chunks are in use again.
+    /// Ends draining. Returns true if the page became empty and is back in the
+    /// pool. Otherwise its free chunks are available again, and the page is
+    /// marked stuck.
     pub(crate) fn finish_draining(&self, draining: &Draining) -> bool {
         let class = draining.class;
         let mut guard = self.lock(class);
@@ -260,13 +276,13 @@ impl Memory {
 
     fn lock(&self, class: usize) -> MutexGuard<'_, Class> {
         // A panic under this lock leaves the lists as they were or one chunk
-        // short, never inconsistent.
+        // short, but never inconsistent.
         self.classes[class]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a chunk from the fullest page, or from a new one.
+    /// Takes a chunk from the fullest page, or from a new page.
     fn take(&self, class: &mut Class, id: usize) -> Option<Chunk> {
         let page = match class.fullest() {
             Some(page) => page,
@@ -280,7 +296,8 @@ impl Memory {
             // SAFETY: a listed page with an empty free list has chunks
             // beyond `bump`; they lie inside the page.
             let chunk = unsafe { page.cast::<u8>().add(offset) };
-            // SAFETY: the chunk is ours; its word must be 0 from now on.
+            // SAFETY: the chunk is the caller's from now on; its word must be
+            // 0.
             unsafe { chunk.cast::<u32>().write(0) };
             poison(chunk, id);
             chunk
@@ -296,7 +313,8 @@ impl Memory {
         Some(chunk)
     }
 
-    /// Puts a chunk into its page's free list; an empty page goes back.
+    /// Puts a chunk into its page's free list. Returns the page to the pool if
+    /// it becomes empty, unless it is draining.
     fn put(&self, class: &mut Class, id: usize, chunk: Chunk) {
         let page = page_of(chunk);
         // SAFETY: the chunk's page is valid and of this class, whose lock is
@@ -331,6 +349,7 @@ impl Memory {
         self.pool.give_back(page.cast());
     }
 
+    /// Takes a page from the pool, writes its header and adds it to the class.
     fn new_page(&self, class: &mut Class, id: usize) -> Option<NonNull<Page>> {
         let page = self.pool.take()?.cast::<Page>();
         let header = Page {
@@ -346,7 +365,7 @@ impl Memory {
                 next: null_mut(),
             },
         };
-        // SAFETY: the pool handed us the whole page.
+        // SAFETY: the whole page belongs to the caller.
         unsafe { page.write(header) };
         class.pages += 1;
         class.link(page, id);
@@ -356,12 +375,12 @@ impl Memory {
 }
 
 impl Draining {
-    /// The size class of the page.
+    /// Returns the size class of the page.
     pub(crate) fn class(&self) -> usize {
         self.class
     }
 
-    /// The chunks of the page that were ever handed out.
+    /// Returns the chunks of the page that were ever handed out.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Chunk> + use<> {
         let (base, size) = (self.page.cast::<u8>(), chunk_bytes(self.class));
         (0..self.used).map(move |index| {
@@ -371,21 +390,23 @@ impl Draining {
     }
 }
 
-// Pages are handled by pointer, not by reference: a reference to the header
-// would not entitle to the chunks behind it.
+// Pages are accessed through raw pointers: a reference to the header would give
+// no right to access the chunks behind it.
 impl Class {
+    /// Returns a page of the fullest list that has any.
     fn fullest(&self) -> Option<NonNull<Page>> {
         self.bins.iter().find_map(|&page| NonNull::new(page))
     }
 
+    /// Returns a page of the emptiest list that has any.
     fn emptiest(&self) -> Option<NonNull<Page>> {
         self.bins.iter().rev().find_map(|&page| NonNull::new(page))
     }
 
-    /// Puts a page first in its group.
+    /// Inserts a page at the front of the list for its number of free chunks.
     fn link(&mut self, page: NonNull<Page>, id: usize) {
-        // SAFETY: the page is of this class, whose lock is held, so that this
-        // is the only reference to its header; so are its neighbours.
+        // SAFETY: the page is of this class, whose lock is held; so this is the
+        // only access to its header. The same is true of its neighbours.
         unsafe {
             let header = page.as_ptr();
             let bin = bin_of(&page.as_ref().stock, id);
@@ -405,15 +426,16 @@ impl Class {
         }
     }
 
-    /// Puts a page last in its group.
+    /// Inserts a page at the end of the list for its number of free chunks.
     fn link_last(&mut self, page: NonNull<Page>, id: usize) {
         self.link(page, id);
-        // SAFETY: as in `link`. The groups are rings: what comes after the
-        // last is the first.
+        // SAFETY: as in `link`. The lists are rings: the successor of the last
+        // page is the first.
         let header = unsafe { &page.as_ref().stock };
         self.bins[usize::from(header.bin)] = header.next;
     }
 
+    /// Removes a page from its list.
     fn unlink(&mut self, page: NonNull<Page>) {
         // SAFETY: as in `link`.
         unsafe {
@@ -435,7 +457,8 @@ impl Class {
         }
     }
 
-    /// Moves a listed page to the group it now belongs to; a full one to none.
+    /// Moves a listed page to the list for its number of free chunks, or out of
+    /// the lists if it is full.
     fn rebin(&mut self, page: NonNull<Page>, id: usize) {
         // SAFETY: as in `link`.
         let header = unsafe { &page.as_ref().stock };
@@ -449,6 +472,8 @@ impl Class {
     }
 }
 
+/// Returns the list that a page belongs to. A stuck page counts as full: it is
+/// allocated from first and drained last.
 fn bin_of(page: &Stock, id: usize) -> usize {
     if page.stuck {
         return 0;

@@ -1,30 +1,33 @@
-//! Size classes: which chunk sizes a page can be cut into. Pure arithmetic.
+//! Size classes: the chunk sizes that a page can be cut into. Pure arithmetic.
 //!
-//! Few enough that half-used pages of each take little of a small memory and
-//! that tools which know ids 1 to 63 can show them all; fine enough that an
-//! item wastes a few percent. Beyond a kilobyte there are only powers of two
-//! (as many as fill a page): an item that fits none of them well is made of
-//! several chunks, large ones first and a fitting one last.
+//! There are few enough classes that their half-used pages take little of a
+//! small memory, and that tools that know the ids 1 to 63 can show them all.
+//! They are close enough that an item wastes a few percent. Above 1 KiB, a page
+//! is cut into 16, 8, 4, 2 or 1 chunks (and one class of 31). An item that fits
+//! none of these classes well is chained: large chunks first, and a fitting one
+//! last.
 
 use crate::limits::CLASSES_MAX;
 
-/// Bytes of a page; pages are aligned to their size.
+/// Bytes of a page. Pages are aligned to their size.
 pub(crate) const PAGE_BYTES: usize = 32 * 1024;
-/// Bytes at the start of a page that describe it.
+/// Bytes of the header at the start of a page.
 pub(crate) const PAGE_HEADER_BYTES: usize = 64;
-/// Bytes of a page that chunks are cut from; also the largest chunk.
+/// Bytes of a page that chunks are cut from. Also the size of the largest
+/// chunk.
 pub const PAGE_SPACE_BYTES: usize = PAGE_BYTES - PAGE_HEADER_BYTES;
 
-/// Every chunk's address and size is a multiple of this.
+/// Address and size of every chunk are multiples of this.
 const STEP: usize = 8;
+/// Bytes of the smallest chunk.
 const SMALLEST: usize = 32;
-/// Steps of 8 bytes up to here,
+/// Chunk sizes up to this are 8 bytes apart.
 const FINE_TO: usize = 256;
-/// steps of 16 up to here,
+/// Chunk sizes up to this are 16 bytes apart.
 const MEDIUM_TO: usize = 512;
 const FINE: usize = (FINE_TO - SMALLEST) / STEP + 1;
 const MEDIUM: usize = (MEDIUM_TO - FINE_TO) / (2 * STEP);
-/// and beyond, so many chunks to a page.
+/// Chunks per page of the larger classes.
 const PER_PAGE: [usize; 18] = [
     60, 57, 54, 51, 48, 46, 43, 41, 39, 37, 35, 33, 31, 16, 8, 4, 2, 1,
 ];
@@ -32,11 +35,12 @@ const PER_PAGE: [usize; 18] = [
 /// Number of size classes.
 pub(crate) const CLASSES: usize = FINE + MEDIUM + PER_PAGE.len();
 
-/// Pieces of a large item are not cut smaller than this, except the last.
+/// Minimum size of the chunks of a chained item, except the last.
 const PIECE_MIN: usize = 1024;
 
+/// Bytes of a chunk, by class.
 const SIZES: [u32; CLASSES] = sizes();
-/// The class for each size, in steps.
+/// The smallest class that holds a size, by size in units of [`STEP`].
 const CLASS_OF_STEPS: [u8; PAGE_SPACE_BYTES / STEP + 1] = classes_of_steps();
 
 const fn sizes() -> [u32; CLASSES] {
@@ -72,17 +76,18 @@ const fn classes_of_steps() -> [u8; PAGE_SPACE_BYTES / STEP + 1] {
 const _: () = assert!(SIZES[CLASSES - 1] as usize == PAGE_SPACE_BYTES);
 const _: () = assert!(CLASSES == CLASSES_MAX);
 
-/// Bytes of a chunk of `class`.
+/// Returns the bytes of a chunk of `class`.
 pub(crate) const fn chunk_bytes(class: usize) -> usize {
     SIZES[class] as usize
 }
 
-/// Chunks in a page of `class`.
+/// Returns the number of chunks in a page of `class`.
 pub(crate) const fn per_page(class: usize) -> usize {
     PAGE_SPACE_BYTES / SIZES[class] as usize
 }
 
-/// The smallest class that holds `bytes`; `None` if a page does not.
+/// Returns the smallest class whose chunks hold `bytes`, or `None` if a page
+/// cannot.
 pub(crate) const fn class_for(bytes: usize) -> Option<usize> {
     if bytes > PAGE_SPACE_BYTES {
         return None;
@@ -90,8 +95,9 @@ pub(crate) const fn class_for(bytes: usize) -> Option<usize> {
     Some(CLASS_OF_STEPS[bytes.div_ceil(STEP)] as usize)
 }
 
-/// The class for the next chunk of something that still needs `bytes`: one
-/// that holds all of it with little waste, else the largest that fills up.
+/// Returns the class for the next chunk of an item that still needs `bytes`.
+/// The chunk holds all of them with little waste; else it is the largest chunk
+/// that they fill.
 pub(crate) const fn class_for_next(bytes: usize) -> usize {
     let Some(class) = class_for(bytes) else {
         return CLASSES - 1;
@@ -103,8 +109,9 @@ pub(crate) const fn class_for_next(bytes: usize) -> usize {
     class - 1
 }
 
-/// The class for an item of `bytes`, which takes `chained_bytes` before its
-/// data if it does not fit a single chunk.
+/// Returns the class for the head of an item: of `bytes` bytes if it lies in
+/// one chunk, else with `chained_bytes`, which include the header of a chained
+/// item.
 pub(crate) const fn class_for_item(bytes: usize, chained_bytes: usize) -> usize {
     if bytes <= PIECE_MIN {
         return CLASS_OF_STEPS[bytes.div_ceil(STEP)] as usize;

@@ -1,5 +1,6 @@
-//! A worker's own small stock of free chunks, so that the common set takes
-//! and frees memory without a lock.
+//! Magazines: a thread's own small stock of free chunks, so that most sets
+//! allocate and free chunks without a lock. (The name is from Bonwick and
+//! Adams, "Magazines and Vmem", USENIX 2001.)
 
 use std::sync::Arc;
 
@@ -7,30 +8,32 @@ use crate::store::memory::chunk::Chunk;
 use crate::store::memory::classes::{CLASSES, chunk_bytes};
 use crate::sync::{AtomicU8, Ordering};
 
-/// Most chunks of one class a worker keeps.
+/// Maximum number of chunks in a magazine.
 const CAPACITY_MAX: usize = 16;
-/// Most bytes of one class a worker keeps.
+/// Maximum bytes of chunks in a magazine.
 const CAPACITY_BYTES: usize = 4096;
 
-/// One stock per size class; owned by one thread.
+/// The magazines of one thread, one per size class.
 pub(crate) struct Magazines {
     stocks: Box<[Stock; CLASSES]>,
     levels: Arc<Levels>,
-    /// Requests to give everything back that were met.
+    /// The last flush request that this thread has seen when it allocated or
+    /// freed; see `Memory::recall`.
     pub(crate) recalls_heeded: u32,
 }
 
+/// A magazine of one size class.
 #[derive(Clone, Copy)]
 struct Stock {
     chunks: [Option<Chunk>; CAPACITY_MAX],
 }
 
-/// How many chunks of each class one thread has in stock: written by that
-/// thread alone, read by whoever asks.
+/// Number of chunks in each magazine of one thread. Only that thread writes it;
+/// any thread may read it.
 pub(crate) struct Levels([AtomicU8; CLASSES]);
 
 impl Levels {
-    /// Chunks of `class` in stock.
+    /// Returns the number of chunks of `class`.
     #[inline]
     pub(crate) fn of(&self, class: usize) -> usize {
         self.0[class].load(Ordering::Relaxed).into()
@@ -42,10 +45,11 @@ impl Levels {
     }
 }
 
-// SAFETY: the chunks are free and belong to whoever owns the magazines.
+// SAFETY: the chunks are free and belong to the owner of the magazines.
 unsafe impl Send for Magazines {}
 
 impl Magazines {
+    /// Creates empty magazines.
     pub(crate) fn new() -> Self {
         let empty = Stock {
             chunks: [None; CAPACITY_MAX],
@@ -57,7 +61,8 @@ impl Magazines {
         }
     }
 
-    /// Chunks of `class` that are kept at most; 0 for large ones.
+    /// Returns the capacity of the magazine of `class`: at most 16 chunks and
+    /// 4096 bytes; 0 if a chunk is larger.
     pub(crate) const fn capacity(class: usize) -> usize {
         let fitting = CAPACITY_BYTES / chunk_bytes(class);
         if fitting < CAPACITY_MAX {
@@ -67,19 +72,21 @@ impl Magazines {
         }
     }
 
-    /// Where it can be read what is in stock.
+    /// Returns the levels of these magazines, for other threads to read.
     pub(crate) fn levels(&self) -> Arc<Levels> {
         Arc::clone(&self.levels)
     }
 
-    /// Takes a free chunk of `class` out.
+    /// Takes a free chunk of `class` out of its magazine. Returns `None` if
+    /// that is empty.
     pub(crate) fn pop(&mut self, class: usize) -> Option<Chunk> {
         let last = self.levels.of(class).checked_sub(1)?;
         self.levels.set(class, last);
         self.stocks[class].chunks[last].take()
     }
 
-    /// Puts a free chunk of `class` in; false if there is no room.
+    /// Puts a free chunk of `class` into its magazine. Returns false if that is
+    /// full.
     #[must_use]
     pub(crate) fn push(&mut self, class: usize, chunk: Chunk) -> bool {
         let len = self.levels.of(class);
@@ -91,7 +98,7 @@ impl Magazines {
         true
     }
 
-    /// Classes that have chunks in stock.
+    /// Returns the classes whose magazines are not empty.
     pub(crate) fn filled(&self) -> Vec<usize> {
         (0..CLASSES).filter(|&c| self.levels.of(c) > 0).collect()
     }

@@ -1,4 +1,4 @@
-//! Page memory, in chunks of size classes.
+//! Page memory: pages cut into chunks of size classes, and threads' magazines.
 
 pub(in crate::store) mod arena;
 pub(in crate::store) mod chunk;

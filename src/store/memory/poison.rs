@@ -1,7 +1,7 @@
-//! Finding memory faults in debug builds: free chunks are filled with a
-//! pattern that is no valid item, and looked at before they are handed out,
-//! so that reading a freed chunk fails and writing to one is found. Does
-//! nothing in release builds; called by [`super::memory`] alone.
+//! Detection of memory errors in debug builds. Free chunks are filled with a
+//! pattern that is no valid item and are checked before they are handed out. A
+//! read of a freed chunk then fails, and a write to it is detected. Does
+//! nothing in release builds. Called only by the arena.
 
 use std::ops::Range;
 use std::slice;
@@ -10,15 +10,18 @@ use crate::store::item::refs::RefWord;
 use crate::store::memory::chunk::{Chunk, NEXT_FREE_OFFSET, page_of};
 use crate::store::memory::classes::{PAGE_HEADER_BYTES, chunk_bytes};
 
-/// What a free chunk is filled with in debug builds: no valid item.
+/// Fill byte of free chunks.
 const POISON: u8 = 0xDD;
-/// There is poison between the reference word and the link,
+/// Poisoned bytes between the reference word and the link to the next free
+/// chunk.
 const FIRST: Range<usize> = size_of::<RefWord>()..NEXT_FREE_OFFSET;
-/// and from the link's end to the chunk's.
+/// Offset of the poisoned bytes after the link.
 const SECOND_OFFSET: usize = 2 * NEXT_FREE_OFFSET;
 
-/// In debug builds, fills a free chunk so that reading it is seen to be a use
-/// after free, and makes sure that it is a chunk and free.
+/// Fills a free chunk with the pattern in debug builds.
+///
+/// # Panics
+/// In debug builds, if no chunk of `class` begins at this address.
 pub(crate) fn poison(chunk: Chunk, class: usize) {
     if !cfg!(debug_assertions) {
         return;
@@ -35,7 +38,11 @@ pub(crate) fn poison(chunk: Chunk, class: usize) {
     }
 }
 
-/// In debug builds, makes sure that nobody has written to a free chunk.
+/// Checks in debug builds that a free chunk was not written to.
+///
+/// # Panics
+/// In debug builds, if the chunk's reference word is not 0 or the pattern is
+/// damaged.
 pub(crate) fn check_poison(chunk: Chunk, class: usize) {
     if !cfg!(debug_assertions) {
         return;
@@ -54,13 +61,13 @@ pub(crate) fn check_poison(chunk: Chunk, class: usize) {
     );
 }
 
-/// The bytes of a free chunk that nothing is kept in.
+/// Returns the poisoned bytes of a free chunk.
 ///
 /// # Safety
-/// The chunk is of this class, free and the caller's.
+/// The chunk is of this class, is free, and belongs to the caller.
 unsafe fn free_bytes_of_chunk<'a>(chunk: Chunk, class: usize) -> [&'a mut [u8]; 2] {
     [FIRST, SECOND_OFFSET..chunk_bytes(class)].map(|part| {
-        // SAFETY: the caller's promise; the parts lie apart.
+        // SAFETY: guaranteed by the caller; the parts do not overlap.
         unsafe { slice::from_raw_parts_mut(chunk.as_ptr().add(part.start), part.len()) }
     })
 }

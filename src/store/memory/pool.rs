@@ -1,9 +1,11 @@
-//! The pages themselves: reserved from the system in extents, handed out
-//! under the memory limit, and returned to the system when the limit says so.
+//! The pool of pages: reserves them from the system in extents, hands them out
+//! within the memory limit, and returns their memory to the system when the
+//! limit demands it or when many lie idle.
 //!
-//! Extents ask for huge pages, which spare look-ups and copies of values many
-//! misses of the address translation, until the first of their pages is
-//! returned: the system would otherwise put back what was returned.
+//! Extents ask for huge pages, which save TLB misses in look-ups and copies of
+//! values. An extent loses that advice as soon as the memory of one of its
+//! pages is returned: the kernel would otherwise fill the hole with a huge page
+//! again.
 
 use std::alloc::{Layout, alloc};
 use std::ptr::NonNull;
@@ -12,50 +14,58 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::store::memory::classes::PAGE_BYTES;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
-/// Free pages that keep their memory.
+/// Free pages that keep their memory when idle ones are released.
 const IDLE_PAGES: usize = 32;
 
-/// Freed bytes of the index that are returned to the system.
+/// Shrinkage of the index in bytes after which the heap is trimmed.
 const HEAP_TRIM_BYTES: usize = 4 << 20;
 
-/// Pages asked of the system at once. Only the address space is taken;
-/// memory follows as it is touched.
+/// Pages per extent. An extent takes only address space; memory follows when it
+/// is touched.
 const EXTENT_PAGES: usize = if cfg!(miri) { 64 } else { 512 };
 const EXTENT_BYTES: usize = EXTENT_PAGES * PAGE_BYTES;
-/// Bytes of a huge page, to which extents are aligned.
+/// Bytes of a huge page, the alignment of extents.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// The pages and the limit over them.
+/// The pool of pages and the memory limit.
 pub(crate) struct Pool {
     state: Mutex<State>,
+    /// Pages that are assigned to size classes.
     in_use: AtomicUsize,
+    /// Memory limit in bytes.
     limit: AtomicUsize,
+    /// Bytes outside the pages that count against the limit.
     overhead: AtomicUsize,
-    /// The most overhead since the heap was last trimmed.
+    /// The largest overhead since the heap was last trimmed, in bytes.
     overhead_high: AtomicUsize,
-    /// One page may be taken although the limit is exceeded.
+    /// Allows one page to be taken beyond the limit.
     allowance: AtomicBool,
 }
 
+/// The free pages and the extents.
 struct State {
     /// Free pages that hold memory.
     touched: Vec<NonNull<u8>>,
-    /// Free pages that hold none.
+    /// Free pages that hold no memory: never touched, or returned to the
+    /// system.
     untouched: Vec<NonNull<u8>>,
-    /// What was reserved, in ascending order.
+    /// Extents in ascending order of address.
     extents: Vec<Extent>,
 }
 
+/// A range of address space of `EXTENT_BYTES` bytes.
 struct Extent {
     base: NonNull<u8>,
-    /// The system was asked for huge pages.
+    /// Whether the kernel is advised to use huge pages.
     huge: bool,
 }
 
-// SAFETY: a page in the pool belongs to whoever takes it out under the lock.
+// SAFETY: a page in the pool belongs to the thread that takes it out under the
+// lock.
 unsafe impl Send for State {}
 
 impl Pool {
+    /// Creates an empty pool with a limit of `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             state: Mutex::new(State {
@@ -71,7 +81,8 @@ impl Pool {
         }
     }
 
-    /// Takes a page; `None` at the limit, or if the system has none.
+    /// Takes a page out of the pool. Returns `None` at the limit, or if the
+    /// system refuses memory. The page's content is arbitrary.
     pub(crate) fn take(&self) -> Option<NonNull<u8>> {
         let mut state = self.lock();
         if self.over_limit(1) && !self.allowance.swap(false, Ordering::Relaxed) {
@@ -85,8 +96,8 @@ impl Pool {
         Some(page)
     }
 
-    /// Takes a page back. Its memory goes to the system if the limit is
-    /// exceeded, else it is kept for the next taker.
+    /// Returns a page to the pool. If the limit is exceeded, memory of free
+    /// pages goes back to the system; otherwise the page keeps its memory.
     pub(crate) fn give_back(&self, page: NonNull<u8>) {
         let mut state = self.lock();
         self.in_use.fetch_sub(1, Ordering::Relaxed);
@@ -94,19 +105,20 @@ impl Pool {
         self.trim_locked(&mut state);
     }
 
-    /// Lets one page be taken although the limit is exceeded, because more
-    /// than one was given up for it; or calls that off.
+    /// Allows one page to be taken beyond the limit, or withdraws that. Used
+    /// when the caller has given up more than one page to get it.
     pub(crate) fn allow_one(&self, allow: bool) {
         self.allowance.store(allow, Ordering::Relaxed);
     }
 
-    /// Returns the memory of free pages beyond the limit to the system.
+    /// Returns the memory of free pages to the system as long as it exceeds the
+    /// limit together with the memory in use.
     pub(crate) fn trim(&self) {
         self.trim_locked(&mut self.lock());
     }
 
-    /// Returns the memory of up to `most` free pages to the system, but for a
-    /// few that the next takers will want. False if there were none.
+    /// Returns the memory of up to `most` free pages to the system, but keeps
+    /// 32 for the next allocations. Returns false if there were none.
     pub(crate) fn release_idle(&self, most: usize) -> bool {
         let mut state = self.lock();
         let idle = most.min(state.touched.len().saturating_sub(IDLE_PAGES));
@@ -116,30 +128,32 @@ impl Pool {
         idle > 0
     }
 
-    /// The limit in bytes.
+    /// Returns the limit in bytes.
     pub(crate) fn limit(&self) -> usize {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Changes the limit; what exceeds it must be freed by the caller.
+    /// Sets the limit in bytes. The caller must free pages in use that exceed
+    /// it.
     pub(crate) fn set_limit(&self, bytes: usize) {
         self.limit.store(bytes, Ordering::Relaxed);
         self.trim();
     }
 
-    /// Counts `more` bytes outside the pages (the index) against the limit.
+    /// Adds `more` bytes outside the pages (index, ghosts, hand) to the
+    /// overhead.
     pub(crate) fn add_overhead(&self, more: usize) {
         self.overhead.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// Takes `less` bytes of overhead off again.
+    /// Subtracts `less` bytes from the overhead.
     pub(crate) fn sub_overhead(&self, less: usize) {
         self.overhead.fetch_sub(less, Ordering::Relaxed);
     }
 
-    /// Returns memory of the heap to the system if much of the index was
-    /// freed: its tables are too small for the allocator to do so by itself.
-    /// To be called now and then, by one thread.
+    /// Trims the heap if the index has shrunk much: its tables are too small
+    /// for the allocator to return them to the system by itself. Call it
+    /// periodically, from one thread.
     pub(crate) fn trim_heap(&self) {
         let overhead = self.overhead();
         let high = self.overhead_high.fetch_max(overhead, Ordering::Relaxed);
@@ -148,32 +162,33 @@ impl Pool {
         }
         self.overhead_high.store(overhead, Ordering::Relaxed);
         #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-        // SAFETY: it gives back what lies free and touches nothing in use.
+        // SAFETY: `malloc_trim` returns free memory and touches none in use.
         unsafe {
             libc::malloc_trim(0);
         }
     }
 
-    /// Bytes outside the pages that count against the limit.
+    /// Returns the bytes outside the pages that count against the limit.
     pub(crate) fn overhead(&self) -> usize {
         self.overhead.load(Ordering::Relaxed)
     }
 
-    /// Pages that classes hold.
+    /// Returns the number of pages assigned to size classes.
     pub(crate) fn pages_in_use(&self) -> usize {
         self.in_use.load(Ordering::Relaxed)
     }
 
-    /// Free pages that hold memory.
+    /// Returns the number of free pages that hold memory.
     pub(crate) fn idle_pages(&self) -> usize {
         self.lock().touched.len()
     }
 
-    /// Whether `more` pages would exceed the limit.
+    /// Returns whether `more` further pages in use would exceed the limit.
     pub(crate) fn over_limit(&self, more: usize) -> bool {
         (self.pages_in_use() + more) * PAGE_BYTES + self.overhead() > self.limit()
     }
 
+    /// Releases free pages until they and the pages in use fit the limit.
     fn trim_locked(&self, state: &mut State) {
         while !state.touched.is_empty() && self.over_limit(state.touched.len()) {
             state.release_one();
@@ -181,22 +196,23 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic cannot leave the two lists inconsistent.
+        // A panic under this lock cannot leave the lists inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    /// Adds an extent of untouched pages; `None` if the system refuses.
+    /// Reserves an extent of untouched pages. Returns `None` if the system
+    /// refuses.
     fn reserve_extent(&mut self) -> Option<()> {
         let layout = Layout::from_size_align(EXTENT_BYTES, HUGE_PAGE_BYTES).ok()?;
-        // SAFETY: the layout has a size. Extents live as long as the process:
-        // workers may hold chunks of them until the very end.
+        // SAFETY: the layout has a size. Extents live as long as the process,
+        // because threads may hold chunks of them until the end.
         let base = NonNull::new(unsafe { alloc(layout) })?;
         let place = self.extents.partition_point(|extent| extent.base < base);
         self.extents.insert(place, Extent { base, huge: true });
         advise(base, EXTENT_BYTES, libc::MADV_HUGEPAGE);
-        // In reverse, so that they are handed out in ascending order.
+        // Reversed, so that pages are handed out in ascending order of address.
         let pages = (0..EXTENT_PAGES).rev();
         // SAFETY: the pages lie inside the extent.
         let pages = pages.map(|page| unsafe { base.add(page * PAGE_BYTES) });
@@ -204,7 +220,7 @@ impl State {
         Some(())
     }
 
-    /// Gives the memory of a free page back to the system, keeping its
+    /// Returns the memory of a free page to the system; the page keeps its
     /// address.
     fn release_one(&mut self) {
         let Some(page) = self.touched.pop() else {
@@ -223,28 +239,28 @@ impl State {
     }
 }
 
-/// A fuzzer makes stores without end, and lets nothing outlive one.
+/// A fuzzer creates stores without end, and no chunk outlives its store there.
 #[cfg(fuzzing)]
 impl Drop for Pool {
     fn drop(&mut self) {
         let layout = Layout::from_size_align(EXTENT_BYTES, HUGE_PAGE_BYTES)
             .expect("it was good enough to reserve");
         for extent in &self.lock().extents {
-            // SAFETY: reserved with this layout, and given back once.
+            // SAFETY: reserved with this layout, and freed once.
             unsafe { std::alloc::dealloc(extent.base.as_ptr(), layout) };
         }
     }
 }
 
-/// Tells the system what to do with the memory of free pages. False if it
-/// refuses, as where it is built without huge pages.
+/// Advises the kernel about the memory of free pages (`madvise`). Returns false
+/// if the kernel refuses, as one without huge pages does.
 fn advise(base: NonNull<u8>, bytes: usize, advice: libc::c_int) -> bool {
     if cfg!(miri) {
-        // It knows no such call; and nothing relies on its effect.
+        // Miri has no such call, and nothing relies on its effect.
         return true;
     }
-    // SAFETY: the range is ours, consists of whole system pages, and nobody
-    // relies on what lies in it where it is to be forgotten.
+    // SAFETY: the range is the pool's and consists of whole system pages.
+    // `advice` that discards contents is given only for free pages.
     unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) == 0 }
 }
 

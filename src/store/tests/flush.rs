@@ -1,5 +1,5 @@
-//! Flushing: what generation an item is of, and the sweeps that take those of
-//! old ones away before a generation comes again.
+//! Tests of flushes: the generation of an item, and the sweeps that remove old
+//! items before their generation number is used again.
 
 use std::thread;
 
@@ -7,10 +7,10 @@ use super::{Bench, NOW};
 use crate::store::Access;
 use crate::store::evict::reclaim::ShardSweep;
 
-/// After so many flushes a generation comes again.
+/// Number of flushes after which a generation number is used again.
 const GENERATIONS: usize = 256;
 
-/// Keys of the store's first shard.
+/// Returns keys that belong to the store's first shard.
 fn keys_of_one_shard(bench: &Bench, count: usize) -> Vec<usize> {
     let is_there = |key: &usize| {
         let hash = bench.store.hashed(key.to_string().as_bytes()).hash;
@@ -33,7 +33,7 @@ fn a_flush_takes_what_is_there_and_nothing_else() {
 #[test]
 fn what_was_flushed_stays_away_when_generations_come_again() {
     let mut bench = Bench::new(200);
-    // To ask for a key may take its item away: another for each flush.
+    // A look-up removes a flushed item, so use another key for each flush.
     let keys = 3 * GENERATIONS;
     (0..keys).for_each(|key| bench.set(key, 10).unwrap());
     for key in 0..keys {
@@ -70,7 +70,7 @@ fn what_was_flushed_stays_away_though_all_flush_at_once() {
 #[test]
 fn a_sweep_misses_nothing_where_the_table_is_rebuilt_under_it() {
     let mut bench = Bench::new(400);
-    // Enough for a table of 2048 buckets; then few enough for one of 1024.
+    // First enough items for a table of 2048 buckets, then few enough for 1024.
     let keys = keys_of_one_shard(&bench, 1200);
     keys.iter().for_each(|key| bench.set(*key, 10).unwrap());
     keys[700..].iter().for_each(|key| bench.delete(*key));

@@ -1,5 +1,5 @@
-//! Items that a thread holds because everybody asks for them: that it finds
-//! out which, and never takes them for what there is once they are not.
+//! Tests of hot items: a thread finds out which keys are hot, and never returns
+//! a held item that is no longer current.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use crate::store::evict::policy::Stamp;
 use crate::store::{Access, ItemSpec, Local, Miss, Store};
 use crate::time::{Expiry, Now};
 
-/// Look-ups after which a key that nothing else is asked beside is hot.
+/// Number of look-ups after which a key is hot if it is the only one looked up.
 const ENOUGH: usize = 1000;
 
 fn read(store: &Store, local: &mut Local, key: usize, now: Now) -> Result<Vec<u8>, Miss> {
@@ -44,7 +44,7 @@ fn is_hot(store: &Store, local: &Local, key: usize) -> bool {
     local.is_hot(store.hashed(key.to_string().as_bytes()).hash)
 }
 
-/// A store in which key 1 is hot to the bench's thread.
+/// Creates a store in which key 1 is hot in the bench's thread.
 fn heated(value: &[u8]) -> Bench {
     let mut bench = Bench::new(60);
     let Bench { store, local } = &mut bench;
@@ -67,7 +67,7 @@ fn only_what_everybody_asks_for_is_held() {
             assert!(!is_hot(store, local, key), "{key} in turn {turn}");
         }
     }
-    // Too large to be worth it.
+    // Too large to be held.
     write(store, local, 500, &[b'x'; 5000]);
     for _ in 0..ENOUGH {
         assert_eq!(read(store, local, 500, NOW).unwrap().len(), 5000);
@@ -114,7 +114,7 @@ fn an_expiry_takes_what_is_held() {
     store.edit(local, &store.hashed(b"1"), NOW, |entry| {
         assert!(entry.set_expiry(expiry));
     });
-    // Held again, and then over within the same second.
+    // Becomes hot again, and then expires within the same second.
     let now = Now::from_millis(NOW.millis() + 1000);
     assert!(!expiry.is_over(NOW) && expiry.is_over(now));
     for _ in 0..ENOUGH {
@@ -150,7 +150,8 @@ fn what_is_held_is_given_back_when_memory_is_short() {
     let mut bench = heated(b"hot");
     bench.delete(1);
     bench.store.memory.recall();
-    // A look at the magazines alone, in between, makes no difference.
+    // An allocation that heeds the request for the magazines makes no
+    // difference.
     bench.set(2, 10).unwrap();
     bench.delete(2);
     bench.store.settle(&mut bench.local);
@@ -192,7 +193,7 @@ fn accesses_are_heard_of() {
 
 #[test]
 fn nothing_is_refused_for_what_is_held() {
-    // As many pages as can be held items of different sizes.
+    // As many pages as sizes of items that can be held.
     let mut bench = Bench::new(24);
     let sizes: Vec<usize> = (0..24).map(|number| 40 + 24 * number).collect();
     for key in 0..2000 {
@@ -243,7 +244,7 @@ fn readers_never_go_back_behind_an_answered_write() {
             for value in 1..=WRITES {
                 write(store, &mut local, 1, value.to_string().as_bytes());
                 answered.store(value, Ordering::Release);
-                // Long enough for readers to hold it, often enough to race.
+                // Long enough for readers to hold it, often enough for races.
                 for _ in 0..value % 64 {
                     thread::yield_now();
                 }

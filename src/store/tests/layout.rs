@@ -1,6 +1,6 @@
-//! What lies where in an item, and who may look at it meanwhile. Small enough
-//! for Miri, which finds data races and wrong references:
-//! `cargo +nightly miri test --lib store::tests::layout` with
+//! Tests of the layout of items and of concurrent access to them. Small enough
+//! for Miri, which finds data races and invalid references: `cargo +nightly
+//! miri test --lib store::tests::layout` with
 //! `MIRIFLAGS=-Zmiri-permissive-provenance -Zmiri-ignore-leaks`.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::store::memory::classes::class_for;
 use crate::store::{Access, Item, ItemSpec};
 use crate::time::{Expiry, Now};
 
-/// Lengths of values of one chunk, and of more than one.
+/// Lengths of values that lie in one chunk, and in several.
 const LENGTHS: [usize; 4] = [1, 700, 1500, 2500];
 
 const fn second(second: u64) -> Now {
@@ -20,7 +20,7 @@ const fn second(second: u64) -> Now {
 }
 
 impl Bench {
-    /// Stores an item with all the fields that `key` asks for.
+    /// Stores an item with the optional fields that `key` selects.
     fn set_with_fields(&mut self, key: usize, len: usize) {
         let name = key.to_string();
         let hashed = self.store.hashed(name.as_bytes());
@@ -52,7 +52,7 @@ impl Bench {
         seen.expect("the key has an item")
     }
 
-    /// Appends to a chained value in place; false if that did not work.
+    /// Appends to a chained value in place. Returns false if that failed.
     fn append(&mut self, key: usize, more: &[u8]) -> bool {
         let name = key.to_string();
         let hashed = self.store.hashed(name.as_bytes());
@@ -94,7 +94,7 @@ fn expiry_of(key: usize) -> Expiry {
     }
 }
 
-/// One whose every byte counts.
+/// Returns a CAS value in which all bytes are distinct.
 fn cas_of(key: usize) -> u64 {
     0xFEDC_BA98_7654_3210 + key as u64
 }
@@ -117,7 +117,7 @@ fn every_field_keeps_its_value_where_items_are_moved() {
     let len = |key: usize| LENGTHS[key % LENGTHS.len()];
     let mut bench = Bench::new(400);
     (0..COUNT).for_each(|key| bench.set_with_fields(key, len(key)));
-    // Few of each sort are left, so that there are pages to empty.
+    // Few items of each size are left, so that there are pages to drain.
     let is_kept = |key: &usize| key.is_multiple_of(11);
     (0..COUNT)
         .filter(|key| !is_kept(key))
@@ -143,7 +143,7 @@ fn every_field_keeps_its_value_where_items_are_moved() {
 #[test]
 fn what_is_changed_in_place_changes_nothing_else() {
     let mut bench = Bench::new(40);
-    // Of a generation that shares its word with the access time.
+    // A generation above 0, which shares its word with the access time.
     (0..0xA5).for_each(|_| bench.store.flush_all(&mut bench.local));
     for (key, len) in [(1, 100), (2, 2500)] {
         bench.set_with_fields(key, len);
