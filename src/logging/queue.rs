@@ -9,7 +9,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use crate::limits::{LOG_LINE_MAX_BYTES, LOG_LINES_MAX};
 use crate::sync::{AtomicU64, Ordering};
 
-/// Queue of log lines that wait for the [`Writer`]. Holds at most
+/// Queue of log lines that wait for the [`Writer`](crate::logging::Writer). Holds at most
 /// [`LOG_LINES_MAX`] lines of at most [`LOG_LINE_MAX_BYTES`] each.
 #[derive(Debug)]
 pub struct Log {

@@ -305,7 +305,8 @@ impl ReadShard<'_> {
         found.map(|entry| &entry.0)
     }
 
-    /// Buckets of the table, full or not.
+    /// Returns the number of buckets, full or not; 0 if the table has no
+    /// entries.
     pub(crate) fn buckets(&self) -> usize {
         if self.table.is_empty() {
             return 0;
@@ -316,7 +317,7 @@ impl ReadShard<'_> {
     /// Returns the slot in bucket `index`, or `None` if the bucket is empty or
     /// there is no such bucket.
     pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
-        // SAFETY: the index is checked, and the bucket found full.
+        // SAFETY: the index is checked, and the bucket is full.
         unsafe {
             if index >= self.table.buckets() || !self.table.is_bucket_full(index) {
                 return None;
@@ -361,7 +362,8 @@ impl WriteShard<'_> {
         Some(unsafe { self.table.bucket_index(&bucket) })
     }
 
-    /// Buckets of the table, full or not.
+    /// Returns the number of buckets, full or not; 0 if the table has no
+    /// entries.
     pub(crate) fn buckets(&self) -> usize {
         if self.table.is_empty() {
             return 0;
@@ -373,7 +375,7 @@ impl WriteShard<'_> {
     /// there is no such bucket.
     #[inline]
     pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
-        // SAFETY: the index is checked, and the bucket found full.
+        // SAFETY: the index is checked, and the bucket is full.
         unsafe {
             if index >= self.table.buckets() || !self.table.is_bucket_full(index) {
                 return None;

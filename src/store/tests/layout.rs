@@ -212,7 +212,7 @@ fn the_age_of_an_item_is_known_up_to_194_days() {
     bench.set(1, 10).unwrap();
     for (accessed, asked, age) in [
         (10, 10, 0),
-        (11, 10, 0), // by a thread whose clock was read earlier
+        (11, 10, 0), // by a thread with an older reading of the time
         (WRAP - 5, WRAP + 5, 10),
         (WRAP + 1, WRAP - 1, 0),
         (5, 5 + WRAP - 4000, WRAP - 4000),
