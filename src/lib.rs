@@ -1,124 +1,173 @@
-//! rustcached: a cache server that speaks memcached's protocols.
+//! rustcached: an in-memory cache server that speaks memcached's protocols.
 //!
-//! # Architecture
+//! # Threads
 //!
 //! ```text
-//!  listeners (TCP v4 and v6, TLS, unix sockets, handed over ones)
+//!  listening sockets: TCP, TLS, unix domain, socket activation
 //!        │ accept
-//!   ┌────▼─────┐  queue + Waker, to the worker with fewest connections
-//!   │ acceptor │ ──────────────────────────────┐
-//!   └──────────┘                               │ UDP: a socket of each worker
-//!                  ┌──────────────┬────────────▼─┐
-//!                  │ worker 1     │ … worker N   │  OS threads, one poll each
-//!                  └──────┬───────┴──────┬───────┘
-//!          recv → parse ≤ 32 commands → hash → prefetch → execute → send
-//!                  ┌──────▼──────────────▼───────┐
-//!                  │ store: map of 8-byte slots, │
-//!                  │ page memory, CLOCK eviction │
-//!                  └──────────────▲──────────────┘
-//!                                 │ sweeping, keeping the memory limit
-//!                            ┌────┴───┐
-//!                            │ upkeep │
-//!                            └────────┘
+//!   ┌────▼─────┐   mailbox and wake-up, to the worker with fewest connections
+//!   │ acceptor ├───────────────────────────┐
+//!   └──────────┘                           │
+//!                ┌────────────┬────────────▼─┐  one event loop each, with
+//!                │ worker 0   │ … worker N-1 │  UDP sockets of its own
+//!                └─────┬──────┴──────┬───────┘
+//!    read → parse a batch → hash → prefetch → execute → send
+//!                ┌─────▼─────────────▼───────┐
+//!                │ store: sharded hash table,│
+//!                │ page memory, CLOCK        │
+//!                └─────────────▲─────────────┘
+//!                              │ sweep, flush, compact, keep the limit
+//!                         ┌────┴───┐
+//!                         │ upkeep │
+//!                         └────────┘
 //! ```
 //!
-//! Folders are layers; an import may point only to a lower one
-//! (`tests/tidy.rs`):
+//! Two more threads do slow output for the others: `log` sends events to
+//! watchers, and `stderr` writes log lines.
 //!
-//! | layer | modules | what they own |
+//! # Source tree
+//!
+//! ```text
+//! src/
+//! ├── main.rs             start, signals, exit code
+//! ├── process.rs, process/
+//! │                       user, resource limits, daemon mode, sandbox
+//! ├── cli/                command line → settings
+//! ├── server/             threads, listening sockets, watchers
+//! │   ├── worker/         event loop, turns, timeouts, back-pressure
+//! │   ├── connection/     one connection: state, batches, authentication, UDP
+//! │   └── transport/      TCP, unix and TLS streams, UDP sockets
+//! ├── command/            execution of requests
+//! │   ├── ops/            commands on items: get, set, delete, incr, meta
+//! │   └── admin/          commands for operators: stats, dumps, settings, SASL
+//! ├── upkeep/             background work on the store
+//! ├── store/              items in bounded memory
+//! │   ├── index/          sharded hash table, walks, prefetching
+//! │   ├── item/           layout, reference counts, building and editing
+//! │   ├── memory/         pages, size classes, chunks, magazines
+//! │   └── evict/          CLOCK hand, policy, ghosts, moving items
+//! ├── protocol/           bytes ↔ requests and replies
+//! │   ├── text/           classic text commands
+//! │   ├── meta/           meta commands
+//! │   └── binary/         binary packets
+//! ├── auth/  events/  stats/  logging/
+//! └── config.rs  limits.rs  shared.rs  supervise.rs  sync.rs  time.rs  tls.rs
+//! ```
+//!
+//! Modules form layers. An import points to a lower layer or stays within its
+//! module, and the imports of files never form a circle. `tests/tidy` enforces
+//! both.
+//!
+//! | layer | modules | responsibility |
 //! |---|---|---|
-//! | 7 | `main` | arguments → settings → server → exit code |
+//! | 7 | `main` | start, signals, exit code |
 //! | 6 | [`cli`] | the command line |
-//! | 5 | [`server`], `process` | sockets and threads; user, limits and background of the process |
-//! | 4 | [`command`], [`upkeep`] | what a request means; background work |
-//! | 3 | [`store`], [`shared`] | items in bounded memory; what threads share besides |
-//! | 2 | [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`supervise`] | bytes ↔ requests and answers; counters; who may speak; what watchers are told; the end after a panic |
-//! | 1 | [`config`], [`time`], [`logging`] | plain settings; the clock; log lines |
-//! | 0 | [`limits`], [`sync`] | plain numbers; atomics |
+//! | 5 | [`server`], `process` | sockets and threads; user, limits and daemon mode of the process |
+//! | 4 | [`command`], [`upkeep`] | execution of requests; background work |
+//! | 3 | [`store`], [`shared`] | items in bounded memory; other state that all threads share |
+//! | 2 | [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`supervise`] | wire formats; counters; authentication; TLS sessions; events for watchers; exit after a panic |
+//! | 1 | [`config`], [`time`], [`logging`] | settings; the clock; log lines |
+//! | 0 | [`limits`], [`sync`] | limits of every quantity; atomics |
 //!
-//! # The way of a request
+//! # Path of a request
 //!
-//! A worker's poll says which sockets are ready. Up to sixteen of them are
-//! read, each into a buffer of the worker's; the first commands of all of
-//! them are parsed and their keys hashed, and what they will touch in the
-//! map is prefetched, before the first is executed. Answers are copied into
-//! one buffer, large values are sent from the item itself, and each socket
-//! gets one send. Execution pauses between two commands, or two keys of one
-//! retrieval, when the unsent output reaches a limit. A connection owns memory
-//! only for an incomplete command or for output that its client does not take;
-//! while it has such output, nothing more is read from it.
+//! A worker's poll reports the sockets that are ready. Up to 16 of them are
+//! read, each into a read buffer of the worker. Their first commands are parsed
+//! and their keys hashed. Then the cache lines that they will touch are
+//! prefetched, and only then the first command is executed.
 //!
-//! What a stalled connection holds (unsent output, a value received in part) is
-//! parked in a table that all threads can reach (`command::Stalled`). When the
-//! buffers of all clients reach their limit, or a command needs item memory
-//! that stale and half-received values occupy, any thread frees entries there;
-//! the worker that owns the connection closes it at its next wake-up.
+//! Replies are copied into one output buffer; large values are sent from the
+//! item by reference. Each socket gets one send. Execution pauses between two
+//! commands, or two keys of one retrieval, when the unsent output reaches a
+//! limit.
 //!
-//! A worker serves connections whose requests take little as soon as their
-//! events come. New connections, and those that had more to do than their turn
-//! allowed, share slices of a millisecond between two polls.
+//! An idle connection owns no buffer. A connection owns memory only for an
+//! incomplete command or for unsent output. While it has unsent output, its
+//! socket is not read.
 //!
-//! Text and packets are two spellings of the same requests: which one a
-//! connection speaks its first byte tells, the operations in `command` return
-//! outcomes, and only parsing and the writing of answers differ. A datagram
-//! is parsed and executed in the same batches, and nothing of it is kept. Under
-//! `-S` every step of a connection first passes the guard.
+//! Text lines and binary packets are two encodings of the same requests. The
+//! first byte of a connection selects the protocol, unless its listener fixes
+//! it. The operations in [`command`] return outcomes; only parsing and reply
+//! encoding differ. Datagrams are parsed and executed in the same batches, but
+//! no state is kept between them.
 //!
-//! TLS lies below all this, in the stream: the handshake happens inside the
-//! first reads, and decrypted bytes go where those of a plain socket would.
-//! Where a password is needed, a connection is in a state of its own, in which
-//! no command is parsed; with `-S` as well, one that begins with a packet goes
-//! from there to the guard.
+//! TLS is a layer of the stream. The handshake happens within the first reads.
+//! Decrypted bytes go to the same buffers as those of a plain socket. Text
+//! clients that need a password (`-Y`) stay in a state in which no command is
+//! parsed. With SASL (`-S`), each packet passes a guard before it is executed.
 //!
-//! # Looking inside
+//! # Fairness and back-pressure
 //!
-//! Counters, in all and by size class, are each thread's own and summed when
-//! asked. What takes a walk through the items (key dumps, sizes) is a state of
-//! the connection: its worker takes a step of a few dozen items under one
-//! short read lock, sends, and serves others before the next. Events for
-//! watchers go into a bounded ring of the thread where they happen; the log
-//! thread, whose the watchers' connections are, drains the rings. While nobody
-//! watches, that costs a load of a set of kinds per batch.
+//! Connections with short requests are served as soon as their event arrives.
+//! Newcomers, and busy connections that had more work than one turn allows,
+//! share time slices of a millisecond between two polls.
 //!
-//! # Logging and panics
+//! The state of a stalled connection, which is unsent output or a half-received
+//! value, is parked in a table that all threads can reach
+//! ([`command::Stalled`]). Any thread may free entries there: when client
+//! buffers reach their limit, or when a command needs item memory that stale or
+//! half-received values occupy. The worker that owns the connection closes it
+//! at its next wake-up.
 //!
-//! No serving thread writes to standard error. It puts a log line into a
-//! bounded queue ([`logging`]), which the `stderr` thread writes. A line that
-//! finds the queue full is dropped and counted. Every thread is supervised
-//! ([`supervise`]): a panic ends the process with exit code 70.
+//! # Life of an item
 //!
-//! # The life of an item
+//! A new item is built in page memory without a lock: its value is received or
+//! copied directly into its chunks. It is then linked into the hash table under
+//! its shard's write lock.
 //!
-//! It is made in page memory without a lock, its value received or copied
-//! straight into it, and linked into the map under its shard's write lock. A
-//! reader copies from it under the read lock, or takes a reference and sends
-//! it later. Whoever gives back the last reference frees its chunks. The page
-//! mover takes references like any reader, by address rather than by key,
-//! and replaces the slot under the write lock.
+//! A reader copies the value under the shard's read lock, or pins the item and
+//! sends it later. The thread that drops the last reference frees the chunks.
+//! To move an item to another page, a thread finds it by address and pins it
+//! like a reader. It then replaces the item's slot under the write lock.
 //!
-//! What everybody asks for, a worker keeps a reference to, and serves without
-//! a lock or a look into the map as long as the version of the item's shard
-//! says that nothing has changed there. Writers change the version only where
-//! somebody relies on it; now and then a hit goes the ordinary way, so that
-//! the eviction clock hears of it. Such a hit writes nothing but counters of
-//! its worker's; an ordinary one takes the shard's read lock and, once a
-//! second, notes the access in the item.
+//! Each worker keeps pins of a few hot items. It serves them without lock or
+//! lookup while the version of their shard is unchanged. Such a hit writes only
+//! state of its own thread. After some hits in a row, and at least once a
+//! second, a hit takes the normal path, so that the eviction policy records the
+//! access.
 //!
-//! When memory is at its limit, a set walks the CLOCK hand over slots until
-//! it meets an item whose date has passed, or settles for the worst of some
-//! dozens. Victims are chosen without regard to where they lie; if no chunk
-//! of the right size comes free, a page of the class with most free chunks is
-//! emptied by moving what is left in it, and changes its class.
+//! At the memory limit, a store operation evicts items. For each, it advances
+//! the CLOCK hand over at most 32 slots. It evicts the first item whose stamp
+//! has expired, or else the item with the least time left. Victims are chosen
+//! regardless of their address and size class. If no chunk of the right size
+//! becomes free, a page is drained: the emptiest one of the size class with the
+//! most free bytes. Its items move to other pages, and it returns to the pool
+//! for any class. Ghosts remember how often evicted items were used, for the
+//! case that their keys are stored again.
 //!
-//! # What must stay absent
+//! # Observability
 //!
-//! - `protocol` has no sockets, no clock, no counters, no allocation per key,
-//!   no unsafe code.
-//! - `store` has no wire words; `command` has no file descriptor; `server`
-//!   has no cache policy.
-//! - No global mutable settings. No two shards locked at once. Nothing is
-//!   sent, logged, allocated or freed under a shard's lock.
-//! - No sleep in a test, no fixed port, no order of tests.
+//! Counters belong to one thread each, in total and by size class, and are
+//! summed when read. Dumps, which walk through all items, are a state of the
+//! connection. Its worker writes a few dozen items under one short read lock,
+//! sends them, and serves other connections before the next step.
+//!
+//! Events go into a bounded ring of the thread where they happen. The `log`
+//! thread owns the watchers' sockets and drains the rings. While there is no
+//! watcher, events cost one load per batch.
+//!
+//! Serving threads never write to standard error. They put log lines into a
+//! bounded queue ([`logging`]). While the queue is full, lines are dropped and
+//! counted. Every thread is supervised ([`supervise`]): a panic ends the
+//! process with exit code 70.
+//!
+//! # Rules
+//!
+//! - At most one shard is locked by a thread at a time.
+//! - Under a shard's lock nothing is sent or logged, and no chunk is allocated
+//!   or freed. An edit collects the chunks that it unlinks and frees them after
+//!   unlocking. Only these use the heap under a lock:
+//!   - a table that is rebuilt to grow, to shrink or to drop removal marks,
+//!   - a sweep or a walk, which lists items of the shard,
+//!   - a read, which appends the reply to the output buffer.
+//! - [`protocol`] has no sockets, no clock, no counters, no allocation per key
+//!   and no unsafe code. [`store`] parses no request and encodes no reply.
+//!   [`command`] does no I/O on sockets. [`server`] has no cache policy.
+//! - Settings are not global mutable state: every thread gets them from
+//!   [`shared`].
+//! - Every quantity that a client or an operator can increase has a limit in
+//!   [`limits`].
+//! - Tests do not sleep, use no fixed ports and do not depend on their order.
 
 #[cfg(not(loom))]
 pub mod auth;

@@ -1,12 +1,12 @@
-//! A panic of a supervised thread ends the process, with a message on
-//! standard error and exit code 70 (`EX_SOFTWARE` of sysexits), so that a
-//! supervisor starts it anew. A server that has lost a thread serves some of
-//! its clients and hangs the others, which is worse than none.
+//! Supervised threads: a panic in one ends the process, with a message on
+//! standard error and exit code 70 (`EX_SOFTWARE` of `sysexits.h`). The service
+//! manager then restarts it. A server that has lost a thread would serve some
+//! clients and leave the others hanging, which is worse than no server.
 //!
-//! It is done in the panic hook, before the stack unwinds: no lock of the
-//! panicking thread is released with half a change under it, and no other
-//! thread sees the consequences. Threads of other origin, those of an embedder
-//! or of a test, keep the hook they had.
+//! The panic hook ends the process before the stack unwinds. No lock is
+//! released while its data is half changed, and no other thread sees the
+//! consequences. Other threads, such as those of an embedding process or a
+//! test, keep the previous hook.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
@@ -19,17 +19,18 @@ use std::thread::{self, JoinHandle};
 use crate::limits::LAST_WORDS_MAX_WAIT;
 use crate::logging::{Stream, write_within};
 
-/// Exit code of the process after a panic: `EX_SOFTWARE` of sysexits.
+/// Exit code of the process after a panic (`EX_SOFTWARE` of `sysexits.h`).
 pub const EX_SOFTWARE: u8 = 70;
 
 thread_local! {
+    /// Whether the current thread is supervised.
     static SUPERVISED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Starts a supervised thread.
 ///
 /// # Errors
-/// The system has no thread to give.
+/// The system cannot create a thread.
 pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     install_hook();
     thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -44,6 +45,7 @@ pub fn this_thread() {
     SUPERVISED.set(true);
 }
 
+/// Installs the panic hook once per process.
 fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -55,7 +57,8 @@ fn install_hook() {
     });
 }
 
-/// Says why, for no longer than [`LAST_WORDS_MAX_WAIT`], and ends.
+/// Writes the panic message, waits at most [`LAST_WORDS_MAX_WAIT`] for it, and
+/// ends the process.
 fn end_process(info: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let name = thread.name().unwrap_or("without a name");
@@ -67,7 +70,8 @@ fn end_process(info: &PanicHookInfo<'_>) {
     if backtrace.status() == BacktraceStatus::Captured {
         text.push_str(&backtrace.to_string());
     }
-    // Another thread may be stuck in a write to the same pipe: not here.
+    // Another thread may be stuck in a write to the same pipe, so wait with a
+    // timeout.
     write_within(Stream::Error, text, LAST_WORDS_MAX_WAIT);
     process::exit(EX_SOFTWARE.into());
 }

@@ -1,5 +1,5 @@
-//! Text that does not go through the queue: what is said before the threads
-//! start, as the process ends, and on standard output.
+//! Text that bypasses the queue: before the threads start, as the process ends,
+//! and on standard output.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use crossbeam::channel::bounded;
 
 use crate::logging::writer::StandardError;
 
-/// Where a text goes.
+/// Destination of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -21,7 +21,7 @@ pub enum Stream {
 
 impl Stream {
     fn write_all(self, bytes: &[u8]) {
-        // Whether anybody reads it is of no consequence.
+        // The text is informative; the process goes on if nobody reads it.
         let _ = match self {
             Self::Output => {
                 let mut output = io::stdout().lock();
@@ -32,21 +32,23 @@ impl Stream {
     }
 }
 
-/// Writes a line to standard error and ignores errors. It blocks as long as
-/// the reader is slow, so it is only for a process that serves nobody yet.
+/// Writes a line to standard error and ignores errors. Blocks while the reader
+/// is slow. Call it only while the process serves no client.
 pub fn write_line(text: fmt::Arguments<'_>) {
     Stream::Error.write_all(format!("{text}\n").as_bytes());
 }
 
-/// Writes a text, on a thread of its own, and waits for the end of that no
-/// longer than `patience`. Errors are ignored. Returns false if there could be
-/// no thread; then nothing is written.
+/// Writes a text from a new thread and waits for it, at most for `patience`.
+/// Errors of the write are ignored.
+///
+/// Returns false if the thread could not be created; nothing is written then.
+/// True does not mean that the text was written in time.
 pub fn write_within(stream: Stream, text: String, patience: Duration) -> bool {
     let (done, finished) = bounded::<()>(0);
     let thread = thread::Builder::new().spawn(move || {
         stream.write_all(text.as_bytes());
         drop(done);
     });
-    // Ends by the timeout, or when the thread drops its end.
+    // Ends at the timeout, or when the thread drops its end of the channel.
     thread.is_ok_and(|_| finished.recv_timeout(patience).is_err())
 }

@@ -1,7 +1,9 @@
-//! Log lines on their way to standard error. Serving threads put lines into a
-//! bounded queue and never wait; one thread, [`Writer`], writes them. A line
-//! that finds the queue full, or that standard error refuses, is dropped and
-//! counted. Nothing here knows levels: callers check the verbosity first.
+//! Logging to standard error.
+//!
+//! Serving threads put lines into a bounded queue and never wait. One thread,
+//! the [`Writer`], writes them. A line is dropped and counted if the queue is
+//! full or standard error refuses it. Verbosity is not known here: callers
+//! check it first.
 
 mod direct;
 mod queue;

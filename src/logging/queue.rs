@@ -13,10 +13,11 @@ use crate::sync::{AtomicU64, Ordering};
 /// [`LOG_LINES_MAX`] lines of at most [`LOG_LINE_MAX_BYTES`] each.
 #[derive(Debug)]
 pub struct Log {
-    /// Takes complete lines, newline included.
+    /// Accepts complete lines, newline included.
     pub(super) lines: Sender<Box<[u8]>>,
+    /// Complete lines for the writer, oldest first.
     pub(super) waiting: Receiver<Box<[u8]>>,
-    /// Lines that did not reach standard error, since the start.
+    /// Lines since the start that did not reach standard error.
     pub(super) dropped: AtomicU64,
 }
 
@@ -33,41 +34,47 @@ impl Default for Log {
 }
 
 impl Log {
-    /// Queues a line; `text` comes without a newline. Never blocks. If the
-    /// queue is full, the text is not even formatted. A text longer than
-    /// [`LOG_LINE_MAX_BYTES`] is cut, control characters become `?`.
+    /// Queues a line. `text` has no newline. Never blocks.
+    ///
+    /// If the queue is full, the line is dropped and `text` is not even
+    /// formatted. A text longer than [`LOG_LINE_MAX_BYTES`] is cut. Control
+    /// characters become `?`.
     pub fn put(&self, text: fmt::Arguments<'_>) {
         if self.lines.is_full() {
             return self.count_dropped(1);
         }
         let mut line = Line::default();
-        // An error means that the line is full: the rest is cut.
+        // An error means that the line is full; the rest of the text is cut.
         let _ = line.write_fmt(text);
         if self.lines.try_send(line.finish()).is_err() {
             self.count_dropped(1);
         }
     }
 
-    /// Number of lines since the start that were dropped: the queue was full,
-    /// or standard error refused them. `stats reset` does not change it.
+    /// Returns the number of lines dropped since the start, because the queue
+    /// was full or standard error refused them. `stats reset` does not change
+    /// it.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Adds to the number of dropped lines.
     pub(super) fn count_dropped(&self, lines: u64) {
         self.dropped.fetch_add(lines, Ordering::Relaxed);
     }
 }
 
-/// A line that is being formatted, on the stack.
+/// Buffer on the stack for formatting a line.
 #[derive(Default)]
 pub(super) struct Line {
+    /// The text so far, in UTF-8.
     pub(super) bytes: ArrayVec<u8, LOG_LINE_MAX_BYTES>,
 }
 
 impl Line {
+    /// Appends the newline and returns the line.
     fn finish(mut self) -> Box<[u8]> {
-        // `write_str` leaves room for it.
+        // `write_str` has left room for it.
         self.bytes.push(b'\n');
         self.bytes.as_slice().into()
     }
@@ -94,7 +101,7 @@ mod tests {
     use crate::limits::{LOG_LINE_MAX_BYTES, LOG_LINES_MAX};
     use std::fmt;
 
-    /// Panics if it is ever formatted.
+    /// Panics when it is formatted.
     struct Untouched;
 
     impl fmt::Display for Untouched {

@@ -1,6 +1,6 @@
 //! The thread that writes log lines to standard error. It alone waits for a
-//! slow reader. When the queue is empty again after lines were dropped, it
-//! writes one line with their number.
+//! slow reader. After lines were dropped, it writes one line with their number
+//! as soon as the queue is empty.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use crossbeam::select;
 use crate::limits::LOG_LINE_MAX_BYTES;
 use crate::logging::queue::Log;
 
-/// Bytes of lines after which a write begins; one write holds at most one
+/// Bytes of queued lines from which a write begins. One write holds at most one
 /// line more.
 const WRITE_BYTES: usize = 16 * 1024;
-/// Pause before the next attempt where somebody made standard error
-/// non-blocking and it takes nothing.
+/// Pause before the next attempt if standard error is non-blocking and takes
+/// nothing.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// Pause after a write that was refused. The queue fills up meanwhile, and
-/// lines that find it full cost the serving threads next to nothing; without
-/// a pause this thread would take a processor for writes that fail.
+/// Pause after a refused write. Without it, failing writes would occupy a
+/// processor. The queue fills up meanwhile, and dropping a line costs the
+/// serving threads next to nothing.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Descriptor 2, without a buffer and without the lock of the standard
-/// library: a thread stuck in a write must not hold up another one.
+/// Descriptor 2, without buffer and without the standard library's lock: a
+/// thread stuck in a write must not block another one.
 #[derive(Clone, Copy, Debug)]
 pub struct StandardError;
 
@@ -39,25 +39,25 @@ impl Write for StandardError {
     }
 }
 
-/// What the owner of a [`Writer`] tells it by closing the channel or, in
-/// tests, by a message.
+/// Receiver that a [`Writer`] ends on when its sender is dropped. A message,
+/// which only tests send, makes it panic.
 pub type Ended = Receiver<()>;
 
-/// See the module's documentation.
+/// Writes log lines from the queue to `sink`.
 #[derive(Debug)]
 pub struct Writer<W> {
     log: Arc<Log>,
     sink: W,
-    /// Whole lines for the next write.
+    /// Complete lines for the next write.
     batch: Vec<u8>,
-    /// Dropped lines that are reported already.
+    /// Number of dropped lines that is reported already.
     reported: u64,
     ended: Ended,
-    /// Closed when the thread is through.
+    /// Dropped when the thread ends.
     _done: Sender<()>,
 }
 
-/// Ends a [`Writer`].
+/// Handle to stop a [`Writer`]. Dropping it stops the writer without waiting.
 #[derive(Debug)]
 pub struct WriterHandle {
     ended: Option<Sender<()>>,
@@ -65,26 +65,27 @@ pub struct WriterHandle {
 }
 
 impl WriterHandle {
-    /// Makes the writer write what is queued, and end. Waits for that, but no
-    /// longer than `patience`. Returns whether the thread is through; if not,
-    /// it is stuck in a write and must not be joined.
+    /// Makes the writer write the queued lines and end, and waits at most
+    /// `patience` for it. Returns whether it has ended. If not, its thread is
+    /// stuck in a write and must not be joined.
     pub fn stop(&mut self, patience: Duration) -> bool {
         self.ended = None;
         let waited = self.done.recv_timeout(patience);
         waited == Err(RecvTimeoutError::Disconnected)
     }
 
-    /// Makes the writer panic; for tests.
+    /// Makes the writer panic. For tests.
     pub(crate) fn inject_panic(&self) {
         if let Some(ended) = &self.ended {
-            // Fails only if it has ended.
+            // Sending fails only if the writer has ended.
             let _ = ended.try_send(());
         }
     }
 }
 
 impl<W: Write> Writer<W> {
-    /// Makes a writer of the queued lines to `sink`, and what ends it.
+    /// Creates a writer from the queue `log` to `sink`, and the handle that
+    /// stops it.
     pub fn new(log: Arc<Log>, sink: W) -> (Self, WriterHandle) {
         let (ender, ended) = bounded(1);
         let (done, waiter) = bounded(0);
@@ -103,8 +104,8 @@ impl<W: Write> Writer<W> {
         (writer, handle)
     }
 
-    /// Writes lines until the handle is stopped or dropped, then those that
-    /// are left.
+    /// Writes lines until the handle is stopped or dropped, then the lines left
+    /// in the queue.
     ///
     /// # Panics
     /// When a test asks for it.
@@ -127,7 +128,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes this line and all that wait behind it.
+    /// Writes this line and all lines queued behind it.
     fn write_from(&mut self, first: &[u8]) {
         self.batch.extend_from_slice(first);
         let mut written = true;
@@ -152,13 +153,13 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Waits after a refused write; not at all when the writer is to end.
+    /// Waits after a refused write, unless the writer must end.
     fn pause(&self) {
         let message = self.ended.recv_timeout(REFUSED_PAUSE);
         assert!(message.is_err(), "injected panic");
     }
 
-    /// Reports the lines dropped since the last report, if any.
+    /// Reports the lines dropped since the last report, if there are any.
     fn report(&mut self) {
         let dropped = self.log.dropped();
         if dropped == self.reported {
@@ -172,8 +173,8 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes the batch and empties it. Returns the number of lines that were
-    /// refused, wholly or in part.
+    /// Writes the batch and clears it. Returns the number of lines that were
+    /// refused, at least in part.
     fn write_batch(&mut self) -> u64 {
         let mut rest = &self.batch[..];
         while !rest.is_empty() {
@@ -183,8 +184,8 @@ impl<W: Write> Writer<W> {
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}
                     ErrorKind::WouldBlock => thread::sleep(RETRY_PAUSE),
-                    // Nobody reads, no space, an error of the device: the
-                    // next lines may fare better.
+                    // The reader is gone, the disk is full, or the device
+                    // failed. The next lines may succeed.
                     _ => break,
                 },
             }
@@ -206,8 +207,8 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    /// A reader that takes each write when the test says so, with the result
-    /// that the test says.
+    /// A sink that takes each write when the test allows it, with the result
+    /// that the test supplies.
     struct Scripted {
         results: Receiver<io::Result<()>>,
         written: Sender<Vec<u8>>,
@@ -254,7 +255,7 @@ mod tests {
     }
 
     impl Scene {
-        /// Lets one write end, and waits until it has begun to.
+        /// Lets one write end with `result`. Waits until it has begun.
         fn allow(&self, result: io::Result<()>) {
             self.results
                 .send_timeout(result, LONG)
@@ -271,7 +272,7 @@ mod tests {
     fn dropped_lines_are_reported_once_when_the_queue_is_empty() {
         let mut scene = start();
         scene.log.put(format_args!("first"));
-        // Stuck in the first write, which may have taken some of these.
+        // The writer is stuck in the first write, which may hold some of these.
         for _ in 0..4 * LOG_LINES_MAX {
             scene.log.put(format_args!("filler"));
         }

@@ -1,5 +1,5 @@
-//! The acceptor: one thread that takes connections in and hands each to the
-//! worker with the fewest, within the connection limit.
+//! The acceptor: one thread that accepts connections within the connection
+//! limit and hands over each to the worker with the fewest.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -17,38 +17,46 @@ use crate::server::worker::handle::Handle;
 use crate::shared::Shared;
 use crate::sync::Ordering;
 
+/// Most events fetched by one poll.
 const EVENTS_MAX: usize = 16;
-/// Connections accepted from one listener before the others get their turn.
+/// Most connections accepted from one listener before the others get their
+/// turn.
 const ACCEPTS_MAX: usize = 256;
-/// How long to wait before accepting again, when the system has no more file
-/// descriptors or the connection limit is reached.
+/// Pause before accepting again while the system is out of file descriptors or
+/// the connection limit is reached.
 const PAUSE: Duration = Duration::from_millis(10);
-/// What a connection above the limit is told, in memcached's words.
+/// Reply to a connection above the limit, as memcached writes it.
 const TOO_MANY: &[u8] = b"ERROR Too many open connections\r\n";
 
-/// See the module's documentation.
+/// Accepts connections from all listeners.
 pub(super) struct Acceptor {
     poll: Poll,
     handle: Arc<Stopper>,
     listeners: Vec<Listening>,
-    /// Listeners that may have connections waiting.
+    /// For each listener, whether connections may be waiting.
     waiting: Vec<bool>,
     workers: Vec<Arc<Handle>>,
     shared: Arc<Shared>,
+    /// Start of the current pause; `None` while accepting.
     paused_since: Option<Instant>,
 }
 
-/// Why accepting stopped.
+/// Why accepting from a listener stopped.
 enum Accepted {
-    /// Nobody is waiting.
+    /// No connection is waiting.
     Drained,
-    /// Others get their turn first.
+    /// [`ACCEPTS_MAX`] are accepted; more may be waiting.
     More,
-    /// No connection can be taken at the moment.
+    /// The connection limit is reached, or the system refuses more connections.
     Exhausted,
 }
 
 impl Acceptor {
+    /// Creates an acceptor that distributes connections to `workers`, and the
+    /// handle that stops it.
+    ///
+    /// # Errors
+    /// The system has no more descriptors, or a listener cannot be registered.
     pub(super) fn new(
         mut listeners: Vec<Listening>,
         workers: Vec<Arc<Handle>>,
@@ -72,7 +80,7 @@ impl Acceptor {
         Ok((acceptor, handle))
     }
 
-    /// Accepts until stopped. The listeners close with it.
+    /// Accepts connections until stopped. The listeners are closed at the end.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.handle.is_stopping() {
@@ -122,7 +130,7 @@ impl Acceptor {
                 Ok(stream) => self.admit(stream, &self.listeners[index]),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return Accepted::Drained,
-                    // The client gave up before we came to it.
+                    // The client disconnected before it was accepted.
                     ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
                     _ => return Accepted::Exhausted,
                 },
@@ -131,6 +139,7 @@ impl Acceptor {
         Accepted::More
     }
 
+    /// Counts a connection and hands it over to the worker with the fewest.
     fn admit(&self, stream: Stream, listener: &Listening) {
         let stream = match listener.tls {
             None => stream,
@@ -152,7 +161,8 @@ impl Acceptor {
         }
     }
 
-    /// The stream with TLS around it; `None` where there can be none.
+    /// Wraps a stream in TLS. Returns `None`, which closes the connection, if
+    /// it is not TCP or a TLS session cannot be created.
     fn encrypted(&self, stream: Stream, ask: ClientCertificates) -> Option<Stream> {
         let (Stream::Tcp(socket), Some(tls)) = (stream, &self.shared.tls) else {
             return None;
@@ -163,6 +173,7 @@ impl Acceptor {
         Some(Stream::Tls(Box::new(stream)))
     }
 
+    /// Refuses a connection above the limit (`-o maxconns_fast`).
     fn reject(&self, mut stream: Stream, listener: &Listening) {
         self.shared
             .connections
@@ -173,11 +184,12 @@ impl Acceptor {
             format_args!("refused a connection: too many are open"),
         );
         if listener.tls.is_none() {
-            // A client that does not take it is hung up on all the same.
+            // The connection is closed even if the client does not read this.
             let _ = stream.write(TOO_MANY);
         }
     }
 
+    /// Stops accepting for [`PAUSE`], and counts the pause.
     fn pause(&mut self) {
         if self.paused_since.is_some() {
             return;
@@ -192,6 +204,7 @@ impl Acceptor {
         );
     }
 
+    /// Ends a pause.
     fn resume(&mut self) {
         if let Some(since) = self.paused_since.take() {
             let connections = &self.shared.connections;

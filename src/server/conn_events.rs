@@ -1,5 +1,6 @@
-//! What a worker tells of its connections: to the table of them, to watchers
-//! and, from `-v` on, to standard error.
+//! Reports of a worker about its connections: to the connection table, to
+//! watchers, and from `-vv` on to the log. Also hands over watchers to the log
+//! thread.
 
 use crate::events::{EventKind, Kinds};
 use crate::server::connection::context::Context;
@@ -9,7 +10,7 @@ use crate::server::transport::stream::Stream;
 use crate::stats::{Conn, ConnState};
 
 impl Context {
-    /// A connection was taken over.
+    /// Reports a new connection.
     pub(super) fn tell_opened(&self, stream: &Stream) {
         let (fd, peer) = (stream.fd(), stream.peer());
         let conn = Conn {
@@ -28,7 +29,8 @@ impl Context {
         log::opened(&self.shared, fd, peer);
     }
 
-    /// A connection is being closed.
+    /// Reports that a connection is closed for `reason`, memcached's word for
+    /// watchers.
     pub(super) fn tell_closed(&self, connection: &Connection, reason: &'static str) {
         let fd = connection.stream.fd();
         if self.local.events.wanted().any_of(Kinds::CONNECTIONS) {
@@ -43,7 +45,7 @@ impl Context {
         log::closed(&self.shared, fd, reason);
     }
 
-    /// Gives a connection that watches to the log thread.
+    /// Hands over a watcher's connection to the log thread.
     pub(super) fn hand_to_log(&self, connection: Connection) {
         let fd = connection.stream.fd();
         match (connection.state, &self.watcher_inbox) {

@@ -1,4 +1,4 @@
-//! Why the server could not start.
+//! Errors that keep the server from starting.
 
 use std::fmt;
 use std::io;
@@ -8,31 +8,31 @@ use std::path::{Path, PathBuf};
 use crate::auth::LoadError;
 use crate::tls::TlsError;
 
-/// Exit code of a plain failure.
+/// Exit code of a general failure.
 const EXIT_FAILURE: u8 = 1;
-/// `EX_USAGE` and `EX_OSERR` of sysexits.
+/// Exit codes of `sysexits.h`.
 const EX_USAGE: u8 = 64;
 const EX_OSERR: u8 = 71;
 
-/// Why the server could not start; for the operator.
+/// Error that keeps the server from starting.
 #[derive(Debug)]
 pub enum StartError {
-    /// A listening socket could not be had.
+    /// A listening socket cannot be bound.
     Listen {
-        /// Where it was to listen.
+        /// Address or path, for messages.
         endpoint: String,
-        /// Why not.
+        /// Error of the system.
         error: io::Error,
     },
-    /// Certificates or their key are no good.
+    /// The TLS certificate or its key cannot be used.
     Tls(TlsError),
-    /// The password file is no good.
+    /// The password file cannot be used.
     Passwords(LoadError),
-    /// A socket that was handed over is of no use.
+    /// A socket passed by the service manager cannot be used.
     Inherited(io::Error),
-    /// A thread or its poll could not be had.
+    /// A thread or its poll cannot be created.
     Thread(io::Error),
-    /// The file that was to receive the ports could not be written.
+    /// The port file cannot be written.
     PortFile(PathBuf, io::Error),
 }
 
@@ -60,7 +60,8 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl StartError {
-    /// The code to exit with: memcached's for the same fault.
+    /// Returns the exit code of the process: the one that memcached uses for
+    /// the same error.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -72,16 +73,19 @@ impl StartError {
         }
     }
 
+    /// Error of listening on a TCP port.
     pub(super) fn tcp(address: SocketAddr, error: io::Error) -> Self {
         let endpoint = format!("TCP port {} ({address})", address.port());
         Self::Listen { endpoint, error }
     }
 
+    /// Error of listening on a UDP port.
     pub(super) fn udp(address: SocketAddr, error: io::Error) -> Self {
         let endpoint = format!("UDP port {} ({address})", address.port());
         Self::Listen { endpoint, error }
     }
 
+    /// Error of listening on a unix socket.
     pub(super) fn unix(path: &Path, error: io::Error) -> Self {
         let endpoint = format!("unix socket {}", path.display());
         Self::Listen { endpoint, error }

@@ -1,5 +1,5 @@
-//! Listening sockets that the service manager opened and handed to the
-//! process (`LISTEN_FDS`, as systemd's socket units do).
+//! Socket activation: listening sockets that the service manager has opened and
+//! passed to the process (`LISTEN_FDS`, see `sd_listen_fds(3)`).
 
 use std::io;
 use std::net::TcpListener;
@@ -7,19 +7,24 @@ use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 
-/// See the module's documentation.
+/// Listening sockets passed to the process.
 #[derive(Debug, Default)]
 pub struct Inherited {
+    /// TCP listeners, in the order of their descriptors.
     pub(super) tcp: Vec<TcpListener>,
+    /// Unix socket listeners, in the order of their descriptors.
     pub(super) unix: Vec<UnixListener>,
 }
 
 impl Inherited {
-    /// Takes what was handed to this process, once; none if nothing was. Call
-    /// it before there are other threads, since it changes the environment.
+    /// Takes the sockets passed to this process. Returns none if there are
+    /// none, or if they were taken before.
+    ///
+    /// Call it while the process has one thread, because it changes environment
+    /// variables.
     ///
     /// # Errors
-    /// One of them is no stream socket.
+    /// A passed descriptor is not a listening stream socket.
     pub fn take() -> io::Result<Self> {
         let mut handed = ListenFd::from_env();
         let mut taken = Self::default();
@@ -32,7 +37,7 @@ impl Inherited {
         Ok(taken)
     }
 
-    /// Nothing was handed over.
+    /// Returns whether no socket was passed.
     pub fn is_empty(&self) -> bool {
         self.tcp.is_empty() && self.unix.is_empty()
     }

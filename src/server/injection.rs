@@ -1,9 +1,9 @@
-//! Panics that tests inject into a running server's threads. Only the process
-//! that embeds the server can ask for one; no client can.
+//! Panics that tests inject into the threads of a running server. Only the
+//! process that embeds the server can inject them, never a client.
 
 use crate::server::threads::Server;
 
-/// The thread that is to panic.
+/// Thread that panics.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victim {
@@ -13,14 +13,14 @@ pub enum Victim {
     Acceptor,
     /// The upkeep thread.
     Upkeep,
-    /// The thread that serves watchers.
+    /// The log thread, which serves watchers.
     Watchers,
     /// The thread that writes log lines.
     Stderr,
 }
 
 impl Server {
-    /// Makes a thread panic as soon as it looks for orders.
+    /// Makes a thread panic at its next check for orders.
     #[doc(hidden)]
     pub fn inject_panic(&self, victim: Victim) {
         match victim {
@@ -30,7 +30,7 @@ impl Server {
             Victim::Stderr => self.stderr.inject_panic(),
             Victim::Upkeep => {
                 if let Some(upkeep) = &self.upkeep {
-                    // Fails only if it has ended.
+                    // Sending fails only if the thread has ended.
                     let _ = upkeep.try_send(());
                 }
             }

@@ -1,4 +1,4 @@
-//! Listening sockets: bound here, accepted from by the acceptor.
+//! Listening sockets: binding them, and those passed by the service manager.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -18,10 +18,13 @@ use crate::server::error::StartError;
 use crate::server::inherited::Inherited;
 use crate::server::transport::stream::{Stream, tcp_name, unix_name};
 
-/// A bound socket and what is spoken on it.
+/// A listening socket and its settings.
 pub(super) struct Listening {
     socket: Bound,
+    /// Protocol of its connections.
     pub(super) protocol: ProtocolMode,
+    /// Whether its connections use TLS, and if so, whether clients must present
+    /// a certificate.
     pub(super) tls: Option<ClientCertificates>,
 }
 
@@ -29,15 +32,15 @@ enum Bound {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
-        /// Unless it is somebody else's to remove.
+        /// The socket's file; `None` if the service manager owns it.
         _file: Option<SocketFile>,
     },
 }
 
-/// A unix socket's file; removed with it.
+/// File of a unix socket. Dropping it removes the file.
 struct SocketFile {
     path: PathBuf,
-    /// Device and inode, to tell it from one that has taken its place.
+    /// Device and inode, to recognize another file that has replaced it.
     identity: Option<(u64, u64)>,
 }
 
@@ -53,7 +56,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path) == self.identity {
-            // Somebody may have removed it before us.
+            // The file may have been removed already.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -66,6 +69,9 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 impl Listening {
     /// Accepts one connection.
+    ///
+    /// # Errors
+    /// `WouldBlock` if none is waiting, or an error of the system.
     pub(super) fn accept(&self) -> io::Result<Stream> {
         match &self.socket {
             Bound::Tcp(listener) => Ok(Stream::Tcp(listener.accept()?.0)),
@@ -73,7 +79,8 @@ impl Listening {
         }
     }
 
-    /// The TCP address, with the port that the system chose.
+    /// Returns the TCP address with the port that the system chose; `None` for
+    /// a unix socket.
     pub(super) fn tcp_addr(&self) -> Option<SocketAddr> {
         match &self.socket {
             Bound::Tcp(listener) => listener.local_addr().ok(),
@@ -81,7 +88,7 @@ impl Listening {
         }
     }
 
-    /// The unix socket's path.
+    /// Returns the path of a unix socket; `None` for TCP.
     pub(super) fn unix_path(&self) -> Option<PathBuf> {
         match &self.socket {
             Bound::Tcp(_) => None,
@@ -92,7 +99,7 @@ impl Listening {
         }
     }
 
-    /// Its descriptor and its address, as operators are told of them.
+    /// Returns the descriptor and the address as `stats conns` reports them.
     pub(super) fn about(&self) -> (i32, String) {
         match &self.socket {
             Bound::Tcp(listener) => {
@@ -106,6 +113,7 @@ impl Listening {
         }
     }
 
+    /// Registers the socket with a poll.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.socket {
             Bound::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
@@ -114,9 +122,12 @@ impl Listening {
     }
 }
 
-/// Binds all listeners of a configuration. Ephemeral ports are shared: what
-/// the system gives the first address, the others take as well, so that IPv4
-/// and IPv6 answer on one port.
+/// Binds all listeners of a configuration.
+///
+/// An address with port 0 gets an ephemeral port. If the listener is optional,
+/// it uses the port of the first TCP listener instead, so that IPv4 and IPv6
+/// share one. An optional listener is skipped if the system lacks its address
+/// family.
 pub(super) fn bind_all(config: &Config) -> Result<Vec<Listening>, StartError> {
     let mut bound: Vec<Listening> = Vec::new();
     for listener in &config.listeners {
@@ -151,8 +162,8 @@ pub(super) fn bind_all(config: &Config) -> Result<Vec<Listening>, StartError> {
     Ok(bound)
 }
 
-/// Uses sockets that somebody else has bound. Their files stay where they
-/// are.
+/// Takes over sockets that the service manager has bound. Their files are not
+/// removed.
 pub(super) fn take_over(config: &Config, inherited: Inherited) -> io::Result<Vec<Listening>> {
     let HandedOver { protocol, tls, .. } = config.handed_over;
     let mut taken = Vec::new();
@@ -178,6 +189,7 @@ pub(super) fn take_over(config: &Config, inherited: Inherited) -> io::Result<Vec
     Ok(taken)
 }
 
+/// Returns whether binding failed because the system lacks the address family.
 pub(super) fn lacks_family(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -203,8 +215,8 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-/// Binds a unix socket. A socket file that nobody listens on any more is
-/// replaced; anything else in its place is left alone and an error.
+/// Binds a unix socket. Replaces a stale socket file, to which no process
+/// listens. Any other file at the path is left alone and is an error.
 fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
     if let Ok(metadata) = fs::symlink_metadata(path) {
         if !metadata.file_type().is_socket() {
@@ -219,7 +231,8 @@ fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<(UnixListener, 
     socket.set_nonblocking(true)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
     let file = SocketFile::of(path);
-    // Nobody can connect before it listens.
+    // Set before `listen`, so that no client can connect with wrong
+    // permissions.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(backlog)?;
     Ok((UnixListener::from_std(socket.into()), file))

@@ -1,6 +1,6 @@
-//! One connection in memory: a worker with neither thread nor listener, and
-//! the other end of its only stream. What is fed goes through the code that
-//! serves real clients; fuzz targets and tests call this, the server never.
+//! An in-memory server for fuzz targets and tests: one worker without thread or
+//! listener, and the client's end of its only connection. Input passes through
+//! the code that serves real clients. The server itself does not use it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -24,23 +24,23 @@ use crate::sync::Ordering;
 const EVENTS_MAX: usize = 8;
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// See the module's documentation.
+/// A worker with one connection, driven by its caller.
 pub struct Loopback {
     worker: Worker,
     events: Events,
     client: UnixStream,
     store: Arc<Store>,
     closed: bool,
-    /// Keeps `shutdown` from finding nobody to ask.
+    /// Keeps the channel of `shutdown` open.
     _stop_requests: Receiver<StopRequest>,
 }
 
 impl Loopback {
-    /// A new store and a connection to it. Listeners and threads of the
-    /// settings mean nothing here.
+    /// Creates a store and a connection to it. The listeners and threads of
+    /// `config` are ignored.
     ///
     /// # Errors
-    /// The system has no more sockets.
+    /// The system has no more descriptors.
     pub fn new(config: Config) -> io::Result<Self> {
         let store = Arc::new(Store::new(Options {
             max_memory: config.max_memory,
@@ -82,8 +82,8 @@ impl Loopback {
         })
     }
 
-    /// Sends `input` and returns everything that is answered to it. Input
-    /// after the connection is closed is ignored.
+    /// Sends `input` and returns all replies to it. Input after the connection
+    /// is closed is ignored.
     pub fn feed(&mut self, mut input: &[u8]) -> Vec<u8> {
         let mut replies = Vec::new();
         loop {
@@ -98,30 +98,32 @@ impl Loopback {
         }
     }
 
-    /// Whether the server has closed the connection.
+    /// Returns whether the server has closed the connection.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Bytes of input that are kept until more arrives.
+    /// Returns the bytes of input that the server keeps until more arrives.
     pub fn kept_bytes(&self) -> usize {
         self.worker.kept_bytes()
     }
 
-    /// The items.
+    /// Returns the store.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
+    /// Sends as much as the socket takes; returns the number of bytes.
     fn send(&mut self, input: &[u8]) -> usize {
         if input.is_empty() {
             return 0;
         }
-        // What fails is tried again, or its cause is seen on reading.
+        // A failed write is tried again. If the connection is closed, the next
+        // read finds out.
         self.client.write(input).unwrap_or(0)
     }
 
-    /// Appends what has arrived; returns how much.
+    /// Appends the replies that have arrived; returns their length in bytes.
     fn receive(&mut self, replies: &mut Vec<u8>) -> usize {
         let before = replies.len();
         let mut chunk = [0; CHUNK_BYTES];

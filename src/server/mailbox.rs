@@ -1,6 +1,7 @@
-//! How threads reach one that sleeps in its poll: they wake it, leave things
-//! for it, or ask it to end. Owned by the server, which gives each thread its
-//! own; nothing here waits or locks.
+//! Mailboxes: how other threads reach a thread that sleeps in its poll. They
+//! wake it, hand over objects, or make it stop.
+//!
+//! Each thread of the server has its own. No operation blocks or locks.
 
 use std::io;
 
@@ -9,22 +10,22 @@ use mio::{Poll, Token, Waker};
 
 use crate::sync::{AtomicU8, Ordering};
 
-/// The token of events that mean nothing but "look up".
+/// Token of wake-ups in the poll of any thread.
 pub(super) const WAKER: Token = Token(usize::MAX);
 
-/// What a thread is to do.
+/// Orders to a thread.
 const SERVE: u8 = 0;
 const STOP: u8 = 1;
 const PANIC: u8 = 2;
 
-/// Asks a thread to end.
+/// Stops a thread that sleeps in a poll.
 pub(super) struct Stopper {
     waker: Waker,
     order: AtomicU8,
 }
 
 impl Stopper {
-    /// For the thread that sleeps in `poll`.
+    /// Creates the stopper of the thread that owns `poll`. A poll can have one.
     pub(super) fn new(poll: &Poll) -> io::Result<Self> {
         Ok(Self {
             waker: Waker::new(poll.registry(), WAKER)?,
@@ -32,22 +33,22 @@ impl Stopper {
         })
     }
 
-    /// Makes the thread finish what it has begun, and end.
+    /// Makes the thread finish its work in progress and end.
     pub(super) fn stop(&self) {
         self.order.store(STOP, Ordering::Release);
         self.wake();
     }
 
-    /// Makes the thread panic; for tests.
+    /// Makes the thread panic. For tests.
     pub(super) fn inject_panic(&self) {
         self.order.store(PANIC, Ordering::Release);
         self.wake();
     }
 
-    /// Whether the thread is to end.
+    /// Returns whether the thread must end. Called by the thread itself.
     ///
     /// # Panics
-    /// When a test asks for it.
+    /// After [`Stopper::inject_panic`].
     pub(super) fn is_stopping(&self) -> bool {
         let order = self.order.load(Ordering::Acquire);
         assert!(order != PANIC, "injected panic");
@@ -55,19 +56,19 @@ impl Stopper {
     }
 
     fn wake(&self) {
-        // Fails only if the thread's poll is gone, and then nobody waits.
+        // Fails only if the poll is gone; then the thread has ended.
         let _ = self.waker.wake();
     }
 }
 
-/// Takes things for a thread, and asks it to end.
+/// Queue of objects for a thread that sleeps in a poll, with its stopper.
 pub(super) struct Mailbox<T> {
     arrivals: SegQueue<T>,
     stopper: Stopper,
 }
 
 impl<T> Mailbox<T> {
-    /// For the thread that sleeps in `poll`.
+    /// Creates the mailbox of the thread that owns `poll`.
     pub(super) fn new(poll: &Poll) -> io::Result<Self> {
         Ok(Self {
             arrivals: SegQueue::new(),
@@ -75,33 +76,33 @@ impl<T> Mailbox<T> {
         })
     }
 
-    /// Leaves something for the thread, and wakes it.
+    /// Queues an object and wakes the thread.
     pub(super) fn hand_over(&self, thing: T) {
         self.arrivals.push(thing);
         self.stopper.wake();
     }
 
-    /// The next thing that was left; for the thread itself.
+    /// Takes the oldest object. Called by the thread itself.
     pub(super) fn take(&self) -> Option<T> {
         self.arrivals.pop()
     }
 
-    /// Wakes the thread.
+    /// Wakes the thread from its poll.
     pub(super) fn wake(&self) {
         self.stopper.wake();
     }
 
-    /// Makes the thread finish what it has begun, and end.
+    /// Makes the thread finish its work in progress and end.
     pub(super) fn stop(&self) {
         self.stopper.stop();
     }
 
-    /// Makes the thread panic; for tests.
+    /// Makes the thread panic. For tests.
     pub(super) fn inject_panic(&self) {
         self.stopper.inject_panic();
     }
 
-    /// Whether the thread is to end.
+    /// Returns whether the thread must end.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopper.is_stopping()
     }

@@ -1,5 +1,11 @@
-//! Sockets and threads: an acceptor, workers, and an upkeep thread around
-//! one store. Started from a configuration, stopped by its owner.
+//! The server: sockets and threads around one store.
+//!
+//! - `threads` starts and stops all threads; [`Server`] is its handle.
+//! - `listen` and `inherited` provide listening sockets, and `acceptor` accepts
+//!   connections from them.
+//! - `worker` is the event loop, `connection` serves one connection, and
+//!   `transport` has the sockets.
+//! - `watchers` is the log thread, which sends events to watchers.
 
 mod acceptor;
 mod conn_events;

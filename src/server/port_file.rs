@@ -1,4 +1,4 @@
-//! The file that receives the ports, for callers that let the system choose.
+//! The port file, from which callers learn the ports that the system chose.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -6,7 +6,12 @@ use std::path::Path;
 
 use crate::server::error::StartError;
 
-/// Writes the bound ports where test suites look for them.
+/// Writes the bound ports to `path`, one a line, such as `TCP INET: 11211`. The
+/// format is that of memcached's `MEMCACHED_PORT_FILENAME`. Does nothing
+/// without a path.
+///
+/// # Errors
+/// [`StartError::PortFile`] if the file cannot be written.
 pub(super) fn write_port_file(
     path: Option<&Path>,
     tcp: &[SocketAddr],
@@ -22,8 +27,8 @@ pub(super) fn write_port_file(
     let tcp = tcp.iter().map(|address| line("TCP", address));
     let udp = udp.iter().map(|address| line("UDP", address));
     let lines: String = tcp.chain(udp).collect();
-    // Written aside and renamed, so that a reader who waits for the file
-    // never sees half of it.
+    // Written to a temporary file and renamed, so that a waiting reader never
+    // sees a part of it.
     let aside = path.with_extension("part");
     fs::write(&aside, lines)
         .and_then(|()| fs::rename(&aside, path))

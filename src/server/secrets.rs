@@ -1,4 +1,5 @@
-//! Certificates, passwords and users: read at the start, read again on request.
+//! Secrets: TLS certificates, text passwords and SASL users. All are read at
+//! the start; certificates and text passwords also on request.
 
 use std::sync::Arc;
 
@@ -8,14 +9,15 @@ use crate::server::error::StartError;
 use crate::shared::Shared;
 use crate::tls::Tls;
 
-/// Reads again what a running server can replace.
+/// Handle that reloads certificates and passwords of a running server.
 pub struct Reloader {
+    /// State of the threads, which holds the secrets.
     pub(super) shared: Arc<Shared>,
 }
 
 impl Reloader {
-    /// Reads certificates and passwords again. A file that is no good changes
-    /// nothing; the error is logged at any verbosity.
+    /// Reads the TLS certificates and the password file again. A file with an
+    /// error changes nothing; the error is logged at any verbosity.
     pub fn reload(&self) {
         let tls = self.shared.tls.as_ref().map(|tls| tls.reload());
         let passwords = self.shared.passwords.as_ref();
@@ -34,14 +36,20 @@ impl Reloader {
     }
 }
 
-/// What is read from files that others must not see.
+/// Secrets as read at the start.
 pub(super) struct Secrets {
     tls: Option<Tls>,
+    /// Passwords of text clients (`-Y`).
     passwords: Option<Passwords>,
+    /// Users of SASL (`-S`), and the error of their file if it cannot be used.
     sasl: Option<(Sasl, Option<LoadError>)>,
 }
 
 impl Secrets {
+    /// Reads all secrets that the configuration names.
+    ///
+    /// # Errors
+    /// The certificates or the password file cannot be used.
     pub(super) fn load(config: &Config) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(Tls::load);
         let path = config.auth_file.as_deref();
@@ -53,6 +61,8 @@ impl Secrets {
         })
     }
 
+    /// Creates the shared state of the threads with these secrets. Logs a
+    /// warning if no SASL user can authenticate.
     pub(super) fn shared_with(self, config: Config) -> Shared {
         let mut shared = Shared::new(config);
         shared.tls = self.tls.map(Arc::new);
@@ -72,8 +82,8 @@ impl Secrets {
     }
 }
 
-/// Reads the users of SASL. As in memcached, a server whose list of users is
-/// missing starts, and refuses all logins until there is one.
+/// Reads the users of SASL. As in memcached, the server starts without a usable
+/// file, and refuses all attempts until there is one.
 fn load_sasl(files: &SaslFiles) -> (Sasl, Option<LoadError>) {
     Sasl::load(files.users.as_deref(), files.conf.as_deref())
 }

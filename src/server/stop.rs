@@ -1,8 +1,8 @@
 //! The request to stop the server.
 
-/// Someone asked for the server to stop.
+/// Request to stop the server, from a client or a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopRequest {
-    /// Without hurry.
+    /// Whether a graceful stop was requested (`shutdown graceful`, `SIGUSR1`).
     pub graceful: bool,
 }

@@ -1,5 +1,4 @@
-//! The threads of a running server: started from a configuration, stopped by
-//! its owner.
+//! The threads of a server: starting and stopping them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,21 +32,25 @@ use crate::store::{Options, Store};
 use crate::supervise;
 use crate::upkeep::Upkeep;
 
-/// A running server; stops when dropped.
+/// A running server. Dropping it stops it.
 pub struct Server {
     shared: Arc<Shared>,
     store: Arc<Store>,
     tcp_addrs: Vec<SocketAddr>,
     udp_addrs: Vec<SocketAddr>,
     unix_paths: Vec<PathBuf>,
+    /// Stops the acceptor.
     pub(super) acceptor: Arc<Stopper>,
+    /// Handles of the workers.
     pub(super) workers: Vec<Arc<Handle>>,
+    /// Mailbox of the log thread.
     pub(super) watcher_inbox: Arc<WatcherInbox>,
-    /// Closing it ends the upkeep thread.
+    /// Dropping the sender ends the upkeep thread.
     pub(super) upkeep: Option<Sender<()>>,
+    /// Stops the `stderr` thread.
     pub(super) stderr: WriterHandle,
     stderr_thread: Option<JoinHandle<()>>,
-    /// All threads but that one.
+    /// All threads except the `stderr` thread.
     threads: Vec<JoinHandle<()>>,
     stop_requests: Receiver<StopRequest>,
     stop_sender: Sender<StopRequest>,
@@ -57,15 +60,17 @@ impl Server {
     /// Binds the listeners and starts the threads.
     ///
     /// # Errors
-    /// What keeps the server from running as configured.
+    /// The reason why the server cannot run as configured.
     pub fn start(config: Config) -> Result<Self, StartError> {
         Self::start_with(config, Inherited::default())
     }
 
-    /// The same, with sockets that were handed over.
+    /// Starts a server as [`Server::start`] does, with sockets passed by the
+    /// service manager as well. They replace the configured listeners if
+    /// `handed_over.alone` is set.
     ///
     /// # Errors
-    /// As for [`Server::start`].
+    /// The reason why the server cannot run as configured.
     pub fn start_with(mut config: Config, inherited: Inherited) -> Result<Self, StartError> {
         if config.handed_over.alone && !inherited.is_empty() {
             config.listeners.clear();
@@ -149,57 +154,57 @@ impl Server {
         })
     }
 
-    /// The TCP addresses that are listened on.
+    /// Returns the TCP addresses of the listeners.
     pub fn tcp_addrs(&self) -> &[SocketAddr] {
         &self.tcp_addrs
     }
 
-    /// The UDP addresses that are listened on.
+    /// Returns the UDP addresses, once each.
     pub fn udp_addrs(&self) -> &[SocketAddr] {
         &self.udp_addrs
     }
 
-    /// The unix sockets that are listened on.
+    /// Returns the paths of the unix sockets.
     pub fn unix_paths(&self) -> &[PathBuf] {
         &self.unix_paths
     }
 
-    /// The items, for who embeds the server.
+    /// Returns the store, for processes that embed the server.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The queue of lines for standard error.
+    /// Returns the queue of log lines for standard error.
     pub fn log(&self) -> Arc<Log> {
         Arc::clone(&self.shared.log)
     }
 
-    /// Moves the cache's clock forward; for tests.
+    /// Moves the server's clock forward. For tests.
     pub fn advance_clock(&self, by: Duration) {
         self.shared.clock.advance(by);
     }
 
-    /// Lets others ask for the server to stop.
+    /// Returns a channel on which other threads can request a stop.
     pub fn stopper(&self) -> Sender<StopRequest> {
         self.stop_sender.clone()
     }
 
-    /// Lets others have files read again.
+    /// Returns a handle with which other threads can reload files.
     pub fn reloader(&self) -> Reloader {
         Reloader {
             shared: Arc::clone(&self.shared),
         }
     }
 
-    /// Waits until someone asks for the server to stop.
+    /// Blocks until a stop is requested.
     pub fn wait_for_stop_request(&self) -> StopRequest {
         self.stop_requests
             .recv()
             .expect("the server holds a sender itself")
     }
 
-    /// Stops accepting, finishes the replies in flight, ends all threads, and
-    /// waits at most [`LOG_FLUSH_MAX_WAIT`] until the log lines are written.
+    /// Stops accepting, sends outstanding replies, ends all threads, and waits
+    /// at most [`LOG_FLUSH_MAX_WAIT`] until the queued log lines are written.
     pub fn stop(mut self) {
         self.stop_threads();
     }
@@ -215,8 +220,8 @@ impl Server {
             // A panic would have ended the process.
             let _ = thread.join();
         }
-        // Last, for the lines of the others. While standard error is stuck
-        // the thread stays behind, and ends when it can.
+        // Last, because the other threads log until they end. If standard error
+        // is stuck, the thread is left behind and ends when it can.
         if let Some(thread) = self.stderr_thread.take()
             && self.stderr.stop(LOG_FLUSH_MAX_WAIT)
         {
@@ -235,10 +240,10 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     supervise::spawn(name, run).map_err(StartError::Thread)
 }
 
-/// Runs upkeep in small steps until the other end of `ended` is dropped.
+/// Runs upkeep step by step until the sender of `ended` is dropped.
 ///
 /// # Panics
-/// When a test asks for it by a message.
+/// When a test sends a message.
 fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
     let mut pause = Duration::ZERO;
     loop {
@@ -250,7 +255,7 @@ fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
     }
 }
 
-/// Puts the listeners among the connections that operators are told of.
+/// Adds the listeners to the connection table, for `stats conns`.
 fn note_listeners<'a>(
     shared: &Shared,
     listeners: &[Listening],

@@ -1,7 +1,8 @@
-//! The log thread: it drains the rings of events and writes lines to the
-//! watchers, whose connections are its own. It sleeps until there is one. A
-//! watcher that is slow to take its lines misses some and is told how many;
-//! nobody waits for it, and what waits for it is bounded.
+//! The log thread: drains the event rings and writes lines to the watchers,
+//! whose sockets it owns. Without watchers it sleeps.
+//!
+//! A watcher that reads too slowly misses lines and is sent their number. No
+//! other thread waits for it, and its backlog is bounded.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -18,47 +19,55 @@ use crate::shared::Shared;
 use crate::store::Store;
 use crate::sync::Ordering;
 
-/// Events drained before lines are sent.
+/// Most events drained before lines are sent.
 const DRAIN_MAX: usize = 1024;
-/// Bounds of the pause between two looks at the rings.
+/// Shortest and longest pause between two drains of the rings.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
-/// Bytes of a line that tells how many were missed.
+/// Longest line that reports the number of skipped lines, in bytes.
 const SKIPPED_LINE_BYTES: usize = 64;
 
-/// Where workers hand over the connections of watchers, whose places have been
-/// taken already.
+/// Mailbox of the log thread for watchers' connections. A watcher place has
+/// been taken for each.
 pub(super) type WatcherInbox = Mailbox<(Stream, Filter)>;
 
-/// See the module's documentation.
+/// State of the log thread.
 pub(super) struct LogThread {
     poll: Poll,
     watcher_inbox: Arc<WatcherInbox>,
     store: Arc<Store>,
     shared: Arc<Shared>,
     watchers: Slab<Watcher>,
-    /// Receives the events of watchers' connections that are closed.
+    /// Ring for events of this thread, which closes watchers' connections.
     ring: Arc<Ring>,
-    /// One line.
+    /// Buffer of the current line.
     line: Vec<u8>,
 }
 
+/// One watcher.
 struct Watcher {
     stream: Stream,
     filter: Filter,
-    /// Events up to this one happened before it came.
+    /// Number of the last event before the watcher came. Later ones are sent.
     since_gid: u64,
-    /// Events that passed its filter, for taking one in so many.
+    /// Counts the events that passed the filter, from 1 to `sample`. The first
+    /// is sent.
     passed: u32,
+    /// Lines that the socket has not taken.
     unsent: Vec<u8>,
-    /// Lines it has missed since it was last told.
+    /// Lines skipped since the last report of their number.
     skipped: u64,
-    /// The socket takes nothing until its next event.
+    /// The socket is full: send again after its next event.
     blocked: bool,
+    /// Set when the connection is to be closed.
     lost: bool,
 }
 
 impl LogThread {
+    /// Creates the log thread and its mailbox.
+    ///
+    /// # Errors
+    /// The system has no more descriptors.
     pub(super) fn new(
         store: Arc<Store>,
         shared: Arc<Shared>,
@@ -113,6 +122,7 @@ impl LogThread {
         self.store.events()
     }
 
+    /// Takes over the watchers that workers handed over.
     fn admit(&mut self) {
         while let Some((mut stream, filter)) = self.watcher_inbox.take() {
             let entry = self.watchers.vacant_entry();
@@ -135,7 +145,8 @@ impl LogThread {
         }
     }
 
-    /// Writes lines for what has happened; returns how much that was.
+    /// Drains events and queues their lines for the watchers. Returns the
+    /// number of events.
     fn tell(&mut self) -> usize {
         let events = self.hub().drain(DRAIN_MAX);
         let (mut sent, mut skipped) = (0, 0);
@@ -175,6 +186,8 @@ impl LogThread {
         self.watchers.iter().map(|(token, _)| token).collect()
     }
 
+    /// Closes a watcher's connection. Events that no other watcher wants are no
+    /// longer recorded.
     fn close(&mut self, token: usize) {
         let watcher = self.watchers.remove(token);
         let fd = watcher.stream.fd();
@@ -183,7 +196,8 @@ impl LogThread {
             self.ring.put(EventKind::Closed {
                 peer: known.and_then(|conn| conn.peer),
                 connection: fd,
-                // memcached gives this reason for a watcher, whoever closed it.
+                // memcached reports this reason for watchers, whichever side
+                // closed.
                 reason: "error",
             });
         }
@@ -201,6 +215,7 @@ impl LogThread {
 }
 
 impl Watcher {
+    /// Returns whether the watcher's filter and sampling select an event.
     fn wants(&mut self, event: &Event) -> bool {
         let accepted =
             event.gid > self.since_gid && self.filter.accepts(event.what.kind(), event.what.key());
@@ -211,7 +226,8 @@ impl Watcher {
         self.passed == 1
     }
 
-    /// Takes a line; false if there is no room for it.
+    /// Queues a line. Returns false if its backlog has no room; the line is
+    /// skipped then.
     fn tell(&mut self, line: &[u8]) -> bool {
         let room = WATCHER_BUFFER_BYTES.saturating_sub(self.unsent.len());
         if line.len() + SKIPPED_LINE_BYTES > room {
@@ -231,7 +247,7 @@ impl Watcher {
         true
     }
 
-    /// Sends what the socket takes.
+    /// Sends as much of the backlog as the socket takes.
     fn send(&mut self) {
         let mut sent = 0;
         while !self.lost && !self.blocked && sent < self.unsent.len() {
@@ -259,7 +275,7 @@ impl Watcher {
         None
     }
 
-    /// Reads and forgets what a watcher says. False if it is gone.
+    /// Reads and discards input. Returns false if the connection is closed.
     fn listen(&mut self) -> bool {
         let mut heard = [0; 1024];
         loop {

@@ -1,6 +1,6 @@
-//! Background work on the store, in small steps: sweeping out dead items,
-//! keeping the memory limit, carrying out delayed flushes when no client
-//! does. Called by the server's upkeep thread; holds no socket.
+//! Background work on the store, in small steps. It keeps the memory limit,
+//! compacts memory, sweeps out dead items, and executes delayed flushes that no
+//! worker has executed. The upkeep thread of the server runs it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,43 +10,47 @@ use crate::store::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::Now;
 
-/// Items a step looks at, at least. Few, since a worker may have to wait for
-/// the end of a step where there are fewer processors than threads.
+/// Items after which a step stops sweeping. Few, because a worker may have to
+/// wait for the step's end if there are fewer processors than threads.
 const SWEEP_ITEMS: usize = 1_000;
 /// Pause between two steps.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Pause while memory is being made compact.
+/// Pause while memory is being compacted.
 const COMPACT_PAUSE: Duration = Duration::from_millis(2);
-/// After so many flushes during one sweep there is no pause before its end:
-/// before they are 256, it must be over.
+/// Number of flushes during one sweep from which there is no pause before its
+/// end. The sweep must end before they are 256, since items record their
+/// generation in 8 bits.
 const HURRY_FLUSHES: u64 = 64;
-/// Pause where there is nothing to sweep out: no item ends some time.
+/// Pause while no item has an expiry time, so that there is nothing to sweep.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
-/// The state of the background work.
+/// State of the background work.
 pub struct Upkeep {
     store: Arc<Store>,
     shared: Arc<Shared>,
     local: Local,
-    /// The next shard to sweep.
+    /// Next shard to sweep.
     shard: usize,
-    /// What is flushed once this sweep has been through all shards.
+    /// Flush generation at the start of this sweep. No older item is left once
+    /// it has swept all shards.
     generation: u64,
-    /// Something that ends was seen in this sweep, or in the one before.
+    /// Whether an item with an expiry time was seen in this sweep, and in the
+    /// one before.
     expirables: [bool; 2],
-    /// The sweep that an operator asked for.
+    /// Sweep requested with `lru_crawler crawl`.
     crawl: Option<Crawling>,
 }
 
-/// How far a sweep that was asked for has come.
+/// Progress of a requested sweep.
 struct Crawling {
+    /// Next shard to sweep.
     shard: usize,
-    /// Items it may still look at.
+    /// Items that it may still check.
     left: usize,
 }
 
 impl Upkeep {
-    /// Upkeep of a server's store.
+    /// Creates the background work on a server's store.
     pub fn new(store: Arc<Store>, shared: Arc<Shared>) -> Self {
         Self {
             local: store.local(),
@@ -59,7 +63,7 @@ impl Upkeep {
         }
     }
 
-    /// Does a bounded amount of work and says how long to pause.
+    /// Does a bounded amount of work. Returns the pause before the next step.
     pub fn step(&mut self) -> Duration {
         let now = self.shared.clock.now();
         self.local.now = now;
@@ -102,8 +106,11 @@ impl Upkeep {
         }
     }
 
-    /// A step of a sweep that was asked for. Dead items of any class are
-    /// removed; the classes asked for say how many are looked at.
+    /// Does a step of a requested sweep. Returns the pause after it,
+    /// `crawler_sleep_us`; `None` if none is requested.
+    ///
+    /// Removes dead items of any size class. The requested classes only
+    /// determine how many items are checked.
     fn crawl(&mut self, now: Now) -> Option<Duration> {
         let runtime = &self.shared.runtime;
         let wanted = runtime.crawl.wanted.load(Ordering::Relaxed);
@@ -134,6 +141,7 @@ impl Upkeep {
         Some(Duration::from_micros(knobs.crawler_sleep_us.into()))
     }
 
+    /// Ends a sweep of all shards and begins the next one.
     fn begin_sweep(&mut self) {
         self.shard = 0;
         self.store.swept(self.generation);

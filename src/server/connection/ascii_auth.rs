@@ -1,6 +1,7 @@
-//! The door under `-Y`: a connection stays in a state of its own, in which no
-//! command is parsed at all, until its client has given a password. Beside
-//! `-S` a client that sends packets is let through to the guard over those.
+//! Password authentication of text clients (`-Y`). Until a client has sent a
+//! valid password, its connection stays in [`State::Locked`], in which no
+//! command is parsed. With `-S` as well, a client that sends packets goes on to
+//! the SASL guard instead.
 
 use crate::command;
 use crate::protocol::text::ascii_auth::{AsciiAuth, parse};
@@ -12,7 +13,11 @@ use crate::server::connection::outcome::{Served, Turn};
 use crate::server::connection::state::{Connection, State};
 
 impl Context {
-    /// Goes on with a connection that is not let in yet.
+    /// Handles input of a connection that is not authenticated yet. Returns the
+    /// bytes used and how the turn goes on.
+    ///
+    /// Replies as memcached does with `-Y`: `STORED` to a valid password,
+    /// `CLIENT_ERROR authentication failure` to a wrong one.
     pub(in crate::server) fn login(
         &mut self,
         connection: &mut Connection,
@@ -48,6 +53,7 @@ impl Context {
         (used, Turn::GoOn)
     }
 
+    /// Checks a password and counts the attempt.
     fn admits(&self, user: &[u8], password: &[u8]) -> bool {
         let list = self.shared.passwords.as_ref();
         let admitted = list.is_some_and(|list| list.check(user, password));

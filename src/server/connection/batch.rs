@@ -1,5 +1,5 @@
-//! Turning input into a batch of requests: parsed, with their values and the
-//! hashes of their keys, ready to be prefetched and executed in order.
+//! Parsing input into a batch of requests, with their data blocks and key
+//! hashes, ready to be prefetched and executed in order.
 
 use arrayvec::ArrayVec;
 
@@ -9,51 +9,59 @@ use crate::protocol::request::{GetLine, Request};
 use crate::protocol::text::parse::{Malformed, Parsed, parse};
 use crate::store::Store;
 
-/// Requests of several sockets that are prefetched together.
+/// Most requests of one batch, over all its sockets.
 pub(in crate::server) const STEPS_MAX: usize = 2 * BATCH_MAX;
 
-/// How a connection's requests are spelt.
+/// Wire protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Spelling {
-    /// Lines, classic and meta.
+    /// Text lines, classic and meta commands.
     Text,
-    /// Packets.
+    /// Binary packets.
     Binary,
 }
 
-/// One thing to do.
+/// One element of a batch.
 pub(in crate::server) enum Step<'a> {
+    /// Execute a request.
     Execute {
+        /// The parsed request.
         request: Request<'a>,
+        /// Hash of its key; `None` if it has none or several.
         hash: Option<u64>,
-        /// The value block of a storage command.
+        /// Data block of a storage command, its CRLF included; empty for other
+        /// commands.
         block: &'a [u8],
     },
+    /// Reply with the error of a malformed request.
     Refuse(Malformed),
 }
 
-/// Why a batch ends where it ends.
+/// Why parsing a batch ended.
 pub(in crate::server) enum Stop<'a> {
     /// The batch is full.
     Full,
-    /// The rest is no whole command.
+    /// The remaining input is not a complete command.
     Incomplete,
-    /// A storage command whose value is still to come, behind the line.
+    /// A storage command is complete but for its data block.
     ValueToCome(Request<'a>),
-    /// A value to be skipped.
+    /// Skip this many bytes: the data block or body of a refused request.
     Swallow(usize),
-    /// A retrieval line too long to wait for.
+    /// A retrieval line that is too long to be buffered.
     LongGet { cas: bool },
-    /// A line too long to wait for, which has had its answer.
+    /// A line that is too long to be buffered and has had its error reply. Skip
+    /// the rest of it.
     SkipLine,
-    /// A line that does not end, or something that is no client.
+    /// Close the connection: the line is endless, or the peer is no memcached
+    /// client.
     HangUp,
 }
 
+/// The steps of one batch.
 pub(in crate::server) type Steps<'a> = ArrayVec<Step<'a>, STEPS_MAX>;
 
-/// Parses commands from `input` into `steps`, at most `limit` of them.
-/// Returns the bytes used and why it stopped.
+/// Parses at most `limit` commands from `input` and appends them to `steps`.
+/// Returns the bytes used and why parsing ended.
 #[inline]
 pub(in crate::server) fn parse_batch<'a>(
     store: &Store,
@@ -135,15 +143,16 @@ fn parse_packets<'a>(
             None => return wait_for_block(request, used, front),
         }
         if packet.value_len().is_none() && packet.rest > 0 {
-            // A body that the command does not have.
+            // A body that this command must not have.
             return (used, Stop::Swallow(packet.rest as usize));
         }
     }
     (used, Stop::Full)
 }
 
-/// The `get` of one key that the first steps are, its hash and how many there
-/// are of it, if more than one.
+/// Returns the `get` line with which `steps` begin, the hash of its key, and
+/// how often the same line repeats. `None` if the line is not repeated or not a
+/// `get` of one key.
 #[inline]
 pub(in crate::server) fn repeated_get<'s>(
     steps: &'s [Step<'_>],
@@ -152,7 +161,7 @@ pub(in crate::server) fn repeated_get<'s>(
     let [Step::Execute { request, hash, .. }, second, ..] = steps else {
         return None;
     };
-    // Of neighbours that are not the same, this tells nearly all.
+    // A cheap test first: it rules out nearly all different neighbours.
     let hash = hash.filter(|hash| same_hash(second, *hash))?;
     let Request::Get(line @ GetLine { touch: None, .. }) = request else {
         return None;
@@ -165,8 +174,9 @@ pub(in crate::server) fn repeated_get<'s>(
     (times > 1).then_some((line, hash, times))
 }
 
-/// Adds a request, if its value block stands whole in what follows it, and
-/// returns the block's bytes.
+/// Appends a request whose data block is complete in `behind`, the input after
+/// its line or header. Returns the length of the block; `None` if it is
+/// incomplete.
 #[inline]
 fn push_request<'a>(
     store: &Store,
@@ -184,8 +194,11 @@ fn push_request<'a>(
     Some(block.len())
 }
 
-/// How a batch ends at a request whose block has not arrived: so many bytes
-/// were used before the request, which takes `front` without its block.
+/// Ends a batch at a request whose data block is incomplete. `used` is the
+/// bytes before the request, `front` its length without the block.
+///
+/// Waits in the read buffer for a small block. A larger one is received
+/// directly into its item.
 #[cold]
 fn wait_for_block(request: Request<'_>, used: usize, front: usize) -> (usize, Stop<'_>) {
     if request.block_len().unwrap_or(0) <= WAIT_FOR_BLOCK_BYTES {
@@ -194,8 +207,8 @@ fn wait_for_block(request: Request<'_>, used: usize, front: usize) -> (usize, St
     (used + front, Stop::ValueToCome(request))
 }
 
-/// The value block behind a request's line, empty for one that has none;
-/// `None` while it is incomplete.
+/// Returns the data block after a request's line or header, empty if the
+/// request has none; `None` while the block is incomplete.
 #[inline]
 fn block_of<'a>(request: &Request<'_>, rest: &'a [u8]) -> Option<&'a [u8]> {
     match request.block_len() {

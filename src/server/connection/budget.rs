@@ -1,28 +1,30 @@
-//! How long one connection is served before others get their turn: by count of
-//! batches and by time, or for as long as nobody else waits.
+//! Budget of a connection's turn: a number of batches and a time, or no bound
+//! while no other connection waits.
 
 use std::time::{Duration, Instant};
 
-/// How much of a connection's input is served before others get their turn.
+/// Work that a connection may do before others get their turn.
 pub(in crate::server) struct Budget<'a> {
     /// Batches left.
     batches: usize,
-    /// When the second batch began, after which the clock counts as well.
+    /// Time of the second batch, from which the turn's time counts. A turn of
+    /// one batch reads no clock.
     begun: Option<Instant>,
-    /// Time after which the turn ends whatever is left of the batches.
+    /// Time after which the turn ends, whatever is left of `batches`.
     most: Duration,
-    /// Says whether others wait, for a connection that was alone at first.
+    /// Returns whether other connections wait; `None` if the connection was not
+    /// alone when its turn began.
     others_wait: Option<&'a mut dyn FnMut() -> bool>,
 }
 
-/// Batches of a lone connection between two looks at who else waits: not so
-/// many that a newcomer waits long, nor so few that the looks cost much.
+/// Batches of a lone connection between two checks for other connections. More
+/// would delay a newcomer; fewer would make the checks expensive.
 const LONE_BATCHES: usize = 8;
-/// Time between two such looks at the least.
+/// Time after which a lone connection checks for others earlier.
 const LONE_TURN: Duration = Duration::from_millis(1);
 
 impl<'a> Budget<'a> {
-    /// At most this many batches, and this long.
+    /// Creates a budget of `batches` further batches and the time `most`.
     pub(in crate::server) fn of(batches: usize, most: Duration) -> Self {
         Self {
             batches,
@@ -32,7 +34,7 @@ impl<'a> Budget<'a> {
         }
     }
 
-    /// As much as there is while nobody else waits.
+    /// Creates a budget that is renewed as long as `others_wait` returns false.
     pub(in crate::server) fn alone(others_wait: &'a mut dyn FnMut() -> bool) -> Self {
         Self {
             batches: LONE_BATCHES,
@@ -42,10 +44,10 @@ impl<'a> Budget<'a> {
         }
     }
 
-    /// Whether another batch is to be served.
+    /// Takes one batch from the budget. Returns false if the turn must end.
     pub(in crate::server) fn take(&mut self) -> bool {
-        // Batches differ: while memory comes from the system one may take a
-        // hundred times as long as usual.
+        // The time of a batch varies: one that obtains memory from the system
+        // may take a hundred times as long as usual.
         let begun = *self.begun.get_or_insert_with(Instant::now);
         if self.batches == 0 || begun.elapsed() >= self.most {
             let Some(others_wait) = &mut self.others_wait else {

@@ -1,5 +1,5 @@
-//! What a worker needs to serve a connection: the store, the output buffer and
-//! this thread's counters.
+//! State that a worker needs to serve any of its connections: the store, the
+//! output buffer and the thread's own counters.
 
 use std::sync::Arc;
 
@@ -16,29 +16,37 @@ use crate::shared::Shared;
 use crate::store::{Local, Store};
 use crate::time::Now;
 
-/// What a worker needs to serve any connection.
+/// State for serving connections, one per worker.
 pub(in crate::server) struct Context {
+    /// Store of all workers.
     pub(in crate::server) store: Arc<Store>,
+    /// Settings and counters that all threads share.
     pub(in crate::server) shared: Arc<Shared>,
+    /// The thread's own counters, magazines and hot items.
     pub(in crate::server) local: Local,
+    /// Output buffer of the connection that is being served.
     pub(in crate::server) out: Output,
+    /// Channel to the thread that stops the server.
     pub(in crate::server) stop: Sender<StopRequest>,
+    /// Time of the current turn of the event loop.
     pub(in crate::server) now: Now,
     /// Descriptor of the connection that is being served.
     pub(in crate::server) connection: i32,
-    /// What somebody wants to be told of, as of the beginning of the batch.
+    /// Kinds of events that are watched, as of the beginning of the batch.
     pub(in crate::server) watched: Kinds,
-    /// Where watchers go, if there is a log thread.
+    /// Mailbox of the log thread, which takes over watchers; `None` if there is
+    /// no such thread.
     pub(in crate::server) watcher_inbox: Option<Arc<WatcherInbox>>,
-    /// What stalled clients of all workers hold.
+    /// Parked state of the stalled clients of all workers.
     pub(in crate::server) stalled: Arc<Stalled>,
-    /// The worker's number, from 0.
+    /// Number of the worker, from 0.
     pub(in crate::server) worker: usize,
-    /// Commands of the connection that is being served, in this turn.
+    /// Commands that the connection being served has executed in this turn.
     pub(in crate::server) commands: usize,
 }
 
 impl Context {
+    /// Returns an executor of commands, and the output buffer.
     pub(in crate::server) fn executor(&mut self) -> (Executor<'_>, &mut Output) {
         let executor = Executor {
             store: &self.store,
@@ -59,23 +67,26 @@ impl Context {
         self.watched = self.local.events.wanted();
     }
 
-    /// Gives back what memory this worker keeps in stock, if others are short.
+    /// Flushes this worker's magazines and releases its hot items, if another
+    /// thread ran short of memory. Call it before the worker waits for events.
     pub(in crate::server) fn settle_memory(&mut self) {
         self.store.settle(&mut self.local);
     }
 
-    /// Lets go of items that were held for being asked for all the time.
+    /// Releases hot items that have gone cold. Call it at least once a second
+    /// while any are held.
     #[inline]
     pub(in crate::server) fn cool(&mut self) {
         self.store.cool(&mut self.local);
     }
 
-    /// Carries out a delayed flush whose time has come.
+    /// Executes a delayed `flush_all` whose time has come.
     pub(in crate::server) fn flush_if_due(&mut self) {
         self.executor().0.flush_if_due();
     }
 
-    /// Brings into the cache what the steps will touch.
+    /// Prefetches the cache lines of the map and of the items that the steps
+    /// will touch. A single key is not worth it.
     pub(in crate::server) fn prefetch(&self, steps: &[Step<'_>]) {
         let mut last = None;
         let hashes: ArrayVec<u64, STEPS_MAX> = steps
@@ -91,12 +102,14 @@ impl Context {
         }
     }
 
+    /// Sends the output buffer to a connection. Output that its socket does not
+    /// take stays with the connection.
     pub(in crate::server) fn send(&mut self, connection: &mut Connection) -> Sent {
         connection.send(&mut self.out, &self.store, &mut self.local)
     }
 
-    /// Counts the times that memcached would have let others go first: after
-    /// every `limit` commands that come together, if there are more.
+    /// Counts the yields that memcached would have made (`conn_yields`): one
+    /// after every `limit` commands of a pipeline that has more.
     #[cold]
     pub(in crate::server) fn count_yields(&self, limit: usize, yielded: bool) {
         let times = self.commands.saturating_sub(1) / limit.max(1);

@@ -1,6 +1,8 @@
-//! Serving UDP: a datagram is a whole request, and nothing is kept from one to
-//! the next. What is sent back is bounded, since the sender's address may be
-//! somebody else's.
+//! Serving UDP. Each datagram is a complete request, and no state is kept
+//! between datagrams.
+//!
+//! The size of a reply is bounded (`--udp-reply-limit`), since the sender's
+//! address may be spoofed.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -17,25 +19,25 @@ use crate::server::connection::batch::{Spelling, Step, Steps, Stop, parse_batch}
 use crate::server::connection::context::Context;
 use crate::server::transport::udp::Bound;
 
-/// Bytes of an answer in one datagram.
+/// Bytes of reply data per datagram.
 const DATA_BYTES: usize = DATAGRAM_MAX_BYTES - FRAME_BYTES;
-/// Datagrams received from one socket before others get their turn.
+/// Most datagrams received from one socket per turn.
 const DATAGRAMS_MAX: usize = 64;
 
-/// What has become of a request.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answered {
-    /// The answers stand in the output.
+    /// The reply is in the output buffer. It may be empty.
     Sent,
-    /// They are more than may be sent.
+    /// The reply exceeds the limit and is dropped.
     TooLarge,
 }
 
-/// The answer to who wants to be told of events without a connection.
+/// Reply to `watch`, which needs a connection.
 const NO_WATCH: &str = "CLIENT_ERROR watch commands not allowed";
 
 impl Context {
-    /// Receives datagrams and answers each.
+    /// Receives up to [`DATAGRAMS_MAX`] datagrams and answers each.
     pub(in crate::server) fn serve_datagrams(&mut self, socket: &mut Bound, buffer: &mut [u8]) {
         for _ in 0..DATAGRAMS_MAX {
             match socket.receive(buffer) {
@@ -47,12 +49,16 @@ impl Context {
                     socket.readable = false;
                     return;
                 }
-                // An answer that did not arrive is reported here.
+                // The system reports here that an earlier reply could not be
+                // delivered.
                 Err(_) => {}
             }
         }
     }
 
+    /// Answers one datagram. A datagram without a valid frame is ignored. A
+    /// request split over several datagrams gets the error [`MULTI_PACKET`], as
+    /// in memcached.
     fn answer(&mut self, socket: &Bound, bytes: &[u8], client: SocketAddr) {
         let Some(request) = parse(bytes) else {
             return;
@@ -72,9 +78,8 @@ impl Context {
         self.out.clear(&self.store, &mut self.local);
     }
 
-    /// Sends what stands in the output, in as many datagrams as it takes. One
-    /// that the system does not take is lost like any other, and with it the
-    /// use of the rest.
+    /// Sends the output buffer in as many datagrams as it needs. If the system
+    /// refuses one, the client cannot use the rest, so the rest is not sent.
     fn send_datagrams(&self, socket: &Bound, id: u16, client: SocketAddr) {
         let mut answer: Vec<u8> = Vec::with_capacity(self.out.len());
         for piece in self.out.pieces() {
@@ -92,7 +97,7 @@ impl Context {
         }
     }
 
-    /// Writes a list at once, as far as it may be sent.
+    /// Writes a listing to its end, or until the output exceeds `limit`.
     fn complete(&mut self, list: &mut Dump, limit: usize) {
         while list.step(&self.store, &self.shared, self.now, &mut self.out) {
             if self.out.len() > limit {
@@ -101,8 +106,8 @@ impl Context {
         }
     }
 
-    /// Executes the commands of a datagram. What is not whole is refused:
-    /// there will be no more of it.
+    /// Executes the commands of a datagram. An incomplete command is refused,
+    /// since no more input follows.
     fn serve_datagram(&mut self, payload: &[u8], protocol: ProtocolMode) -> Answered {
         let first_is_magic = payload.first() == Some(&REQUEST_MAGIC);
         let spelling = match protocol {
@@ -117,9 +122,11 @@ impl Context {
         answered
     }
 
+    /// Executes the commands in `payload`. Stops when the output exceeds
+    /// `limit`.
     fn serve_commands(&mut self, payload: &[u8], spelling: Spelling, limit: usize) -> Answered {
         let mut used = 0;
-        // Datagrams do not authenticate.
+        // Datagrams cannot authenticate, so they get no reply.
         if self.is_guarded() || self.shared.passwords.is_some() {
             return Answered::Sent;
         }
@@ -163,8 +170,7 @@ impl Context {
     }
 }
 
-/// Whether somebody wants to be told of events, for which there must be a
-/// connection.
+/// Returns whether a step is the command `watch`.
 fn is_watch(step: &Step<'_>) -> bool {
     let Step::Execute { request, .. } = step else {
         return false;

@@ -1,7 +1,13 @@
-//! Log lines of the server: errors and refusals (`-v`), connections, commands
-//! and the first line of each reply (`-vv`), the next state of a connection
-//! (`-vvv`). Lines go to the queue of [`crate::logging`], so no caller waits
-//! for standard error. Below its level, a line costs one load and is neither
+//! Log lines about connections.
+//!
+//! | level | logged |
+//! |---|---|
+//! | `-v` | errors and refused connections |
+//! | `-vv` | connections, commands, and the first line of each reply |
+//! | `-vvv` | the next state of a connection |
+//!
+//! Lines go to the queue of [`crate::logging`], so no caller waits for standard
+//! error. A line above the current verbosity costs one load and is neither
 //! formatted nor allocated. Keys come from clients: they are escaped and cut.
 //! Values are never logged.
 
@@ -18,21 +24,21 @@ use crate::server::connection::outcome::Served;
 use crate::shared::Shared;
 use crate::sync::Ordering;
 
-/// Bytes of a client's input that one line shows.
+/// Most bytes of a client's input that one line shows.
 const SHOWN_MAX: usize = 256;
-/// Level from which commands are logged.
+/// Verbosity from which commands are logged.
 const COMMANDS: u32 = 2;
-/// Level from which states of connections are logged.
+/// Verbosity from which connection states are logged.
 const STATES: u32 = 3;
 
-/// Logs something that operators may want to change, from `-v` on.
+/// Logs an event that an operator may want to act on, from `-v` on.
 pub(in crate::server) fn notice(shared: &Shared, text: fmt::Arguments<'_>) {
     if level(shared) >= 1 {
         shared.log.put(text);
     }
 }
 
-/// Logs, from `-v` on, why a TLS connection ended.
+/// Logs why a TLS connection failed, from `-v` on.
 pub(in crate::server) fn tls_failure(shared: &Shared, peer: Option<SocketAddr>, failure: &str) {
     match peer {
         Some(peer) => notice(shared, format_args!("{peer}: {failure}")),
@@ -40,7 +46,8 @@ pub(in crate::server) fn tls_failure(shared: &Shared, peer: Option<SocketAddr>, 
     }
 }
 
-/// Logs, at `-vv`, the outcome of a login; neither the user nor the password.
+/// Logs the outcome of a password authentication, from `-vv` on. Neither the
+/// user nor the password is logged.
 pub(in crate::server) fn login(shared: &Shared, admitted: bool) {
     if level(shared) >= COMMANDS {
         let outcome = if admitted { "accepted" } else { "refused" };
@@ -48,7 +55,7 @@ pub(in crate::server) fn login(shared: &Shared, admitted: bool) {
     }
 }
 
-/// Logs a command. The caller has checked the level.
+/// Logs a command. The caller has checked the verbosity.
 pub(in crate::server) fn step(shared: &Shared, connection: i32, step: &Step<'_>) {
     match step {
         Step::Execute { request, .. } => {
@@ -63,8 +70,8 @@ pub(in crate::server) fn step(shared: &Shared, connection: i32, step: &Step<'_>)
     }
 }
 
-/// Logs the first line of a reply, or the status of a packet. The caller has
-/// checked the level.
+/// Logs the first line of a text reply, or the opcode and status of a packet.
+/// The caller has checked the verbosity.
 pub(in crate::server) fn answer(shared: &Shared, connection: i32, answer: &[u8]) {
     if answer.is_empty() {
         return;
@@ -80,7 +87,7 @@ pub(in crate::server) fn answer(shared: &Shared, connection: i32, answer: &[u8])
     }
 }
 
-/// Logs what a connection does next.
+/// Logs what a connection does next, from `-vvv` on.
 #[inline]
 pub(in crate::server) fn state(shared: &Shared, connection: i32, served: Served) {
     if level(shared) >= STATES {
@@ -88,7 +95,7 @@ pub(in crate::server) fn state(shared: &Shared, connection: i32, served: Served)
     }
 }
 
-/// Logs a new connection.
+/// Logs a new connection, from `-vv` on. `peer` is `None` for a unix socket.
 pub(in crate::server) fn opened(shared: &Shared, connection: i32, peer: Option<SocketAddr>) {
     if level(shared) >= COMMANDS {
         let opened = format_args!("<{connection} new client connection from");
@@ -99,7 +106,7 @@ pub(in crate::server) fn opened(shared: &Shared, connection: i32, peer: Option<S
     }
 }
 
-/// Logs the end of a connection.
+/// Logs the end of a connection, from `-vv` on.
 pub(in crate::server) fn closed(shared: &Shared, connection: i32, reason: &str) {
     if level(shared) >= COMMANDS {
         let line = format_args!("<{connection} connection closed ({reason})");
@@ -125,7 +132,7 @@ fn level(shared: &Shared) -> u32 {
     shared.runtime.verbosity.load(Ordering::Relaxed)
 }
 
-/// A request as a line shows it: the command and its first key.
+/// Formats a request as its command and its keys or arguments.
 struct Described<'a>(&'a Request<'a>);
 
 impl fmt::Display for Described<'_> {
@@ -159,7 +166,8 @@ impl fmt::Display for Described<'_> {
 
 fn describe_packet(f: &mut fmt::Formatter<'_>, packet: &Packet<'_>) -> fmt::Result {
     let (opcode, verb) = (packet.echo.opcode, packet.verb);
-    // With lengths that lie, the name of a mechanism may be a secret.
+    // The key is the SASL mechanism. If the packet's lengths are wrong, it may
+    // contain a part of the password.
     let key = match verb {
         Verb::SaslList | Verb::SaslAuth | Verb::SaslStep => &[],
         _ => packet.key,
@@ -186,7 +194,7 @@ fn with_arguments(f: &mut fmt::Formatter<'_>, name: &str, arguments: &[u8]) -> f
     }
 }
 
-/// The first [`SHOWN_MAX`] bytes of a client's input, escaped.
+/// Formats the first [`SHOWN_MAX`] bytes of a client's input, escaped.
 struct Shown<'a>(&'a [u8]);
 
 impl fmt::Display for Shown<'_> {

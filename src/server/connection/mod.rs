@@ -1,4 +1,5 @@
-//! One connection: its state, and serving its input. Shared by all transports.
+//! One connection: its state, and serving its input, on any transport.
+//! Datagrams are served here as well.
 
 pub(super) mod ascii_auth;
 pub(super) mod batch;

@@ -1,26 +1,28 @@
-//! How serving a connection ends.
+//! How a connection's turn and its batches end.
 
-/// How serving a connection's input ended.
+/// How a connection's turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Served {
-    /// All that can be is done; more input is needed.
+    /// All input is served; more is needed.
     NeedInput,
-    /// The budget is used up; there is more to do.
+    /// The budget is used up; input is left.
     Yielding,
     /// The socket takes no more output for now.
     Blocked,
-    /// There is more to send, when others have had their turn.
+    /// Output is left that is sent after other connections had their turn.
     Sending,
-    /// The connection is over.
+    /// The connection is to be closed.
     Finished,
-    /// The answer goes on when others have had their turn.
+    /// A dump goes on after other connections had their turn.
     Dumping,
-    /// The connection belongs to the log thread now.
+    /// The connection becomes a watcher and moves to the log thread.
     Leaving,
 }
 
-/// Where one batch left off.
+/// How a turn goes on after a batch.
 pub(in crate::server) enum Turn {
+    /// Serve the next batch.
     GoOn,
+    /// End the turn.
     End(Served),
 }

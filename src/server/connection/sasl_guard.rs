@@ -1,7 +1,9 @@
-//! What a connection may ask on a server that authenticates its clients
-//! (`-S`): nothing but how to authenticate, until it has. Lines are for those
-//! who have given a password (`-Y`). The ordinary way of a request never comes
-//! here.
+//! SASL guard: restricts connections on a server that authenticates its clients
+//! (`-S`).
+//!
+//! Until a connection has authenticated, it may only send packets that are open
+//! to anybody, such as the SASL commands. Text lines are accepted only after a
+//! password (`-Y`). Without `-S`, only [`Context::is_guarded`] is called.
 
 use crate::command::{After, SaslState};
 use crate::protocol::binary::packet::{Packet, Verb};
@@ -10,23 +12,24 @@ use crate::server::connection::batch::Step;
 use crate::server::connection::context::Context;
 use crate::server::connection::state::Connection;
 
-/// What becomes of a value that is still to come.
+/// Decision about a request whose data block has not arrived yet.
 pub(in crate::server) enum Admitted {
-    /// It is received.
+    /// Receive the block.
     Yes,
-    /// It is skipped: the request has had its answer.
+    /// Skip the block: the request has had its reply.
     Answered,
-    /// The connection is closed.
+    /// Close the connection.
     No,
 }
 
 impl Context {
-    /// Whether clients must authenticate themselves.
+    /// Returns whether clients must authenticate with SASL.
     pub(in crate::server) fn is_guarded(&self) -> bool {
         self.shared.sasl.is_some()
     }
 
-    /// Executes a step of a guarded server's connection.
+    /// Executes a step on a server with `-S`, or refuses it and closes the
+    /// connection.
     pub(in crate::server) fn run_guarded(
         &mut self,
         connection: &mut Connection,
@@ -56,8 +59,8 @@ impl Context {
         }
     }
 
-    /// Whether a guarded connection may go on with this packet; if not, that
-    /// is answered.
+    /// Returns whether a connection may execute this packet. If not, the error
+    /// reply is written.
     pub(in crate::server) fn lets_through(
         &mut self,
         connection: &Connection,
@@ -73,8 +76,8 @@ impl Context {
         open
     }
 
-    /// Whether a request whose value is still to come may have it. A message
-    /// that authenticates is never so long: it counts as one that fails.
+    /// Decides whether a storage request may receive its data block. SASL
+    /// messages are never that long: a longer one counts as a failed attempt.
     pub(in crate::server) fn admit_value(
         &mut self,
         connection: &mut Connection,
@@ -92,7 +95,7 @@ impl Context {
         if !matches!(packet.verb, Verb::SaslAuth | Verb::SaslStep) {
             return Admitted::Yes;
         }
-        // Without any message an attempt may begin; with one NUL it fails.
+        // An empty message would begin an attempt. A single NUL makes it fail.
         let (mut executor, out) = self.executor();
         connection.login = executor.log_in(packet, b"\0", connection.login, out);
         Admitted::Answered

@@ -1,5 +1,5 @@
-//! Serving one connection's input: state after state, batch after batch,
-//! until the input, the budget or the socket's patience is used up.
+//! Serving one connection's input: batch after batch, until the input or the
+//! budget is used up or the socket takes no more output.
 
 use std::ops::Range;
 
@@ -19,8 +19,12 @@ use crate::server::stop::StopRequest;
 use crate::sync::Ordering;
 
 impl Context {
-    /// Serves `input`, the first steps of which are parsed already. Returns
-    /// how much of it was used.
+    /// Serves `input`, of which `first` are the steps parsed already.
+    /// `first_used` is their length in bytes and `first_stop` why parsing
+    /// ended.
+    ///
+    /// Returns the bytes of `input` used and how the turn ended. Output that
+    /// could not be sent stays with the connection.
     pub(in crate::server) fn serve(
         &mut self,
         connection: &mut Connection,
@@ -72,7 +76,8 @@ impl Context {
         }
     }
 
-    /// After a batch: sends if it is over or much has come together.
+    /// Continues after a batch: ends the turn, or sends if the output buffer is
+    /// full. Returns `None` if the turn goes on.
     fn settle(&mut self, connection: &mut Connection, turn: Turn) -> Option<Served> {
         match turn {
             Turn::End(served) => Some(self.finish(connection, served)),
@@ -86,7 +91,7 @@ impl Context {
         }
     }
 
-    /// Sends what there is.
+    /// Ends a turn: sends the output buffer and returns what follows.
     fn finish(&mut self, connection: &mut Connection, served: Served) -> Served {
         let sent = self.send(connection);
         if sent.is_unfinished() {
@@ -102,7 +107,10 @@ impl Context {
         served
     }
 
-    /// Executes a batch and enters the state that its end demands.
+    /// Executes a batch and enters the state that follows from `stop`.
+    ///
+    /// `batch` is the range of the steps in `input`. `used` is set back if some
+    /// of them must wait.
     #[inline]
     fn run(
         &mut self,
@@ -137,7 +145,7 @@ impl Context {
                     return Turn::End(Served::Finished);
                 }
                 After::Shutdown { graceful } => {
-                    // A full channel means that stopping is under way.
+                    // If the channel is full, the server is already stopping.
                     let _ = self.stop.try_send(StopRequest { graceful });
                     connection.close_reason = "shutdown";
                     return Turn::End(Served::Finished);
@@ -146,7 +154,8 @@ impl Context {
                     return self.pause(connection, &steps[index - 1], done, input, used);
                 }
                 After::StreamedReply(reply) => {
-                    // What was parsed behind the command has to wait.
+                    // Commands after this one must wait for the end of its
+                    // reply. They are parsed again then.
                     *used = batch.start + self.length_of(connection, &input[batch], index);
                     if index == steps.len()
                         && let Stop::Swallow(len) = stop
@@ -195,8 +204,8 @@ impl Context {
         Turn::GoOn
     }
 
-    /// Leaves a retrieval of which the first `done` bytes of keys are answered
-    /// to be continued with the next key.
+    /// Suspends a retrieval that is answered up to `done` bytes of its key
+    /// list. It continues with the next key once output was sent.
     #[cold]
     fn pause(
         &mut self,
@@ -222,13 +231,14 @@ impl Context {
         Turn::GoOn
     }
 
-    /// Bytes of the first `count` commands of `input`.
+    /// Returns the length in bytes of the first `count` commands of `input`.
     fn length_of(&self, connection: &mut Connection, input: &[u8], count: usize) -> usize {
         let spelling = connection.spelling(input);
         let mut steps = Steps::new();
         parse_batch(&self.store, spelling, input, &mut steps, count).0
     }
 
+    /// Records the second of the connection's last command.
     fn note_command(&self, connection: &mut Connection) {
         let second = self.now.second();
         if connection.active != second {
@@ -238,8 +248,7 @@ impl Context {
         }
     }
 
-    /// Takes a step of an answer that walks through the store. False once it
-    /// is over.
+    /// Writes the next step of a dump. Returns false at its end.
     fn dump(&mut self, connection: &mut Connection) -> bool {
         let State::Dumping(dump) = &mut connection.state else {
             return false;
@@ -255,7 +264,7 @@ impl Context {
         more
     }
 
-    /// Runs a step that is to be logged, or allowed first.
+    /// Executes a step that must be logged or checked by the SASL guard.
     #[cold]
     fn run_watched(
         &mut self,
@@ -272,15 +281,15 @@ impl Context {
             false => self.run_step(step),
         };
         if verbose {
-            // What was there before may have been sent meanwhile.
+            // Earlier output may have been sent meanwhile.
             let answer = self.out.bytes.get(before..).unwrap_or_default();
             log::answer(&self.shared, self.connection, answer);
         }
         after
     }
 
-    /// Runs steps until one has another consequence than its answer, or the
-    /// output is full. Returns how many ran, and the consequence.
+    /// Executes steps until a command requires more than its reply, or the
+    /// output is full. Returns the number of executed steps and what follows.
     #[inline]
     fn run_steps(&mut self, steps: &[Step<'_>]) -> (usize, After) {
         let (mut executor, out) = self.executor();
@@ -302,12 +311,14 @@ impl Context {
         (index, After::Continue)
     }
 
+    /// Executes one step.
     pub(in crate::server) fn run_step(&mut self, step: &Step<'_>) -> After {
         let (mut executor, out) = self.executor();
         perform(&mut executor, step, out)
     }
 
-    /// Goes on in a state other than waiting for a command.
+    /// Serves input in any state but waiting for a command. Returns the bytes
+    /// used and how the turn goes on.
     fn go_on(&mut self, connection: &mut Connection, input: &[u8]) -> (usize, Turn) {
         self.attend(connection.stream.fd());
         match std::mem::replace(&mut connection.state, State::Command) {
@@ -356,8 +367,9 @@ impl Context {
         }
     }
 
-    /// Goes on with a retrieval at the next of its keys, as far as these are
-    /// there and the output has room.
+    /// Continues a retrieval with its next keys, as far as they have arrived
+    /// and the output has room. Returns the bytes used and how the turn goes
+    /// on.
     fn long_get(
         &mut self,
         connection: &mut Connection,
@@ -404,9 +416,10 @@ impl Context {
         (used, Turn::GoOn)
     }
 
-    /// Receives a value straight into its item, as far as it is there.
-    /// Returns what the socket said, or `None` if the value is complete or
-    /// refused for lack of memory.
+    /// Receives a value from the socket directly into its item.
+    ///
+    /// Returns the result of the read while the value is incomplete. Returns
+    /// `None` once it is complete and stored, or refused for lack of memory.
     pub(in crate::server) fn receive(
         &mut self,
         connection: &mut Connection,
@@ -451,6 +464,7 @@ impl Context {
     }
 }
 
+/// Executes a step and appends its reply.
 #[inline]
 fn perform(executor: &mut Executor<'_>, step: &Step<'_>, out: &mut Output) -> After {
     match step {
@@ -469,6 +483,7 @@ fn perform(executor: &mut Executor<'_>, step: &Step<'_>, out: &mut Output) -> Af
     }
 }
 
+/// Enters the state of a streamed reply.
 fn begin_reply(connection: &mut Connection, reply: StreamedReply) -> Turn {
     match reply {
         StreamedReply::Dump(dump) => {

@@ -1,5 +1,6 @@
-//! A connection: its stream, what it is in the middle of, and what it could
-//! not send yet. It owns memory only for a partial command or unsent output.
+//! State of one connection: its stream, its position in a command, and its
+//! unsent output. It owns memory only for an incomplete command or unsent
+//! output.
 
 use std::io::{self, ErrorKind, IoSlice};
 
@@ -14,105 +15,114 @@ use crate::server::transport::stream::Stream;
 use crate::stats::{ConnState, ConnTable, Counters};
 use crate::store::{Local, Store, prefetch_bytes};
 
-/// Bytes sent to one client before others get their turn. Some fast reader
-/// would otherwise have a worker to itself for as long as a large value takes.
+/// Most bytes sent to one client per turn. Otherwise a fast reader would occupy
+/// its worker for as long as a large value takes.
 const SEND_MAX_BYTES: usize = 512 * 1024;
-/// Pieces that one system call sends.
+/// Most pieces in one `writev`.
 const SLICES_MAX: usize = 64;
 
-/// Bytes of large values that are asked for before the kernel copies them:
-/// about as many as a socket takes at once, and no more than fit the cache.
+/// Bytes of large values that are prefetched before the kernel copies them.
+/// About as many as a socket takes at once, and few enough to fit into the
+/// processor's cache.
 const PREFETCH_BYTES: usize = 256 * 1024;
 
-/// What a connection is in the middle of.
+/// Position of a connection in its input.
 pub(in crate::server) enum State {
-    /// Nothing sent yet; the first byte tells the protocol.
+    /// Nothing was received yet. The first byte selects the protocol.
     New,
-    /// Waiting for a password, which everything else needs.
+    /// Waiting for a password (`-Y`). No command is parsed before.
     Locked,
     /// Waiting for a command.
     Command,
     /// Receiving a value into its item.
     Receiving(Pending),
-    /// In the middle of a value that is parked.
+    /// Receiving a value whose state is parked.
     Parked,
-    /// Skipping the value of a refused command.
+    /// Skipping this many bytes: the data block of a refused command.
     Swallowing(usize),
-    /// In a retrieval, at the next of its keys: the line is too long to wait
-    /// for, or the client has to take some of the answer first.
+    /// Within a retrieval, at its next key: the line is too long to be
+    /// buffered, or the client must read some of the reply first.
     LongGet {
-        /// `gets` or `gats`.
+        /// The command is `gets` or `gats`.
         cas: bool,
-        /// The new expiry time of `gat` and `gats`.
+        /// New expiry time of `gat` and `gats`; `None` for `get` and `gets`.
         touch: Option<i32>,
     },
-    /// Skipping the rest of such a line, after an error in it.
+    /// Skipping the rest of a long line after an error in it.
     SkippingLine,
-    /// Answering with a walk through the store, as the client takes it.
+    /// Streaming a dump, as fast as the client reads.
     Dumping(Box<Dump>),
-    /// On its way to the log thread.
+    /// To be handed over to the log thread, as a watcher.
     Watching(Filter),
 }
 
-/// See the module's documentation.
+/// One client connection.
 pub(in crate::server) struct Connection {
+    /// Its socket, perhaps with TLS.
     pub(in crate::server) stream: Stream,
+    /// Position in its input.
     pub(in crate::server) state: State,
-    /// Input that makes no command yet.
+    /// Input that was read but not used: an incomplete command, or commands
+    /// left for the next turn.
     pub(in crate::server) leftover: Vec<u8>,
-    /// Output that the socket did not take, or not yet.
+    /// Output that the socket has not taken.
     unsent: Option<Box<Output>>,
-    /// What it may speak, and once the first byte is there, does.
+    /// Protocol of the listener. `Auto` is replaced at the first byte.
     pub(in crate::server) protocol: ProtocolMode,
-    /// How far it has got with authenticating, where it must.
+    /// State of its authentication.
     pub(in crate::server) login: SaslState,
-    /// In a queue of connections to be served.
+    /// Set while the connection is in a queue of its worker.
     pub(in crate::server) queued: bool,
-    /// It had more to do than its last turn allowed.
+    /// Set if its last turn did not finish its work.
     pub(in crate::server) busy: bool,
-    /// The peer will send no more: read on until the end is seen.
+    /// Set when the peer will send no more. The worker then reads to the end of
+    /// the input, even without an event.
     pub(in crate::server) hung_up: bool,
-    /// More input may be waiting than was read.
+    /// Set while the socket may have input.
     pub(in crate::server) readable: bool,
-    /// What is left over may hold whole commands.
+    /// Set if `leftover` may hold complete commands.
     pub(in crate::server) unserved: bool,
-    /// Close when everything is sent.
+    /// Close once all output is sent.
     pub(in crate::server) closing: bool,
-    /// Why it is closed when it is over, as watchers are told.
+    /// Reason of the close as watchers see it.
     pub(in crate::server) close_reason: &'static str,
-    /// Second in which a command last began or a paused answer was finished.
+    /// Second in which the last command began or the last unsent reply was
+    /// finished.
     pub(in crate::server) active: u32,
-    /// Something it holds is parked with the stalled clients.
+    /// Set while state of it is parked in `command::Stalled`.
     pub(in crate::server) parked: bool,
-    /// So is its output.
+    /// Set while its output is parked there.
     output_parked: bool,
-    /// When its client last took or sent something, in milliseconds of the
-    /// cache's clock.
+    /// Time of the client's last progress, reading or sending, in milliseconds
+    /// of the server's clock.
     pub(in crate::server) progressed: u64,
-    /// Bytes of a value received since others had their turn.
+    /// Bytes of a value received since other connections had their turn.
     pub(in crate::server) received: usize,
     /// Bytes of the body of the packet that is answered by a dump: skipped when
     /// the dump is over.
     pub(in crate::server) skip_after_dump: usize,
-    /// Bytes of input and TLS output that it was last found to keep.
+    /// Bytes of incomplete input and TLS output as of the last accounting.
     pub(in crate::server) kept: usize,
-    /// What the table of connections says that it is doing.
+    /// State as of the last update of the connection table.
     shown: ConnState,
 }
 
-/// How sending ended.
+/// Result of sending output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Sent {
+    /// All output is sent.
     All,
     /// The socket takes no more for now.
     Blocked,
-    /// It may take more, but others come first.
+    /// The turn's share is sent; the socket may take more.
     Paused,
-    /// The peer is gone.
+    /// The connection is lost.
     Lost,
 }
 
 impl Connection {
+    /// Creates a connection that was accepted in `second` of the server's
+    /// clock.
     pub(in crate::server) fn new(stream: Stream, protocol: ProtocolMode, second: u32) -> Self {
         Self {
             stream,
@@ -139,7 +149,7 @@ impl Connection {
         }
     }
 
-    /// Tells the table of connections what it is doing, if that has changed.
+    /// Updates the state in the connection table, if it has changed.
     #[inline]
     pub(in crate::server) fn show(&mut self, table: &ConnTable) {
         let doing = match self.state {
@@ -156,7 +166,7 @@ impl Connection {
         }
     }
 
-    /// Whether what is left over is a command of which the value is missing.
+    /// Returns whether `leftover` is a command without its complete data block.
     fn lacks_value(&self) -> bool {
         match self.protocol {
             _ if self.leftover.is_empty() => false,
@@ -165,12 +175,13 @@ impl Connection {
         }
     }
 
-    /// Whether it is being answered with a walk through the store.
+    /// Returns whether a dump is being streamed.
     pub(in crate::server) fn is_dumping(&self) -> bool {
         matches!(self.state, State::Dumping(_))
     }
 
-    /// How its requests are spelt, the first of which `input` begins with.
+    /// Returns the wire protocol. On the first input of a connection in mode
+    /// `Auto`, selects it by the first byte.
     pub(in crate::server) fn spelling(&mut self, input: &[u8]) -> Spelling {
         if self.protocol == ProtocolMode::Auto
             && matches!(self.state, State::New | State::Locked)
@@ -187,13 +198,15 @@ impl Connection {
         }
     }
 
-    /// Whether there is output that is not sent.
+    /// Returns whether there is unsent output.
     pub(in crate::server) fn is_blocked(&self) -> bool {
         self.unsent.is_some() || self.output_parked || self.stream.has_unsent()
     }
 
-    /// Second of its last command or answer or, in the middle of an answer or a
-    /// value, of the last progress that its client made.
+    /// Returns the second in which the connection was last active.
+    ///
+    /// Between commands that is the second of the last command or reply. Within
+    /// a value or a reply it is the second of the client's last progress.
     pub(in crate::server) fn last_active(&self) -> u32 {
         let between_commands = matches!(self.state, State::New | State::Locked | State::Command);
         match between_commands && !self.is_blocked() && !self.keeps_part_of_value() {
@@ -202,19 +215,21 @@ impl Connection {
         }
     }
 
-    /// Whether the input kept is a request whose value is incomplete. The rest
-    /// of a command line is not waited for as long.
+    /// Returns whether `leftover` is a request without its complete data block.
+    /// An incomplete command line does not count: its client may be
+    /// disconnected sooner.
     fn keeps_part_of_value(&self) -> bool {
         self.leftover.first() == Some(&REQUEST_MAGIC) || self.leftover.contains(&b'\n')
     }
 
-    /// Whether it holds something that is to be parked.
+    /// Returns whether there is state to be parked.
     #[inline]
     pub(in crate::server) fn is_stalled(&self) -> bool {
         self.unsent.is_some() || matches!(self.state, State::Receiving(_))
     }
 
-    /// Hands over what is to be parked while its client is waited for.
+    /// Takes the unsent output and the half-received value out of the
+    /// connection, to be parked. `None` if there is neither.
     pub(in crate::server) fn park(&mut self) -> Option<Parked> {
         let output = self.unsent.take();
         self.output_parked = output.is_some();
@@ -229,7 +244,7 @@ impl Connection {
         self.parked.then_some(Parked { output, pending })
     }
 
-    /// Takes back what was parked.
+    /// Restores state that was parked.
     pub(in crate::server) fn resume(&mut self, parked: Parked) {
         (self.parked, self.output_parked) = (false, false);
         self.unsent = parked.output;
@@ -238,14 +253,15 @@ impl Connection {
         }
     }
 
-    /// Bytes of memory for incomplete input, and for output that its TLS session
-    /// holds.
+    /// Returns the bytes of memory for incomplete input, and for output that the
+    /// TLS session buffers.
     #[inline]
     pub(in crate::server) fn input_bytes(&self) -> usize {
         self.leftover.capacity() + self.stream.session_bytes()
     }
 
-    /// Sends a batch's answers, keeping what the socket does not take.
+    /// Sends the output of a batch. Output that the socket does not take stays
+    /// with the connection.
     pub(in crate::server) fn send(
         &mut self,
         output: &mut Output,
@@ -266,7 +282,7 @@ impl Connection {
         result
     }
 
-    /// Goes on with sending what there is.
+    /// Continues to send unsent output.
     pub(in crate::server) fn flush(&mut self, store: &Store, local: &mut Local) -> Sent {
         let Some(unsent) = &mut self.unsent else {
             let before = self.stream.session_bytes();
@@ -289,7 +305,7 @@ impl Connection {
         result
     }
 
-    /// Gives back everything the connection holds of the store.
+    /// Releases the items and the memory that the connection holds.
     pub(in crate::server) fn dispose(self, store: &Store, local: &mut Local) {
         if let State::Receiving(pending) = self.state {
             pending.abandon(store, local);
@@ -299,7 +315,7 @@ impl Connection {
         }
     }
 
-    /// Keeps input for the next time.
+    /// Keeps unused input for the next turn.
     pub(in crate::server) fn keep(&mut self, input: &[u8]) {
         let capacity = self.leftover.capacity();
         if input.is_empty() {
@@ -315,13 +331,13 @@ impl Connection {
 }
 
 impl Sent {
-    /// Whether there is output left to send.
+    /// Returns whether output is left to send.
     pub(in crate::server) fn is_unfinished(self) -> bool {
         matches!(self, Self::Blocked | Self::Paused)
     }
 }
 
-/// Writes what of `output` is not sent.
+/// Writes unsent output, at most about [`SEND_MAX_BYTES`].
 fn write_from(stream: &mut Stream, output: &mut Output, counters: &Counters) -> Sent {
     let mut written = 0;
     while !output.is_empty() {
@@ -355,6 +371,7 @@ fn flush_stream(stream: &mut Stream) -> Sent {
     }
 }
 
+/// Writes pieces of the output with one system call, after prefetching them.
 fn write_pieces(stream: &mut Stream, output: &Output) -> io::Result<usize> {
     let (mut slices, mut bytes) = (ArrayVec::<IoSlice<'_>, SLICES_MAX>::new(), 0);
     for piece in output.pieces().take(SLICES_MAX) {

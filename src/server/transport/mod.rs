@@ -1,4 +1,4 @@
-//! Sockets: TCP, unix domain, TLS over either, and UDP.
+//! Sockets: TCP, TLS over TCP, unix domain, and UDP.
 
 pub(super) mod stream;
 pub(super) mod tls;

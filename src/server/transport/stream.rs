@@ -1,4 +1,4 @@
-//! The byte streams a connection may be: TCP, TLS over it, or a unix socket.
+//! Byte streams of connections: TCP, TLS over TCP, or a unix socket.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::server::transport::tls::TlsStream;
 
-/// A non-blocking byte stream.
+/// A non-blocking byte stream. Calls interrupted by a signal are repeated.
 pub(in crate::server) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -19,6 +19,10 @@ pub(in crate::server) enum Stream {
 }
 
 impl Stream {
+    /// Reads into `buffer`. Returns 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` if no input is there.
     pub(in crate::server) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         retrying(|| match self {
             Self::Tcp(stream) => stream.read(buffer),
@@ -27,6 +31,10 @@ impl Stream {
         })
     }
 
+    /// Writes as much of `bytes` as the socket takes.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it takes nothing.
     pub(in crate::server) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         retrying(|| match self {
             Self::Tcp(stream) => stream.write(bytes),
@@ -35,6 +43,10 @@ impl Stream {
         })
     }
 
+    /// Writes as much of `slices` as the socket takes, in one system call.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it takes nothing.
     pub(in crate::server) fn write_vectored(
         &mut self,
         slices: &[IoSlice<'_>],
@@ -46,7 +58,10 @@ impl Stream {
         })
     }
 
-    /// Sends what the stream itself holds back; `WouldBlock` if it must wait.
+    /// Sends encrypted output that the TLS session buffers.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the socket does not take all of it.
     #[inline]
     pub(in crate::server) fn flush(&mut self) -> io::Result<()> {
         match self {
@@ -55,25 +70,25 @@ impl Stream {
         }
     }
 
-    /// Whether the stream itself holds output back.
+    /// Returns whether the TLS session buffers encrypted output.
     #[inline]
     pub(in crate::server) fn has_unsent(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.has_unsent())
     }
 
-    /// Whether there may be input for which no event will come, though the
-    /// last read came back short.
+    /// Returns whether the TLS session may have input for which no event will
+    /// come, although the last read was short.
     #[inline]
     pub(in crate::server) fn holds_more(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.holds_more())
     }
 
-    /// Whether it is a unix socket.
+    /// Returns whether this is a unix socket.
     pub(in crate::server) fn is_unix(&self) -> bool {
         matches!(self, Self::Unix(_))
     }
 
-    /// Bytes of records that a TLS session keeps, roughly.
+    /// Returns the approximate bytes of records that a TLS session buffers.
     #[inline]
     pub(in crate::server) fn session_bytes(&self) -> usize {
         match self {
@@ -82,7 +97,8 @@ impl Stream {
         }
     }
 
-    /// Second in which a stream began that is not yet ready for use.
+    /// Returns the second in which the connection arrived, while its TLS
+    /// handshake lasts.
     pub(in crate::server) fn handshaking_since(&self) -> Option<u32> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
@@ -90,7 +106,7 @@ impl Stream {
         }
     }
 
-    /// Says goodbye where the stream has a way to; what went wrong with it.
+    /// Ends a TLS session in order. Returns the reason if it failed.
     pub(in crate::server) fn close(&mut self) -> Option<String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
@@ -98,7 +114,7 @@ impl Stream {
         }
     }
 
-    /// The other end; `None` for a unix socket.
+    /// Returns the peer's address; `None` for a unix socket.
     pub(in crate::server) fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.peer_addr().ok(),
@@ -107,20 +123,21 @@ impl Stream {
         }
     }
 
-    /// Answers go out at once, however small: they are already batched.
+    /// Disables Nagle's algorithm: replies are batched already.
     pub(in crate::server) fn set_nodelay(&self) {
         let socket = match self {
             Self::Tcp(stream) => stream,
             Self::Tls(stream) => &stream.socket,
             Self::Unix(_) => return,
         };
-        // A peer that is gone already shows on the first read.
+        // A lost peer shows at the first read.
         let _ = socket.set_nodelay(true);
     }
 }
 
 impl Stream {
-    /// The descriptor, by which operators know the connection.
+    /// Returns the descriptor, which identifies the connection in `stats conns`
+    /// and log lines.
     pub(in crate::server) fn fd(&self) -> i32 {
         match self {
             Self::Tcp(stream) => stream.as_raw_fd(),
@@ -129,7 +146,7 @@ impl Stream {
         }
     }
 
-    /// This end, as operators are told of it.
+    /// Returns the local address as `stats conns` reports it.
     pub(in crate::server) fn local_name(&self) -> String {
         match self {
             Self::Tcp(stream) => stream.local_addr().map_or_else(|_| String::new(), tcp_name),
@@ -145,7 +162,7 @@ impl Stream {
     }
 }
 
-/// A TCP address as operators are told of it.
+/// Formats a TCP address as `stats conns` reports it.
 pub(in crate::server) fn tcp_name(address: SocketAddr) -> String {
     match address {
         SocketAddr::V4(_) => format!("tcp:{address}"),
@@ -153,7 +170,7 @@ pub(in crate::server) fn tcp_name(address: SocketAddr) -> String {
     }
 }
 
-/// A unix socket's path, the same way.
+/// Formats the path of a unix socket as `stats conns` reports it.
 pub(in crate::server) fn unix_name(path: Option<&Path>) -> String {
     format!("unix:{}", path.unwrap_or(Path::new("<AF 1>")).display())
 }
@@ -194,6 +211,7 @@ impl Source for Stream {
     }
 }
 
+/// Repeats a system call that was interrupted by a signal.
 fn retrying(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {

@@ -1,7 +1,9 @@
-//! A TLS connection as a non-blocking byte stream: the handshake happens
-//! inside the first reads, decrypted bytes go straight to where the caller
-//! wants them. Holds at most one record of them and the configured amount of
-//! encrypted output; `Stream` alone calls this.
+//! A TLS connection as a non-blocking byte stream. The handshake happens within
+//! the first reads. Input is decrypted directly into the caller's buffer.
+//!
+//! The stream buffers at most one decrypted record, encrypted input for which
+//! the caller's buffer had no room, and the configured amount of encrypted
+//! output.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -13,46 +15,50 @@ use rustls::ServerConnection;
 use crate::sync::Ordering;
 use crate::tls::Tls;
 
-/// Encrypted bytes received at once.
+/// Most encrypted bytes received by one read.
 const INPUT_BYTES: usize = 64 * 1024;
 /// Largest payload of a record.
 const RECORD_DATA_BYTES: usize = 16 * 1024;
-/// A record's payload, header and tag.
+/// Longest TLS record: header, payload of 16 KiB, and expansion.
 const RECORD_MAX_BYTES: usize = RECORD_DATA_BYTES + 5 + 256;
 /// A record's header, nonce, tag and the buffer that holds it, roughly.
 const RECORD_OVERHEAD_BYTES: usize = 64;
-/// Received even where less is wanted, since the records are larger.
+/// Fewest encrypted bytes received by one read. A small rest of the caller's
+/// buffer would cost many reads, since records are larger.
 const INPUT_MIN_BYTES: usize = 4096;
 
 thread_local! {
-    /// Encrypted bytes on their way into a session.
+    /// Buffer for encrypted input on its way into a session.
     static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// See the module's documentation.
+/// A TLS connection.
 pub(in crate::server) struct TlsStream {
+    /// The TCP socket below it.
     pub(in crate::server) socket: TcpStream,
     session: ServerConnection,
     tls: Arc<Tls>,
-    /// Encrypted bytes that the session had no room for.
+    /// Encrypted input that was received but not decrypted.
     carry: Vec<u8>,
     /// Bytes of records that wait for the socket, roughly.
     sealed: usize,
-    /// There may be more to read without an event.
+    /// More input may be there although no event will come.
     more: bool,
-    /// What was received last has not made a whole record.
+    /// The last received bytes did not complete a record.
     partial: bool,
     /// The peer sends no more.
     ended: bool,
-    /// Something has been received.
+    /// Some input was received.
     begun: bool,
-    /// Second of arrival, while the handshake lasts.
+    /// Second of arrival on the server's clock, while the handshake lasts.
     since: Option<u32>,
+    /// Error that ended the session.
     failure: Option<String>,
 }
 
 impl TlsStream {
-    /// A connection that arrived in this second of the cache's clock.
+    /// Creates the stream of a connection that arrived in `second` of the
+    /// server's clock.
     pub(in crate::server) fn new(
         socket: TcpStream,
         session: ServerConnection,
@@ -74,7 +80,12 @@ impl TlsStream {
         }
     }
 
-    /// Reads as much as fits and is there.
+    /// Reads decrypted bytes into `buffer`, as many as are there. Returns 0 at
+    /// the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` if none are there, `InvalidData` if the session failed, or
+    /// an error of the socket.
     pub(in crate::server) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let result = INPUT.with_borrow_mut(|input| {
             input.resize(INPUT_BYTES, 0);
@@ -87,12 +98,17 @@ impl TlsStream {
         result
     }
 
-    /// Takes over as much as may wait for the socket, and sends what it can.
+    /// Encrypts as much as the session buffers, and sends as much as the socket
+    /// takes. Returns the bytes taken.
+    ///
+    /// # Errors
+    /// `WouldBlock` while earlier output waits for the socket, or an error of
+    /// the socket.
     pub(in crate::server) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_vectored(&[IoSlice::new(bytes)])
     }
 
-    /// As [`TlsStream::write`].
+    /// Writes several slices. See [`TlsStream::write`] for the errors.
     pub(in crate::server) fn write_vectored(
         &mut self,
         slices: &[IoSlice<'_>],
@@ -104,7 +120,11 @@ impl TlsStream {
         Ok(len)
     }
 
-    /// Sends what was taken over; `WouldBlock` if some of it must wait.
+    /// Sends buffered encrypted output.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the socket does not take all of it, or another error of
+    /// the socket.
     pub(in crate::server) fn flush(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
             match self.session.write_tls(&mut self.socket) {
@@ -118,41 +138,42 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Whether encrypted output waits for the socket.
+    /// Returns whether encrypted output waits for the socket.
     pub(in crate::server) fn has_unsent(&self) -> bool {
         self.session.wants_write()
     }
 
-    /// Whether the last read may have left something behind for which no
-    /// event will come.
+    /// Returns whether the last read may have left input for which no event
+    /// will come.
     pub(in crate::server) fn holds_more(&self) -> bool {
         self.more
     }
 
-    /// Bytes that it keeps of records: output that the socket has not taken, and
-    /// records that the peer has not sent whole. The session does not tell the
-    /// size of those, so the largest is assumed.
+    /// Returns the approximate bytes buffered for records: unsent output, and
+    /// incomplete input. Counts a whole record for an incomplete one, since the
+    /// session does not report its length.
     pub(in crate::server) fn session_bytes(&self) -> usize {
         let record = if self.partial { RECORD_MAX_BYTES } else { 0 };
         record + self.carry.capacity() + self.sealed
     }
 
-    /// Second of arrival, while the handshake lasts.
+    /// Returns the second of arrival while the handshake lasts.
     pub(in crate::server) fn handshaking_since(&self) -> Option<u32> {
         self.since
     }
 
-    /// Says goodbye, as far as the socket lets us, and counts a bad end.
-    /// Returns what was wrong.
+    /// Sends `close_notify` as far as the socket takes it, and counts a failed
+    /// handshake or session. Returns the reason of a failure.
     pub(in crate::server) fn close(&mut self) -> Option<String> {
         if self.failure.is_none() {
             self.session.send_close_notify();
         }
-        // The peer may have been gone first.
+        // The peer may have disconnected already.
         let _ = self.flush();
         let counters = &self.tls.counters;
         match (self.since, self.failure.take()) {
-            // Somebody who looks whether the port is open is no failure.
+            // A port scan or health check, which connects without sending
+            // anything, is no failed handshake.
             (Some(_), None) if !self.begun && self.ended => None,
             (Some(_), failure) => {
                 counters.handshake_errors.fetch_add(1, Ordering::Relaxed);
@@ -167,6 +188,7 @@ impl TlsStream {
         }
     }
 
+    /// Receives and decrypts until `buffer` is full or the socket is empty.
     fn read_through(&mut self, input: &mut [u8], buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = self.take_decrypted(buffer);
         let carry = std::mem::take(&mut self.carry);
@@ -178,14 +200,14 @@ impl TlsStream {
                 Ok(0) => self.ended = true,
                 Ok(len) => {
                     self.begun = true;
-                    // A short receive has emptied the socket.
+                    // A short read has emptied the socket.
                     drained = len < wanted;
                     self.feed(&input[..len], buffer, &mut filled);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => drained = true,
                 Err(error) if filled == 0 => return Err(error),
-                // Reported by the next read.
+                // The next read reports the error.
                 Err(_) => break,
             }
         }
@@ -196,14 +218,14 @@ impl TlsStream {
         }
     }
 
-    /// Decrypts, until the buffer is full; keeps what is left over then.
+    /// Decrypts input until `buffer` is full. Keeps the rest in `carry`.
     fn feed(&mut self, mut encrypted: &[u8], buffer: &mut [u8], filled: &mut usize) {
         while !encrypted.is_empty() && *filled < buffer.len() && self.failure.is_none() {
             let (state, before) = (self.session.is_handshaking(), *filled);
             let taken = self.session.read_tls(&mut encrypted);
             if let Err(error) = taken.and_then(|_| self.process()) {
                 self.failure = Some(error.to_string());
-                // The alert that tells the peer.
+                // Send the alert that reports the error to the peer.
                 let _ = self.flush();
             }
             *filled += self.take_decrypted(&mut buffer[*filled..]);
@@ -225,7 +247,7 @@ impl TlsStream {
         self.flush_some()
     }
 
-    /// Sends what the socket takes.
+    /// Sends as much buffered output as the socket takes.
     fn flush_some(&mut self) -> io::Result<()> {
         match self.flush() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
@@ -237,7 +259,8 @@ impl TlsStream {
         if buffer.is_empty() {
             return 0;
         }
-        // Nothing there, or nothing to come: `ended` knows the difference.
+        // An error means that nothing is there; `ended` distinguishes the end
+        // of the stream.
         self.session.reader().read(buffer).unwrap_or(0)
     }
 }

@@ -1,5 +1,5 @@
-//! UDP sockets: every worker has one of its own for each address, and the
-//! system deals the datagrams out among them.
+//! UDP sockets. Each worker has its own for each address (`SO_REUSEPORT`), and
+//! the system distributes the datagrams.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,16 +13,19 @@ use crate::config::{Config, Datagrams, ProtocolMode};
 use crate::server::error::StartError;
 use crate::server::listen::lacks_family;
 
-/// One worker's socket for an address.
+/// UDP socket of one worker for one address.
 pub(in crate::server) struct Bound {
     socket: UdpSocket,
+    /// Protocol of its requests.
     pub(in crate::server) protocol: ProtocolMode,
-    /// Datagrams may be waiting.
+    /// Set while datagrams may be waiting.
     pub(in crate::server) readable: bool,
 }
 
-/// Binds the sockets of all workers, a list for each. An ephemeral port is
-/// the same for all of them.
+/// Binds the UDP sockets of all workers. Returns a list for each worker.
+///
+/// All addresses with port 0 share one ephemeral port. An optional address is
+/// skipped if the system lacks its family.
 pub(in crate::server) fn bind_all(config: &Config) -> Result<Vec<Vec<Bound>>, StartError> {
     let mut workers: Vec<Vec<Bound>> = (0..config.threads).map(|_| Vec::new()).collect();
     let mut ephemeral = 0;
@@ -49,8 +52,9 @@ pub(in crate::server) fn bind_all(config: &Config) -> Result<Vec<Vec<Bound>>, St
     Ok(workers)
 }
 
-/// Binds one of the sockets that share an address, the first of which must
-/// find it free: others who share ports would take a part of the requests.
+/// Binds one of the sockets that share an address. The first one checks that no
+/// other process uses the address: with `SO_REUSEPORT`, both would get a part
+/// of the requests.
 fn bind(address: SocketAddr, first: bool) -> io::Result<UdpSocket> {
     if first && address.port() != 0 {
         open(address)?.bind(&address.into())?;
@@ -80,11 +84,12 @@ impl Bound {
         }
     }
 
+    /// Returns the bound address.
     pub(in crate::server) fn local_addr(&self) -> Option<SocketAddr> {
         self.socket.local_addr().ok()
     }
 
-    /// Its descriptor and its address, as operators are told of them.
+    /// Returns the descriptor and the address as `stats conns` reports them.
     pub(in crate::server) fn about(&self) -> (i32, String) {
         let name = match self.local_addr() {
             Some(address) if address.is_ipv4() => format!("udp:{address}"),
@@ -98,10 +103,11 @@ impl Bound {
         self.socket.as_raw_fd()
     }
 
-    /// Receives one datagram.
+    /// Receives one datagram. Returns its length and its sender.
     ///
     /// # Errors
-    /// None is waiting, or an earlier answer did not arrive.
+    /// `WouldBlock` if none is waiting, or the error of an earlier reply that
+    /// could not be delivered.
     pub(in crate::server) fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.socket.recv_from(buffer)
     }
@@ -114,6 +120,7 @@ impl Bound {
         self.socket.send_to(datagram, client)
     }
 
+    /// Registers the socket with a poll.
     pub(in crate::server) fn register(
         &mut self,
         registry: &Registry,

@@ -1,31 +1,35 @@
-//! What a worker knows of the memory that its clients make it hold.
+//! Memory that a worker holds for its clients: parked state of stalled
+//! connections and incomplete input.
 
 use crate::limits::TIGHT_READ_BYTES;
 
-/// What a worker knows of the memory that its clients make it hold.
+/// Account of the memory that a worker holds for its clients.
 #[derive(Default)]
 pub(in crate::server) struct ClientMemory {
-    /// Connections with something parked.
+    /// Number of connections whose state is parked in `command::Stalled`.
     pub(super) parked: usize,
-    /// Bytes of incomplete input.
+    /// Bytes of incomplete input of all connections.
     pub(super) input_bytes: usize,
-    /// Something was parked, or input has grown, since limits were enforced.
+    /// Set when state was parked or input grew since the limits were last
+    /// enforced.
     pub(super) grown: bool,
-    /// Buffers are to be kept small.
+    /// Set while client buffers use at least half of their limit: reads and
+    /// outputs are kept small.
     pub(super) tight: bool,
-    /// Millisecond in which that was last decided.
+    /// Millisecond of the server's clock in which `tight` was last computed.
     pub(super) tight_checked: u64,
-    /// Second in which limits were last enforced.
+    /// Second of the server's clock in which the limits were last enforced.
     pub(super) enforced: u32,
 }
 
 impl ClientMemory {
-    /// Whether clients make the worker hold anything.
+    /// Returns whether the worker holds parked state or incomplete input.
     pub(in crate::server) fn is_held(&self) -> bool {
         self.parked > 0 || self.input_bytes > 0
     }
 
-    /// The part of a read buffer to be used, of which `kept` bytes are taken.
+    /// Returns the part of a read buffer to use, of which `kept` bytes are
+    /// filled already. While memory is tight it is shorter.
     pub(in crate::server) fn readable_part<'b>(
         &self,
         buffer: &'b mut [u8],

@@ -1,6 +1,8 @@
-//! A worker: one thread, one poll, its share of the connections. Sockets
-//! that are ready together are read together, so that the memory their first
-//! commands touch is on its way while others are being served.
+//! The event loop of a worker: one thread, one poll, its share of the
+//! connections.
+//!
+//! Sockets that are ready together are read together. Their first commands are
+//! parsed and prefetched as one batch, so that cache misses overlap.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -27,55 +29,69 @@ use crate::server::worker::handle::Handle;
 use crate::server::worker::queues::Queues;
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Connections taken over before those that are ready are served.
+/// Most connections admitted per turn of the loop. Connections that are ready
+/// are served before the next ones are admitted.
 const ADMITS_MAX: usize = 32;
-/// Events fetched at once.
+/// Most events fetched by one poll.
 const EVENTS_MAX: usize = 256;
-/// The first UDP socket's token; those of the others are below it.
+/// Token of the first UDP socket. Further UDP sockets count down from it.
 const UDP: usize = usize::MAX - 1;
-/// How often connections are looked over for having been idle too long.
+/// Interval of the checks for idle connections and other timeouts.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
-/// How long a stopping worker waits for clients to take their answers.
+/// Longest time that a stopping worker waits for clients to read their replies.
 const LAST_FLUSH: Duration = Duration::from_millis(500);
 
-/// See the module's documentation.
+/// Worker thread: its poll, its connections and the state to serve them.
 pub(in crate::server) struct Worker {
+    /// Poll of all sockets of this worker.
     pub(super) poll: Poll,
+    /// Handle through which other threads reach this worker.
     pub(super) handle: Arc<Handle>,
-    /// Events that were fetched while a connection was served.
+    /// Events fetched while a connection was being served, not yet noted.
     pub(super) arrived: Events,
+    /// Connections by token.
     pub(super) connections: Slab<Connection>,
-    /// Connections to be served.
+    /// Tokens of the connections to serve.
     pub(super) queues: Queues,
-    /// Sockets for datagrams, where they are taken.
+    /// UDP sockets, one for each configured address.
     pub(super) datagrams: Vec<Bound>,
-    /// Arrivals that began with a handshake, and the second they came in.
+    /// Second of arrival and token of connections with a TLS handshake, oldest
+    /// first. Entries stay when the handshake or the connection ends early.
     pub(super) handshakes: VecDeque<(u32, usize)>,
-    /// One read buffer for each socket of a batch.
+    /// Read buffers, one for each socket of a batch.
     pub(super) buffers: Vec<u8>,
-    /// Second in which idle connections were last looked for.
+    /// Second of the last check for idle connections.
     pub(super) idle_checked: u32,
-    /// Some client is slow to take the dump it asked for.
+    /// Set when a client does not read the dump that it requested.
     pub(super) stalled: bool,
-    /// Second in which such clients were last looked for.
+    /// Second of the last check for such clients.
     pub(super) stalled_checked: u32,
+    /// Memory held for clients.
     pub(super) memory: ClientMemory,
-    /// Connections wait to be taken over.
+    /// Set when connections are left in the mailbox after [`ADMITS_MAX`].
     pub(super) more_arrivals: bool,
+    /// State for serving any connection of this worker.
     pub(super) context: Context,
 }
 
-/// A connection's share of a batch: input, and what of it is parsed.
+/// One connection's share of a batch.
 struct Job<'a> {
+    /// Bytes to serve, in the connection's read buffer.
     token: usize,
     input: &'a [u8],
+    /// The parsed steps, as a range of the batch.
     steps: std::ops::Range<usize>,
+    /// Bytes of `input` that these steps use.
     used: usize,
+    /// Why parsing ended; `None` if the connection's state needs no parsing.
     stop: Option<Stop<'a>>,
 }
 
 impl Worker {
-    /// A worker and the handle to it.
+    /// Creates a worker with its UDP sockets, and the handle to it.
+    ///
+    /// # Errors
+    /// The system has no more descriptors, or a socket cannot be registered.
     pub(in crate::server) fn new(
         context: Context,
         mut datagrams: Vec<Bound>,
@@ -100,7 +116,7 @@ impl Worker {
             queues: Queues::default(),
             datagrams,
             handshakes: VecDeque::new(),
-            // Zeroed by the system page by page as it is first used.
+            // The system zeroes each page when it is first used.
             buffers: vec![0; BATCH_SOCKETS_MAX * READ_BUFFER_BYTES],
             idle_checked: 0,
             stalled: false,
@@ -112,7 +128,8 @@ impl Worker {
         Ok((worker, handle))
     }
 
-    /// Serves until stopped.
+    /// Runs the event loop until stopped, then sends outstanding replies and
+    /// closes all connections.
     pub(in crate::server) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.handle.arrivals.is_stopping() {
@@ -139,7 +156,8 @@ impl Worker {
         self.finish();
     }
 
-    /// Waits for events and serves them. False if the wait was interrupted.
+    /// Waits for events, at most for `timeout`, and serves them. Returns false
+    /// if the wait was interrupted by a signal.
     pub(in crate::server) fn turn(
         &mut self,
         events: &mut Events,
@@ -167,7 +185,7 @@ impl Worker {
         true
     }
 
-    /// Answers the datagrams that have come.
+    /// Answers the datagrams that have arrived.
     fn serve_datagrams(&mut self) {
         for socket in &mut self.datagrams {
             if socket.readable {
@@ -177,19 +195,19 @@ impl Worker {
         }
     }
 
-    /// Whether it has nothing to do before the next event.
+    /// Returns whether nothing is left to do before the next event.
     pub(in crate::server) fn is_idle(&self) -> bool {
         let idle = self.queues.are_empty() && !self.more_arrivals;
         idle && !self.datagrams.iter().any(|socket| socket.readable)
     }
 
-    /// Bytes of input that its connections keep for later.
+    /// Returns the bytes of input that the connections keep until more arrives.
     pub(in crate::server) fn kept_bytes(&self) -> usize {
         let kept = self.connections.iter().map(|(_, c)| c.leftover.capacity());
         kept.sum()
     }
 
-    /// False if the wait was interrupted.
+    /// Waits for events. Returns false if the wait was interrupted.
     fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> bool {
         match self.poll.poll(events, timeout) {
             Ok(()) => true,
@@ -201,10 +219,13 @@ impl Worker {
         }
     }
 
+    /// Records an event in its connection or UDP socket, and queues the
+    /// connection if there is work for it.
     fn note(&mut self, event: &Event) {
         let Token(token) = event.token();
         let Some(connection) = self.connections.get_mut(token) else {
-            // The waker, a connection closed by an earlier event, or UDP.
+            // The waker, a UDP socket, or a connection closed earlier in this
+            // turn.
             let socket = UDP.checked_sub(token);
             if let Some(socket) = socket.and_then(|index| self.datagrams.get_mut(index)) {
                 socket.readable = true;
@@ -225,9 +246,10 @@ impl Worker {
         }
     }
 
-    /// Takes over the connections that have been handed to us. After the
-    /// events have been dealt with, since a new connection may get the token
-    /// of one that an event was for.
+    /// Admits connections that other threads handed over.
+    ///
+    /// Runs after all events were noted: a new connection may get the token of
+    /// a closed one for which an event was still pending.
     fn admit(&mut self) {
         self.more_arrivals = false;
         for count in 0.. {
@@ -261,8 +283,9 @@ impl Worker {
         }
     }
 
-    /// Reads from each socket of a group, prefetches for all, then serves
-    /// one after the other.
+    /// Serves a group of connections as one batch: reads from each socket,
+    /// parses and prefetches the first commands of all, then executes them
+    /// connection by connection.
     pub(in crate::server) fn serve_group(&mut self, group: &[usize], turn: Duration) {
         let alone = group.len() == 1 && self.queues.are_empty();
         let mut buffers = take(&mut self.buffers);
@@ -293,6 +316,7 @@ impl Worker {
         self.enforce_limits();
     }
 
+    /// Parses the first commands of a connection into the steps of the batch.
     fn parse_first<'a>(&mut self, job: &mut Job<'a>, steps: &mut Steps<'a>) {
         let Some(connection) = self.connections.get_mut(job.token) else {
             return;
@@ -309,6 +333,8 @@ impl Worker {
         job.stop = Some(stop);
     }
 
+    /// Executes a connection's share of a batch, then serves its remaining
+    /// input within its budget and queues it again if there is more.
     fn serve_job(&mut self, job: Job<'_>, first: &[Step<'_>], alone: bool, turn: Duration) {
         let token = job.token;
         let Some(connection) = self.connections.get_mut(token) else {
@@ -318,12 +344,13 @@ impl Worker {
         let (mut more, mut hung_up) = (false, false);
         let mut others_wait = || {
             if poll.poll(arrived, Some(Duration::ZERO)).is_err() {
-                // The next wait sees to it.
+                // The next wait of the event loop handles the error.
                 arrived.clear();
             }
             let mut others = false;
             for event in &*arrived {
-                // Its own come once, and the next look forgets them.
+                // The poll reports an event once, and the next poll overwrites
+                // `arrived`. Record this connection's own events now.
                 if event.token() == Token(token) {
                     more |= event.is_readable();
                     hung_up |= event.is_read_closed() || event.is_error();
@@ -372,7 +399,8 @@ impl Worker {
         self.note_arrived();
     }
 
-    /// Takes note of events that were fetched while a connection was served.
+    /// Records the events that were fetched while a connection was being
+    /// served.
     fn note_arrived(&mut self) {
         if self.arrived.is_empty() {
             return;
@@ -385,6 +413,8 @@ impl Worker {
         self.arrived = arrived;
     }
 
+    /// Closes a connection and releases its resources. Watchers are sent
+    /// `reason`.
     pub(super) fn close(&mut self, token: usize, reason: &'static str) {
         let Some(mut connection) = self.connections.try_remove(token) else {
             return;
@@ -394,7 +424,8 @@ impl Worker {
         if let Some(failure) = connection.stream.close() {
             log::tls_failure(&context.shared, connection.stream.peer(), &failure);
         }
-        // Before the client can see the end of it, and ask.
+        // Count before the socket closes: a client that sees the end may ask
+        // for the counters at once.
         let open = &context.shared.connections.open;
         open.fetch_sub(1, Ordering::Relaxed);
         self.handle.load.fetch_sub(1, Ordering::Relaxed);
@@ -403,12 +434,13 @@ impl Worker {
         connection.dispose(&context.store, &mut context.local);
     }
 
-    /// Gives a connection that watches to the log thread.
+    /// Hands over a watcher's connection to the log thread.
     fn hand_to_log(&mut self, token: usize) {
         let Some(connection) = self.connections.get_mut(token) else {
             return;
         };
-        // One that cannot be taken from the poll is served twice at worst.
+        // If deregistering fails, both threads get its events; the socket works
+        // all the same.
         let _ = connection.stream.deregister(self.poll.registry());
         let connection = self.connections.remove(token);
         self.handle.load.fetch_sub(1, Ordering::Relaxed);
@@ -416,12 +448,13 @@ impl Worker {
         self.context.hand_to_log(connection);
     }
 
+    /// Records that a client must be watched for a stalled dump.
     fn note_blocked(&mut self, token: usize) {
         self.stalled |= self.connections[token].is_dumping();
     }
 
-    /// Answers what has arrived, gives clients a moment to take it, and
-    /// closes everything.
+    /// Answers input that has arrived, waits at most [`LAST_FLUSH`] for clients
+    /// to read the replies, and closes all connections.
     fn finish(&mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let deadline = Instant::now() + LAST_FLUSH;

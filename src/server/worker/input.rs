@@ -1,5 +1,5 @@
-//! Getting the input of a connection that is to be served: what it kept, what
-//! its socket has, and large values straight into their items.
+//! Reading input for a connection's turn: first the input it kept, then from
+//! its socket. Large values are received directly into their items.
 
 use std::io::ErrorKind;
 use std::time::Instant;
@@ -9,8 +9,12 @@ use crate::server::worker::event_loop::Worker;
 use crate::server::worker::turns::READY_TURN;
 
 impl Worker {
-    /// Gets a connection's input into `buffer`, what was left over first.
-    /// `None` if there is nothing to serve.
+    /// Reads a connection's input into `buffer`, the input it kept first.
+    /// Returns the bytes to serve; `None` if there is nothing to serve or the
+    /// connection was closed.
+    ///
+    /// Unparks the connection's state and sends outstanding output before it
+    /// reads. While output is unsent, nothing is read.
     pub(in crate::server) fn prepare(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
         self.connections.get_mut(token)?.queued = false;
         if !self.unpark(token) {
@@ -23,6 +27,7 @@ impl Worker {
         len
     }
 
+    /// Does the work of [`Worker::prepare`] for an unparked connection.
     fn read_input(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
         let connection = self.connections.get_mut(token)?;
         let context = &mut self.context;
@@ -49,7 +54,8 @@ impl Worker {
         let connection = self.connections.get_mut(token)?;
         let kept = connection.leftover.len();
         if connection.is_dumping() {
-            // Not read meanwhile: a client that half closed gets its answer.
+            // The socket is not read during a dump: a client that has shut down
+            // its sending side must still get the whole reply.
             buffer[..kept].copy_from_slice(&connection.leftover);
             return Some(kept);
         }
@@ -60,7 +66,7 @@ impl Worker {
         }
         match connection.stream.read(&mut buffer[kept..]) {
             Ok(0) if connection.unserved => {
-                // It sends no more, and still gets all its answers.
+                // The client sends no more, but it still gets all its replies.
                 (connection.readable, connection.hung_up) = (false, true);
                 Some(kept)
             }
@@ -71,7 +77,8 @@ impl Worker {
             Ok(len) => {
                 self.context.local.counters.bytes_read.add(len as u64);
                 connection.progressed = self.context.now.millis();
-                // A short read has emptied the socket; more raises an event.
+                // A short read has emptied the socket. New input raises another
+                // event.
                 connection.readable = kept + len == buffer.len() || connection.stream.holds_more();
                 Some(kept + len)
             }
@@ -86,11 +93,12 @@ impl Worker {
         }
     }
 
-    /// Receives a large value straight into its item. True if that is over
-    /// and commands may follow.
+    /// Receives a large value directly into its item. Returns true once the
+    /// value is complete and its reply sent, so that commands may follow.
     fn receive(&mut self, token: usize) -> bool {
         let (begun, mut received) = (Instant::now(), 0);
-        // Memory for it may have to be evicted, which takes longest.
+        // Time is checked after each read, because receiving may have to evict
+        // items for memory, which takes longest.
         while begun.elapsed() < READY_TURN {
             let Some(connection) = self.connections.get_mut(token) else {
                 return false;

@@ -1,16 +1,19 @@
-//! Limiting the memory that clients make a worker hold: it parks what its
-//! stalled connections hold, accounts for incomplete input, and closes
-//! connections that were cut.
+//! Back-pressure on the memory that clients make a worker hold.
+//!
+//! The worker parks the state of stalled connections, accounts for incomplete
+//! input, and closes connections that exceed the limits or were cut by another
+//! thread.
 
 use crate::server::connection::state::Connection;
 use crate::server::worker::event_loop::Worker;
 use crate::sync::Ordering;
 
-/// Connections closed before those that are ready are served.
+/// Most cut connections closed per turn of the loop.
 const CLOSES_MAX: usize = 64;
 
 impl Worker {
-    /// Adapts to how much memory clients hold; at the beginning of a turn.
+    /// Adapts buffer sizes to the memory that clients hold, and closes
+    /// connections that other threads cut. Call it at the start of each turn.
     #[inline]
     pub(in crate::server) fn look_after_memory(&mut self) {
         if self.memory.tight_checked != self.context.now.millis() {
@@ -22,6 +25,8 @@ impl Worker {
         }
     }
 
+    /// Computes `tight`, and has the limits enforced at least once a second
+    /// while the worker holds memory for clients.
     fn adapt(&mut self) {
         let now = self.context.now;
         self.memory.tight_checked = now.millis();
@@ -33,8 +38,8 @@ impl Worker {
         }
     }
 
-    /// Takes back what a connection has parked. False if it was cut, and is
-    /// closed now.
+    /// Unparks a connection's state before the connection is served. Returns
+    /// false if another thread freed the state; the connection is closed then.
     #[inline]
     pub(in crate::server) fn unpark(&mut self, token: usize) -> bool {
         match self.connections.get(token) {
@@ -60,8 +65,8 @@ impl Worker {
         }
     }
 
-    /// Parks what a connection holds until its client moves on, and accounts
-    /// for the input it keeps.
+    /// Parks a connection's unsent output and half-received value, and accounts
+    /// for the input it keeps. Call it after each turn of the connection.
     #[inline]
     pub(in crate::server) fn park(&mut self, token: usize) {
         if let Some(connection) = self.connections.get(token)
@@ -91,8 +96,8 @@ impl Worker {
         }
     }
 
-    /// Gives up what a connection that leaves has parked, and the account of
-    /// its input.
+    /// Removes a connection that leaves the worker from queues and accounts,
+    /// and frees its parked state.
     pub(in crate::server) fn forget(&mut self, token: usize, connection: &Connection) {
         if connection.queued {
             self.queues.remove(token);
@@ -112,7 +117,8 @@ impl Worker {
         }
     }
 
-    /// Cuts clients if they hold too much, here or at other workers.
+    /// Enforces the limits of client memory if this worker's share has grown.
+    /// May close connections of this worker and free parked state of others.
     #[inline]
     pub(in crate::server) fn enforce_limits(&mut self) {
         if std::mem::take(&mut self.memory.grown) {
@@ -130,8 +136,8 @@ impl Worker {
         }
     }
 
-    /// Closes connections that keep incomplete input until `excess` bytes are
-    /// freed: the largest that have stalled longest go first.
+    /// Closes connections with incomplete input until `excess` bytes are freed.
+    /// The largest product of bytes and stall time goes first.
     fn cut_input(&mut self, excess: usize) {
         let now = self.context.now.millis();
         let mut keeping: Vec<(u128, usize, usize)> = self
@@ -157,7 +163,7 @@ impl Worker {
         }
     }
 
-    /// Closes connections whose parked memory others have freed.
+    /// Closes connections whose parked state was freed by another thread.
     fn close_cut(&mut self) {
         let (stalled, worker) = (&self.context.stalled, self.context.worker);
         let parked = self.connections.iter().filter(|(_, c)| c.parked);

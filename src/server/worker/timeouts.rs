@@ -1,16 +1,16 @@
-//! Hanging up on clients that take too long: that are idle, do not end their
-//! handshake, or do not take what they asked for.
+//! Timeouts: idle connections, unfinished TLS handshakes, and clients that do
+//! not read a dump they requested.
 
 use crate::limits::DUMP_STALL_MAX_SECONDS;
 use crate::server::connection::state::State;
 use crate::server::worker::event_loop::Worker;
 
-/// Seconds that a client has for its TLS handshake.
+/// Longest TLS handshake, in seconds.
 const HANDSHAKE_SECONDS: u32 = 10;
 
 impl Worker {
-    /// Hangs up on clients that asked for a dump and have taken nothing of it
-    /// for long.
+    /// Closes connections whose client has read nothing of its dump for longer
+    /// than [`DUMP_STALL_MAX_SECONDS`]. Checks at most once a second.
     pub(in crate::server) fn close_stalled(&mut self) {
         let second = self.context.now.second();
         if !self.stalled || self.stalled_checked == second {
@@ -33,8 +33,8 @@ impl Worker {
         }
     }
 
-    /// Closes connections that have been idle for longer than they may be; not
-    /// those of unix sockets, as in memcached.
+    /// Closes connections that were idle for longer than `idle_timeout`, except
+    /// on unix sockets, as in memcached. Checks at most once a second.
     pub(in crate::server) fn close_idle(&mut self) {
         let Some(limit) = self.context.shared.config.idle_timeout else {
             return;
@@ -59,14 +59,15 @@ impl Worker {
         }
     }
 
-    /// Closes connections whose handshake takes too long.
+    /// Closes connections whose TLS handshake takes longer than
+    /// [`HANDSHAKE_SECONDS`].
     pub(in crate::server) fn close_unfinished_handshakes(&mut self) {
         let second = self.context.now.second();
         while let Some((since, token)) = self.handshakes.front().copied()
             && second.saturating_sub(since) >= HANDSHAKE_SECONDS
         {
             self.handshakes.pop_front();
-            // A token may have gone to a later connection.
+            // The token may have been reused by a later connection.
             let stalled = self.connections.get(token);
             if stalled.is_some_and(|c| c.stream.handshaking_since() == Some(since)) {
                 self.close(token, "error");

@@ -10,18 +10,19 @@ use crate::limits::BATCH_SOCKETS_MAX;
 use crate::server::worker::event_loop::Worker;
 use crate::server::worker::queues::Queues;
 
-/// The turn of a connection that is served as soon as its event comes: longer
-/// than ordinary requests take. What takes longer makes the connection busy.
+/// Turn of a connection that is served as soon as its event arrives. Common
+/// requests take less. A connection that needs longer becomes busy.
 pub(in crate::server) const READY_TURN: Duration = Duration::from_micros(250);
-/// Time for which a queue other than the first is served between two polls.
+/// Time for which newcomers, and then busy connections, are served between two
+/// polls.
 const SLICE: Duration = Duration::from_millis(1);
-/// Connections of such a queue that are served together and share a slice.
+/// Connections of a slice that are served as one batch. They share [`SLICE`].
 const SLICE_SOCKETS: usize = 4;
 
-/// Bytes of a value received before others get their turn.
+/// Bytes of a value received before other busy connections get their turn.
 const RECEIVED_MAX_BYTES: usize = 2 << 20;
 impl Worker {
-    /// Queues a connection that has more to do behind the others.
+    /// Queues a connection with more work as busy, behind the others.
     pub(in crate::server) fn requeue(&mut self, token: usize) {
         if let Some(connection) = self.connections.get_mut(token) {
             connection.busy = true;
@@ -29,9 +30,11 @@ impl Worker {
         }
     }
 
-    /// Queues a connection that is in the middle of a value, `received` bytes
-    /// of which came in this turn. It goes on before others begin theirs: many
-    /// values received side by side take more memory than one after the other.
+    /// Queues a connection that is receiving a value, of which `received` bytes
+    /// arrived in this turn.
+    ///
+    /// It goes to the front of the busy queue, up to [`RECEIVED_MAX_BYTES`].
+    /// Values received side by side take more memory than one after the other.
     pub(in crate::server) fn requeue_receiving(&mut self, token: usize, received: usize) {
         let Some(connection) = self.connections.get_mut(token) else {
             return;
@@ -47,20 +50,20 @@ impl Worker {
         }
     }
 
-    /// Serves the connections whose events have come.
+    /// Serves the connections whose events have arrived.
     pub(in crate::server) fn serve_ready(&mut self) {
         let mut ready = take(&mut self.queues.ready);
         for group in ready.chunks(BATCH_SOCKETS_MAX) {
             self.serve_group(group, READY_TURN);
         }
         if self.queues.ready.is_empty() {
-            // Keep the list's memory.
+            // Reuse the list's memory.
             ready.clear();
             self.queues.ready = ready;
         }
     }
 
-    /// Serves a slice of each other queue.
+    /// Serves one slice of the newcomers and one of the busy connections.
     #[inline]
     pub(in crate::server) fn serve_slices(&mut self) {
         if !self.queues.newcomers.is_empty() {
@@ -71,8 +74,8 @@ impl Worker {
         }
     }
 
-    /// Serves the connections of a queue, each at most once, until the slice
-    /// is over.
+    /// Serves the connections of a queue, each at most once, until the slice is
+    /// over.
     fn serve_slice(&mut self, queue: impl Fn(&mut Queues) -> &mut VecDeque<usize>) {
         let mut left = queue(&mut self.queues).len();
         let begun = Instant::now();
