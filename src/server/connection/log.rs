@@ -64,8 +64,9 @@ pub(in crate::server) fn step(shared: &Shared, connection: i32, step: &Step<'_>)
         }
         Step::Refuse(malformed) => {
             let reply = malformed.reply.unwrap_or("not a client");
-            let line = format_args!("<{connection} malformed: {reply}");
-            shared.log.put(line);
+            shared
+                .log
+                .put(format_args!("<{connection} malformed: {reply}"));
         }
     }
 }
@@ -78,8 +79,9 @@ pub(in crate::server) fn answer(shared: &Shared, connection: i32, answer: &[u8])
     }
     if answer[0] == MAGIC && answer.len() >= HEADER_BYTES {
         let (opcode, status) = (answer[1], u16::from_be_bytes([answer[6], answer[7]]));
-        let line = format_args!(">{connection} packet {opcode:#04x} status {status}");
-        shared.log.put(line);
+        shared.log.put(format_args!(
+            ">{connection} packet {opcode:#04x} status {status}"
+        ));
     } else {
         let line = answer.split(|byte| *byte == b'\n').next();
         let line = Shown(line.unwrap_or_default().trim_ascii_end());
@@ -98,19 +100,19 @@ pub(in crate::server) fn state(shared: &Shared, connection: i32, served: Served)
 /// Logs a new connection, from `-vv` on. `peer` is `None` for a unix socket.
 pub(in crate::server) fn opened(shared: &Shared, connection: i32, peer: Option<SocketAddr>) {
     if level(shared) >= COMMANDS {
-        let opened = format_args!("<{connection} new client connection from");
-        match peer {
-            Some(peer) => shared.log.put(format_args!("{opened} {peer}")),
-            None => shared.log.put(format_args!("{opened} a unix socket")),
-        }
+        let peer = peer.map_or("a unix socket".to_owned(), |peer| peer.to_string());
+        shared.log.put(format_args!(
+            "<{connection} new client connection from {peer}"
+        ));
     }
 }
 
 /// Logs the end of a connection, from `-vv` on.
 pub(in crate::server) fn closed(shared: &Shared, connection: i32, reason: &str) {
     if level(shared) >= COMMANDS {
-        let line = format_args!("<{connection} connection closed ({reason})");
-        shared.log.put(line);
+        shared
+            .log
+            .put(format_args!("<{connection} connection closed ({reason})"));
     }
 }
 
