@@ -69,8 +69,9 @@ impl Secrets {
         shared.passwords = self.passwords;
         if let Some((sasl, error)) = self.sasl {
             if let Some(error) = error {
-                let line = format_args!("SASL: {error}; nobody can log in until it is good");
-                shared.log.put(line);
+                shared.log.put(format_args!(
+                    "SASL: {error}; nobody can log in until it is good"
+                ));
             } else if !sasl.has_users() {
                 shared.log.put(format_args!(
                     "SASL has no users, so nobody can authenticate; see MEMCACHED_SASL_PWDB"
