@@ -62,7 +62,7 @@ impl Bench {
             }
             done += batch as u64;
         }
-        self.store.let_all_go(&mut local);
+        self.store.release_all_hot(&mut local);
     }
 }
 
@@ -77,7 +77,7 @@ fn key(number: usize) -> [u8; KEY_BYTES] {
 
 fn get(store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
     let found = store.read_often(local, key, now, |item| {
-        (Access::Counted, black_box(item.value_len()))
+        (Access::ArithmeticOutcome, black_box(item.value_len()))
     });
     assert_eq!(found, Ok(VALUE.len()));
 }
@@ -89,7 +89,7 @@ fn set(store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
         expiry: Expiry::NEVER,
         value_len: VALUE.len(),
         key_binary: false,
-        expiry_room: false,
+        with_expiry_field: false,
     };
     let pieces = [&VALUE[..], b"\r\n"];
     let new = store

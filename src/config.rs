@@ -142,11 +142,11 @@ pub enum Eviction {
     /// or not.
     Clock,
     /// By recency and frequency of use, regardless of size.
-    Blind,
+    Frequency,
     /// By recency and frequency of use; larger items are evicted before smaller
     /// ones.
     #[default]
-    Size,
+    FrequencySize,
 }
 
 /// Files of SASL users (`-S`).
@@ -233,7 +233,7 @@ pub struct Config {
     /// File to write the bound ports to (`MEMCACHED_PORT_FILENAME`).
     pub port_file: Option<PathBuf>,
     /// Initial values of the settings that operators may change at run time.
-    pub knobs: Knobs,
+    pub tunables: Tunables,
 }
 
 impl Default for Config {
@@ -272,7 +272,7 @@ impl Default for Config {
             chunk_size: 48,
             growth_factor: 1.25,
             port_file: None,
-            knobs: Knobs::default(),
+            tunables: Tunables::default(),
         }
     }
 }
@@ -281,7 +281,7 @@ impl Default for Config {
 /// Settings of memcached's LRU queues have no effect here: they are stored and
 /// reported.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Knobs {
+pub struct Tunables {
     /// Whether the background sweep removes dead items and key dumps are
     /// permitted (`lru_crawler`).
     pub crawler: bool,
@@ -316,7 +316,7 @@ pub struct Knobs {
     pub temporary_ttl: u32,
 }
 
-impl Default for Knobs {
+impl Default for Tunables {
     /// memcached's defaults.
     fn default() -> Self {
         Self {

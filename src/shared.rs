@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::{Passwords, Sasl};
-use crate::config::{Config, Knobs};
+use crate::config::{Config, Tunables};
 use crate::limits::CLASSES_MAX;
 use crate::logging::Log;
 use crate::stats::{ClassSnapshot, ConnTable, Prefixes, Snapshot};
@@ -60,7 +60,7 @@ pub struct Runtime {
     pub flush_at: AtomicU32,
     /// Settings of `lru`, `slabs` and `lru_crawler`. Changed rarely, so a lock
     /// suffices.
-    pub knobs: Mutex<Knobs>,
+    pub tunables: Mutex<Tunables>,
     /// State of the sweep that `lru_crawler crawl` requests.
     pub crawl: Crawl,
 }
@@ -86,8 +86,8 @@ impl Crawl {
 
 impl Runtime {
     /// Locks the settings of `lru`, `slabs` and `lru_crawler`.
-    pub fn knobs(&self) -> MutexGuard<'_, Knobs> {
-        self.knobs.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn tunables(&self) -> MutexGuard<'_, Tunables> {
+        self.tunables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,7 +121,7 @@ impl Shared {
             runtime: Runtime {
                 verbosity: AtomicU32::new(config.verbosity),
                 flush_at: AtomicU32::new(0),
-                knobs: Mutex::new(config.knobs),
+                tunables: Mutex::new(config.tunables),
                 crawl: Crawl::default(),
             },
             clock: Clock::start(),

@@ -50,7 +50,7 @@ impl Cache {
         let hashed = self.store.hashed(&name);
         let found = self.store.read(&mut self.local, &hashed, self.now, |item| {
             assert_eq!(item.key(), name);
-            (Access::Counted, ())
+            (Access::ArithmeticOutcome, ())
         });
         found.is_ok()
     }
@@ -74,7 +74,7 @@ impl Cache {
             expiry,
             value_len: size,
             key_binary: false,
-            expiry_room: false,
+            with_expiry_field: false,
         };
         let pieces = [&self.bytes[..size], b"\r\n"];
         let new = self.store.new_filled(

@@ -146,7 +146,7 @@ impl Worker<'_> {
             expiry: self.expiry(),
             value_len,
             key_binary: false,
-            expiry_room: false,
+            with_expiry_field: false,
         };
         let hashed = store.hashed(name.as_bytes());
         let new = store.new_item(&mut self.local, &hashed, &spec, self.now);
@@ -187,7 +187,7 @@ impl Worker<'_> {
         let found = store.read(&mut self.local, &hashed, self.now, |item| {
             assert_eq!(item.key(), name.as_bytes());
             verify(item);
-            (Access::Counted, ())
+            (Access::ArithmeticOutcome, ())
         });
         let hits = u64::from(found.is_ok());
         self.soak.verified.fetch_add(hits, Ordering::Relaxed);
@@ -199,7 +199,7 @@ impl Worker<'_> {
         let store = &self.soak.store;
         let hashed = store.hashed(name.as_bytes());
         let pin = store.read(&mut self.local, &hashed, self.now, |item| {
-            (Access::Counted, item.pin())
+            (Access::ArithmeticOutcome, item.pin())
         });
         self.pins.extend(pin.ok().flatten());
         for pin in &self.pins {

@@ -51,7 +51,7 @@ fn look(input: &[u8]) -> Option<usize> {
             assert_eq!(input[0], b' ');
             None
         }
-        Parsed::Endless => {
+        Parsed::TooLong => {
             let len = line_end.map_or(input.len(), |end| end + 1);
             let most = line_end.map_or(LINE_MAX_BYTES, |_| LINE_WHOLE_MAX_BYTES);
             assert!(len > most);

@@ -136,7 +136,7 @@ impl Reader {
                 self.state = State::SkippingLine;
                 Some(0)
             }
-            Parsed::Endless => {
+            Parsed::TooLong => {
                 self.hang_up();
                 None
             }

@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use super::tls::TypedTls;
-use crate::config::Knobs;
+use super::tls::RawTlsArgs;
+use crate::config::Tunables;
 
 /// A text to print instead of serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +63,9 @@ pub(super) struct RawArgs {
     /// Which of the kinds of eviction.
     pub(super) eviction: Option<i64>,
     /// What words set that only `stats settings` tells, or the crawler obeys.
-    pub(super) knobs: Knobs,
+    pub(super) tunables: Tunables,
     pub(super) idle_timeout_seconds: Option<i64>,
-    pub(super) tls: TypedTls,
+    pub(super) tls: RawTlsArgs,
     pub(super) drop_privileges: bool,
     pub(super) auth_file: Option<PathBuf>,
     /// Lines about what was accepted and does nothing.

@@ -5,7 +5,7 @@
 use super::error::{CliError, Missing};
 use super::number;
 use super::raw_args::RawArgs;
-use crate::config::{Eviction, Knobs};
+use crate::config::{Eviction, Tunables};
 
 /// One word.
 pub(super) struct Word {
@@ -17,9 +17,16 @@ pub(super) struct Word {
 }
 
 /// The values of `eviction`, in the order of [`EVICTION_KINDS`].
-const EVICTIONS: [&str; 3] = ["clock", "blind", "size"];
+const EVICTIONS: [&str; 5] = ["clock", "frequency", "frequency_size", "blind", "size"];
 /// What they mean.
-pub(super) const EVICTION_KINDS: [Eviction; 3] = [Eviction::Clock, Eviction::Blind, Eviction::Size];
+pub(super) const EVICTION_KINDS: [Eviction; 5] = [
+    Eviction::Clock,
+    Eviction::Frequency,
+    Eviction::FrequencySize,
+    // Older names.
+    Eviction::Frequency,
+    Eviction::FrequencySize,
+];
 
 /// The value a word takes. Whatever follows a word that takes none is passed
 /// over, as memcached does.
@@ -48,7 +55,7 @@ pub(super) enum Effect {
     Ignored,
     /// Nothing but a line for the operator and what `stats settings` tells;
     /// the number is that of the value.
-    ReportOnly(fn(&mut Knobs, f64)),
+    ReportOnly(fn(&mut Tunables, f64)),
     /// Nothing, silently: what it asks for holds anyway.
     AlwaysOn,
     /// Something; the number is that of the value, or zero.
@@ -82,7 +89,7 @@ pub(super) fn apply(raw: &mut RawArgs, list: &str) -> Result<(), CliError> {
             Effect::ReportOnly(tell) => {
                 raw.note(format!("-o {name} has no effect"));
                 let fraction = value.and_then(number::fraction);
-                tell(&mut raw.knobs, fraction.unwrap_or(number as f64));
+                tell(&mut raw.tunables, fraction.unwrap_or(number as f64));
             }
             Effect::Set(set) => set(raw, number),
             Effect::SetText(set) => set(raw, value.unwrap_or_default()),
@@ -190,7 +197,7 @@ const fn ignored(name: &'static str, rule: Rule) -> Word {
     }
 }
 
-const fn report_only(name: &'static str, rule: Rule, tell: fn(&mut Knobs, f64)) -> Word {
+const fn report_only(name: &'static str, rule: Rule, tell: fn(&mut Tunables, f64)) -> Word {
     Word {
         name,
         rule,
@@ -262,8 +269,8 @@ pub(super) const WORDS: &[Word] = &[
         name: "eviction",
         rule: Rule::Choice(&EVICTIONS),
         effect: Effect::Set(|raw, index| raw.eviction = Some(index)),
-        help: "what goes when memory is short: clock, blind (by recency and frequency)\n\
-               \x20                          or size (the same, small before large; default)",
+        help: "eviction policy: clock (recency), frequency (recency and frequency) or\n\
+               \x20                          frequency_size (the same by size, the default)",
     },
     Word {
         name: "ssl_chain_cert",
@@ -331,11 +338,11 @@ pub(super) const WORDS: &[Word] = &[
         rule: Rule::Nothing,
         effect: Effect::Set(|raw, _| {
             raw.maxconns_fast = Some(false);
-            raw.knobs.automove = 0;
-            raw.knobs.reassign = false;
-            raw.knobs.segmented = false;
-            raw.knobs.crawler = false;
-            raw.knobs.maintainer = false;
+            raw.tunables.automove = 0;
+            raw.tunables.reassign = false;
+            raw.tunables.segmented = false;
+            raw.tunables.crawler = false;
+            raw.tunables.maintainer = false;
         }),
         help: "the defaults of memcached 1.4: no_maxconns_fast, no_lru_crawler, \
                no_lru_maintainer, no_slab_reassign",
@@ -362,53 +369,57 @@ pub(super) const WORDS: &[Word] = &[
         "hash_algorithm",
         Rule::Choice(&["jenkins", "murmur3", "xxh3"]),
     ),
-    report_only("hot_lru_pct", Rule::Number(1, 79), |knobs, part| {
-        knobs.queue_percents[0] = part as u32;
+    report_only("hot_lru_pct", Rule::Number(1, 79), |tunables, part| {
+        tunables.queue_percents[0] = part as u32;
     }),
-    report_only("hot_max_factor", Rule::Fraction(f64::MAX), |knobs, age| {
-        knobs.queue_factors[0] = age;
-    }),
+    report_only(
+        "hot_max_factor",
+        Rule::Fraction(f64::MAX),
+        |tunables, age| {
+            tunables.queue_factors[0] = age;
+        },
+    ),
     Word {
         name: "lru_crawler",
         rule: Rule::Nothing,
-        effect: Effect::Set(|raw, _| raw.knobs.crawler = true),
+        effect: Effect::Set(|raw, _| raw.tunables.crawler = true),
         help: "sweep out dead items and permit key dumps (default)",
     },
     Word {
         name: "lru_crawler_sleep",
         rule: Rule::Number(0, 1_000_000),
-        effect: Effect::Set(|raw, number| raw.knobs.crawler_sleep_us = number as u32),
+        effect: Effect::Set(|raw, number| raw.tunables.crawler_sleep_us = number as u32),
         help: "pause of a sweep that is asked for, in microseconds (default 100)",
     },
     Word {
         name: "lru_crawler_tocrawl",
         rule: ANY_SIZE,
-        effect: Effect::Set(|raw, number| raw.knobs.crawler_items = number as u32),
+        effect: Effect::Set(|raw, number| raw.tunables.crawler_items = number as u32),
         help: "items of a class that such a sweep looks at (default 0, all)",
     },
-    report_only("lru_maintainer", Rule::Nothing, |knobs, _| {
-        knobs.maintainer = true;
-        knobs.segmented = true;
+    report_only("lru_maintainer", Rule::Nothing, |tunables, _| {
+        tunables.maintainer = true;
+        tunables.segmented = true;
     }),
     ignored("meta_response_old", Rule::Nothing),
     ignored("no_hashexpand", Rule::Nothing),
     Word {
         name: "no_lru_crawler",
         rule: Rule::Nothing,
-        effect: Effect::Set(|raw, _| raw.knobs.crawler = false),
+        effect: Effect::Set(|raw, _| raw.tunables.crawler = false),
         help: "neither sweep out dead items nor permit key dumps",
     },
-    report_only("no_lru_maintainer", Rule::Nothing, |knobs, _| {
-        knobs.maintainer = false;
-        knobs.segmented = false;
+    report_only("no_lru_maintainer", Rule::Nothing, |tunables, _| {
+        tunables.maintainer = false;
+        tunables.segmented = false;
     }),
-    report_only("no_slab_automove", Rule::Nothing, |knobs, _| {
-        knobs.automove = 0;
+    report_only("no_slab_automove", Rule::Nothing, |tunables, _| {
+        tunables.automove = 0;
     }),
     Word {
         name: "no_slab_reassign",
         rule: Rule::Nothing,
-        effect: Effect::Set(|raw, _| raw.knobs.reassign = false),
+        effect: Effect::Set(|raw, _| raw.tunables.reassign = false),
         help: "refuse slabs reassign",
     },
     Word {
@@ -424,27 +435,31 @@ pub(super) const WORDS: &[Word] = &[
         effect: Effect::Set(|raw, number| raw.read_buf_mem_limit = number as usize),
         help: "older name of read_buf_mem_limit",
     },
-    report_only("slab_automove", Rule::MaybeNumber(0, 2), |knobs, level| {
-        knobs.automove = level as u32;
-    }),
+    report_only(
+        "slab_automove",
+        Rule::MaybeNumber(0, 2),
+        |tunables, level| {
+            tunables.automove = level as u32;
+        },
+    ),
     ignored("slab_automove_freeratio", Rule::Fraction(1.0)),
     report_only(
         "slab_automove_ratio",
         Rule::Fraction(1.0),
-        |knobs, ratio| {
-            knobs.automove_ratio = ratio;
+        |tunables, ratio| {
+            tunables.automove_ratio = ratio;
         },
     ),
     report_only(
         "slab_automove_window",
         Rule::Number(3, 1800),
-        |knobs, window| knobs.automove_window = window as u32,
+        |tunables, window| tunables.automove_window = window as u32,
     ),
     ignored("slab_chunk_max", ANY_SIZE),
     Word {
         name: "slab_reassign",
         rule: Rule::Nothing,
-        effect: Effect::Set(|raw, _| raw.knobs.reassign = true),
+        effect: Effect::Set(|raw, _| raw.tunables.reassign = true),
         help: "permit slabs reassign (default)",
     },
     ignored("slab_sizes", Rule::Text),
@@ -453,18 +468,22 @@ pub(super) const WORDS: &[Word] = &[
     report_only(
         "temporary_ttl",
         Rule::Number(i32::MIN as i64, i32::MAX as i64),
-        |knobs, seconds| {
-            knobs.temporary = true;
-            knobs.temporary_ttl = seconds as u32;
+        |tunables, seconds| {
+            tunables.temporary = true;
+            tunables.temporary_ttl = seconds as u32;
         },
     ),
     ignored("track_sizes", Rule::Nothing),
-    report_only("warm_lru_pct", Rule::Number(1, 79), |knobs, part| {
-        knobs.queue_percents[1] = part as u32;
+    report_only("warm_lru_pct", Rule::Number(1, 79), |tunables, part| {
+        tunables.queue_percents[1] = part as u32;
     }),
-    report_only("warm_max_factor", Rule::Fraction(f64::MAX), |knobs, age| {
-        knobs.queue_factors[1] = age;
-    }),
+    report_only(
+        "warm_max_factor",
+        Rule::Fraction(f64::MAX),
+        |tunables, age| {
+            tunables.queue_factors[1] = age;
+        },
+    ),
     ignored("watcher_logbuf_size", ANY_SIZE),
     ignored("worker_logbuf_size", ANY_SIZE),
 ];

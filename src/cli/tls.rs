@@ -15,7 +15,7 @@ const KEY_FORMAT_DER: i64 = 2;
 
 /// The raw arguments that concern TLS.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct TypedTls {
+pub(super) struct RawTlsArgs {
     /// `-Z`.
     pub(super) on: bool,
     pub(super) chain: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub(super) struct TypedTls {
     pub(super) min_version: Option<i64>,
 }
 
-impl TypedTls {
+impl RawTlsArgs {
     /// The settings, if TLS is on.
     ///
     /// # Errors

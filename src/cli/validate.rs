@@ -9,8 +9,8 @@ use super::error::CliError;
 use super::raw_args::RawArgs;
 use crate::cli::suboptions::EVICTION_KINDS;
 use crate::config::{
-    Config, Datagrams, Endpoint, Eviction, HandedOver, Knobs, Listener, Process, ProtocolMode,
-    SaslFiles,
+    Config, Datagrams, Endpoint, Eviction, HandedOver, Listener, Process, ProtocolMode, SaslFiles,
+    Tunables,
 };
 use crate::limits::{
     CLIENT_MEMORY_MIN_MIB, CLIENT_MEMORY_PART, ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES,
@@ -93,7 +93,7 @@ fn config(raw: &RawArgs, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         chunk_size: above_zero(raw.chunk_size, "Chunk size")?.unwrap_or(default.chunk_size),
         growth_factor: growth_factor(raw, &default)?,
         port_file: None,
-        knobs: knobs(raw)?,
+        tunables: tunables(raw)?,
     };
     Ok((config, notices(raw, threads)?))
 }
@@ -256,15 +256,15 @@ fn client_memory_limit(raw: &RawArgs, max_memory: usize) -> Result<usize, CliErr
 }
 
 /// Settings of memcached's queues, which must not contradict each other.
-fn knobs(raw: &RawArgs) -> Result<Knobs, CliError> {
-    let knobs = raw.knobs;
-    let [hot, warm] = knobs.queue_percents;
+fn tunables(raw: &RawArgs) -> Result<Tunables, CliError> {
+    let tunables = raw.tunables;
+    let [hot, warm] = tunables.queue_percents;
     let wrong = if hot.saturating_add(warm) > 80 {
         "hot_lru_pct + warm_lru_pct cannot be more than 80% combined"
-    } else if knobs.temporary && !knobs.maintainer {
+    } else if tunables.temporary && !tunables.maintainer {
         "temporary_ttl requires lru_maintainer to be enabled"
     } else {
-        return Ok(knobs);
+        return Ok(tunables);
     };
     Err(CliError::Limit(wrong.to_owned()))
 }

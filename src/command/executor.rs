@@ -77,7 +77,7 @@ impl Executor<'_> {
         loop {
             match attempt(self.local) {
                 Ok(done) => return Ok(done),
-                Err(NoMemory) if self.stalled.relieve_items(self.store, self.local) => {}
+                Err(NoMemory) if self.stalled.free_item_memory(self.store, self.local) => {}
                 Err(NoMemory) => return Err(NoMemory),
             }
         }
@@ -93,7 +93,7 @@ impl Executor<'_> {
             Err(_) => counters.get_misses.add(1),
         }
         if !self.watched.is_empty() {
-            self.tell_fetched(key, found);
+            self.report_fetched(key, found);
         }
     }
 
@@ -109,7 +109,7 @@ impl Executor<'_> {
             Err(_) => counters.touch_misses.add(1),
         }
         if !self.watched.is_empty() {
-            self.tell_fetched(key, found);
+            self.report_fetched(key, found);
         }
     }
 }

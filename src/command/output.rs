@@ -248,7 +248,7 @@ mod tests {
             expiry: Expiry::NEVER,
             value_len: len,
             key_binary: false,
-            expiry_room: false,
+            with_expiry_field: false,
         };
         let pieces = [&value[..], b"\r\n"].into_iter();
         let new = store.new_filled(local, &key, &spec, NOW, pieces).unwrap();

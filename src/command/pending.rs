@@ -6,7 +6,7 @@ use crate::protocol::meta::request::MetaFlags;
 use crate::store::{Local, NewItem, Store};
 
 /// End of every value in an item. Binary clients do not send it.
-pub(in crate::command) const LINE_END: &[u8] = b"\r\n";
+pub(in crate::command) const CRLF: &[u8] = b"\r\n";
 
 /// A storage command whose value is still arriving.
 pub struct Pending {
@@ -41,7 +41,7 @@ impl Pending {
     /// clients do not send the CRLF that the item has.
     pub fn missing(&self) -> usize {
         match self.how {
-            OwnedHow::Binary { .. } => self.new.missing() - LINE_END.len(),
+            OwnedHow::Binary { .. } => self.new.missing() - CRLF.len(),
             _ => self.new.missing(),
         }
     }

@@ -210,7 +210,7 @@ impl Stalled {
 
     /// Records that the client has made progress and the connection now waits
     /// for its turn.
-    pub fn end_waiting(&self, worker: usize, connection: usize) {
+    pub fn mark_runnable(&self, worker: usize, connection: usize) {
         if let Some(Some(entry)) = self.tables[worker].lock().get_mut(connection) {
             entry.waiting = false;
         }
@@ -316,7 +316,7 @@ impl Stalled {
     /// A server that does not evict cuts only clients stalled for `GRACE_MS`:
     /// it refuses the command rather than cut clients that are merely slow.
     #[cold]
-    pub fn relieve_items(&self, store: &Store, local: &mut Local) -> bool {
+    pub fn free_item_memory(&self, store: &Store, local: &mut Local) -> bool {
         let (mut freed, now) = (0, local.now.millis());
         for candidate in self.candidates(local.now, |_, age| u128::from(age)) {
             let stalls = candidate.waiting && now >= candidate.since + GRACE_MS;

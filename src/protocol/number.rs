@@ -17,7 +17,7 @@ const STRICT_64_MAX_BYTES: usize = 22;
 /// ignored.
 ///
 /// 4294967295 is therefore -1 and expires at once, as does 4102444800.
-pub fn wrapping_i32(line: &[u8]) -> Option<i32> {
+pub fn parse_exptime(line: &[u8]) -> Option<i32> {
     let (negative, magnitude) = lenient(line)?;
     let number = match i64::try_from(magnitude) {
         Ok(number) if negative => -number,
@@ -31,7 +31,7 @@ pub fn wrapping_i32(line: &[u8]) -> Option<i32> {
 /// Parses the client flags of a storage command: the low 32 bits of a lenient
 /// unsigned 64-bit number. A minus negates modulo 2^64; the number is then
 /// refused only if its highest bit is set.
-pub fn wrapping_u32(line: &[u8]) -> Option<u32> {
+pub fn parse_client_flags(line: &[u8]) -> Option<u32> {
     match lenient(line)? {
         (false, magnitude) => Some(magnitude as u32),
         (true, magnitude) => {
@@ -135,7 +135,8 @@ pub fn item_value(bytes: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::{
-        item_value, lenient_u64, strict_i32, strict_u32, strict_u64, wrapping_i32, wrapping_u32,
+        item_value, lenient_u64, parse_client_flags, parse_exptime, strict_i32, strict_u32,
+        strict_u64,
     };
 
     #[test]
@@ -155,7 +156,7 @@ mod tests {
             ("9223372036854775807", -1),
             ("-9223372036854775808", 0),
         ] {
-            assert_eq!(wrapping_i32(text.as_bytes()), Some(want), "{text:?}");
+            assert_eq!(parse_exptime(text.as_bytes()), Some(want), "{text:?}");
         }
         for bad in [
             "",
@@ -169,7 +170,7 @@ mod tests {
             "9223372036854775808",
             "-9223372036854775809",
         ] {
-            assert_eq!(wrapping_i32(bad.as_bytes()), None, "{bad:?}");
+            assert_eq!(parse_exptime(bad.as_bytes()), None, "{bad:?}");
         }
     }
 
@@ -183,10 +184,10 @@ mod tests {
             ("-18446744073709551615", 1),
             ("-0", 0),
         ] {
-            assert_eq!(wrapping_u32(text.as_bytes()), Some(want), "{text:?}");
+            assert_eq!(parse_client_flags(text.as_bytes()), Some(want), "{text:?}");
         }
         for bad in ["-1", "-9223372036854775808", "18446744073709551616", "x"] {
-            assert_eq!(wrapping_u32(bad.as_bytes()), None, "{bad:?}");
+            assert_eq!(parse_client_flags(bad.as_bytes()), None, "{bad:?}");
         }
     }
 

@@ -8,7 +8,7 @@ const HIGH_BITS: u64 = u64::from_le_bytes([0x80; 8]);
 /// Returns the number of bytes before the first space, or the length of
 /// `bytes`.
 #[inline]
-pub(super) fn until_blank(bytes: &[u8]) -> usize {
+pub(super) fn until_space(bytes: &[u8]) -> usize {
     find(
         bytes,
         |word| zeros(word ^ (ONES * b' ' as u64)),
@@ -19,7 +19,7 @@ pub(super) fn until_blank(bytes: &[u8]) -> usize {
 /// Returns the number of bytes before the first space or control character, or
 /// the length of `bytes`. DEL is not included.
 #[inline]
-pub(super) fn until_blank_or_control(bytes: &[u8]) -> usize {
+pub(super) fn until_space_or_control(bytes: &[u8]) -> usize {
     const FIRST_OTHER: u64 = b' ' as u64 + 1;
     let below = |word: u64| word.wrapping_sub(ONES * FIRST_OTHER) & !word & HIGH_BITS;
     find(bytes, below, |byte| byte <= b' ')
@@ -52,7 +52,7 @@ fn find(bytes: &[u8], marks: impl Fn(u64) -> u64, wanted: impl Fn(u8) -> bool) -
 mod tests {
     use proptest::prelude::{any, prop, prop_assert_eq, prop_oneof, proptest};
 
-    use super::{until_blank, until_blank_or_control};
+    use super::{until_space, until_space_or_control};
 
     proptest! {
         #[test]
@@ -63,8 +63,8 @@ mod tests {
                 let found = bytes.iter().position(|byte| wanted(*byte));
                 found.unwrap_or(bytes.len())
             };
-            prop_assert_eq!(until_blank(&bytes), place(|byte| byte == b' '));
-            prop_assert_eq!(until_blank_or_control(&bytes), place(|byte| byte <= b' '));
+            prop_assert_eq!(until_space(&bytes), place(|byte| byte == b' '));
+            prop_assert_eq!(until_space_or_control(&bytes), place(|byte| byte <= b' '));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The tokens of a command line.
 
-use crate::protocol::scan::until_blank;
+use crate::protocol::scan::until_space;
 
 /// Splits a line into tokens separated by one or more spaces. Leading and
 /// trailing spaces are ignored.
@@ -32,7 +32,7 @@ impl<'a> Iterator for Tokens<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let (token, rest) = self.rest.split_at(until_blank(self.rest));
+        let (token, rest) = self.rest.split_at(until_space(self.rest));
         self.rest = rest;
         Some(token)
     }

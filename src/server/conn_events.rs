@@ -11,7 +11,7 @@ use crate::stats::{Conn, ConnState};
 
 impl Context {
     /// Reports a new connection.
-    pub(super) fn tell_opened(&self, stream: &Stream) {
+    pub(super) fn report_opened(&self, stream: &Stream) {
         let (fd, peer) = (stream.fd(), stream.peer());
         let conn = Conn {
             peer,
@@ -31,7 +31,7 @@ impl Context {
 
     /// Reports that a connection is closed for `reason`, memcached's word for
     /// watchers.
-    pub(super) fn tell_closed(&self, connection: &Connection, reason: &'static str) {
+    pub(super) fn report_closed(&self, connection: &Connection, reason: &'static str) {
         let fd = connection.stream.fd();
         if self.local.events.wanted().any_of(Kinds::CONNECTIONS) {
             let known = self.shared.table.get(fd);

@@ -6,7 +6,7 @@ use crate::server::threads::Server;
 /// Thread that panics.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Victim {
+pub enum PanicTarget {
     /// The first worker.
     Worker,
     /// The acceptor.
@@ -22,13 +22,13 @@ pub enum Victim {
 impl Server {
     /// Makes a thread panic at its next check for orders.
     #[doc(hidden)]
-    pub fn inject_panic(&self, victim: Victim) {
+    pub fn inject_panic(&self, victim: PanicTarget) {
         match victim {
-            Victim::Worker => self.workers[0].inject_panic(),
-            Victim::Acceptor => self.acceptor.inject_panic(),
-            Victim::Watchers => self.watcher_inbox.inject_panic(),
-            Victim::Stderr => self.stderr.inject_panic(),
-            Victim::Upkeep => {
+            PanicTarget::Worker => self.workers[0].inject_panic(),
+            PanicTarget::Acceptor => self.acceptor.inject_panic(),
+            PanicTarget::Watchers => self.watcher_inbox.inject_panic(),
+            PanicTarget::Stderr => self.stderr.inject_panic(),
+            PanicTarget::Upkeep => {
                 if let Some(upkeep) = &self.upkeep {
                     // Sending fails only if the thread has ended.
                     let _ = upkeep.try_send(());

@@ -27,7 +27,7 @@ mod worker;
 pub use crate::server::error::StartError;
 pub use crate::server::inherited::Inherited;
 #[doc(hidden)]
-pub use crate::server::injection::Victim;
+pub use crate::server::injection::PanicTarget;
 pub use crate::server::loopback::Loopback;
 pub use crate::server::secrets::Reloader;
 pub use crate::server::stop::StopRequest;

@@ -23,7 +23,7 @@ use crate::server::port_file::write_port_file;
 use crate::server::secrets::{Reloader, Secrets};
 use crate::server::stop::StopRequest;
 use crate::server::transport::udp;
-use crate::server::watchers::{LogThread, WatcherInbox};
+use crate::server::watchers::{WatcherInbox, WatcherThread};
 use crate::server::worker::event_loop::Worker;
 use crate::server::worker::handle::Handle;
 use crate::shared::Shared;
@@ -87,8 +87,8 @@ impl Server {
             cas: config.cas,
         }));
         store.events().want(Kinds::DETAIL, config.detail);
-        if !config.knobs.maintainer {
-            store.reclaim_before_storing();
+        if !config.tunables.maintainer {
+            store.count_overwritten_as_reclaimed();
         }
         let shared = Arc::new(secrets.shared_with(config));
         note_listeners(&shared, &listeners, datagrams.iter().flatten());
@@ -101,8 +101,8 @@ impl Server {
         let (writer, stderr) = Writer::new(Arc::clone(&shared.log), StandardError);
         let stderr_thread = Some(spawn("stderr", || writer.run())?);
         let mut threads = Vec::new();
-        let (log, watcher_inbox) =
-            LogThread::new(Arc::clone(&store), Arc::clone(&shared)).map_err(StartError::Thread)?;
+        let (log, watcher_inbox) = WatcherThread::new(Arc::clone(&store), Arc::clone(&shared))
+            .map_err(StartError::Thread)?;
         threads.push(spawn("log", || log.run())?);
         let stalled = Arc::new(Stalled::new(
             shared.config.threads,

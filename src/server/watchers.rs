@@ -32,7 +32,7 @@ const SKIPPED_LINE_BYTES: usize = 64;
 pub(super) type WatcherInbox = Mailbox<(Stream, Filter)>;
 
 /// State of the log thread.
-pub(super) struct LogThread {
+pub(super) struct WatcherThread {
     poll: Poll,
     watcher_inbox: Arc<WatcherInbox>,
     store: Arc<Store>,
@@ -63,7 +63,7 @@ struct Watcher {
     lost: bool,
 }
 
-impl LogThread {
+impl WatcherThread {
     /// Creates the log thread and its mailbox.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ impl Item<'_> {
 impl Counters {
     /// Returns the counter of dead items met by commands: flushed or expired
     /// ones.
-    pub(crate) fn met(&self, miss: Miss) -> &Counter {
+    pub(crate) fn dead_hit_counter(&self, miss: Miss) -> &Counter {
         match miss {
             Miss::Flushed => &self.get_flushed,
             Miss::Expired | Miss::Absent => &self.get_expired,
@@ -54,7 +54,7 @@ impl Counters {
 impl Local {
     /// Counts an item that is linked into the map.
     #[inline]
-    pub(crate) fn count_in(&self, item: Item<'_>) {
+    pub(crate) fn count_linked(&self, item: Item<'_>) {
         let (bytes, class) = (item.bytes() as u64, self.classes.of(item.class()));
         self.counters.item_bytes.add(bytes);
         self.counters.items.add(1);
@@ -64,7 +64,7 @@ impl Local {
 
     /// Counts an item that is unlinked from the map.
     #[inline]
-    pub(crate) fn count_out(&self, item: Item<'_>) {
+    pub(crate) fn count_unlinked(&self, item: Item<'_>) {
         let (bytes, class) = (item.bytes() as u64, self.classes.of(item.class()));
         self.counters.item_bytes.sub(bytes);
         self.counters.items.sub(1);
@@ -90,7 +90,7 @@ impl Local {
 
     /// Reports an eviction to watchers. Copies the key, so call it without a
     /// shard lock.
-    pub(crate) fn tell_evicted(&self, item: Item<'_>) {
+    pub(crate) fn report_evicted(&self, item: Item<'_>) {
         if !self.events.wanted().any_of(Kinds::EVICTIONS) {
             return;
         }

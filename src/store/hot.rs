@@ -13,7 +13,7 @@
 
 use crate::limits::{SEND_BY_REFERENCE_BYTES, TIGHT_SEND_BY_REFERENCE_BYTES};
 use crate::store::index::map::{Hashed, Map, ReadShard};
-use crate::store::index::version::Relied;
+use crate::store::index::version::ObservedVersion;
 use crate::store::item::layout::Item;
 use crate::store::item::pin::Pin;
 use crate::time::Now;
@@ -53,7 +53,7 @@ pub(crate) struct Hot {
     pub(in crate::store) until_sample: u32,
     /// State of the random generator that draws the distances between samples.
     pub(in crate::store) random: u32,
-    /// Second of the last pass of [`Store::cool`](crate::store::Store::cool).
+    /// Second of the last pass of [`Store::release_cold`](crate::store::Store::cool).
     pub(in crate::store) cooled: u32,
 }
 
@@ -64,7 +64,7 @@ pub(in crate::store) struct Held {
     /// The thread's reference to the item.
     pub(in crate::store) pin: Pin,
     /// The shard version at which the item was looked up.
-    pub(in crate::store) relied: Relied,
+    pub(in crate::store) relied: ObservedVersion,
     /// Second of the last table look-up.
     pub(in crate::store) second: u32,
     /// Hits left until the next table look-up.
@@ -112,7 +112,7 @@ impl Hot {
         key: &Hashed<'_>,
         map: &Map,
         now: Now,
-    ) -> Option<(Item<'_>, Relied)> {
+    ) -> Option<(Item<'_>, ObservedVersion)> {
         if self.held == 0 {
             return None;
         }

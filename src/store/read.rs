@@ -20,7 +20,7 @@ impl Local {
     }
 
     /// Returns whether this thread holds hot items. If it does, call
-    /// [`Store::cool`] about once a second.
+    /// [`Store::release_cold`] about once a second.
     pub fn holds_items(&self) -> bool {
         !self.hot.is_empty()
     }
@@ -85,7 +85,7 @@ impl Store {
         mut f: impl FnMut(Item<'_>) -> (Access, R),
     ) -> Result<R, Miss> {
         if let Some((item, relied)) = local.hot.find(key, &self.map, now)
-            && self.dead(item, now).is_none()
+            && self.miss_reason(item, now).is_none()
         {
             // The access of this second is recorded already. Do not write to
             // the item here: without the lock, the page mover may be copying
@@ -114,14 +114,14 @@ impl Store {
             return Err(Miss::Absent);
         };
         let item = shard.item(slot);
-        if let Some(miss) = self.dead(item, now) {
+        if let Some(miss) = self.miss_reason(item, now) {
             drop(shard);
             // `edit` removes a dead item before it calls the closure.
             self.edit(local, key, now, |_| ());
             return Err(miss);
         }
         let (access, result) = f(item);
-        if access == Access::Counted {
+        if access == Access::ArithmeticOutcome {
             item.note_access(now.second());
             let stamp = slot.stamp();
             let remaining = now.remaining(item.expiry());
@@ -146,22 +146,26 @@ impl Store {
     /// the current or the previous second. Does nothing if called again in the
     /// same second of `local.now`.
     #[inline]
-    pub fn cool(&self, local: &mut Local) {
+    pub fn release_cold(&self, local: &mut Local) {
         let second = local.now.second();
         if local.hot.held > 0 && local.hot.cooled != second {
             local.hot.cooled = second;
-            self.let_go(local, |held| held.second + 1 < second);
+            self.release_hot_where(local, |held| held.second + 1 < second);
         }
     }
 
     /// Releases all hot items of the thread.
-    pub fn let_all_go(&self, local: &mut Local) {
-        self.let_go(local, |_| true);
+    pub fn release_all_hot(&self, local: &mut Local) {
+        self.release_hot_where(local, |_| true);
     }
 
     /// Releases the thread's hot items for which `is_cold` returns true.
     #[cold]
-    pub(in crate::store) fn let_go(&self, local: &mut Local, is_cold: impl Fn(&Held) -> bool) {
+    pub(in crate::store) fn release_hot_where(
+        &self,
+        local: &mut Local,
+        is_cold: impl Fn(&Held) -> bool,
+    ) {
         for number in 0..PLACES {
             if let Some(held) = local.hot.places[number].take_if(|held| is_cold(held)) {
                 local.hot.held -= 1;
@@ -173,7 +177,7 @@ impl Store {
     /// Returns why a linked item is dead (flushed or expired), or `None` if it
     /// is live.
     #[inline]
-    pub(in crate::store) fn dead(&self, item: Item<'_>, now: Now) -> Option<Miss> {
+    pub(in crate::store) fn miss_reason(&self, item: Item<'_>, now: Now) -> Option<Miss> {
         if item.generation() != self.generation() {
             return Some(Miss::Flushed);
         }

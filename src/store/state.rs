@@ -69,8 +69,8 @@ pub struct Store {
     /// Event rings of all threads.
     pub(in crate::store) events: Hub,
     /// Count dead items as memcached does without its maintainer thread: see
-    /// [`Store::reclaim_before_storing`].
-    pub(in crate::store) reclaims_first: AtomicBool,
+    /// [`Store::count_overwritten_as_reclaimed`].
+    pub(in crate::store) counts_overwritten: AtomicBool,
 }
 
 /// The state of a thread that other threads may read.
@@ -105,7 +105,7 @@ pub struct Local {
     pub(in crate::store) visit: Visit,
     /// The last flush request (`Memory::recall`) that this thread has seen in
     /// [`Store::settle`].
-    pub(in crate::store) recalls_heeded: u32,
+    pub(in crate::store) flush_requests_seen: u32,
     /// Searches for a victim so far; every 256th of them takes a survey.
     pub(in crate::store) searches: u32,
     /// The time, as last read by the thread.
@@ -141,7 +141,7 @@ impl Store {
             threads: Mutex::new(Vec::new()),
             oldest: Oldest::default(),
             events: Hub::default(),
-            reclaims_first: AtomicBool::new(false),
+            counts_overwritten: AtomicBool::new(false),
         };
         let fixed = store.map.base_bytes() + store.ghosts.bytes() + store.hand.bytes();
         store.memory.pool().add_overhead(fixed);
@@ -164,7 +164,7 @@ impl Store {
             magazines,
             hot: Hot::new(),
             visit: Visit::default(),
-            recalls_heeded: 0,
+            flush_requests_seen: 0,
             searches: 0,
             now: Now::default(),
             events: self.events.ring(),
@@ -194,8 +194,11 @@ impl Store {
     /// thread has requested that since the last call (`Memory::recall`). Call
     /// it before the thread waits for events.
     pub fn settle(&self, local: &mut Local) {
-        if self.memory.is_recalled(&mut local.recalls_heeded) {
-            self.let_all_go(local);
+        if self
+            .memory
+            .is_flush_requested(&mut local.flush_requests_seen)
+        {
+            self.release_all_hot(local);
             self.memory.flush(&mut local.magazines);
         }
     }

@@ -52,7 +52,7 @@ impl Bench {
             expiry: Expiry::NEVER,
             value_len: len,
             key_binary: false,
-            expiry_room: false,
+            with_expiry_field: false,
         };
         let hashed = self.store.hashed(name.as_bytes());
         let value = value(key, len);

@@ -78,7 +78,7 @@ impl Upkeep {
         if let Some(pause) = self.crawl(now) {
             return pause;
         }
-        if !self.shared.runtime.knobs().crawler {
+        if !self.shared.runtime.tunables().crawler {
             return PAUSE;
         }
         let mut looked = 0;
@@ -117,8 +117,8 @@ impl Upkeep {
         if wanted == 0 {
             return None;
         }
-        let knobs = *runtime.knobs();
-        let most = match knobs.crawler_items {
+        let tunables = *runtime.tunables();
+        let most = match tunables.crawler_items {
             0 => usize::MAX,
             items => items as usize * wanted.count_ones() as usize,
         };
@@ -138,7 +138,7 @@ impl Upkeep {
             self.crawl = None;
             runtime.crawl.wanted.store(0, Ordering::Relaxed);
         }
-        Some(Duration::from_micros(knobs.crawler_sleep_us.into()))
+        Some(Duration::from_micros(tunables.crawler_sleep_us.into()))
     }
 
     /// Ends a sweep of all shards and begins the next one.

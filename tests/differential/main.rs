@@ -107,7 +107,7 @@ fn compare_with_ours(protocol: &Protocol) {
     };
     // Run without a crawler, as the reference does. It would find expired items
     // first.
-    let ours = Server::with(|config| config.knobs.crawler = false);
+    let ours = Server::with(|config| config.tunables.crawler = false);
     let first = from_environment("RUSTCACHED_DIFF_SEED", SEED);
     let cases = from_environment("RUSTCACHED_DIFF_CASES", CASES);
     let precision = precision_of(&memcached);

@@ -128,7 +128,7 @@ fn any_command_counts_an_item_that_it_finds_expired() {
             ("flush_all\r\n", "get_flushed"),
         ] {
             // The crawler would find the expired item first.
-            let server = Server::with(|config| config.knobs.crawler = false);
+            let server = Server::with(|config| config.tunables.crawler = false);
             let mut client = server.client();
             client.answer(format!("set k 0 0 1\r\n1\r\n{ending}"));
             client.answer(command);

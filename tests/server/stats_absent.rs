@@ -107,7 +107,7 @@ fn lines_of_what_is_off_are_absent() {
 
 #[test]
 fn queues_are_not_told_of_without_the_maintainer() {
-    let server = Server::with(|config| config.knobs.maintainer = false);
+    let server = Server::with(|config| config.tunables.maintainer = false);
     let mut client = server.client();
     client.ask("set key 0 0 1\r\na\r\n", "STORED\r\n");
     let got = names(&mut client, "items");
@@ -217,8 +217,8 @@ fn counted(server: &Server, command: &str) -> [u64; 3] {
 fn without_the_maintainer_a_flushed_item_is_reclaimed_by_storing() {
     for (maintainer, want) in [(true, ["1", "0"]), (false, ["0", "1"])] {
         let server = Server::with(|config| {
-            config.knobs.crawler = false;
-            config.knobs.maintainer = maintainer;
+            config.tunables.crawler = false;
+            config.tunables.maintainer = maintainer;
         });
         let mut client = server.client();
         client.ask("set key 0 0 1\r\n1\r\n", "STORED\r\n");
@@ -247,7 +247,7 @@ const OTHERS: [&str; 6] = [
 #[test]
 fn an_expired_item_that_a_command_meets_was_not_reclaimed() {
     // Otherwise the crawler would find the item first.
-    let server = Server::with(|config| config.knobs.crawler = false);
+    let server = Server::with(|config| config.tunables.crawler = false);
     for command in STORES.iter().chain(&OTHERS) {
         assert_eq!(counted(&server, command), [1, 0, 0], "{command}");
     }
@@ -256,8 +256,8 @@ fn an_expired_item_that_a_command_meets_was_not_reclaimed() {
 #[test]
 fn without_the_maintainer_an_expired_item_is_reclaimed_by_storing() {
     let server = Server::with(|config| {
-        config.knobs.crawler = false;
-        config.knobs.maintainer = false;
+        config.tunables.crawler = false;
+        config.tunables.maintainer = false;
     });
     for command in STORES {
         assert_eq!(counted(&server, command), [0, 1, 1], "{command}");

@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustcached::server::Victim;
+use rustcached::server::PanicTarget;
 use test_support::server::Server;
 use test_support::{stuck, wait_until};
 
@@ -13,12 +13,12 @@ const VICTIM: &str = "RUSTCACHED_TEST_VICTIM";
 /// `EX_SOFTWARE` of sysexits.h.
 const EX_SOFTWARE: i32 = 70;
 
-const VICTIMS: [(&str, Victim); 5] = [
-    ("worker 0", Victim::Worker),
-    ("acceptor", Victim::Acceptor),
-    ("upkeep", Victim::Upkeep),
-    ("log", Victim::Watchers),
-    ("stderr", Victim::Stderr),
+const VICTIMS: [(&str, PanicTarget); 5] = [
+    ("worker 0", PanicTarget::Worker),
+    ("acceptor", PanicTarget::Acceptor),
+    ("upkeep", PanicTarget::Upkeep),
+    ("log", PanicTarget::Watchers),
+    ("stderr", PanicTarget::Stderr),
 ];
 
 /// The child process with the server.

@@ -44,7 +44,7 @@ fn class(client: &mut Client, key: &str) -> String {
 #[test]
 fn fetchers() {
     // The crawler must not remove the expired item before it is requested.
-    let server = Server::with(|config| config.knobs.crawler = false);
+    let server = Server::with(|config| config.tunables.crawler = false);
     let mut client = server.client();
     client.answer("set a:b 0 0 5\r\nvalue\r\nset gone 0 -1 1\r\n1\r\n");
     let class = class(&mut client, "a:b");

@@ -21,7 +21,7 @@ use super::report::{OutputOptions, Table};
 use super::trace::{Operation, Trace};
 use super::wire::{Expected, Kind, push_delete, push_get, push_set};
 
-const LINE_END: &[u8] = b"\r\n";
+const CRLF: &[u8] = b"\r\n";
 
 /// Parameters of a replay.
 #[derive(Clone, Debug, clap::Args)]
@@ -254,10 +254,10 @@ impl<'a> Player<'a> {
         match self.expected.last_mut() {
             Some(last) if last.kind == Kind::Values => {
                 last.keys += 1;
-                self.request.truncate(self.request.len() - LINE_END.len());
+                self.request.truncate(self.request.len() - CRLF.len());
                 self.request.push(b' ');
                 self.request.extend_from_slice(&self.name);
-                self.request.extend_from_slice(LINE_END);
+                self.request.extend_from_slice(CRLF);
             }
             _ => {
                 push_get(&mut self.request, "get", &self.name);

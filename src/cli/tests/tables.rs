@@ -116,19 +116,21 @@ fn every_flag_of_memcached_parses_in_every_spelling() {
 }
 
 /// Words that memcached has not.
-const OUR_WORDS: [&str; 2] = ["eviction=size", "bare_dumps"];
+const OUR_WORDS: [&str; 2] = ["eviction=frequency", "bare_dumps"];
 
 #[test]
 fn every_kind_of_eviction_can_be_chosen() {
     let kinds = [
         ("clock", Eviction::Clock),
-        ("blind", Eviction::Blind),
-        ("size", Eviction::Size),
+        ("frequency", Eviction::Frequency),
+        ("frequency_size", Eviction::FrequencySize),
+        ("blind", Eviction::Frequency),
+        ("size", Eviction::FrequencySize),
     ];
     for (word, kind) in kinds {
         assert_eq!(config(&["-o", &format!("eviction={word}")]).eviction, kind);
     }
-    assert_eq!(config(&[]).eviction, Eviction::Size);
+    assert_eq!(config(&[]).eviction, Eviction::FrequencySize);
     assert_eq!(error(&["-o", "eviction=lru"]).exit_code(), 1);
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{config, settings, wildcards};
 use crate::cli::{Invocation, parse};
-use crate::config::{Config, Eviction, HandedOver, Knobs, Listener, Process, ProtocolMode};
+use crate::config::{Config, Eviction, HandedOver, Listener, Process, ProtocolMode, Tunables};
 
 #[test]
 fn defaults_are_memcached_s() {
@@ -86,7 +86,7 @@ fn flags_do_what_they_say() {
         max_memory: 100 << 20,
         max_item_size: 4 << 20,
         evict: false,
-        eviction: Eviction::Size,
+        eviction: Eviction::FrequencySize,
         cas: false,
         prefix_delimiter: b'/',
         detail: true,
@@ -106,10 +106,10 @@ fn flags_do_what_they_say() {
         chunk_size: 64,
         growth_factor: 1.5,
         port_file: None,
-        knobs: Knobs {
+        tunables: Tunables {
             crawler_sleep_us: 9,
             crawler: false,
-            ..Knobs::default()
+            ..Tunables::default()
         },
     };
     assert_eq!(yes.0, expected);
@@ -223,8 +223,8 @@ fn what_means_nothing_here_is_told_once() {
 #[test]
 fn the_connection_limit_word_takes_the_last_wish() {
     assert!(!config(&["-o", "no_modern"]).maxconns_fast);
-    let knobs = config(&["-o", "no_modern,lru_crawler"]).knobs;
-    assert!(knobs.crawler && !knobs.maintainer && !knobs.reassign && !knobs.segmented);
+    let tunables = config(&["-o", "no_modern,lru_crawler"]).tunables;
+    assert!(tunables.crawler && !tunables.maintainer && !tunables.reassign && !tunables.segmented);
     assert!(!config(&["-o", "maxconns_fast,no_maxconns_fast"]).maxconns_fast);
     assert!(config(&["-o", "no_modern", "-o", "maxconns_fast"]).maxconns_fast);
     assert_eq!(config(&["-o", "idle_timeout=0"]).idle_timeout, None);

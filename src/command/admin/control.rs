@@ -50,7 +50,7 @@ impl Executor<'_> {
             }
             Request::Stats { arguments } => {
                 if let Some(operated) = self.walking_stats(arguments) {
-                    return say(operated, false, out);
+                    return send_reply(operated, false, out);
                 }
                 let listing = self.stats(arguments, &mut StatSink::text(&mut out.bytes));
                 if let Some(listing) = listing {
@@ -63,7 +63,7 @@ impl Executor<'_> {
                 noreply,
             } => {
                 let operated = self.operate(*verb, arguments, out.is_empty());
-                return say(operated, *noreply, out);
+                return send_reply(operated, *noreply, out);
             }
             _ => debug_assert!(false, "executed before it comes here"),
         }
@@ -167,9 +167,9 @@ impl Executor<'_> {
     }
 }
 
-fn say(operated: Operated, noreply: bool, out: &mut Output) -> After {
+fn send_reply(operated: Operated, noreply: bool, out: &mut Output) -> After {
     match operated {
-        Operated::Said(line) => reply(out, noreply, line),
+        Operated::Line(line) => reply(out, noreply, line),
         Operated::StreamedReply(reply) => return After::StreamedReply(reply),
     }
     After::Continue

@@ -20,7 +20,7 @@ const BAD_CLASS: &str = "BADCLASS invalid class id";
 /// Reply to an administrative command.
 pub(in crate::command) enum Operated {
     /// A line, without CRLF.
-    Said(&'static str),
+    Line(&'static str),
     /// A streamed reply.
     StreamedReply(StreamedReply),
 }
@@ -44,7 +44,7 @@ impl Executor<'_> {
             #[cfg(feature = "debugtime")]
             ControlVerb::DebugTime => self.move_time(&words),
         };
-        Operated::Said(said.unwrap_or("ERROR"))
+        Operated::Line(said.unwrap_or("ERROR"))
     }
 
     /// Executes the statistics that walk the store; `None` for all others.
@@ -61,7 +61,7 @@ impl Executor<'_> {
         }
         Some(
             self.cachedump_command(&words)
-                .unwrap_or_else(Operated::Said),
+                .unwrap_or_else(Operated::Line),
         )
     }
 
@@ -100,25 +100,25 @@ impl Executor<'_> {
 
     fn watch(&self, words: &[&[u8]], alone: bool) -> Operated {
         if !self.shared.config.watch {
-            return Operated::Said("CLIENT_ERROR watch commands not allowed");
+            return Operated::Line("CLIENT_ERROR watch commands not allowed");
         }
         if !alone {
-            return Operated::Said("ERROR cannot pipeline other commands before watch");
+            return Operated::Line("ERROR cannot pipeline other commands before watch");
         }
         let Some(filter) = Filter::parse(words.iter().copied()) else {
-            return Operated::Said("ERROR");
+            return Operated::Line("ERROR");
         };
         if !self.store.events().admit_watcher() {
-            return Operated::Said("WATCHER_TOO_MANY log watcher limit reached");
+            return Operated::Line("WATCHER_TOO_MANY log watcher limit reached");
         }
         Operated::StreamedReply(StreamedReply::Watch(filter))
     }
 
     fn crawler(&mut self, words: &[&[u8]], alone: bool) -> Operated {
         match *words {
-            [word] if matches(word, "enable") => Operated::Said(self.switch_crawler(true)),
-            [word] if matches(word, "disable") => Operated::Said(self.switch_crawler(false)),
-            [word, classes] if matches(word, "crawl") => Operated::Said(self.crawl(classes)),
+            [word] if matches(word, "enable") => Operated::Line(self.switch_crawler(true)),
+            [word] if matches(word, "disable") => Operated::Line(self.switch_crawler(false)),
+            [word, classes] if matches(word, "crawl") => Operated::Line(self.crawl(classes)),
             [word, classes] | [word, classes, _] if matches(word, "metadump") => {
                 let refusals = [
                     "ERROR metadump not allowed",
@@ -134,39 +134,39 @@ impl Executor<'_> {
                 self.start_dump(KeyDump::Mgdump, classes, words.get(2), alone, refusals)
             }
             [word, number] if matches(word, "tocrawl") => {
-                let mut knobs = self.shared.runtime.knobs();
-                Operated::Said(strict_u32(number).map_or(BAD_FORMAT, |number| {
-                    knobs.crawler_items = number;
+                let mut tunables = self.shared.runtime.tunables();
+                Operated::Line(strict_u32(number).map_or(BAD_FORMAT, |number| {
+                    tunables.crawler_items = number;
                     "OK"
                 }))
             }
             [word, number] if matches(word, "sleep") => {
-                let mut knobs = self.shared.runtime.knobs();
-                Operated::Said(match strict_u32(number) {
+                let mut tunables = self.shared.runtime.tunables();
+                Operated::Line(match strict_u32(number) {
                     None => BAD_FORMAT,
                     Some(number @ ..=CRAWLER_SLEEP_MAX_US) => {
-                        knobs.crawler_sleep_us = number;
+                        tunables.crawler_sleep_us = number;
                         "OK"
                     }
                     Some(_) => "CLIENT_ERROR sleep must be one second or less",
                 })
             }
-            _ => Operated::Said("ERROR"),
+            _ => Operated::Line("ERROR"),
         }
     }
 
     fn switch_crawler(&self, on: bool) -> &'static str {
-        let mut knobs = self.shared.runtime.knobs();
-        if on && knobs.crawler {
+        let mut tunables = self.shared.runtime.tunables();
+        if on && tunables.crawler {
             return "ERROR failed to start lru crawler thread";
         }
-        knobs.crawler = on;
+        tunables.crawler = on;
         "OK"
     }
 
     /// Requests a sweep from the upkeep thread.
     fn crawl(&self, classes: &[u8]) -> &'static str {
-        if !self.shared.runtime.knobs().crawler {
+        if !self.shared.runtime.tunables().crawler {
             return "CLIENT_ERROR lru crawler disabled";
         }
         let Some(classes) = class_set(classes) else {
@@ -193,19 +193,19 @@ impl Executor<'_> {
         alone: bool,
         refusals: [&'static str; 2],
     ) -> Operated {
-        if !self.shared.runtime.knobs().crawler {
-            return Operated::Said("CLIENT_ERROR lru crawler disabled");
+        if !self.shared.runtime.tunables().crawler {
+            return Operated::Line("CLIENT_ERROR lru crawler disabled");
         }
         if !self.shared.config.dump {
-            return Operated::Said(refusals[0]);
+            return Operated::Line(refusals[0]);
         }
         if !alone {
-            return Operated::Said(refusals[1]);
+            return Operated::Line(refusals[1]);
         }
         let prefix = match filter.map(|word| word.strip_prefix(b"prefix=")) {
             None => &[],
             Some(Some(prefix)) if prefix.len() <= KEY_MAX_BYTES => prefix,
-            Some(_) => return Operated::Said("ERROR"),
+            Some(_) => return Operated::Line("ERROR"),
         };
         let classes = if classes == b"hash" {
             Some(u64::MAX)
@@ -213,7 +213,7 @@ impl Executor<'_> {
             class_set(classes)
         };
         let Some(classes) = classes else {
-            return Operated::Said(BAD_CLASS);
+            return Operated::Line(BAD_CLASS);
         };
         let starts = &self.shared.runtime.crawl.starts;
         starts.fetch_add(1, Ordering::Relaxed);
@@ -222,7 +222,7 @@ impl Executor<'_> {
 
     /// Executes `lru`; `None` for a malformed command.
     fn tune_queues(&self, words: &[&[u8]]) -> Option<&'static str> {
-        let mut knobs = self.shared.runtime.knobs();
+        let mut tunables = self.shared.runtime.tunables();
         match *words {
             [word, hot, warm, hot_factor, warm_factor, ..] if matches(word, "tune") => {
                 let percents = [strict_u32(hot)?, strict_u32(warm)?];
@@ -233,18 +233,18 @@ impl Executor<'_> {
                 if factors.iter().any(|factor| *factor <= 0.0) {
                     return Some("ERROR hot/warm age factors must be greater than 0");
                 }
-                knobs.queue_percents = percents;
-                knobs.queue_factors = factors;
+                tunables.queue_percents = percents;
+                tunables.queue_factors = factors;
             }
-            [word, mode, ..] if matches(word, "mode") && knobs.maintainer => match mode {
-                b"flat" => knobs.segmented = false,
-                b"segmented" => knobs.segmented = true,
+            [word, mode, ..] if matches(word, "mode") && tunables.maintainer => match mode {
+                b"flat" => tunables.segmented = false,
+                b"segmented" => tunables.segmented = true,
                 _ => return None,
             },
-            [word, seconds, ..] if matches(word, "temp_ttl") && knobs.maintainer => {
+            [word, seconds, ..] if matches(word, "temp_ttl") && tunables.maintainer => {
                 let seconds = u32::try_from(strict_i32(seconds)?);
-                knobs.temporary = seconds.is_ok();
-                knobs.temporary_ttl = seconds.unwrap_or(knobs.temporary_ttl);
+                tunables.temporary = seconds.is_ok();
+                tunables.temporary_ttl = seconds.unwrap_or(tunables.temporary_ttl);
             }
             _ => return None,
         }
@@ -253,7 +253,9 @@ impl Executor<'_> {
 
     fn slabs_command(&mut self, words: &[&[u8]]) -> Option<&'static str> {
         match *words {
-            [word, _, _] if matches(word, "reassign") && !self.shared.runtime.knobs().reassign => {
+            [word, _, _]
+                if matches(word, "reassign") && !self.shared.runtime.tunables().reassign =>
+            {
                 Some("CLIENT_ERROR slab reassignment disabled")
             }
             [word, from, to] if matches(word, "reassign") => {
@@ -294,22 +296,22 @@ impl Executor<'_> {
     }
 
     fn automove(&self, words: &[&[u8]]) -> Option<&'static str> {
-        let mut knobs = self.shared.runtime.knobs();
+        let mut tunables = self.shared.runtime.tunables();
         let (word, value) = (*words.first()?, words.get(1).copied());
         if matches(word, "ratio") {
-            knobs.automove_ratio = fraction(value?)?;
+            tunables.automove_ratio = fraction(value?)?;
         } else if matches(word, "freeratio") {
             fraction(value?)?;
         } else if matches(word, "window") {
             match value.and_then(strict_u32) {
-                Some(window @ 3..=1800) => knobs.automove_window = window,
+                Some(window @ 3..=1800) => tunables.automove_window = window,
                 Some(_) => return Some("CLIENT_ERROR automove window too low or too high"),
                 None => return Some(BAD_FORMAT),
             }
         } else {
             match strict_u32(word) {
                 None => return Some(BAD_FORMAT),
-                Some(level @ 0..=2) => knobs.automove = level,
+                Some(level @ 0..=2) => tunables.automove = level,
                 Some(_) => return None,
             }
         }

@@ -26,7 +26,7 @@ impl Executor<'_> {
     /// Executes an authentication packet with the value `message` on a server
     /// with SASL. Returns the new state. Every attempt, even listing the
     /// mechanisms, revokes an earlier success.
-    pub fn log_in(
+    pub fn sasl_authenticate(
         &mut self,
         packet: &Packet<'_>,
         message: &[u8],
@@ -72,7 +72,7 @@ impl Executor<'_> {
     }
 
     /// Refuses a packet of a client that is not authenticated.
-    pub fn lock_out(&self, packet: &Packet<'_>, out: &mut Output) {
+    pub fn refuse_unauthenticated(&self, packet: &Packet<'_>, out: &mut Output) {
         error(&mut out.bytes, packet.echo, Status::Auth);
     }
 }

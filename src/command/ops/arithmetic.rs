@@ -33,7 +33,7 @@ pub(in crate::command) struct Change {
 
 /// Initial state of an item created on a miss.
 #[derive(Clone, Copy)]
-pub(in crate::command) struct Beginning {
+pub(in crate::command) struct InitialValue {
     /// Initial value.
     pub(in crate::command) number: u64,
     /// Expiry time.
@@ -43,7 +43,7 @@ pub(in crate::command) struct Beginning {
 }
 
 /// Outcome of an increment or decrement.
-pub(in crate::command) enum Counted {
+pub(in crate::command) enum ArithmeticOutcome {
     /// Stored: the new value, the new CAS value, and the expiry time before.
     Done {
         number: u64,
@@ -62,11 +62,11 @@ pub(in crate::command) enum Counted {
 
 /// Outcome of one attempt under the shard's lock.
 enum Attempt {
-    Ended(Counted),
+    Ended(ArithmeticOutcome),
     /// The item must be replaced: the value grows, or a reader has pinned it.
     Replace(Replacement),
     /// The item has no room for an expiry time.
-    NoRoom(Option<Pin>),
+    NoExpiryField(Option<Pin>),
 }
 
 /// Contents of the item that replaces the current one.
@@ -98,14 +98,16 @@ impl Executor<'_> {
             ..Change::default()
         };
         match self.change_or_create(&key, change, None) {
-            Counted::Done { number, .. } if !noreply => {
+            ArithmeticOutcome::Done { number, .. } if !noreply => {
                 encode::number(&mut out.bytes, number);
                 out.bytes.extend_from_slice(b"\r\n");
             }
-            Counted::Done { .. } => {}
-            Counted::NotFound | Counted::Exists => reply(out, noreply, "NOT_FOUND"),
-            Counted::NonNumeric => reply(out, noreply, NON_NUMERIC),
-            Counted::NoMemory => reply(out, noreply, "SERVER_ERROR out of memory"),
+            ArithmeticOutcome::Done { .. } => {}
+            ArithmeticOutcome::NotFound | ArithmeticOutcome::Exists => {
+                reply(out, noreply, "NOT_FOUND")
+            }
+            ArithmeticOutcome::NonNumeric => reply(out, noreply, NON_NUMERIC),
+            ArithmeticOutcome::NoMemory => reply(out, noreply, "SERVER_ERROR out of memory"),
         }
     }
 
@@ -122,18 +124,20 @@ impl Executor<'_> {
             ttl: flags.ttl_done(),
             ..Change::default()
         };
-        let beginning = flags.vivify.map(|_| Beginning {
+        let beginning = flags.vivify.map(|_| InitialValue {
             number: flags.initial,
             expiry: Expiry::from_protocol(flags.created_ttl(), self.now),
             key_binary: meta.base64 && breaks_lines(key.key),
         });
         match self.change_or_create(&key, change, beginning) {
-            Counted::NonNumeric => return encode::line(&mut out.bytes, NON_NUMERIC),
-            Counted::NoMemory => return encode::line(&mut out.bytes, "SERVER_ERROR out of memory"),
+            ArithmeticOutcome::NonNumeric => return encode::line(&mut out.bytes, NON_NUMERIC),
+            ArithmeticOutcome::NoMemory => {
+                return encode::line(&mut out.bytes, "SERVER_ERROR out of memory");
+            }
             // memcached detects this while it writes the reply, after the
             // change.
             _ if flags.opaque_too_long => return encode::line(&mut out.bytes, OPAQUE_TOO_LONG),
-            Counted::Done {
+            ArithmeticOutcome::Done {
                 number,
                 cas,
                 before,
@@ -146,8 +150,8 @@ impl Executor<'_> {
                 }
                 return;
             }
-            Counted::NotFound => out.bytes.extend_from_slice(b"NF"),
-            Counted::Exists => out.bytes.extend_from_slice(b"EX"),
+            ArithmeticOutcome::NotFound => out.bytes.extend_from_slice(b"NF"),
+            ArithmeticOutcome::Exists => out.bytes.extend_from_slice(b"EX"),
         }
         write_key_and_opaque(out, meta, key.key);
         out.bytes.extend_from_slice(b"\r\n");
@@ -160,24 +164,26 @@ impl Executor<'_> {
         &mut self,
         key: &Hashed<'_>,
         change: Change,
-        beginning: Option<Beginning>,
-    ) -> Counted {
+        beginning: Option<InitialValue>,
+    ) -> ArithmeticOutcome {
         let change = Change {
             vivify: beginning.is_some(),
             ..change
         };
         if !self.watched.is_empty() {
-            self.tell_looked_up(key);
+            self.report_looked_up(key);
         }
         match (self.change(key, change), beginning) {
-            (Counted::NotFound, Some(beginning)) => self.create_number(key, change, beginning),
+            (ArithmeticOutcome::NotFound, Some(beginning)) => {
+                self.create_number(key, change, beginning)
+            }
             (counted, _) => counted,
         }
     }
 
     /// Changes the number of a present item. Replaces the item if it cannot be
     /// changed in place.
-    fn change(&mut self, key: &Hashed<'_>, change: Change) -> Counted {
+    fn change(&mut self, key: &Hashed<'_>, change: Change) -> ArithmeticOutcome {
         let mut made: Option<(NewItem, Replacement)> = None;
         let counted = loop {
             let (store, now) = (self.store, self.now);
@@ -187,9 +193,9 @@ impl Executor<'_> {
             });
             match attempt {
                 Attempt::Ended(counted) => break counted,
-                Attempt::NoRoom(pin) => {
-                    if !self.make_expiry_room(key, pin) {
-                        break Counted::NoMemory;
+                Attempt::NoExpiryField(pin) => {
+                    if !self.reserve_expiry_field(key, pin) {
+                        break ArithmeticOutcome::NoMemory;
                     }
                 }
                 Attempt::Replace(with) => {
@@ -198,7 +204,7 @@ impl Executor<'_> {
                     }
                     match self.make_number(key, with) {
                         Some(new) => made = Some((new, with)),
-                        None => break Counted::NoMemory,
+                        None => break ArithmeticOutcome::NoMemory,
                     }
                 }
             }
@@ -210,7 +216,7 @@ impl Executor<'_> {
         counted
     }
 
-    fn count_change(&self, change: Change, counted: &Counted) {
+    fn count_change(&self, change: Change, counted: &ArithmeticOutcome) {
         let counters = &self.local.counters;
         let (hits, misses) = if change.decrement {
             (&counters.decr_hits, &counters.decr_misses)
@@ -218,7 +224,7 @@ impl Executor<'_> {
             (&counters.incr_hits, &counters.incr_misses)
         };
         match counted {
-            Counted::Done { class, .. } => {
+            ArithmeticOutcome::Done { class, .. } => {
                 hits.add(1);
                 let class = self.local.classes.of(*class);
                 if change.decrement {
@@ -227,7 +233,7 @@ impl Executor<'_> {
                     class.incr_hits.add(1);
                 }
             }
-            Counted::NotFound if !change.vivify => misses.add(1),
+            ArithmeticOutcome::NotFound if !change.vivify => misses.add(1),
             _ => {}
         }
     }
@@ -241,7 +247,7 @@ impl Executor<'_> {
             expiry: with.expiry,
             value_len: digits.len().max(with.value_len),
             key_binary: with.key_binary,
-            expiry_room: with.expiry != Expiry::NEVER,
+            with_expiry_field: with.expiry != Expiry::NEVER,
         };
         let blanks = vec![b' '; spec.value_len - digits.len()];
         let value = [digits, &blanks, b"\r\n"].into_iter();
@@ -250,7 +256,12 @@ impl Executor<'_> {
 
     /// If another thread creates the item first, the change is applied to that
     /// item.
-    fn create_number(&mut self, key: &Hashed<'_>, change: Change, beginning: Beginning) -> Counted {
+    fn create_number(
+        &mut self,
+        key: &Hashed<'_>,
+        change: Change,
+        beginning: InitialValue,
+    ) -> ArithmeticOutcome {
         let with = Replacement {
             number: beginning.number,
             value_len: 0,
@@ -260,16 +271,16 @@ impl Executor<'_> {
             old_cas: 0,
         };
         let Some(new) = self.make_number(key, with) else {
-            return Counted::NoMemory;
+            return ArithmeticOutcome::NoMemory;
         };
         if !self.watched.is_empty() {
-            self.tell_looked_up(key);
+            self.report_looked_up(key);
             let storing = Storing {
                 command: "add",
                 expiry: with.expiry,
                 new: new.item().item_size(),
             };
-            self.tell_stored(key.key, storing, "stored");
+            self.report_stored(key.key, storing, "stored");
         }
         let mut new = Some(new);
         let (store, now) = (self.store, self.now);
@@ -285,7 +296,7 @@ impl Executor<'_> {
             self.store.discard(self.local, unused);
         }
         if created {
-            return Counted::Done {
+            return ArithmeticOutcome::Done {
                 number: with.number,
                 cas,
                 before: Expiry::NEVER,
@@ -305,18 +316,18 @@ fn change_under_lock(
     now: Now,
 ) -> Attempt {
     let Some(item) = entry.item() else {
-        return Attempt::Ended(Counted::NotFound);
+        return Attempt::Ended(ArithmeticOutcome::NotFound);
     };
     // A number never extends past the first chunk of a long value.
     let text = item.value_pieces().next().unwrap_or_default();
     if text.is_empty() {
-        return Attempt::Ended(Counted::NonNumeric);
+        return Attempt::Ended(ArithmeticOutcome::NonNumeric);
     }
     if change.cas != 0 && change.cas != item.cas() {
-        return Attempt::Ended(Counted::Exists);
+        return Attempt::Ended(ArithmeticOutcome::Exists);
     }
     let Some(value) = item_value(text) else {
-        return Attempt::Ended(Counted::NonNumeric);
+        return Attempt::Ended(ArithmeticOutcome::NonNumeric);
     };
     let number = if change.decrement {
         value.saturating_sub(change.delta)
@@ -329,8 +340,8 @@ fn change_under_lock(
         Some(ttl) => Expiry::from_protocol(ttl, now),
         None => before,
     };
-    if after != Expiry::NEVER && !item.has_expiry_room() {
-        return Attempt::NoRoom(item.pin());
+    if after != Expiry::NEVER && !item.has_expiry_field() {
+        return Attempt::NoExpiryField(item.pin());
     }
     let mut digits = itoa::Buffer::new();
     let cas;
@@ -365,7 +376,7 @@ fn change_under_lock(
             entry.put(new, cas);
         }
     }
-    Attempt::Ended(Counted::Done {
+    Attempt::Ended(ArithmeticOutcome::Done {
         number,
         cas,
         before,

@@ -105,7 +105,7 @@ impl Executor<'_> {
             expiry: old.expiry(),
             value_len: old.value_len() + more.value_len(),
             key_binary: old.is_key_binary() && breaks_lines(key.key),
-            expiry_room: false,
+            with_expiry_field: false,
         };
         if !self
             .store

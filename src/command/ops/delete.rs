@@ -22,7 +22,7 @@ pub(in crate::command) enum Removed {
 enum Deleted {
     Done(&'static str, Option<ItemSize>),
     /// The item has no room for an expiry time.
-    NoRoom(Option<Pin>),
+    NoExpiryField(Option<Pin>),
 }
 
 impl Executor<'_> {
@@ -39,7 +39,7 @@ impl Executor<'_> {
     /// Deletes a key's item if its CAS value is `cas`; 0 matches any.
     pub(in crate::command) fn remove(&mut self, key: &Hashed<'_>, cas: u64) -> Removed {
         if !self.watched.is_empty() {
-            self.tell_looked_up(key);
+            self.report_looked_up(key);
         }
         let removed = self.store.edit(self.local, key, self.now, |entry| {
             let item = entry.item();
@@ -69,7 +69,7 @@ impl Executor<'_> {
             None => counters.delete_misses.add(1),
         }
         if !self.watched.is_empty() {
-            self.tell_deleted(key, command, old);
+            self.report_deleted(key, command, old);
         }
     }
 
@@ -81,13 +81,13 @@ impl Executor<'_> {
             return encode::line(&mut out.bytes, "SERVER_ERROR out of memory");
         };
         if !self.watched.is_empty() {
-            self.tell_looked_up(&key);
+            self.report_looked_up(&key);
         }
         let status = loop {
             match self.delete_once(meta, &key, &mut tombstone) {
                 Deleted::Done(status, _) => break status,
-                Deleted::NoRoom(pin) => {
-                    if !self.make_expiry_room(&key, pin) {
+                Deleted::NoExpiryField(pin) => {
+                    if !self.reserve_expiry_field(&key, pin) {
                         break "NF";
                     }
                 }
@@ -122,7 +122,7 @@ impl Executor<'_> {
                 .map_or(Expiry::NEVER, |ttl| Expiry::from_protocol(ttl, self.now)),
             value_len: 0,
             key_binary: meta.base64 && breaks_lines(key.key),
-            expiry_room: true,
+            with_expiry_field: true,
         };
         let value = std::iter::once(&b"\r\n"[..]);
         self.new_filled(key, &spec, value).map(Some)
@@ -157,7 +157,7 @@ impl Executor<'_> {
                 if let Some(expiry) = expiry
                     && !entry.set_expiry(expiry)
                 {
-                    return Deleted::NoRoom(entry.item().and_then(|item| item.pin()));
+                    return Deleted::NoExpiryField(entry.item().and_then(|item| item.pin()));
                 }
                 entry.mark_stale();
                 entry.set_cas(cas_of_stale());
@@ -167,11 +167,11 @@ impl Executor<'_> {
         match deleted {
             Deleted::Done("HD", _) if flags.invalidate => {}
             Deleted::Done("HD", old) if flags.remove_value && !self.watched.is_empty() => {
-                self.tell_emptied(key, expiry.unwrap_or(Expiry::NEVER));
+                self.report_emptied(key, expiry.unwrap_or(Expiry::NEVER));
                 self.count_delete(key.key, "md", old);
             }
             Deleted::Done(_, old) => self.count_delete(key.key, "md", old),
-            Deleted::NoRoom(_) => {}
+            Deleted::NoExpiryField(_) => {}
         }
         deleted
     }

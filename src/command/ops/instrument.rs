@@ -23,7 +23,7 @@ pub(in crate::command) struct Storing {
 impl Executor<'_> {
     /// Reports a retrieval or a touch of a key.
     #[cold]
-    pub(in crate::command) fn tell_fetched(&self, key: &[u8], found: Result<ItemSize, Miss>) {
+    pub(in crate::command) fn report_fetched(&self, key: &[u8], found: Result<ItemSize, Miss>) {
         if self.watched.any_of(Kinds::DETAIL) {
             let count = PrefixCount::Get { hit: found.is_ok() };
             self.shared.prefixes.count(key, count);
@@ -35,7 +35,7 @@ impl Executor<'_> {
     /// Returns the expiry time of the item found; `None` on a miss or if nobody
     /// watches.
     #[cold]
-    pub(in crate::command) fn tell_looked_up(&mut self, key: &Hashed<'_>) -> Option<Expiry> {
+    pub(in crate::command) fn report_looked_up(&mut self, key: &Hashed<'_>) -> Option<Expiry> {
         if !self.watched.any_of(Kinds::FETCHERS.with(Kinds::MUTATIONS)) {
             return None;
         }
@@ -66,7 +66,7 @@ impl Executor<'_> {
 
     /// Reports a storage command and its outcome.
     #[cold]
-    pub(in crate::command) fn tell_stored(
+    pub(in crate::command) fn report_stored(
         &self,
         key: &[u8],
         storing: Storing,
@@ -90,8 +90,8 @@ impl Executor<'_> {
     /// Reports that `md` replaced an item by an empty one, which memcached
     /// reports as a lookup and a `set`.
     #[cold]
-    pub(in crate::command) fn tell_emptied(&mut self, key: &Hashed<'_>, expiry: Expiry) {
-        self.tell_looked_up(key);
+    pub(in crate::command) fn report_emptied(&mut self, key: &Hashed<'_>, expiry: Expiry) {
+        self.report_looked_up(key);
         let found = self.store.read(self.local, key, self.now, |item| {
             (Access::Peek, item.item_size())
         });
@@ -100,12 +100,12 @@ impl Executor<'_> {
             expiry,
             new: found.unwrap_or_default(),
         };
-        self.tell_stored(key.key, storing, "stored");
+        self.report_stored(key.key, storing, "stored");
     }
 
     /// Reports a storage command refused for its size or for lack of memory.
     #[cold]
-    pub(in crate::command) fn tell_refused(
+    pub(in crate::command) fn report_refused(
         &self,
         key: &[u8],
         spec: &ItemSpec<'_>,
@@ -120,13 +120,13 @@ impl Executor<'_> {
             },
         };
         let status = if too_large { "too_large" } else { "no_memory" };
-        self.tell_stored(key, storing, status);
+        self.report_stored(key, storing, status);
     }
 
     /// Reports a deletion. A miss is counted for `stats detail` but is no
     /// event.
     #[cold]
-    pub(in crate::command) fn tell_deleted(
+    pub(in crate::command) fn report_deleted(
         &self,
         key: &[u8],
         command: &'static str,

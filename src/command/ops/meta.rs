@@ -89,7 +89,7 @@ enum Got {
     /// `N` was given and the item does not exist.
     Wanted,
     /// The item has no room for an expiry time.
-    NoRoom(Option<Pin>),
+    NoExpiryField(Option<Pin>),
 }
 
 impl Executor<'_> {
@@ -116,7 +116,7 @@ impl Executor<'_> {
         let watched = self.watched;
         if flags.vivify.is_some() && !watched.is_empty() {
             // Watchers must see the lookup before the item is created.
-            self.tell_looked_up(&key);
+            self.report_looked_up(&key);
             self.watched = watched.without(Kinds::FETCHERS);
         }
         let changes = flags.vivify.is_some() || flags.ttl.is_some() || flags.recache.is_some();
@@ -163,7 +163,7 @@ impl Executor<'_> {
         let access = if meta.flags.no_bump {
             Access::Peek
         } else {
-            Access::Counted
+            Access::ArithmeticOutcome
         };
         let start = out.bytes.len();
         let answered = self.store.read_often(self.local, key, now, |item| {
@@ -205,8 +205,8 @@ impl Executor<'_> {
                     Some(new) => vivified = Some(new),
                     None => break Err(Miss::Absent),
                 },
-                Got::NoRoom(pin) => {
-                    if !self.make_expiry_room(key, pin) {
+                Got::NoExpiryField(pin) => {
+                    if !self.reserve_expiry_field(key, pin) {
                         break Err(Miss::Absent);
                     }
                 }
@@ -227,7 +227,7 @@ impl Executor<'_> {
             expiry: Expiry::from_protocol(meta.flags.created_ttl(), self.now),
             value_len: 0,
             key_binary: meta.base64 && breaks_lines(key.key),
-            expiry_room: true,
+            with_expiry_field: true,
         };
         let value = std::iter::once(&b"\r\n"[..]);
         self.new_filled(key, &spec, value).ok()
@@ -243,7 +243,7 @@ impl Executor<'_> {
         let key = self.store.hashed(decoded.bytes());
         let now = self.now;
         if !self.watched.is_empty() {
-            self.tell_looked_up(&key);
+            self.report_looked_up(&key);
         }
         let found = self.store.read(self.local, &key, now, |item| {
             write_debug(item, now, out);
@@ -283,7 +283,7 @@ fn get_under_lock(
     if let Some(ttl) = flags.ttl_done().filter(|_| !created)
         && !entry.set_expiry(Expiry::from_protocol(ttl, now))
     {
-        return Got::NoRoom(item.pin());
+        return Got::NoExpiryField(item.pin());
     }
     if flags.opaque_too_long {
         if !flags.no_bump && !is_locking(meta) {

@@ -6,7 +6,7 @@ use crate::command::admin::control::VERSION;
 use crate::command::admin::stat_sink::StatSink;
 use crate::command::after::{After, StreamedReply};
 use crate::command::executor::Executor;
-use crate::command::ops::arithmetic::{Beginning, Change, Counted};
+use crate::command::ops::arithmetic::{ArithmeticOutcome, Change, InitialValue};
 use crate::command::ops::delete::Removed;
 use crate::command::ops::outcome::{Condition, Outcome};
 use crate::command::output::Output;
@@ -158,7 +158,7 @@ impl Executor<'_> {
             expiry: Expiry::from_seconds(i64::from(exptime), self.now),
             value_len: packet.rest as usize,
             key_binary: false,
-            expiry_room: false,
+            with_expiry_field: false,
         };
         Some((Condition::plain(verb, packet.cas), spec))
     }
@@ -179,22 +179,22 @@ impl Executor<'_> {
             cas: packet.cas,
             ..Change::default()
         };
-        let beginning = exptime.map(|exptime| Beginning {
+        let beginning = exptime.map(|exptime| InitialValue {
             number: initial,
             expiry: Expiry::from_seconds(i64::from(exptime), self.now),
             key_binary: false,
         });
         let status = match self.change_or_create(key, change, beginning) {
-            Counted::Done { number, cas, .. } => {
+            ArithmeticOutcome::Done { number, cas, .. } => {
                 if !packet.quiet {
                     plain(&mut out.bytes, packet.echo, cas, &number.to_be_bytes());
                 }
                 return;
             }
-            Counted::NotFound => Status::NotFound,
-            Counted::NonNumeric => Status::NonNumeric,
-            Counted::Exists => Status::Exists,
-            Counted::NoMemory => Status::OutOfMemory,
+            ArithmeticOutcome::NotFound => Status::NotFound,
+            ArithmeticOutcome::NonNumeric => Status::NonNumeric,
+            ArithmeticOutcome::Exists => Status::Exists,
+            ArithmeticOutcome::NoMemory => Status::OutOfMemory,
         };
         error(&mut out.bytes, packet.echo, status);
     }

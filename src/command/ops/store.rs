@@ -8,7 +8,7 @@ use crate::command::ops::outcome::{Condition, Outcome};
 use crate::command::ops::packet::write_stored;
 use crate::command::ops::refusal::Refusal;
 use crate::command::output::Output;
-use crate::command::pending::{LINE_END, OwnedHow, OwnedMeta, Pending};
+use crate::command::pending::{CRLF, OwnedHow, OwnedMeta, Pending};
 use crate::protocol::binary::encode::{Status, error as binary_error};
 use crate::protocol::binary::packet::Packet;
 use crate::protocol::meta::encode as meta_encode;
@@ -149,7 +149,7 @@ impl Executor<'_> {
     pub fn finish_store(&mut self, pending: Pending, out: &mut Output) {
         let Pending { mut new, how } = pending;
         if let OwnedHow::Binary { .. } = how
-            && self.fill(&mut new, LINE_END).is_err()
+            && self.fill(&mut new, CRLF).is_err()
         {
             return self.fail_store(Pending { new, how }, out);
         }
@@ -222,7 +222,7 @@ impl Executor<'_> {
             expiry: Expiry::from_protocol(line.exptime, self.now),
             value_len: line.value_len as usize,
             key_binary: false,
-            expiry_room: false,
+            with_expiry_field: false,
         }
     }
 
@@ -240,7 +240,7 @@ impl Executor<'_> {
             value_len: meta.value_len as usize,
             key_binary: meta.base64,
             // A stale value inherits the old item's expiry time.
-            expiry_room: meta.flags.invalidate,
+            with_expiry_field: meta.flags.invalidate,
         }
     }
 
@@ -282,7 +282,7 @@ impl Executor<'_> {
         block: &[u8],
     ) -> Result<NewItem, Refusal> {
         let new = self.begin_filled(key, spec, drops, std::iter::once(block))?;
-        if block.ends_with(LINE_END) {
+        if block.ends_with(CRLF) {
             return Ok(new);
         }
         self.store.discard(self.local, new);
@@ -315,8 +315,8 @@ impl Executor<'_> {
                     self.drop_old(key);
                 }
                 if !self.watched.is_empty() {
-                    self.tell_refused(key.key, spec, *refusal == Refusal::TooLarge);
-                    self.tell_looked_up(key);
+                    self.report_refused(key.key, spec, *refusal == Refusal::TooLarge);
+                    self.report_looked_up(key);
                 }
             }
         }
@@ -345,7 +345,7 @@ impl Executor<'_> {
     #[cold]
     fn commit_watched(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
         let joins = matches!(condition.verb, StoreVerb::Append | StoreVerb::Prepend);
-        let old_expiry = self.tell_looked_up(key);
+        let old_expiry = self.report_looked_up(key);
         let mut storing = Storing {
             command: condition.command(),
             expiry: new.item().expiry(),
@@ -357,7 +357,7 @@ impl Executor<'_> {
             storing.new.value_len = value_len as u32;
             storing.expiry = old_expiry.unwrap_or(storing.expiry);
         }
-        self.tell_stored(key.key, storing, outcome.status());
+        self.report_stored(key.key, storing, outcome.status());
         outcome
     }
 

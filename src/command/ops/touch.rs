@@ -11,7 +11,7 @@ enum Touched {
     Done(ItemSize),
     Missed(Miss),
     /// The item has no room for an expiry time.
-    NoRoom(Option<Pin>),
+    NoExpiryField(Option<Pin>),
 }
 
 impl Executor<'_> {
@@ -54,7 +54,7 @@ impl Executor<'_> {
                     return Touched::Missed(entry.miss());
                 };
                 if !entry.set_expiry(expiry) {
-                    return Touched::NoRoom(item.pin());
+                    return Touched::NoExpiryField(item.pin());
                 }
                 entry.bump(now);
                 f(item);
@@ -63,8 +63,8 @@ impl Executor<'_> {
             match touched {
                 Touched::Done(figures) => return Ok(figures),
                 Touched::Missed(miss) => return Err(miss),
-                Touched::NoRoom(pin) => {
-                    if !self.make_expiry_room(key, pin) {
+                Touched::NoExpiryField(pin) => {
+                    if !self.reserve_expiry_field(key, pin) {
                         return Err(Miss::Absent);
                     }
                 }
@@ -77,7 +77,7 @@ impl Executor<'_> {
     ///
     /// Returns false if memory is short. The item is then removed, because it
     /// must not outlive its new expiry time.
-    pub(in crate::command) fn make_expiry_room(
+    pub(in crate::command) fn reserve_expiry_field(
         &mut self,
         key: &Hashed<'_>,
         pin: Option<Pin>,
@@ -90,7 +90,7 @@ impl Executor<'_> {
                 expiry: item.expiry(),
                 value_len: item.value_len(),
                 key_binary: item.is_key_binary(),
-                expiry_room: true,
+                with_expiry_field: true,
             };
             self.new_filled(key, &spec, item.pieces()).ok()
         });

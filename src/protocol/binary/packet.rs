@@ -120,7 +120,7 @@ impl Packet<'_> {
     }
 
     /// Returns whether a client may send this before it has authenticated.
-    pub fn is_for_anybody(&self) -> bool {
+    pub fn is_allowed_before_auth(&self) -> bool {
         matches!(
             self.echo.opcode,
             opcode::VERSION | opcode::SASL_LIST | opcode::SASL_AUTH | opcode::SASL_STEP

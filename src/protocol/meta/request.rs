@@ -106,7 +106,7 @@ pub enum MetaError {
     /// before it reads anything else of the line.
     Garbage,
     /// Any other error, as memcached's reply line.
-    Said(&'static str),
+    Reply(&'static str),
 }
 
 impl MetaError {
@@ -114,7 +114,7 @@ impl MetaError {
     pub fn text(self) -> &'static str {
         match self {
             Self::Garbage => BAD_FORMAT,
-            Self::Said(text) => text,
+            Self::Reply(text) => text,
         }
     }
 }
@@ -139,17 +139,17 @@ pub fn parse_flags(
 ) -> Result<(MetaFlags, bool), MetaError> {
     let count = count_flags(line, leading).ok_or(MetaError::Garbage)?;
     if key.len() > KEY_MAX_BYTES {
-        return Err(MetaError::Said(BAD_FORMAT));
+        return Err(MetaError::Reply(BAD_FORMAT));
     }
     let mut parser = FlagParser::default();
     if leading + count > META_TOKENS_MAX {
-        return Err(MetaError::Said("CLIENT_ERROR options flags are too long"));
+        return Err(MetaError::Reply("CLIENT_ERROR options flags are too long"));
     }
     for (place, token) in (1..).zip(tokens(line)) {
-        parser.take(key, token, place).map_err(MetaError::Said)?;
+        parser.take(key, token, place).map_err(MetaError::Reply)?;
     }
     match parser.error {
-        Some(error) => Err(MetaError::Said(error)),
+        Some(error) => Err(MetaError::Reply(error)),
         None => Ok((parser.flags, parser.base64)),
     }
 }

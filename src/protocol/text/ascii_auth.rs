@@ -28,7 +28,7 @@ pub enum AsciiAuth<'a> {
     /// The line or its data block has not arrived completely.
     Incomplete,
     /// The line is too long or too short for an attempt: close the connection.
-    HangUp,
+    Close,
 }
 
 const UNAUTHENTICATED: &str = "CLIENT_ERROR unauthenticated";
@@ -41,11 +41,11 @@ pub fn parse(input: &[u8]) -> AsciiAuth<'_> {
     let Some(end) = memchr(b'\n', input) else {
         return match input.len() {
             0..=LINE_MAX_BYTES => AsciiAuth::Incomplete,
-            _ => AsciiAuth::HangUp,
+            _ => AsciiAuth::Close,
         };
     };
     if end < LOGIN_LINE_MIN_BYTES {
-        return AsciiAuth::HangUp;
+        return AsciiAuth::Close;
     }
     let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
     let length = tokens(line).nth(4).and_then(strict_u32);
@@ -90,7 +90,7 @@ mod tests {
             } => format!("{}/{} {used}", text(user), text(password)),
             AsciiAuth::Refused(reply, used) => format!("{reply} {used}"),
             AsciiAuth::Incomplete => "incomplete".to_owned(),
-            AsciiAuth::HangUp => "hang up".to_owned(),
+            AsciiAuth::Close => "hang up".to_owned(),
         }
     }
 

@@ -2,5 +2,5 @@
 
 pub mod ascii_auth;
 pub mod encode;
+mod fast_path;
 pub mod parse;
-mod plain;

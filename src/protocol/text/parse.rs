@@ -9,9 +9,11 @@ use crate::limits::{
 use crate::protocol::meta::request::{
     MetaError, MetaRequest, OPAQUE_TOO_LONG, count_flags, parse_flags,
 };
-use crate::protocol::number::{strict_i32, strict_u32, strict_u64, wrapping_i32, wrapping_u32};
+use crate::protocol::number::{
+    parse_client_flags, parse_exptime, strict_i32, strict_u32, strict_u64,
+};
 use crate::protocol::request::{GetLine, Request, StoreLine};
-use crate::protocol::text::plain::parse_plain;
+use crate::protocol::text::fast_path::parse_plain;
 use crate::protocol::tokens::{Tokens, tokens};
 use crate::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
 
@@ -36,7 +38,7 @@ pub enum Parsed<'a> {
     /// up to the newline.
     LongError,
     /// A line over its length limit: close the connection.
-    Endless,
+    TooLong,
 }
 
 /// A line that is no request.
@@ -94,7 +96,7 @@ pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
     };
     let used = end + 1;
     if used > LINE_WHOLE_MAX_BYTES && !is_long_get(input) {
-        return Parsed::Endless;
+        return Parsed::TooLong;
     }
     let line = match &input[..end] {
         [line @ .., b'\r'] => line,
@@ -136,7 +138,7 @@ fn unfinished(input: &[u8]) -> Parsed<'_> {
     }
     match is_long_get(input) {
         true => Parsed::LongError,
-        false => Parsed::Endless,
+        false => Parsed::TooLong,
     }
 }
 
@@ -144,10 +146,10 @@ fn unfinished(input: &[u8]) -> Parsed<'_> {
 /// at most 100 spaces.
 #[cold]
 fn is_long_get(input: &[u8]) -> bool {
-    const BLANKS_MAX: usize = 100;
+    const SPACES_MAX: usize = 100;
     let blanks = input.iter().take_while(|byte| **byte == b' ').count();
     let words: [&[u8]; 2] = [b"get ", b"gets "];
-    blanks <= BLANKS_MAX && words.iter().any(|word| input[blanks..].starts_with(word))
+    blanks <= SPACES_MAX && words.iter().any(|word| input[blanks..].starts_with(word))
 }
 
 fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Option<Refusal>> {
@@ -341,7 +343,7 @@ fn store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
     if key.len() > KEY_MAX_BYTES {
         return Err(refusal());
     }
-    let (Some(flags), Some(exptime)) = (wrapping_u32(flags), wrapping_i32(exptime)) else {
+    let (Some(flags), Some(exptime)) = (parse_client_flags(flags), parse_exptime(exptime)) else {
         return Err(refusal());
     };
     let cas = match verb {
@@ -500,7 +502,7 @@ fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let line = tokens.rest();
     let (flags, base64) = parse_flags(key, line, 2).map_err(|error| match error {
         MetaError::Garbage => Refusal::loud(BAD_FORMAT),
-        MetaError::Said(_) => Refusal::loud("CLIENT_ERROR invalid or duplicate flag"),
+        MetaError::Reply(_) => Refusal::loud("CLIENT_ERROR invalid or duplicate flag"),
     })?;
     if !matches!(flags.mode, 0 | b'I' | b'+' | b'D' | b'-') {
         return Err(Refusal::loud("CLIENT_ERROR invalid mode for ma M token"));

@@ -6,7 +6,7 @@
 use crate::command;
 use crate::protocol::text::ascii_auth::{AsciiAuth, parse};
 use crate::protocol::text::encode;
-use crate::server::connection::batch::Spelling;
+use crate::server::connection::batch::WireProtocol;
 use crate::server::connection::context::Context;
 use crate::server::connection::log;
 use crate::server::connection::outcome::{Served, Turn};
@@ -24,13 +24,13 @@ impl Context {
         input: &[u8],
     ) -> (usize, Turn) {
         connection.state = State::Locked;
-        if self.is_guarded() && connection.spelling(input) == Spelling::Binary {
+        if self.is_guarded() && connection.wire_protocol(input) == WireProtocol::Binary {
             connection.state = State::Command;
             return (0, Turn::GoOn);
         }
         let (reply, used) = match parse(input) {
             AsciiAuth::Incomplete => return (0, Turn::End(Served::NeedInput)),
-            AsciiAuth::HangUp => return (input.len(), Turn::End(Served::Finished)),
+            AsciiAuth::Close => return (input.len(), Turn::End(Served::Finished)),
             AsciiAuth::Refused(reply, used) => (reply, used),
             AsciiAuth::Attempt {
                 user,

@@ -14,7 +14,7 @@ pub(in crate::server) const STEPS_MAX: usize = 2 * BATCH_MAX;
 
 /// Wire protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Spelling {
+pub(in crate::server) enum WireProtocol {
     /// Text lines, classic and meta commands.
     Text,
     /// Binary packets.
@@ -54,7 +54,7 @@ pub(in crate::server) enum Stop<'a> {
     SkipLine,
     /// Close the connection: the line is endless, or the peer is no memcached
     /// client.
-    HangUp,
+    Close,
 }
 
 /// The steps of one batch.
@@ -65,14 +65,14 @@ pub(in crate::server) type Steps<'a> = ArrayVec<Step<'a>, STEPS_MAX>;
 #[inline]
 pub(in crate::server) fn parse_batch<'a>(
     store: &Store,
-    spelling: Spelling,
+    spelling: WireProtocol,
     input: &'a [u8],
     steps: &mut Steps<'a>,
     limit: usize,
 ) -> (usize, Stop<'a>) {
     match spelling {
-        Spelling::Text => parse_lines(store, input, steps, limit),
-        Spelling::Binary => parse_packets(store, input, steps, limit),
+        WireProtocol::Text => parse_lines(store, input, steps, limit),
+        WireProtocol::Binary => parse_packets(store, input, steps, limit),
     }
 }
 
@@ -101,7 +101,7 @@ fn parse_lines<'a>(
                 used += line;
                 steps.push(Step::Refuse(malformed));
                 if malformed.reply.is_none() {
-                    return (used, Stop::HangUp);
+                    return (used, Stop::Close);
                 }
                 if malformed.swallow > 0 {
                     return (used, Stop::Swallow(malformed.swallow));
@@ -116,7 +116,7 @@ fn parse_lines<'a>(
                 }));
                 return (used, Stop::SkipLine);
             }
-            Parsed::Endless => return (used, Stop::HangUp),
+            Parsed::TooLong => return (used, Stop::Close),
         }
     }
     (used, Stop::Full)
@@ -135,7 +135,7 @@ fn parse_packets<'a>(
         let (packet, front) = match binary::parse(rest) {
             binary::Parsed::Packet(packet, front) => (packet, front),
             binary::Parsed::Incomplete => return (used, Stop::Incomplete),
-            binary::Parsed::BadMagic => return (used, Stop::HangUp),
+            binary::Parsed::BadMagic => return (used, Stop::Close),
         };
         let request = Request::Packet(packet);
         match push_request(store, request, &rest[front..], steps) {

@@ -69,15 +69,15 @@ impl Context {
 
     /// Flushes this worker's magazines and releases its hot items, if another
     /// thread ran short of memory. Call it before the worker waits for events.
-    pub(in crate::server) fn settle_memory(&mut self) {
+    pub(in crate::server) fn flush_magazines_if_requested(&mut self) {
         self.store.settle(&mut self.local);
     }
 
     /// Releases hot items that have gone cold. Call it at least once a second
     /// while any are held.
     #[inline]
-    pub(in crate::server) fn cool(&mut self) {
-        self.store.cool(&mut self.local);
+    pub(in crate::server) fn release_cold(&mut self) {
+        self.store.release_cold(&mut self.local);
     }
 
     /// Executes a delayed `flush_all` whose time has come.

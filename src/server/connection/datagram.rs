@@ -15,7 +15,7 @@ use crate::protocol::request::Request;
 use crate::protocol::text::encode;
 use crate::protocol::udp::{DATAGRAM_MAX_BYTES, FRAME_BYTES, MULTI_PACKET, frame, parse};
 use crate::protocol::verb::ControlVerb;
-use crate::server::connection::batch::{Spelling, Step, Steps, Stop, parse_batch};
+use crate::server::connection::batch::{Step, Steps, Stop, WireProtocol, parse_batch};
 use crate::server::connection::context::Context;
 use crate::server::transport::udp::Bound;
 
@@ -111,9 +111,9 @@ impl Context {
     fn serve_datagram(&mut self, payload: &[u8], protocol: ProtocolMode) -> Answered {
         let first_is_magic = payload.first() == Some(&REQUEST_MAGIC);
         let spelling = match protocol {
-            ProtocolMode::Binary => Spelling::Binary,
-            ProtocolMode::Auto if first_is_magic => Spelling::Binary,
-            ProtocolMode::Auto | ProtocolMode::Ascii => Spelling::Text,
+            ProtocolMode::Binary => WireProtocol::Binary,
+            ProtocolMode::Auto if first_is_magic => WireProtocol::Binary,
+            ProtocolMode::Auto | ProtocolMode::Ascii => WireProtocol::Text,
         };
         let limit = self.shared.config.udp_reply_limit;
         let pause_bytes = self.out.set_pause_bytes(limit + 1);
@@ -124,7 +124,7 @@ impl Context {
 
     /// Executes the commands in `payload`. Stops when the output exceeds
     /// `limit`.
-    fn serve_commands(&mut self, payload: &[u8], spelling: Spelling, limit: usize) -> Answered {
+    fn serve_commands(&mut self, payload: &[u8], spelling: WireProtocol, limit: usize) -> Answered {
         let mut used = 0;
         // Datagrams cannot authenticate, so they get no reply.
         if self.is_guarded() || self.shared.passwords.is_some() {
@@ -158,7 +158,7 @@ impl Context {
             match stop {
                 Stop::Full => {}
                 Stop::Swallow(len) => used += len,
-                Stop::HangUp => break,
+                Stop::Close => break,
                 Stop::Incomplete if used == payload.len() => {}
                 Stop::Incomplete | Stop::ValueToCome(_) | Stop::LongGet { .. } | Stop::SkipLine => {
                     encode::line(&mut self.out.bytes, MULTI_PACKET);

@@ -52,7 +52,7 @@ impl Context {
         match packet.verb {
             Verb::SaslList | Verb::SaslAuth | Verb::SaslStep => {
                 let (mut executor, out) = self.executor();
-                connection.login = executor.log_in(packet, block, connection.login, out);
+                connection.login = executor.sasl_authenticate(packet, block, connection.login, out);
                 After::Continue
             }
             _ => self.run_step(step),
@@ -67,11 +67,11 @@ impl Context {
         packet: &Packet<'_>,
     ) -> bool {
         let open = connection.login == SaslState::Done
-            || packet.is_for_anybody()
+            || packet.is_allowed_before_auth()
             || packet.is_inconsistent();
         if !open {
             let (executor, out) = self.executor();
-            executor.lock_out(packet, out);
+            executor.refuse_unauthenticated(packet, out);
         }
         open
     }
@@ -97,7 +97,7 @@ impl Context {
         }
         // An empty message would begin an attempt. A single NUL makes it fail.
         let (mut executor, out) = self.executor();
-        connection.login = executor.log_in(packet, b"\0", connection.login, out);
+        connection.login = executor.sasl_authenticate(packet, b"\0", connection.login, out);
         Admitted::Answered
     }
 }

@@ -59,7 +59,7 @@ impl Context {
             let rest = &input[used..];
             let turn = if matches!(connection.state, State::Command | State::New) {
                 let mut steps = Steps::new();
-                let spelling = connection.spelling(rest);
+                let spelling = connection.wire_protocol(rest);
                 let (len, stop) = parse_batch(&self.store, spelling, rest, &mut steps, BATCH_MAX);
                 self.prefetch(&steps);
                 let batch = used..used + len;
@@ -173,7 +173,7 @@ impl Context {
         match stop {
             Stop::Full => {}
             Stop::Incomplete => return Turn::End(Served::NeedInput),
-            Stop::HangUp => return Turn::End(Served::Finished),
+            Stop::Close => return Turn::End(Served::Finished),
             Stop::Swallow(len) => connection.state = State::Swallowing(len),
             Stop::LongGet { cas } => connection.state = State::LongGet { cas, touch: None },
             Stop::SkipLine => connection.state = State::SkippingLine,
@@ -233,7 +233,7 @@ impl Context {
 
     /// Returns the length in bytes of the first `count` commands of `input`.
     fn length_of(&self, connection: &mut Connection, input: &[u8], count: usize) -> usize {
-        let spelling = connection.spelling(input);
+        let spelling = connection.wire_protocol(input);
         let mut steps = Steps::new();
         parse_batch(&self.store, spelling, input, &mut steps, count).0
     }

@@ -10,7 +10,7 @@ use crate::command::{Dump, Output, Parked, Pending, SaslState};
 use crate::config::ProtocolMode;
 use crate::events::Filter;
 use crate::protocol::binary::header::{HEADER_BYTES, REQUEST_MAGIC};
-use crate::server::connection::batch::Spelling;
+use crate::server::connection::batch::WireProtocol;
 use crate::server::transport::stream::Stream;
 use crate::stats::{ConnState, ConnTable, Counters};
 use crate::store::{Local, Store, prefetch_bytes};
@@ -182,7 +182,7 @@ impl Connection {
 
     /// Returns the wire protocol. On the first input of a connection in mode
     /// `Auto`, selects it by the first byte.
-    pub(in crate::server) fn spelling(&mut self, input: &[u8]) -> Spelling {
+    pub(in crate::server) fn wire_protocol(&mut self, input: &[u8]) -> WireProtocol {
         if self.protocol == ProtocolMode::Auto
             && matches!(self.state, State::New | State::Locked)
             && let Some(first) = input.first()
@@ -193,8 +193,8 @@ impl Connection {
             };
         }
         match self.protocol {
-            ProtocolMode::Binary => Spelling::Binary,
-            ProtocolMode::Ascii | ProtocolMode::Auto => Spelling::Text,
+            ProtocolMode::Binary => WireProtocol::Binary,
+            ProtocolMode::Ascii | ProtocolMode::Auto => WireProtocol::Text,
         }
     }
 

@@ -164,16 +164,16 @@ impl Worker {
         timeout: Option<Duration>,
     ) -> bool {
         if self.is_idle() {
-            self.context.settle_memory();
+            self.context.flush_magazines_if_requested();
         }
         if !self.wait(events, timeout) {
             return false;
         }
         self.context.now = self.context.shared.clock.now();
         self.context.local.now = self.context.now;
-        self.context.cool();
+        self.context.release_cold();
         self.context.flush_if_due();
-        self.look_after_memory();
+        self.adapt_to_pressure();
         for event in &*events {
             self.note(event);
         }
@@ -241,7 +241,7 @@ impl Worker {
             self.queues.enqueue(token, connection);
             if connection.parked {
                 let (stalled, worker) = (&self.context.stalled, self.context.worker);
-                stalled.end_waiting(worker, token);
+                stalled.mark_runnable(worker, token);
             }
         }
     }
@@ -271,7 +271,7 @@ impl Worker {
             if let Some(since) = connection.stream.handshaking_since() {
                 self.handshakes.push_back((since, token));
             }
-            self.context.tell_opened(&connection.stream);
+            self.context.report_opened(&connection.stream);
             let interest = Interest::READABLE | Interest::WRITABLE;
             let registered =
                 self.poll
@@ -325,7 +325,7 @@ impl Worker {
             return;
         }
         let start = steps.len();
-        let spelling = connection.spelling(job.input);
+        let spelling = connection.wire_protocol(job.input);
         let store = &self.context.store;
         let (used, stop) = parse_batch(store, spelling, job.input, steps, BATCH_MAX);
         job.steps = start..steps.len();
@@ -419,7 +419,7 @@ impl Worker {
         let Some(mut connection) = self.connections.try_remove(token) else {
             return;
         };
-        self.context.tell_closed(&connection, reason);
+        self.context.report_closed(&connection, reason);
         let context = &mut self.context;
         if let Some(failure) = connection.stream.close() {
             log::tls_failure(&context.shared, connection.stream.peer(), &failure);
@@ -486,6 +486,6 @@ impl Worker {
             self.close(token, "shutdown");
         }
         let Context { store, local, .. } = &mut self.context;
-        store.let_all_go(local);
+        store.release_all_hot(local);
     }
 }

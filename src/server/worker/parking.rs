@@ -15,12 +15,12 @@ impl Worker {
     /// Adapts buffer sizes to the memory that clients hold, and closes
     /// connections that other threads cut. Call it at the start of each turn.
     #[inline]
-    pub(in crate::server) fn look_after_memory(&mut self) {
+    pub(in crate::server) fn adapt_to_pressure(&mut self) {
         if self.memory.tight_checked != self.context.now.millis() {
             self.adapt();
         }
         if self.context.stalled.needs_attention(self.context.worker) {
-            self.close_cut();
+            self.close_freed();
             self.memory.grown = true;
         }
     }
@@ -164,7 +164,7 @@ impl Worker {
     }
 
     /// Closes connections whose parked state was freed by another thread.
-    fn close_cut(&mut self) {
+    fn close_freed(&mut self) {
         let (stalled, worker) = (&self.context.stalled, self.context.worker);
         let parked = self.connections.iter().filter(|(_, c)| c.parked);
         let cut = parked.filter(|(token, _)| !stalled.is_parked(worker, *token));

@@ -81,8 +81,8 @@ impl Policy {
     pub(crate) fn new(kind: Eviction) -> Self {
         let (lives, uses_max) = match kind {
             Eviction::Clock => (clock_lives(), 1),
-            Eviction::Blind => (lives(0.0), USES_MAX),
-            Eviction::Size => (lives(SIZE_POWER), USES_MAX),
+            Eviction::Frequency => (lives(0.0), USES_MAX),
+            Eviction::FrequencySize => (lives(SIZE_POWER), USES_MAX),
         };
         Self {
             kind,
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn used_and_small_items_live_longer() {
-        let policy = Policy::new(Eviction::Size);
+        let policy = Policy::new(Eviction::FrequencySize);
         policy.survey(1000, 1000 * 1024);
         let left = |stamp| policy.left(stamp);
         let new = policy.on_insert(1024, 0, u32::MAX);
@@ -271,7 +271,7 @@ mod tests {
         assert!(left(used) > left(new) && left(new) > 0);
         assert!(left(policy.on_insert(128, 0, u32::MAX)) > left(new));
         assert!(left(policy.on_insert(8192, 0, u32::MAX)) < left(new));
-        let blind = Policy::new(Eviction::Blind);
+        let blind = Policy::new(Eviction::Frequency);
         assert_eq!(
             blind.on_insert(64, 0, u32::MAX),
             blind.on_insert(1 << 20, 0, u32::MAX)
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn items_become_due_as_the_hand_turns() {
-        let policy = Policy::new(Eviction::Blind);
+        let policy = Policy::new(Eviction::Frequency);
         policy.survey(100, 100 * 100);
         let stamp = policy.on_insert(100, 0, u32::MAX);
         let mut looks = 0;
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn repeated_hits_end_in_the_same_stamp() {
-        let policy = Policy::new(Eviction::Size);
+        let policy = Policy::new(Eviction::FrequencySize);
         let mut stamp = policy.on_insert(100, 0, u32::MAX);
         for _ in 0..7 {
             stamp = policy.on_hit(stamp, 100, u32::MAX);
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_ends_soon_is_due_when_it_ends() {
-        let policy = Policy::new(Eviction::Blind);
+        let policy = Policy::new(Eviction::Frequency);
         policy.survey(100, 100 * 100);
         let forever = policy.on_insert(100, 0, u32::MAX);
         assert_eq!(policy.on_insert(100, 0, 8), forever, "no pace known yet");

@@ -162,7 +162,7 @@ impl Store {
         }
         // The freed chunks are spread over too many pages: drain pages by
         // force. A page with an unfinished item cannot be emptied.
-        self.let_all_go(local);
+        self.release_all_hot(local);
         for _ in 0..FORCED_PAGES_MAX {
             self.memory.flush(&mut local.magazines);
             let emptied = self.drain(local, false, &mut pinned_classes);
@@ -215,7 +215,7 @@ impl Store {
         bucket: usize,
     ) {
         let item = shard.item(bucket);
-        local.count_out(item);
+        local.count_unlinked(item);
         item.word().unlink();
         shard.erase(bucket);
     }
@@ -234,10 +234,10 @@ impl Store {
     /// that the command does not meet it: the item counts as reclaimed.
     #[cold]
     pub(crate) fn count_overwritten(&self, local: &Local, miss: Miss, class: u8, fetched: bool) {
-        if !self.reclaims_first.load(Ordering::Relaxed) {
+        if !self.counts_overwritten.load(Ordering::Relaxed) {
             return;
         }
-        local.counters.met(miss).sub(1);
+        local.counters.dead_hit_counter(miss).sub(1);
         local.counters.reclaimed.add(1);
         local.classes.of(class).reclaimed.add(1);
         if !fetched {
@@ -248,8 +248,8 @@ impl Store {
 
     /// Makes counters behave as in memcached without its LRU maintainer thread:
     /// a dead item that is overwritten counts as reclaimed.
-    pub fn reclaim_before_storing(&self) {
-        self.reclaims_first.store(true, Ordering::Relaxed);
+    pub fn count_overwritten_as_reclaimed(&self) {
+        self.counts_overwritten.store(true, Ordering::Relaxed);
     }
 
     /// Drains the emptiest page of the class with the most free bytes and
@@ -273,7 +273,7 @@ impl Store {
         let class = draining.class();
         self.memory.flush_class(&mut local.magazines, class);
         for chunk in draining.chunks() {
-            self.vacate(local, chunk, !spare);
+            self.evacuate_chunk(local, chunk, !spare);
         }
         self.memory.flush_class(&mut local.magazines, class);
         if self.memory.finish_draining(&draining) {
@@ -289,7 +289,7 @@ impl Store {
 
     /// Moves the item or segment in a chunk of a draining page to another page
     /// of its class. If it cannot be moved, evicts it if `evict` is set.
-    fn vacate(&self, local: &mut Local, chunk: Chunk, evict: bool) {
+    fn evacuate_chunk(&self, local: &mut Local, chunk: Chunk, evict: bool) {
         // SAFETY: a chunk of page memory.
         let word = unsafe { word_of(chunk) };
         let Some(pinned) = word.try_pin() else {
@@ -354,7 +354,7 @@ impl Store {
         };
         // The segments of a chained item move to its new head, so no other
         // thread may be reading it.
-        let movable = item.segments().next().is_none() || item.word().is_sole_but_one();
+        let movable = item.segments().next().is_none() || item.word().is_sole_except_caller();
         match target {
             Some(target) if movable => {
                 let stamp = shard.slot(bucket).expect("just found").stamp();
@@ -378,7 +378,7 @@ impl Store {
                     local.count_evicted(item);
                     self.unlink(local, &mut shard, bucket);
                     drop(shard);
-                    local.tell_evicted(item);
+                    local.report_evicted(item);
                     let freed = item.word().unpin();
                     debug_assert!(!freed, "the caller's pin remains");
                 }
@@ -426,7 +426,7 @@ impl Store {
                     drop(shard);
                     // SAFETY: this function owns the reference that was the
                     // map's.
-                    local.tell_evicted(unsafe { Item::at(head) });
+                    local.report_evicted(unsafe { Item::at(head) });
                     self.release_chunk(local, head);
                 }
                 target
@@ -521,7 +521,7 @@ impl Store {
             let class = local.classes.of(item.class());
             class.crawler_items_checked.add(1);
             local.counters.crawler_items_checked.add(1);
-            let Some(miss) = self.dead(item, now) else {
+            let Some(miss) = self.miss_reason(item, now) else {
                 self.oldest.note(item, now);
                 continue;
             };

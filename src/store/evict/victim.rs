@@ -160,7 +160,7 @@ impl Store {
         drop(shard);
         if alive {
             // SAFETY: this function owns the reference that was the map's.
-            local.tell_evicted(unsafe { Item::at(chunk) });
+            local.report_evicted(unsafe { Item::at(chunk) });
         }
         self.release_chunk(local, chunk);
         Some(bytes)
@@ -172,7 +172,7 @@ impl Store {
     /// chunk and whether the victim was alive. The caller must release the
     /// chunk after unlocking.
     #[inline]
-    pub(in crate::store) fn evict_for_neighbour(
+    pub(in crate::store) fn evict_in_shard(
         &self,
         local: &Local,
         shard: &mut WriteShard<'_>,
@@ -184,7 +184,7 @@ impl Store {
         self.evict_from(local, shard, now)
     }
 
-    /// Does the work of [`Store::evict_for_neighbour`] for a shard that is
+    /// Does the work of [`Store::evict_in_shard`] for a shard that is
     /// nearly full.
     #[cold]
     fn evict_from(
@@ -227,7 +227,7 @@ impl Store {
     ) -> (Chunk, bool) {
         let item = shard.item(bucket);
         let chunk = item.chunk();
-        let dead = self.dead(item, now);
+        let dead = self.miss_reason(item, now);
         if let Some(miss) = dead {
             self.count_reclaimed(local, item, miss);
         } else {

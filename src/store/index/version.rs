@@ -14,7 +14,7 @@ pub(crate) struct Version(AtomicUsize);
 
 /// A version that a thread relies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Relied(usize);
+pub(crate) struct ObservedVersion(usize);
 
 impl Version {
     /// Creates the version of a new shard.
@@ -24,26 +24,26 @@ impl Version {
 
     /// Returns the current version, for a caller that holds the shard's read
     /// lock and relies on what it sees there.
-    pub(crate) fn rely(&self) -> Relied {
+    pub(crate) fn rely(&self) -> ObservedVersion {
         // Only other readers, which do the same, can change it now.
         let version = self.0.load(Ordering::Relaxed);
         if version & RELIED_ON == 0 {
             self.0.fetch_or(RELIED_ON, Ordering::Relaxed);
         }
-        Relied(version | RELIED_ON)
+        ObservedVersion(version | RELIED_ON)
     }
 
     /// Returns whether the shard is unchanged since `relied`. A write that has
     /// not been answered yet may be in progress.
     #[inline]
-    pub(crate) fn holds(&self, relied: Relied) -> bool {
+    pub(crate) fn holds(&self, relied: ObservedVersion) -> bool {
         self.0.load(Ordering::Acquire) == relied.0
     }
 
     /// Returns whether the shard was unchanged until now, so that all the
     /// caller read before this call is consistent.
     #[inline]
-    pub(crate) fn held(&self, relied: Relied) -> bool {
+    pub(crate) fn held(&self, relied: ObservedVersion) -> bool {
         fence(Ordering::Acquire);
         self.0.load(Ordering::Relaxed) == relied.0
     }

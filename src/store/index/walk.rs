@@ -81,7 +81,7 @@ impl Store {
             let item = shard.item(slot);
             let hash = self.map.hash(item.key());
             let shown_before = walk.before.binary_search(&hash).is_ok();
-            if !shown_before && self.dead(item, now).is_none() {
+            if !shown_before && self.miss_reason(item, now).is_none() {
                 show(item);
             }
             walk.shown.push(hash);
@@ -128,7 +128,7 @@ mod tests {
             max_memory: 256 << 20,
             evict: true,
             max_item_size: 1 << 20,
-            eviction: Eviction::Size,
+            eviction: Eviction::FrequencySize,
             cas: true,
         })
     }
@@ -141,7 +141,7 @@ mod tests {
             expiry: Expiry::NEVER,
             value_len: 1,
             key_binary: false,
-            expiry_room: false,
+            with_expiry_field: false,
         };
         let value = std::iter::once(&b"v\r\n"[..]);
         let new = store.new_filled(local, &key, &spec, NOW, value).unwrap();

@@ -34,7 +34,7 @@ pub(crate) unsafe fn write_segment(
         (&raw mut (*segment).len).write(len as u32);
         (&raw mut (*segment).hash).write(hash);
         (&raw mut (*segment).next).write(null_mut());
-        (*segment).word.become_segment();
+        (*segment).word.init_segment();
         next_link(previous, previous_is_head).write(chunk.as_ptr());
         chunk.add(SEGMENT_HEADER_BYTES)
     }
@@ -174,7 +174,7 @@ impl<'a> Item<'a> {
                 let bytes = chunk_bytes(class_of(old)) - size_of::<RefWord>();
                 let (from, to) = (old.add(size_of::<RefWord>()), new.add(size_of::<RefWord>()));
                 to.copy_from_nonoverlapping(from, bytes);
-                word_of(new).become_segment();
+                word_of(new).init_segment();
                 next_link(previous, previous == self.chunk).write(new.as_ptr());
             }
             return true;
@@ -197,7 +197,7 @@ impl<'a> Item<'a> {
             let from = self.chunk.add(size_of::<RefWord>());
             let to = new.add(size_of::<RefWord>());
             to.copy_from_nonoverlapping(from, bytes);
-            word_of(new).become_item();
+            word_of(new).init_item();
         }
     }
 

@@ -86,7 +86,7 @@ impl Store {
         drop(entry);
         if let Some(chunk) = evicted {
             // SAFETY: this function owns the reference that was the map's.
-            local.tell_evicted(unsafe { Item::at(chunk) });
+            local.report_evicted(unsafe { Item::at(chunk) });
             self.release_chunk(local, chunk);
         }
         for removed in removed.into_iter().flatten() {
@@ -128,13 +128,13 @@ impl Entry<'_> {
         // SAFETY: the new item is the caller's; from here on the map owns it.
         unsafe { word_of(chunk) }.link();
         counters.total_items.add(1);
-        self.local.count_in(new.item());
+        self.local.count_linked(new.item());
         match self.bucket {
             Some(bucket) => {
                 let slot = self.shard.slot(bucket).expect("the bucket is full");
                 let (old, before) = (slot.chunk(), slot.stamp());
                 let stamp = self.store.policy.on_insert(bytes, before.uses(), remaining);
-                self.local.count_out(self.shard.item(bucket));
+                self.local.count_unlinked(self.shard.item(bucket));
                 self.shard.replace(bucket, chunk, stamp);
                 self.retire(old);
             }
@@ -143,7 +143,7 @@ impl Entry<'_> {
                     self.store
                         .count_overwritten(self.local, self.miss, class, fetched);
                 }
-                self.make_place();
+                self.evict_instead_of_growing();
                 let uses = self.store.ghosts.recall(self.hash).unwrap_or(0);
                 let stamp = self.store.policy.on_insert(bytes, uses, remaining);
                 let (bucket, grown) = self.shard.insert(self.hash, chunk, stamp);
@@ -155,10 +155,10 @@ impl Entry<'_> {
 
     /// Evicts another item of the shard instead of growing its table, if memory
     /// is short and the larger table would not pay.
-    fn make_place(&mut self) {
+    fn evict_instead_of_growing(&mut self) {
         let victim = self
             .store
-            .evict_for_neighbour(self.local, &mut self.shard, self.now);
+            .evict_in_shard(self.local, &mut self.shard, self.now);
         match victim {
             Some((chunk, true)) => self.evicted = Some(chunk),
             Some((chunk, false)) => self.keep_removed(Removed::Held(chunk)),
@@ -217,7 +217,7 @@ impl Entry<'_> {
         };
         let item = self.shard.item(bucket);
         let chunk = item.chunk();
-        self.local.count_out(item);
+        self.local.count_unlinked(item);
         self.shard.erase(bucket);
         self.retire(chunk);
     }
@@ -308,8 +308,8 @@ impl Entry<'_> {
         let Some(item) = self.item() else {
             return;
         };
-        if let Some(miss) = self.store.dead(item, self.now) {
-            self.local.counters.met(miss).add(1);
+        if let Some(miss) = self.store.miss_reason(item, self.now) {
+            self.local.counters.dead_hit_counter(miss).add(1);
             self.dead = Some((item.class(), item.is_fetched()));
             self.remove();
             self.miss = miss;

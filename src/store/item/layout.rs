@@ -109,13 +109,13 @@ pub struct ItemSpec<'a> {
     pub key_binary: bool,
     /// Reserve an expiry field even if the item never expires, so that its
     /// expiry time can be changed in place.
-    pub expiry_room: bool,
+    pub with_expiry_field: bool,
 }
 
 impl ItemSpec<'_> {
     fn bits(&self) -> u8 {
         let mut bits = 0;
-        if self.expiry_room || self.expiry != Expiry::NEVER {
+        if self.with_expiry_field || self.expiry != Expiry::NEVER {
             bits |= HAS_EXPIRY;
         }
         if self.flags != 0 {
@@ -226,7 +226,7 @@ pub(crate) unsafe fn write_head(
         }
         let key = chunk.add(key_offset(bits));
         key.copy_from_nonoverlapping(NonNull::from(spec.key).cast(), spec.key.len());
-        (*header).word.become_item();
+        (*header).word.init_item();
         (chunk.add(offset), here)
     }
 }
@@ -451,7 +451,7 @@ impl<'a> Item<'a> {
     }
 
     /// Returns whether the item has an expiry field.
-    pub fn has_expiry_room(self) -> bool {
+    pub fn has_expiry_field(self) -> bool {
         self.expiry_field().is_some()
     }
 

@@ -32,7 +32,7 @@ impl RefWord {
 
     /// Turns a free chunk into an item with one reference, which its maker
     /// owns.
-    pub(crate) fn become_item(&self) {
+    pub(crate) fn init_item(&self) {
         // Relaxed: the chunk is still private to its maker.
         self.0.store(1, Ordering::Relaxed);
     }
@@ -40,7 +40,7 @@ impl RefWord {
     /// Turns a free chunk into a segment with one reference, which belongs to
     /// its item. The segment's header, written before, is visible to any thread
     /// that pins it.
-    pub(crate) fn become_segment(&self) {
+    pub(crate) fn init_segment(&self) {
         self.0.store(1 | SEGMENT, Ordering::Release);
     }
 
@@ -129,7 +129,7 @@ impl RefWord {
 
     /// Returns whether there are exactly two references: the map's and the
     /// caller's pin. Call it under the shard's write lock.
-    pub(crate) fn is_sole_but_one(&self) -> bool {
+    pub(crate) fn is_sole_except_caller(&self) -> bool {
         self.0.load(Ordering::Acquire) & COUNT == 2
     }
 
@@ -156,7 +156,7 @@ mod tests {
     fn a_life() {
         let word = RefWord::free();
         assert_eq!(word.try_pin(), None);
-        word.become_item();
+        word.init_item();
         assert_eq!(word.try_pin(), None, "not linked yet");
         word.link();
         assert!(word.is_linked() && word.is_sole());
@@ -167,7 +167,7 @@ mod tests {
         assert!(!word.unpin());
         assert!(word.unpin(), "the last reference frees");
         assert_eq!(word.try_pin(), None);
-        word.become_item();
+        word.init_item();
         word.link();
         assert!(word.unlink_sole() && word.is_free());
     }
@@ -188,7 +188,7 @@ mod loom_tests {
         loom::model(|| {
             let word = Arc::new(RefWord::free());
             let freed = Arc::new(AtomicUsize::new(0));
-            word.become_item();
+            word.init_item();
             word.link();
             let reader_pinned = word.pin();
             assert!(reader_pinned);

@@ -79,7 +79,7 @@ impl PinnedClasses {
 }
 
 /// A page that is being drained: no chunk is allocated from it.
-pub(crate) struct Draining {
+pub(crate) struct DrainingPage {
     page: NonNull<Page>,
     class: usize,
     /// Number of its chunks that were ever handed out.
@@ -117,7 +117,7 @@ impl Memory {
             check_poison(chunk, class);
             return Some(chunk);
         }
-        self.heed_recall(magazines);
+        self.flush_if_requested(magazines);
         let wanted = 1 + Magazines::capacity(class) / 2;
         let mut guard = self.lock(class);
         let first = self.take(&mut guard, class)?;
@@ -148,7 +148,7 @@ impl Memory {
         if magazines.push(class, chunk) {
             return;
         }
-        self.heed_recall(magazines);
+        self.flush_if_requested(magazines);
         let mut guard = self.lock(class);
         self.put(&mut guard, class, chunk);
         for _ in 0..Magazines::capacity(class) / 2 {
@@ -194,8 +194,8 @@ impl Memory {
 
     /// Flushes a thread's magazines if that was requested since its last check.
     #[inline]
-    fn heed_recall(&self, magazines: &mut Magazines) {
-        if self.is_recalled(&mut magazines.recalls_heeded) {
+    fn flush_if_requested(&self, magazines: &mut Magazines) {
+        if self.is_flush_requested(&mut magazines.flush_requests_seen) {
             self.flush(magazines);
         }
     }
@@ -203,7 +203,7 @@ impl Memory {
     /// Returns whether a flush was requested since the last call with this
     /// `heeded`, and updates `heeded`.
     #[inline]
-    pub(crate) fn is_recalled(&self, heeded: &mut u32) -> bool {
+    pub(crate) fn is_flush_requested(&self, heeded: &mut u32) -> bool {
         let recalls = self.recalls.load(Ordering::Relaxed);
         std::mem::replace(heeded, recalls) != recalls
     }
@@ -238,7 +238,7 @@ impl Memory {
     /// a class with a page's worth of free chunks is eligible, so that the
     /// page's items fit elsewhere. The caller must end it with
     /// [`Memory::finish_draining`].
-    pub(crate) fn drain_emptiest(&self, spare: bool, stuck: PinnedClasses) -> Option<Draining> {
+    pub(crate) fn drain_emptiest(&self, spare: bool, stuck: PinnedClasses) -> Option<DrainingPage> {
         let enough = |class| if spare { per_page(class) } else { 1 };
         let class = (0..CLASSES)
             .filter(|&class| !stuck.has(class) && self.free_chunks_of(class) >= enough(class))
@@ -251,13 +251,13 @@ impl Memory {
         header.draining = true;
         let used = usize::from(header.bump);
         guard.unlink(page);
-        Some(Draining { page, class, used })
+        Some(DrainingPage { page, class, used })
     }
 
     /// Ends draining. Returns true if the page became empty and is back in the
     /// pool. Otherwise its free chunks are available again, and the page is
     /// marked stuck.
-    pub(crate) fn finish_draining(&self, draining: &Draining) -> bool {
+    pub(crate) fn finish_draining(&self, draining: &DrainingPage) -> bool {
         let class = draining.class;
         let mut guard = self.lock(class);
         // SAFETY: a draining page stays with its class until here.
@@ -374,7 +374,7 @@ impl Memory {
     }
 }
 
-impl Draining {
+impl DrainingPage {
     /// Returns the size class of the page.
     pub(crate) fn class(&self) -> usize {
         self.class

@@ -19,7 +19,7 @@ pub(crate) struct Magazines {
     levels: Arc<Levels>,
     /// The last flush request that this thread has seen when it allocated or
     /// freed; see `Memory::recall`.
-    pub(crate) recalls_heeded: u32,
+    pub(crate) flush_requests_seen: u32,
 }
 
 /// A magazine of one size class.
@@ -57,7 +57,7 @@ impl Magazines {
         Self {
             stocks: Box::new([empty; CLASSES]),
             levels: Arc::new(Levels(std::array::from_fn(|_| AtomicU8::new(0)))),
-            recalls_heeded: 0,
+            flush_requests_seen: 0,
         }
     }
 

@@ -16,7 +16,7 @@ fn read(store: &Store, local: &mut Local, key: usize, now: Now) -> Result<Vec<u8
     let name = key.to_string();
     store.read_often(local, &store.hashed(name.as_bytes()), now, |item| {
         (
-            Access::Counted,
+            Access::ArithmeticOutcome,
             item.value_pieces().flatten().copied().collect(),
         )
     })
@@ -31,7 +31,7 @@ fn write(store: &Store, local: &mut Local, key: usize, value: &[u8]) {
         expiry: Expiry::NEVER,
         value_len: value.len(),
         key_binary: false,
-        expiry_room: true,
+        with_expiry_field: true,
     };
     let pieces = [value, b"\r\n"].into_iter();
     let new = store
@@ -129,7 +129,7 @@ fn what_nobody_asks_for_any_more_is_let_go() {
     let Bench { store, local } = &mut bench;
     for (seconds, held) in [(1, true), (2, false)] {
         local.now = Now::from_millis(NOW.millis() + 1000 * seconds);
-        store.cool(local);
+        store.release_cold(local);
         assert_eq!(local.holds_items(), held, "after {seconds} seconds");
     }
     bench.delete(1);
@@ -141,7 +141,7 @@ fn what_is_held_and_gone_does_not_hold_its_memory_for_long() {
     let mut bench = heated(b"hot");
     bench.delete(1);
     assert!(!bench.is_empty(), "it is held");
-    bench.store.let_all_go(&mut bench.local);
+    bench.store.release_all_hot(&mut bench.local);
     assert!(bench.is_empty());
 }
 
@@ -235,7 +235,7 @@ fn readers_never_go_back_behind_an_answered_write() {
                     last = value;
                     hot += usize::from(local.holds_items());
                 }
-                store.let_all_go(&mut local);
+                store.release_all_hot(&mut local);
                 assert!(hot > 0 || cfg!(miri), "it was never held");
             });
         }

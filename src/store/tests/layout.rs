@@ -31,7 +31,7 @@ impl Bench {
             expiry: expiry_of(key),
             value_len: len,
             key_binary: key.is_multiple_of(2),
-            expiry_room: key.is_multiple_of(3),
+            with_expiry_field: key.is_multiple_of(3),
         };
         let pieces = std::iter::once(&value[..]);
         let new = self
@@ -47,7 +47,7 @@ impl Bench {
         let name = key.to_string();
         let hashed = self.store.hashed(name.as_bytes());
         let seen = self.store.read(&mut self.local, &hashed, now, |item| {
-            (Access::Counted, f(item))
+            (Access::ArithmeticOutcome, f(item))
         });
         seen.expect("the key has an item")
     }
@@ -62,7 +62,7 @@ impl Bench {
             expiry: Expiry::NEVER,
             value_len: more.len(),
             key_binary: false,
-            expiry_room: false,
+            with_expiry_field: false,
         };
         let pieces = [more, b"\r\n"].into_iter();
         let new = self
@@ -196,7 +196,7 @@ fn a_header_takes_twenty_bytes() {
         expiry,
         value_len: 100,
         key_binary: false,
-        expiry_room: false,
+        with_expiry_field: false,
     };
     let key = [b'k'; 20];
     let plain = spec(&key, 0, Expiry::NEVER).bytes();
@@ -241,7 +241,7 @@ fn readers_meet_movers() {
                 let name = key.to_string();
                 let hashed = store.hashed(name.as_bytes());
                 let pin = store.read(&mut local, &hashed, NOW, |item| {
-                    (Access::Counted, item.pin())
+                    (Access::ArithmeticOutcome, item.pin())
                 });
                 if let Some(pin) = pin.ok().flatten() {
                     let bytes: Vec<u8> = pin.item().pieces().flatten().copied().collect();
@@ -263,7 +263,7 @@ fn readers_meet_movers() {
                 expiry: Expiry::NEVER,
                 value_len: value.len() - 2,
                 key_binary: false,
-                expiry_room: false,
+                with_expiry_field: false,
             };
             let pieces = std::iter::once(&value[..]);
             let new = store.new_filled(&mut local, &hashed, &spec, NOW, pieces);

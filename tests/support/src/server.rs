@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// Makes the thread `victim` panic.
-    pub fn inject_panic(&self, victim: rustcached::server::Victim) {
+    pub fn inject_panic(&self, victim: rustcached::server::PanicTarget) {
         self.inner.inject_panic(victim);
     }
 

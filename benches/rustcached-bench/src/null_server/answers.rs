@@ -17,7 +17,7 @@ use crate::random::Random;
 const COPY_MAX: usize = 4096;
 /// Maximum number of parts of a vectored write (`IOV_MAX` of Linux).
 const PARTS_MAX: usize = 1024;
-const LINE_END: &[u8] = b"\r\n";
+const CRLF: &[u8] = b"\r\n";
 /// Number of values chosen at once.
 const AHEAD: usize = 32;
 /// Size of a CPU cache line in bytes.
@@ -46,11 +46,11 @@ impl Canned {
         let mut bytes = Vec::new();
         for number in 0..count {
             values.push(&mut bytes, number, size);
-            bytes.extend_from_slice(LINE_END);
+            bytes.extend_from_slice(CRLF);
         }
         Canned {
             bytes,
-            length: size + LINE_END.len(),
+            length: size + CRLF.len(),
             count,
             random: Random::new(1),
             drawn: [0; AHEAD],
@@ -173,7 +173,7 @@ impl Responder {
                 if *skip > 0 {
                     return data.len();
                 }
-                self.say(b"STORED\r\n");
+                self.send_reply(b"STORED\r\n");
             }
             let Some(end) = memchr(b'\n', rest) else {
                 return data.len() - rest.len();
@@ -197,11 +197,11 @@ impl Responder {
                 self.value();
             }
             (Some(b"set"), Some(_), Some(_)) => match words.nth(1).and_then(size) {
-                Some(size) => return size + LINE_END.len(),
-                None => self.say(b"ERROR\r\n"),
+                Some(size) => return size + CRLF.len(),
+                None => self.send_reply(b"ERROR\r\n"),
             },
-            (Some(b"version"), ..) => self.say(b"VERSION of nothing\r\n"),
-            _ => self.say(b"ERROR\r\n"),
+            (Some(b"version"), ..) => self.send_reply(b"VERSION of nothing\r\n"),
+            _ => self.send_reply(b"ERROR\r\n"),
         }
         0
     }
@@ -210,14 +210,14 @@ impl Responder {
         while !keys.is_empty() {
             let end = memchr(b' ', keys).unwrap_or(keys.len());
             if end > 0 {
-                self.say(b"VALUE ");
-                self.say(&keys[..end]);
+                self.send_reply(b"VALUE ");
+                self.send_reply(&keys[..end]);
                 self.reply.text.extend_from_slice(&self.canned.text_head);
                 self.value();
             }
             keys = keys.get(end + 1..).unwrap_or_default();
         }
-        self.say(b"END\r\n");
+        self.send_reply(b"END\r\n");
     }
 
     fn value(&mut self) {
@@ -229,7 +229,7 @@ impl Responder {
         }
     }
 
-    fn say(&mut self, text: &[u8]) {
+    fn send_reply(&mut self, text: &[u8]) {
         self.reply.text.extend_from_slice(text);
     }
 }
@@ -241,7 +241,7 @@ fn size(word: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Canned, LINE_END, Responder};
+    use super::{CRLF, Canned, Responder};
     use std::io::{self, ErrorKind, Write};
 
     /// A socket that accepts a few bytes and reports that it is full, alternately.
@@ -319,7 +319,7 @@ mod tests {
             b"set a 0 0 99999999999",
         ];
         for line in odd {
-            let request = [line, LINE_END].concat();
+            let request = [line, CRLF].concat();
             assert_eq!(answer(1, 1, &request, 1), b"ERROR\r\n");
         }
         assert_eq!(answer(1, 1, b"get  \r\n", 1), b"END\r\n");

@@ -37,7 +37,7 @@ impl Executor<'_> {
     }
 
     fn items_of(&self, id: u8, class: &ClassSnapshot, out: &mut StatSink<'_>) {
-        let knobs = *self.shared.runtime.knobs();
+        let tunables = *self.shared.runtime.tunables();
         let oldest = self.store.oldest_use(id);
         let age = oldest.map_or(0, |second| self.now.second().saturating_sub(second));
         for (name, value) in [
@@ -72,8 +72,8 @@ impl Executor<'_> {
             ("hits_to_temp", 0),
         ] {
             let told = match name {
-                "number_temp" => knobs.maintainer && knobs.temporary,
-                _ => knobs.maintainer || !OF_MAINTAINER.contains(&name),
+                "number_temp" => tunables.maintainer && tunables.temporary,
+                _ => tunables.maintainer || !OF_MAINTAINER.contains(&name),
             };
             if told {
                 stat(out, &format!("items:{id}:{name}"), value);

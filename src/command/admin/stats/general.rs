@@ -6,7 +6,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use crate::command::admin::control::VERSION;
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
-use crate::config::Knobs;
+use crate::config::Tunables;
 use crate::limits::{BATCH_SOCKETS_MAX, READ_BUFFER_BYTES};
 use crate::stats::Snapshot;
 use crate::sync::Ordering;
@@ -126,8 +126,8 @@ impl Executor<'_> {
         stat(out, "hash_power_level", buckets.max(1).ilog2());
         stat(out, "hash_bytes", self.store.index_bytes());
         stat(out, "hash_is_expanding", 0);
-        let knobs = *self.shared.runtime.knobs();
-        if knobs.reassign {
+        let tunables = *self.shared.runtime.tunables();
+        if tunables.reassign {
             stat(out, "slab_reassign_rescues", sum.items_moved);
             zeros(
                 out,
@@ -143,17 +143,17 @@ impl Executor<'_> {
             stat(out, "slab_reassign_running", 0);
             stat(out, "slabs_moved", sum.pages_moved);
         }
-        self.background_stats(sum, &knobs, out);
+        self.background_stats(sum, &tunables, out);
     }
 
-    fn background_stats(&self, sum: &Snapshot, knobs: &Knobs, out: &mut StatSink<'_>) {
-        if knobs.crawler {
+    fn background_stats(&self, sum: &Snapshot, tunables: &Tunables, out: &mut StatSink<'_>) {
+        if tunables.crawler {
             let crawl = &self.shared.runtime.crawl;
             let starts = crawl.starts.load(Ordering::Relaxed);
             stat(out, "lru_crawler_running", u64::from(crawl.is_running()));
             stat(out, "lru_crawler_starts", starts);
         }
-        if knobs.maintainer {
+        if tunables.maintainer {
             stat(out, "lru_maintainer_juggles", sum.juggles);
         }
         let events = self.store.events().totals();
@@ -178,7 +178,7 @@ impl Executor<'_> {
         stat(out, "slab_global_page_pool", self.store.idle_pages());
         stat(out, "expired_unfetched", sum.expired_unfetched);
         stat(out, "evicted_unfetched", sum.evicted_unfetched);
-        let maintainer = self.shared.runtime.knobs().maintainer;
+        let maintainer = self.shared.runtime.tunables().maintainer;
         if maintainer {
             stat(out, "evicted_active", 0);
         }

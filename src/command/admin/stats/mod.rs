@@ -3,7 +3,7 @@
 
 mod classes;
 mod general;
-mod own;
+mod rustcached;
 mod settings;
 mod tls;
 

@@ -7,7 +7,7 @@
 
 use crate::limits::KEY_MAX_BYTES;
 use crate::protocol::request::{GetLine, Request, StoreLine};
-use crate::protocol::scan::until_blank_or_control;
+use crate::protocol::scan::until_space_or_control;
 use crate::protocol::verb::StoreVerb;
 
 /// Numbers of up to this many digits fit every field.
@@ -44,7 +44,7 @@ struct Words<'a> {
 impl<'a> Words<'a> {
     #[inline]
     fn key(&mut self) -> Option<&'a [u8]> {
-        let (key, rest) = self.rest.split_at(until_blank_or_control(self.rest));
+        let (key, rest) = self.rest.split_at(until_space_or_control(self.rest));
         self.rest = rest;
         (1..=KEY_MAX_BYTES).contains(&key.len()).then_some(key)
     }
