@@ -146,6 +146,9 @@ fn has_bad_key(command: &[u8]) -> bool {
     command.starts_with(b"g") && contains(command, &[b'k'; 251])
 }
 
+/// Most attempts at beginning a session.
+const STARTS_MAX: usize = 3;
+
 /// A connection, with the names given to the CAS values seen on it.
 struct Session {
     client: Client,
@@ -157,10 +160,18 @@ struct Session {
 
 impl Session {
     fn start(address: &Address, precision: Precision) -> Self {
-        let mut client = Client::connect(address);
         // Raise the CAS values above the low ones that cases use as wrong
         // values.
-        client.answer("set a 0 0 1\r\nx\r\n".repeat(8));
+        let raise = "set a 0 0 1\r\nx\r\n".repeat(8);
+        let mut client = Client::connect(address);
+        // memcached 1.6.18 now and then closes a connection that has just begun.
+        for _ in 0..STARTS_MAX {
+            let sent = client.try_send(format!("{raise}mn\r\n"));
+            if sent.is_ok() && client.answer_or_close().is_ok() {
+                break;
+            }
+            client = Client::connect(address);
+        }
         client.ask("flush_all\r\n", "OK\r\n");
         Self {
             precision,
