@@ -6,10 +6,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rustcached::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_WHOLE_MAX_BYTES, META_TOKENS_MAX};
+use rustcached::limits::{
+    GET_LINE_MAX_BYTES, KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_WHOLE_MAX_BYTES, META_TOKENS_MAX,
+};
 use rustcached::protocol::meta::request::MetaRequest;
 use rustcached::protocol::request::Request;
-use rustcached::protocol::text::parse::{Parsed, parse};
+use rustcached::protocol::text::parse::{ErrorReply, Parsed, parse};
 use rustcached::protocol::tokens::tokens;
 
 fuzz_target!(|input: &[u8]| {
@@ -32,13 +34,24 @@ fn look(input: &[u8]) -> Option<usize> {
         }
         Parsed::Malformed(malformed, used) => {
             assert_eq!(Some(used), line_end.map(|end| end + 1));
-            let reply = malformed.reply?;
-            let known = ["", "ERROR"].contains(&reply) || reply.starts_with("CLIENT_ERROR ");
-            assert!(known, "{reply}");
+            match malformed.reply {
+                ErrorReply::Line(reply) => {
+                    let known = reply == "ERROR" || reply.starts_with("CLIENT_ERROR ");
+                    assert!(known, "{reply}");
+                }
+                ErrorReply::Silent => {}
+                ErrorReply::Close => return None,
+            }
             Some((used + malformed.swallow).min(input.len()))
         }
         Parsed::Incomplete => {
-            assert!(line_end.is_none() && input.len() <= LINE_MAX_BYTES);
+            let is_get = input.starts_with(b"get ") || input.starts_with(b"gets ");
+            let limit = if is_get {
+                GET_LINE_MAX_BYTES
+            } else {
+                LINE_MAX_BYTES
+            };
+            assert!(line_end.is_none() && input.len() <= limit);
             None
         }
         Parsed::LongGet { used, .. } => {

@@ -5,7 +5,7 @@ pub mod reader;
 
 use rustcached::limits::{KEY_MAX_BYTES, LINE_MAX_BYTES};
 use rustcached::protocol::request::Request;
-use rustcached::protocol::text::parse::{Parsed, parse};
+use rustcached::protocol::text::parse::{ErrorReply, Parsed, parse};
 use rustcached::protocol::tokens::tokens;
 use rustcached::protocol::verb::ControlVerb;
 
@@ -86,7 +86,7 @@ pub fn is_cut_proof(stream: &[u8]) -> bool {
                 _,
             ) if memchr::memmem::find(arguments, b"dump").is_some() => return false,
             Parsed::Request(request, _) => request.block_len().unwrap_or(0),
-            Parsed::Malformed(malformed, _) if malformed.reply.is_none() => return true,
+            Parsed::Malformed(malformed, _) if malformed.reply == ErrorReply::Close => return true,
             Parsed::Malformed(malformed, _) => malformed.swallow,
             other => panic!("a line with its end is {other:?}"),
         };

@@ -3,7 +3,7 @@
 
 use rustcached::limits::LINE_MAX_BYTES;
 use rustcached::protocol::request::{GetLine, Request};
-use rustcached::protocol::text::parse::{Parsed, parse};
+use rustcached::protocol::text::parse::{ErrorReply, Parsed, parse};
 use rustcached::protocol::tokens::tokens;
 
 /// An event of the stream. Cutting the stream must not change the sequence of
@@ -117,8 +117,9 @@ impl Reader {
             Parsed::Malformed(malformed, used) => {
                 assert!(used > 0 && used <= input.len());
                 match malformed.reply {
-                    Some(reply) => self.seen.push(Seen::Refusal(reply.to_owned())),
-                    None => self.hang_up(),
+                    ErrorReply::Line(reply) => self.seen.push(Seen::Refusal(reply.to_owned())),
+                    ErrorReply::Silent => self.seen.push(Seen::Refusal(String::new())),
+                    ErrorReply::Close => self.hang_up(),
                 }
                 if malformed.swallow > 0 {
                     self.state = State::Swallowing(malformed.swallow);

@@ -4,6 +4,7 @@ use crate::command::executor::{Executor, reply};
 use crate::command::ops::meta::{MetaKey, breaks_lines, write_key_and_opaque};
 use crate::command::output::Output;
 use crate::events::ItemSize;
+use crate::protocol::meta::encode::Status;
 use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::text::encode;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, Pin};
@@ -20,7 +21,7 @@ pub(in crate::command) enum Removed {
 
 /// Outcome of `md` under the shard's lock.
 enum Deleted {
-    Done(&'static str, Option<ItemSize>),
+    Done(Status, Option<ItemSize>),
     /// The item has no room for an expiry time.
     NoExpiryField(Option<Pin>),
 }
@@ -88,7 +89,7 @@ impl Executor<'_> {
                 Deleted::Done(status, _) => break status,
                 Deleted::NoExpiryField(pin) => {
                     if !self.reserve_expiry_field(&key, pin) {
-                        break "NF";
+                        break Status::NotFound;
                     }
                 }
             }
@@ -96,10 +97,10 @@ impl Executor<'_> {
         if let Some(unused) = tombstone {
             self.store.discard(self.local, unused);
         }
-        if status == "HD" && meta.flags.quiet {
+        if status == Status::Done && meta.flags.quiet {
             return;
         }
-        out.bytes.extend_from_slice(status.as_bytes());
+        out.bytes.extend_from_slice(status.letters());
         write_key_and_opaque(out, meta, decoded.bytes());
         out.bytes.extend_from_slice(b"\r\n");
     }
@@ -140,10 +141,10 @@ impl Executor<'_> {
         let cas_of_stale = || flags.new_cas.unwrap_or_else(|| store.next_cas());
         let deleted = store.edit(self.local, key, now, |entry| {
             let Some(item) = entry.item() else {
-                return Deleted::Done("NF", None);
+                return Deleted::Done(Status::NotFound, None);
             };
             if flags.cas.is_some_and(|cas| cas != item.cas()) {
-                return Deleted::Done("EX", None);
+                return Deleted::Done(Status::Exists, None);
             }
             let old = Some(item.item_size());
             let old_cas = item.cas();
@@ -151,7 +152,7 @@ impl Executor<'_> {
                 entry.put(tombstone, flags.new_cas.unwrap_or(old_cas));
             } else if !flags.invalidate {
                 entry.remove();
-                return Deleted::Done("HD", old);
+                return Deleted::Done(Status::Done, old);
             }
             if flags.invalidate {
                 if let Some(expiry) = expiry
@@ -162,11 +163,11 @@ impl Executor<'_> {
                 entry.mark_stale();
                 entry.set_cas(cas_of_stale());
             }
-            Deleted::Done("HD", old)
+            Deleted::Done(Status::Done, old)
         });
         match deleted {
-            Deleted::Done("HD", _) if flags.invalidate => {}
-            Deleted::Done("HD", old) if flags.remove_value && !self.watched.is_empty() => {
+            Deleted::Done(Status::Done, _) if flags.invalidate => {}
+            Deleted::Done(Status::Done, old) if flags.remove_value && !self.watched.is_empty() => {
                 self.report_emptied(key, expiry.unwrap_or(Expiry::NEVER));
                 self.count_delete(key.key, "md", old);
             }

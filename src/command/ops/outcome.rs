@@ -1,5 +1,6 @@
 //! When a value is stored, and what became of it.
 
+use crate::protocol::meta::encode::Status;
 use crate::protocol::meta::request::MetaFlags;
 use crate::protocol::request::StoreLine;
 use crate::protocol::verb::StoreVerb;
@@ -91,12 +92,12 @@ impl Outcome {
         }
     }
 
-    pub(in crate::command) fn meta(self) -> &'static [u8] {
+    pub(in crate::command) fn meta(self) -> Status {
         match self {
-            Self::Stored { .. } => b"HD",
-            Self::NotStored => b"NS",
-            Self::Exists => b"EX",
-            Self::NotFound => b"NF",
+            Self::Stored { .. } => Status::Done,
+            Self::NotStored => Status::NotStored,
+            Self::Exists => Status::Exists,
+            Self::NotFound => Status::NotFound,
         }
     }
 

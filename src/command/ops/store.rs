@@ -448,7 +448,7 @@ fn write_outcome(outcome: Outcome, meta: &MetaRequest<'_>, key: &[u8], out: &mut
     if stored && meta.flags.quiet {
         return;
     }
-    out.bytes.extend_from_slice(outcome.meta());
+    out.bytes.extend_from_slice(outcome.meta().letters());
     let (cas, value_len) = match outcome {
         Outcome::Stored { cas, value_len } => (cas, value_len),
         _ => (0, meta.value_len as usize),

@@ -44,11 +44,22 @@ pub enum Parsed<'a> {
 /// A line that is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// The reply without its CRLF, empty for `noreply`. `None` closes the
-    /// connection: an HTTP request, sent to make the server execute its body.
-    pub reply: Option<&'static str>,
+    /// What answers it.
+    pub reply: ErrorReply,
     /// Bytes to skip behind the line: the data block of a storage command.
     pub swallow: usize,
+}
+
+/// The answer to a malformed line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorReply {
+    /// A line, without its CRLF.
+    Line(&'static str),
+    /// None: the client asked for no reply (`noreply`).
+    Silent,
+    /// The connection is closed without a reply: an HTTP request, sent to make
+    /// the server execute its body.
+    Close,
 }
 
 const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
@@ -106,15 +117,18 @@ pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
         Ok(request) => Parsed::Request(request, used),
         Err(None) => Parsed::Malformed(
             Malformed {
-                reply: None,
+                reply: ErrorReply::Close,
                 swallow: 0,
             },
             used,
         ),
         Err(Some(refusal)) => {
-            let reply = if refusal.silent { "" } else { refusal.reply };
+            let reply = match refusal.silent {
+                true => ErrorReply::Silent,
+                false => ErrorReply::Line(refusal.reply),
+            };
             let malformed = Malformed {
-                reply: Some(reply),
+                reply,
                 swallow: refusal.swallow,
             };
             Parsed::Malformed(malformed, used)

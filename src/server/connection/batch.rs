@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use crate::limits::{BATCH_MAX, WAIT_FOR_BLOCK_BYTES};
 use crate::protocol::binary::parse as binary;
 use crate::protocol::request::{GetLine, Request};
-use crate::protocol::text::parse::{Malformed, Parsed, parse};
+use crate::protocol::text::parse::{ErrorReply, Malformed, Parsed, parse};
 use crate::store::Store;
 
 /// Most requests of one batch, over all its sockets.
@@ -100,7 +100,7 @@ fn parse_lines<'a>(
             Parsed::Malformed(malformed, line) => {
                 used += line;
                 steps.push(Step::Refuse(malformed));
-                if malformed.reply.is_none() {
+                if malformed.reply == ErrorReply::Close {
                     return (used, Stop::Close);
                 }
                 if malformed.swallow > 0 {
@@ -111,7 +111,7 @@ fn parse_lines<'a>(
             Parsed::LongGet { cas, used: word } => return (used + word, Stop::LongGet { cas }),
             Parsed::LongError => {
                 steps.push(Step::Refuse(Malformed {
-                    reply: Some("ERROR"),
+                    reply: ErrorReply::Line("ERROR"),
                     swallow: 0,
                 }));
                 return (used, Stop::SkipLine);

@@ -18,6 +18,7 @@ use crate::protocol::binary::encode::MAGIC;
 use crate::protocol::binary::header::HEADER_BYTES;
 use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::request::Request;
+use crate::protocol::text::parse::ErrorReply;
 use crate::protocol::verb::ControlVerb;
 use crate::server::connection::batch::Step;
 use crate::server::connection::outcome::Served;
@@ -63,7 +64,11 @@ pub(in crate::server) fn step(shared: &Shared, connection: i32, step: &Step<'_>)
             shared.log.put(format_args!("<{connection} {request}"));
         }
         Step::Refuse(malformed) => {
-            let reply = malformed.reply.unwrap_or("not a client");
+            let reply = match malformed.reply {
+                ErrorReply::Line(reply) => reply,
+                ErrorReply::Silent => "",
+                ErrorReply::Close => "not a client",
+            };
             shared
                 .log
                 .put(format_args!("<{connection} malformed: {reply}"));

@@ -7,6 +7,7 @@ use crate::command::{After, Executor, Output, StreamedReply};
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES};
 use crate::protocol::request::Request;
 use crate::protocol::text::encode;
+use crate::protocol::text::parse::ErrorReply;
 use crate::protocol::tokens::tokens;
 use crate::server::connection::batch::{Step, Steps, Stop, parse_batch, repeated_get};
 use crate::server::connection::budget::Budget;
@@ -474,9 +475,8 @@ fn perform(executor: &mut Executor<'_>, step: &Step<'_>, out: &mut Output) -> Af
             block,
         } => executor.execute(request, *hash, block, out),
         Step::Refuse(malformed) => {
-            match malformed.reply {
-                Some("") | None => {}
-                Some(reply) => encode::line(&mut out.bytes, reply),
+            if let ErrorReply::Line(reply) = malformed.reply {
+                encode::line(&mut out.bytes, reply);
             }
             After::Continue
         }
