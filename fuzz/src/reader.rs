@@ -1,7 +1,7 @@
 //! An incremental reader: drives the parser as a connection does, without
 //! executing the requests.
 
-use rustcached::limits::LINE_MAX_BYTES;
+use rustcached::limits::GET_LINE_MAX_BYTES;
 use rustcached::protocol::request::{GetLine, Request};
 use rustcached::protocol::text::parse::{ErrorReply, Parsed, parse};
 use rustcached::protocol::tokens::tokens;
@@ -66,7 +66,10 @@ impl Reader {
         self.buffer = buffer;
         if matches!(self.state, State::Line) {
             let kept = self.buffer.len();
-            assert!(kept <= LINE_MAX_BYTES, "{kept} bytes wait for a line end");
+            assert!(
+                kept <= GET_LINE_MAX_BYTES,
+                "{kept} bytes wait for a line end"
+            );
         }
     }
 
