@@ -263,7 +263,7 @@ pub(super) const WORDS: &[Word] = &[
         name: "hashpower",
         rule: Rule::Number(12, 32),
         effect: Effect::Set(|raw, power| raw.hashpower = Some(power)),
-        help: "power of two of the index size at the start, 12 to 32 (default: 16)",
+        help: "initial hash power, 12 to 32; only reported: the index grows with the items",
     },
     Word {
         name: "eviction",

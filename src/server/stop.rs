@@ -4,5 +4,6 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StopRequest {
     /// Whether a graceful stop was requested (`shutdown graceful`, `SIGUSR1`).
+    /// Both kinds of stop finish the replies in flight and are the same today.
     pub graceful: bool,
 }
