@@ -30,7 +30,7 @@
 //! ```text
 //! src/
 //! ├── main.rs             start, signals, exit code
-//! ├── process.rs, process/
+//! ├── process/
 //! │                       user, resource limits, daemon mode, sandbox
 //! ├── cli/                command line → settings
 //! ├── server/             threads, listening sockets, watchers

@@ -12,7 +12,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch, apply_filter_all_threads,
 };
 
-use crate::process::ProcessError;
+use crate::process::error::ProcessError;
 
 /// Permits this process from now on only what [`PERMITTED`] lists. There is
 /// no way back.

@@ -35,7 +35,7 @@ struct Reserved {
 const RESERVED: [Reserved; 9] = [
     Reserved {
         word: "unsafe",
-        places: &["store/", "process.rs"],
+        places: &["store/"],
         why: "unsafe code is fenced into few files",
     },
     Reserved {

@@ -1,0 +1,101 @@
+//! The pid file.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use nix::sys::signal;
+use nix::unistd::Pid;
+use rustcached::limits::LAST_WORDS_MAX_WAIT;
+use rustcached::logging::{Stream, write_line, write_within};
+
+/// The pid file, which goes away with this value.
+#[derive(Debug)]
+pub(crate) struct PidFile {
+    path: PathBuf,
+}
+
+impl PidFile {
+    /// Writes the id of this process. It appears whole: readers never see an
+    /// empty file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written. memcached tells that and serves on.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        if let Some(pid) = running_owner(path) {
+            let path = path.display();
+            write_line(format_args!("{path}: process {pid} is still running"));
+        }
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        fs::write(&temporary, format!("{}\n", std::process::id()))?;
+        fs::rename(&temporary, path)?;
+        let path = path.to_owned();
+        Ok(Self { path })
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            let path = self.path.display();
+            let text = format!("could not remove the pid file {path}: {error}\n");
+            write_within(Stream::Error, text, LAST_WORDS_MAX_WAIT);
+        }
+    }
+}
+
+/// The process an old pid file names, if it still runs and is not this one.
+fn running_owner(path: &Path) -> Option<i32> {
+    let pid: i32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    let other = pid > 0 && u32::try_from(pid) != Ok(std::process::id());
+    (other && signal::kill(Pid::from_raw(pid), None).is_ok()).then_some(pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PidFile, running_owner};
+    use std::fs;
+    use std::path::PathBuf;
+
+    fn scratch(name: &str) -> PathBuf {
+        let directory =
+            std::env::temp_dir().join(format!("rustcached-process-{}-{name}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a scratch directory");
+        directory
+    }
+
+    #[test]
+    fn pid_file_holds_the_pid_and_goes_away() {
+        let directory = scratch("pid");
+        let path = directory.join("server.pid");
+        let file = PidFile::create(&path).expect("a writable directory");
+        let text = fs::read_to_string(&path).expect("the pid file");
+        assert_eq!(text, format!("{}\n", std::process::id()));
+        assert_eq!(running_owner(&path), None, "our own pid is no other owner");
+        drop(file);
+        assert_eq!(fs::read_dir(&directory).expect("readable").count(), 0);
+        fs::remove_dir(&directory).expect("empty");
+    }
+
+    #[test]
+    fn pid_file_in_no_directory_is_an_error() {
+        let directory = scratch("none");
+        assert!(PidFile::create(&directory.join("missing/server.pid")).is_err());
+        fs::remove_dir(&directory).expect("empty");
+    }
+
+    #[test]
+    fn running_owner_is_found_and_garbage_is_not() {
+        let directory = scratch("owner");
+        let path = directory.join("server.pid");
+        fs::write(&path, "1\n").expect("writable");
+        let reachable = nix::unistd::geteuid().is_root();
+        assert_eq!(running_owner(&path), reachable.then_some(1));
+        for text in ["", "x", "-1", "0", "99999999999999"] {
+            fs::write(&path, text).expect("writable");
+            assert_eq!(running_owner(&path), None, "{text:?}");
+        }
+        fs::remove_dir_all(&directory).expect("removable");
+    }
+}
