@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use rustcached::config::Eviction;
 use rustcached::store::{Access, Hashed, ItemSpec, Local, Options, Store};
-use rustcached::time::{Clock, Expiry, Now};
+use rustcached::time::{Clock, Now};
 
 const VALUE: [u8; 32] = [b'v'; 32];
 const KEY_BYTES: usize = 20;
@@ -83,14 +83,7 @@ fn get(store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
 }
 
 fn set(store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
-    let spec = ItemSpec {
-        key: key.key,
-        flags: 0,
-        expiry: Expiry::NEVER,
-        value_len: VALUE.len(),
-        key_binary: false,
-        with_expiry_field: false,
-    };
+    let spec = ItemSpec::new(key.key, VALUE.len());
     let pieces = [&VALUE[..], b"\r\n"];
     let new = store
         .new_filled(local, key, &spec, now, pieces.into_iter())

@@ -30,8 +30,7 @@
 //! ```text
 //! src/
 //! ├── main.rs             start, signals, exit code
-//! ├── process/
-//! │                       user, resource limits, daemon mode, sandbox
+//! ├── process/            user, resource limits, daemon mode, sandbox
 //! ├── cli/                command line → settings
 //! ├── server/             threads, listening sockets, watchers
 //! │   ├── worker/         event loop, turns, timeouts, back-pressure

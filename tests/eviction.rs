@@ -69,12 +69,8 @@ impl Cache {
         let name = name(key);
         let hashed = self.store.hashed(&name);
         let spec = ItemSpec {
-            key: &name,
-            flags: 0,
             expiry,
-            value_len: size,
-            key_binary: false,
-            with_expiry_field: false,
+            ..ItemSpec::new(&name, size)
         };
         let pieces = [&self.bytes[..size], b"\r\n"];
         let new = self.store.new_filled(

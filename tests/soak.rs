@@ -141,12 +141,9 @@ impl Worker<'_> {
         let name = name(key);
         let store = &self.soak.store;
         let spec = ItemSpec {
-            key: name.as_bytes(),
             flags: if self.random.once_in(2) { 0 } else { 7 },
             expiry: self.expiry(),
-            value_len,
-            key_binary: false,
-            with_expiry_field: false,
+            ..ItemSpec::new(name.as_bytes(), value_len)
         };
         let hashed = store.hashed(name.as_bytes());
         let new = store.new_item(&mut self.local, &hashed, &spec, self.now);

@@ -220,7 +220,7 @@ mod tests {
     use super::Output;
     use crate::config::Eviction;
     use crate::store::{Access, ItemSpec, Local, Options, Store};
-    use crate::time::{Expiry, Now};
+    use crate::time::Now;
 
     const NOW: Now = Now::from_millis(10_000);
 
@@ -242,14 +242,7 @@ mod tests {
         let value: Vec<u8> = (0..len)
             .map(|at| (at * 7 + (at >> 9) + len) as u8)
             .collect();
-        let spec = ItemSpec {
-            key: key.key,
-            flags: 0,
-            expiry: Expiry::NEVER,
-            value_len: len,
-            key_binary: false,
-            with_expiry_field: false,
-        };
+        let spec = ItemSpec::new(key.key, len);
         let pieces = [&value[..], b"\r\n"].into_iter();
         let new = store.new_filled(local, &key, &spec, NOW, pieces).unwrap();
         store.edit(local, &key, NOW, |entry| entry.put(new, 1));

@@ -8,7 +8,7 @@ use crate::config::Eviction;
 use crate::store::memory::arena::PinnedClasses;
 use crate::store::memory::classes::{PAGE_BYTES, class_for, per_page};
 use crate::store::{Access, ItemSpec, Local, NewItem, NoMemory, Options, Pin, Store};
-use crate::time::{Expiry, Now};
+use crate::time::Now;
 
 const NOW: Now = Now::from_millis(10_000);
 
@@ -46,14 +46,7 @@ impl Bench {
 
     fn make(&mut self, key: usize, len: usize) -> Result<NewItem, NoMemory> {
         let name = key.to_string();
-        let spec = ItemSpec {
-            key: name.as_bytes(),
-            flags: 0,
-            expiry: Expiry::NEVER,
-            value_len: len,
-            key_binary: false,
-            with_expiry_field: false,
-        };
+        let spec = ItemSpec::new(name.as_bytes(), len);
         let hashed = self.store.hashed(name.as_bytes());
         let value = value(key, len);
         let pieces = std::iter::once(&value[..]);

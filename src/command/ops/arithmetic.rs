@@ -242,12 +242,11 @@ impl Executor<'_> {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(with.number).as_bytes();
         let spec = ItemSpec {
-            key: key.key,
             flags: with.flags,
             expiry: with.expiry,
-            value_len: digits.len().max(with.value_len),
             key_binary: with.key_binary,
             with_expiry_field: with.expiry != Expiry::NEVER,
+            ..ItemSpec::new(key.key, digits.len().max(with.value_len))
         };
         let blanks = vec![b' '; spec.value_len - digits.len()];
         let value = [digits, &blanks, b"\r\n"].into_iter();

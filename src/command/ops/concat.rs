@@ -100,12 +100,10 @@ impl Executor<'_> {
             return Joined::Done(Outcome::Exists);
         }
         let spec = ItemSpec {
-            key: key.key,
             flags: old.flags(),
             expiry: old.expiry(),
-            value_len: old.value_len() + more.value_len(),
             key_binary: old.is_key_binary() && breaks_lines(key.key),
-            with_expiry_field: false,
+            ..ItemSpec::new(key.key, old.value_len() + more.value_len())
         };
         if !self
             .store

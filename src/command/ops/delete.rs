@@ -115,15 +115,14 @@ impl Executor<'_> {
             return Ok(None);
         }
         let spec = ItemSpec {
-            key: key.key,
             flags: meta.flags.client_flags,
             expiry: meta
                 .flags
                 .ttl
                 .map_or(Expiry::NEVER, |ttl| Expiry::from_protocol(ttl, self.now)),
-            value_len: 0,
             key_binary: meta.base64 && breaks_lines(key.key),
             with_expiry_field: true,
+            ..ItemSpec::new(key.key, 0)
         };
         let value = std::iter::once(&b"\r\n"[..]);
         self.new_filled(key, &spec, value).map(Some)

@@ -222,12 +222,10 @@ impl Executor<'_> {
     /// short.
     fn vivify(&mut self, meta: &MetaRequest<'_>, key: &Hashed<'_>) -> Option<NewItem> {
         let spec = ItemSpec {
-            key: key.key,
-            flags: 0,
             expiry: Expiry::from_protocol(meta.flags.created_ttl(), self.now),
-            value_len: 0,
             key_binary: meta.base64 && breaks_lines(key.key),
             with_expiry_field: true,
+            ..ItemSpec::new(key.key, 0)
         };
         let value = std::iter::once(&b"\r\n"[..]);
         self.new_filled(key, &spec, value).ok()

@@ -153,12 +153,9 @@ impl Executor<'_> {
             verb
         };
         let spec = ItemSpec {
-            key: packet.key,
             flags,
             expiry: Expiry::from_seconds(i64::from(exptime), self.now),
-            value_len: packet.rest as usize,
-            key_binary: false,
-            with_expiry_field: false,
+            ..ItemSpec::new(packet.key, packet.rest as usize)
         };
         Some((Condition::plain(verb, packet.cas), spec))
     }

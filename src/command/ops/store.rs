@@ -217,12 +217,9 @@ impl Executor<'_> {
 
     fn classic_spec<'k>(&self, line: &StoreLine<'k>) -> ItemSpec<'k> {
         ItemSpec {
-            key: line.key,
             flags: line.flags,
             expiry: Expiry::from_protocol(line.exptime, self.now),
-            value_len: line.value_len as usize,
-            key_binary: false,
-            with_expiry_field: false,
+            ..ItemSpec::new(line.key, line.value_len as usize)
         }
     }
 
@@ -234,13 +231,12 @@ impl Executor<'_> {
             meta.flags.ttl
         };
         ItemSpec {
-            key,
             flags: meta.flags.client_flags,
             expiry: Expiry::from_protocol(exptime.unwrap_or(0), self.now),
-            value_len: meta.value_len as usize,
             key_binary: meta.base64,
             // A stale value inherits the old item's expiry time.
             with_expiry_field: meta.flags.invalidate,
+            ..ItemSpec::new(key, meta.value_len as usize)
         }
     }
 

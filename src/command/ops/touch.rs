@@ -85,12 +85,11 @@ impl Executor<'_> {
         let copy = pin.as_ref().and_then(|pin| {
             let item = pin.item();
             let spec = ItemSpec {
-                key: key.key,
                 flags: item.flags(),
                 expiry: item.expiry(),
-                value_len: item.value_len(),
                 key_binary: item.is_key_binary(),
                 with_expiry_field: true,
+                ..ItemSpec::new(key.key, item.value_len())
             };
             self.new_filled(key, &spec, item.pieces()).ok()
         });

@@ -119,7 +119,7 @@ mod tests {
     use crate::config::Eviction;
     use crate::store::item::layout::ItemSpec;
     use crate::store::state::{Local, Options, Store};
-    use crate::time::{Expiry, Now};
+    use crate::time::Now;
 
     const NOW: Now = Now::from_millis(5000);
 
@@ -135,14 +135,7 @@ mod tests {
 
     fn put(store: &Store, local: &mut Local, key: &str) {
         let key = store.hashed(key.as_bytes());
-        let spec = ItemSpec {
-            key: key.key,
-            flags: 0,
-            expiry: Expiry::NEVER,
-            value_len: 1,
-            key_binary: false,
-            with_expiry_field: false,
-        };
+        let spec = ItemSpec::new(key.key, 1);
         let value = std::iter::once(&b"v\r\n"[..]);
         let new = store.new_filled(local, &key, &spec, NOW, value).unwrap();
         store.edit(local, &key, NOW, |entry| entry.put(new, 1));

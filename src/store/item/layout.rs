@@ -112,7 +112,20 @@ pub struct ItemSpec<'a> {
     pub with_expiry_field: bool,
 }
 
-impl ItemSpec<'_> {
+impl<'a> ItemSpec<'a> {
+    /// Returns the spec of an item without client flags that never expires.
+    #[must_use]
+    pub const fn new(key: &'a [u8], value_len: usize) -> Self {
+        Self {
+            key,
+            flags: 0,
+            expiry: Expiry::NEVER,
+            value_len,
+            key_binary: false,
+            with_expiry_field: false,
+        }
+    }
+
     fn bits(&self) -> u8 {
         let mut bits = 0;
         if self.with_expiry_field || self.expiry != Expiry::NEVER {

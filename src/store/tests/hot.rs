@@ -26,12 +26,8 @@ fn write(store: &Store, local: &mut Local, key: usize, value: &[u8]) {
     let name = key.to_string();
     let hashed = store.hashed(name.as_bytes());
     let spec = ItemSpec {
-        key: name.as_bytes(),
-        flags: 0,
-        expiry: Expiry::NEVER,
-        value_len: value.len(),
-        key_binary: false,
         with_expiry_field: true,
+        ..ItemSpec::new(name.as_bytes(), value.len())
     };
     let pieces = [value, b"\r\n"].into_iter();
     let new = store

@@ -26,12 +26,11 @@ impl Bench {
         let hashed = self.store.hashed(name.as_bytes());
         let value = value(key, len);
         let spec = ItemSpec {
-            key: name.as_bytes(),
             flags: flags_of(key),
             expiry: expiry_of(key),
-            value_len: len,
             key_binary: key.is_multiple_of(2),
             with_expiry_field: key.is_multiple_of(3),
+            ..ItemSpec::new(name.as_bytes(), len)
         };
         let pieces = std::iter::once(&value[..]);
         let new = self
@@ -56,14 +55,7 @@ impl Bench {
     fn append(&mut self, key: usize, more: &[u8]) -> bool {
         let name = key.to_string();
         let hashed = self.store.hashed(name.as_bytes());
-        let spec = ItemSpec {
-            key: name.as_bytes(),
-            flags: 0,
-            expiry: Expiry::NEVER,
-            value_len: more.len(),
-            key_binary: false,
-            with_expiry_field: false,
-        };
+        let spec = ItemSpec::new(name.as_bytes(), more.len());
         let pieces = [more, b"\r\n"].into_iter();
         let new = self
             .store
@@ -191,12 +183,9 @@ fn a_chained_value_grows_in_place() {
 #[test]
 fn a_header_takes_twenty_bytes() {
     let spec = |key, flags, expiry| ItemSpec {
-        key,
         flags,
         expiry,
-        value_len: 100,
-        key_binary: false,
-        with_expiry_field: false,
+        ..ItemSpec::new(key, 100)
     };
     let key = [b'k'; 20];
     let plain = spec(&key, 0, Expiry::NEVER).bytes();
@@ -257,14 +246,7 @@ fn readers_meet_movers() {
             let name = key.to_string();
             let hashed = store.hashed(name.as_bytes());
             let value = value(key, len(key + round));
-            let spec = ItemSpec {
-                key: name.as_bytes(),
-                flags: 0,
-                expiry: Expiry::NEVER,
-                value_len: value.len() - 2,
-                key_binary: false,
-                with_expiry_field: false,
-            };
+            let spec = ItemSpec::new(name.as_bytes(), value.len() - 2);
             let pieces = std::iter::once(&value[..]);
             let new = store.new_filled(&mut local, &hashed, &spec, NOW, pieces);
             let new = new.expect("there is memory");
