@@ -1,5 +1,5 @@
-//! The `rustcached` server: arguments → settings → process → server → exit
-//! code, and nothing else.
+//! The `rustcached` server: from arguments to settings, process, server and exit
+//! code.
 
 mod process;
 
@@ -19,7 +19,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-/// What memcached exits with when it cannot listen (`EX_OSERR`).
+/// memcached's exit code if it cannot listen (`EX_OSERR`).
 const EX_OSERR: u8 = 71;
 
 fn main() -> ExitCode {
@@ -41,22 +41,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves until told to stop.
+/// Runs the server until a stop is requested.
 fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     if config.verbosity > 0 {
         for notice in &process.notices {
             write_line(format_args!("{notice}"));
         }
     }
-    // Before there are threads: it changes the environment.
+    // Before any thread starts: it changes the environment.
     let inherited = match Inherited::take() {
         Ok(inherited) => inherited,
         Err(error) => return Ok(fail(&StartError::Inherited(error), EX_OSERR)),
     };
     process::prepare(process, &config)?;
     let _pid_file = process.pid_file.as_deref().and_then(pid_file);
-    // Taken before there is anything to connect to: a signal that comes with
-    // the first client must not kill.
+    // Before the server listens: a signal that arrives with the first client
+    // must not kill the process.
     let signals = match Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => return Ok(fail(&error, EX_OSERR)),
@@ -73,7 +73,7 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     if process.drop_privileges {
         process::sandbox::enter()?;
     }
-    // A reader that is stuck must not keep signals from being heeded.
+    // A blocked standard error must not delay signal handling.
     write_within(Stream::Output, greeting(&server), LAST_WORDS_MAX_WAIT);
     tell_manager(&log, &[NotifyState::Ready]);
     server.wait_for_stop_request();
@@ -82,8 +82,7 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Turns signals into requests to stop; HUP, which never kills, reads again
-/// what can be replaced.
+/// Converts signals to stop requests. SIGHUP reloads certificates and passwords.
 fn watch(
     mut signals: Signals,
     stopper: Sender<StopRequest>,
@@ -97,7 +96,7 @@ fn watch(
                 continue;
             }
             let graceful = signal == SIGUSR1;
-            // A full channel means that stopping is under way.
+            // A full channel means that a stop is already requested.
             let _ = stopper.try_send(StopRequest { graceful });
         }
     };
@@ -112,7 +111,7 @@ fn reload(reloader: &Reloader, log: &Log) {
     tell_manager(log, &[NotifyState::Ready]);
 }
 
-/// Tells the service manager, if one wants to know.
+/// Notifies the service manager, if there is one.
 fn tell_manager(log: &Log, states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         log.put(format_args!(
@@ -121,7 +120,7 @@ fn tell_manager(log: &Log, states: &[NotifyState<'_>]) {
     }
 }
 
-/// Says where the server listens.
+/// Prints the addresses that the server listens on.
 fn greeting(server: &Server) -> String {
     let tcp = server.tcp_addrs().iter().map(ToString::to_string);
     let unix = server.unix_paths().iter();
@@ -135,7 +134,7 @@ fn greeting(server: &Server) -> String {
     format!("rustcached is listening on {}\n", places.join(", "))
 }
 
-/// A pid file that cannot be written is no reason not to serve.
+/// Creates the pid file. An error is reported and does not stop the server.
 fn pid_file(path: &std::path::Path) -> Option<PidFile> {
     PidFile::create(path)
         .inspect_err(|error| {
@@ -145,12 +144,12 @@ fn pid_file(path: &std::path::Path) -> Option<PidFile> {
         .ok()
 }
 
-/// Prints to a reader that may have gone away (`rustcached -h | head -1`).
+/// Prints to a pipe that may be closed (`rustcached -h | head -1`).
 fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// Says why, but does not stay for a reader that is stuck.
+/// Prints the error; does not wait for a blocked standard error.
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     if !write_within(Stream::Error, format!("{error}\n"), LAST_WORDS_MAX_WAIT) {
         write_line(format_args!("{error}"));

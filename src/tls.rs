@@ -1,7 +1,7 @@
-//! TLS without sockets: certificates and keys from files, made into what a
-//! new connection starts from, and replaced as a whole while old connections
-//! live on with what they had. Counts how handshakes end. The server makes
-//! sessions here; the commands reload and report.
+//! TLS without sockets: certificates and keys from files become the configuration
+//! of new sessions. A reload replaces it as a whole; existing connections keep
+//! theirs. Counts the results of handshakes. The server creates sessions here;
+//! commands reload and report.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,11 +23,11 @@ use rustls::{
 use crate::config::{ClientCertificates, KeyFormat, TlsSettings, TlsVersion};
 use crate::sync::{AtomicU64, Ordering};
 
-/// Sessions remembered for clients that take no tickets.
+/// Capacity of the session cache for clients without tickets.
 const SESSIONS_MAX: usize = 4096;
 
-/// Why certificates could not be loaded; `Display` is one line that begins
-/// as memcached's does.
+/// Error of loading certificates. `Display` writes one line that begins like
+/// memcached's.
 #[derive(Debug)]
 pub struct TlsError {
     what: &'static str,
@@ -47,42 +47,43 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// How handshakes and sessions ended, counted by whoever sees it.
+/// Counters of handshake and session results.
 #[derive(Debug, Default)]
 pub struct TlsCounters {
-    /// Handshakes that failed or stalled.
+    /// Handshakes that failed or timed out.
     pub handshake_errors: AtomicU64,
-    /// Connections that broke the protocol later.
+    /// Connections that violated the protocol after the handshake.
     pub protocol_errors: AtomicU64,
-    /// Handshakes that did not resume a session.
+    /// Full handshakes.
     pub new_sessions: AtomicU64,
 }
 
-/// See the module's documentation.
+/// Certificates, keys and counters; shared by all threads.
 #[derive(Debug)]
 pub struct Tls {
     settings: TlsSettings,
     loaded: RwLock<Loaded>,
-    /// What has been counted.
+    /// The counters.
     pub counters: TlsCounters,
 }
 
-/// What is made from one reading of the files. One configuration for each
-/// thing to ask of clients: a session that began without a certificate must
-/// not be resumed where one is required, so they share no sessions either.
+/// Configurations made from one reading of the files, one per requirement of
+/// client certificates. They share no sessions: a session that began without a
+/// certificate must not be resumed where one is required.
 #[derive(Debug)]
 struct Loaded {
     ignore: Arc<ServerConfig>,
-    /// Requesting and requiring, if there are authorities to check with.
+    /// Configurations that request and that require a certificate; `None` without
+    /// CA certificates.
     request: Option<(Arc<ServerConfig>, Arc<ServerConfig>)>,
     at: Instant,
 }
 
 impl Tls {
-    /// Reads certificates and key.
+    /// Loads certificates and key.
     ///
     /// # Errors
-    /// A file that cannot be read, or holds nothing that fits.
+    /// A file cannot be read or contains no usable certificate or key.
     pub fn load(settings: &TlsSettings) -> Result<Self, TlsError> {
         Ok(Self {
             loaded: RwLock::new(Loaded::read(settings)?),
@@ -91,8 +92,8 @@ impl Tls {
         })
     }
 
-    /// Reads certificates and key again, for new connections. Nothing changes
-    /// unless all of it is good.
+    /// Loads certificates and key again, for new connections. Changes nothing
+    /// unless all of them are valid.
     ///
     /// # Errors
     /// As for [`Tls::load`].
@@ -102,11 +103,11 @@ impl Tls {
         Ok(())
     }
 
-    /// A session for a new connection.
+    /// Creates a session for a new connection.
     ///
     /// # Errors
-    /// There are no authorities to check clients' certificates with; the
-    /// command line has seen to it that there are.
+    /// There are no CA certificates for client certificates. The command line
+    /// excludes that.
     pub fn session(&self, ask: ClientCertificates) -> Result<ServerConnection, rustls::Error> {
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
         let config = match (ask, &loaded.request) {
@@ -120,20 +121,20 @@ impl Tls {
         Ok(session)
     }
 
-    /// Seconds since the certificates were read.
+    /// Returns the seconds since the certificates were loaded.
     pub fn age(&self) -> u64 {
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
         loaded.at.elapsed().as_secs()
     }
 
-    /// Counts a handshake that has come to its good end.
+    /// Counts a completed handshake.
     pub fn count_session(&self, kind: Option<HandshakeKind>) {
         if kind != Some(HandshakeKind::Resumed) {
             self.counters.new_sessions.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Forgets what was counted (`stats reset`).
+    /// Resets the counters (`stats reset`).
     pub fn reset(&self) {
         let counters = &self.counters;
         for counter in [
@@ -171,7 +172,7 @@ impl Loaded {
     }
 }
 
-/// What the configurations of one reading have in common.
+/// Settings that the configurations of one reading share.
 struct Maker<'a> {
     settings: &'a TlsSettings,
     provider: Arc<CryptoProvider>,
@@ -211,7 +212,7 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     certificates("Error loading the certificate chain", path)
 }
 
-/// All certificates in a file, of which there must be one.
+/// Reads all certificates of a file; at least one is required.
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |reason: String| TlsError {
         what,
@@ -245,7 +246,7 @@ fn key(settings: &TlsSettings) -> Result<PrivateKeyDer<'static>, TlsError> {
     }
 }
 
-/// Checks clients' certificates with the authorities of a file.
+/// Builds a verifier of client certificates from a file of CA certificates.
 fn verifier(
     path: &Path,
     provider: &Arc<CryptoProvider>,

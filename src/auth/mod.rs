@@ -1,7 +1,6 @@
-//! Who may speak to the server: lists of users with their passwords, and
-//! authentication as functions of bytes. Knows no connection and no wire
-//! form; never shows a user's name or password to a log, not even on an
-//! error. Loaded by the server when it starts, asked by it and its commands.
+//! Authentication: lists of users and passwords, and their verification. Knows no
+//! connections and no protocol. Names and passwords never appear in a log or an
+//! error. The server loads the lists at its start.
 
 mod passwords;
 mod sasl;

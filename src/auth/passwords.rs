@@ -1,6 +1,5 @@
-//! A list of users and their passwords, read from a file of `user:password`
-//! lines. A check takes the same time whatever it finds: all entries are
-//! compared, to their last byte.
+//! A list of users and passwords from a file of `user:password` lines. A check
+//! takes constant time: it compares all entries to their last byte.
 
 use std::fmt;
 use std::fs;
@@ -12,29 +11,27 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::limits::{AUTH_FILE_ENTRIES_MAX, PASSWORD_LINE_MAX_BYTES, SASL_FILE_ENTRIES_MAX};
 
-/// How the lines of a file are read.
+/// Format of a password file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// memcached's file for text clients (`-Y`): few entries, every line is
-    /// one, and a password may contain colons.
+    /// memcached's file for text clients (`-Y`): few entries, each line is one,
+    /// and a password may contain colons.
     AuthFile,
-    /// memcached's file for SASL (`MEMCACHED_SASL_PWDB`): any number of
-    /// entries, empty lines among them; a colon may also end the password,
-    /// since what follows it may be something else.
+    /// memcached's file for SASL (`MEMCACHED_SASL_PWDB`): many entries, empty
+    /// lines are skipped, and a colon ends the password.
     Sasl,
 }
 
-/// Why a file is no list of passwords. Tells lines by their number, never
-/// what stands in them.
+/// Error of a password file. Names lines by their number, never their content.
 #[derive(Debug)]
 pub enum LoadError {
-    /// It cannot be read.
+    /// The file cannot be read.
     Read(PathBuf, io::Error),
     /// A line is not of the form `user:password`.
     Malformed(PathBuf, usize),
-    /// A line is longer than memcached takes.
+    /// A line is longer than memcached accepts.
     TooLong(PathBuf, usize),
-    /// There are more entries than this.
+    /// The file has more entries than this maximum.
     TooMany(PathBuf, usize),
 }
 
@@ -69,7 +66,7 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// See the module's documentation.
+/// A list of users and passwords.
 pub struct Passwords {
     path: PathBuf,
     form: Form,
@@ -78,7 +75,7 @@ pub struct Passwords {
 
 struct List {
     entries: Vec<Entry>,
-    /// Which state of the file it was read from.
+    /// Identity of the file's content when it was read.
     state: Option<FileState>,
 }
 
@@ -101,10 +98,10 @@ impl fmt::Debug for Passwords {
 }
 
 impl Passwords {
-    /// Reads a file.
+    /// Loads a file.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The file cannot be read or is malformed.
     pub fn load(path: &Path, form: Form) -> Result<Self, LoadError> {
         Ok(Self {
             path: path.to_path_buf(),
@@ -113,8 +110,8 @@ impl Passwords {
         })
     }
 
-    /// A list without entries, until [`Self::reload`] or [`Self::refresh`]
-    /// reads the file.
+    /// Creates an empty list, until [`Self::reload`] or [`Self::refresh`] reads the
+    /// file.
     pub fn empty(path: &Path, form: Form) -> Self {
         let list = List {
             entries: Vec::new(),
@@ -127,17 +124,17 @@ impl Passwords {
         }
     }
 
-    /// Reads the file again.
+    /// Loads the file again.
     ///
     /// # Errors
-    /// What is wrong with it; the list then stays what it was.
+    /// The file cannot be read or is malformed. The list is unchanged then.
     pub fn reload(&self) -> Result<(), LoadError> {
         let list = Arc::new(read(&self.path, self.form)?);
         *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;
         Ok(())
     }
 
-    /// Reads the file again if it has changed since it was read.
+    /// Loads the file again if it has changed.
     ///
     /// # Errors
     /// As for [`Self::reload`].
@@ -152,7 +149,7 @@ impl Passwords {
         self.reload()
     }
 
-    /// Whether this is the password of this user.
+    /// Returns whether the password belongs to the user.
     #[must_use]
     pub fn check(&self, user: &[u8], password: &[u8]) -> bool {
         let list = self.list();
@@ -165,12 +162,12 @@ impl Passwords {
         black_box(found)
     }
 
-    /// Entries in the list.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.list().entries.len()
     }
 
-    /// There is no entry, so that nobody is let in.
+    /// Returns whether the list is empty: no login succeeds then.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -180,8 +177,8 @@ impl Passwords {
     }
 }
 
-/// Compares in a time that depends on neither: as many steps as the longest
-/// line has bytes, and no way out in between.
+/// Compares in constant time: one step for each byte of the longest permitted
+/// line, without an early exit.
 fn same(known: &[u8], given: &[u8]) -> bool {
     let mut different = usize::from(known.len() != given.len());
     for at in 0..PASSWORD_LINE_MAX_BYTES {
@@ -198,7 +195,7 @@ fn read(path: &Path, form: Form) -> Result<List, LoadError> {
     let failed = |error| LoadError::Read(path.to_path_buf(), error);
     let file = fs::File::open(path).map_err(failed)?;
     let state = file.metadata().ok().as_ref().map(FileState::of);
-    // No file that is a list is longer; a mistaken path must not fill memory.
+    // No valid file is longer, and a wrong path must not fill memory.
     let most_bytes = (form.entries_max() + 1) * (PASSWORD_LINE_MAX_BYTES + 1);
     let mut text = Vec::new();
     file.take(most_bytes as u64)
@@ -227,7 +224,7 @@ impl Form {
     }
 }
 
-/// What is wrong with a text, with the number of the line.
+/// Fault of a text, with the number of its line.
 #[derive(Debug, PartialEq, Eq)]
 enum Fault {
     Malformed(usize),
@@ -336,12 +333,12 @@ mod tests {
     }
 
     thread_local! {
-        /// Bytes compared by this thread.
+        /// Number of bytes that this thread compared.
         pub(super) static STEPS: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// Neither which entry it is, nor how much of it is right, nor whether
-    /// there is any, changes how much is compared.
+    /// The number of compared bytes does not depend on the entry, on how much of
+    /// it is right, or on whether it exists.
     #[test]
     fn cve_2026_47783_and_47784_users_and_passwords_cannot_be_timed() {
         let lines: String = (100..164)

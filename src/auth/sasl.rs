@@ -1,48 +1,47 @@
-//! SASL as far as a cache needs it: the mechanism PLAIN (RFC 4616), and where
-//! its users come from. An attempt is judged by its bytes alone; nothing of a
-//! failed one is left for the next.
+//! SASL with the mechanism PLAIN (RFC 4616), and the file of its users. Keeps no
+//! state of failed attempts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::auth::passwords::{Form, LoadError, Passwords};
 
-/// The mechanisms a client may choose from, blank-separated.
+/// Names of the mechanisms, separated by spaces.
 pub const MECHANISMS: &str = "PLAIN";
 
-/// Where settings are looked for when nobody says where.
+/// Default directory of the configuration.
 const CONF_PATHS: [&str; 2] = ["/etc/sasl/memcached.conf", "/etc/sasl2/memcached.conf"];
 
-/// Name of the settings file in a directory of such files.
+/// Name of the configuration file in its directory.
 const CONF_NAME: &str = "memcached.conf";
 
-/// Most bytes of a settings file that are looked at.
+/// Maximum size of a configuration file in bytes.
 const CONF_MAX_BYTES: usize = 64 * 1024;
 
-/// How an attempt to authenticate ended.
+/// Result of an attempt to authenticate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// The client is who it says.
+    /// The client is authenticated.
     Accepted,
-    /// It is not.
+    /// User or password is wrong.
     Refused,
-    /// The mechanism has begun; the client is to send its message.
+    /// The mechanism is selected; the client must send its message.
     Begun,
 }
 
-/// Who may authenticate.
+/// The users of SASL.
 #[derive(Debug)]
 pub struct Sasl {
     users: Option<Passwords>,
 }
 
 impl Sasl {
-    /// Reads the users from `users` (`MEMCACHED_SASL_PWDB`), or else from the
-    /// file that the settings in `conf` name. Without either nobody is let in.
+    /// Loads the users from `users` (`MEMCACHED_SASL_PWDB`), or else from the file
+    /// that the configuration `conf` names. Without either, no login succeeds.
     ///
-    /// As memcached, which opens the file at each attempt, this accepts a file
-    /// that is missing or no good: the list is empty until a later attempt
-    /// finds the file good. The error is returned beside the list.
+    /// Like memcached, which opens the file at each attempt, this accepts a missing
+    /// or malformed file: the list is empty until a later attempt finds a valid
+    /// file. The error is returned with the list.
     pub fn load(users: Option<&Path>, conf: Option<&Path>) -> (Self, Option<LoadError>) {
         let path = match users {
             Some(path) => Some(path.to_path_buf()),
@@ -56,12 +55,12 @@ impl Sasl {
         (Self { users: Some(users) }, error)
     }
 
-    /// Whether anybody can be let in at all.
+    /// Returns whether there are users.
     pub fn has_users(&self) -> bool {
         self.users.as_ref().is_some_and(|users| !users.is_empty())
     }
 
-    /// Begins an attempt, with the message if the client has sent it along.
+    /// Begins an attempt, with the message if the client included it.
     #[must_use]
     pub fn start(&self, mechanism: &[u8], message: &[u8]) -> Attempt {
         if !mechanism.eq_ignore_ascii_case(MECHANISMS.as_bytes()) {
@@ -73,7 +72,7 @@ impl Sasl {
         self.plain(message)
     }
 
-    /// Goes on with an attempt that has begun.
+    /// Continues an attempt.
     #[must_use]
     pub fn step(&self, message: &[u8]) -> Attempt {
         self.plain(message)
@@ -86,9 +85,8 @@ impl Sasl {
         let Some(users) = &self.users else {
             return Attempt::Refused;
         };
-        // memcached looks into the file at every attempt, so that a change
-        // counts at once. One that cannot be read leaves the users as they
-        // were.
+        // memcached reads the file at every attempt, so a change applies at
+        // once. If the file cannot be read, the users stay as they are.
         let _ = users.refresh();
         match users.check(user, password) {
             true => Attempt::Accepted,
@@ -97,8 +95,9 @@ impl Sasl {
     }
 }
 
-/// User and password of a PLAIN message: the identity to act as, which may be
-/// no other than the user's own, the user and the password, NUL between them.
+/// Returns user and password of a PLAIN message. It consists of the
+/// authorization identity, the user and the password, separated by NUL. The
+/// identity must be empty or the user's own.
 fn parse_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = message.split(|byte| *byte == 0);
     let (identity, user, password) = (parts.next()?, parts.next()?, parts.next()?);
@@ -107,7 +106,7 @@ fn parse_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
     (rightful && whole).then_some((user, password))
 }
 
-/// The file of users that the settings name (`sasldb_path`).
+/// Returns the file of users that the configuration names (`sasldb_path`).
 fn users_of_conf(conf: Option<&Path>) -> Option<PathBuf> {
     let path = match conf {
         Some(path) if path.is_dir() => path.join(CONF_NAME),

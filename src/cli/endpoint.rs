@@ -1,6 +1,6 @@
-//! Entries of `-l`: `[notls:][proto[x]:][tag[x]:]host[:port]`, or `unix:path`
-//! for the last part, several of them separated by commas, and the wildcard
-//! that stands for none. Names are resolved here, once; nothing is bound.
+//! Entries of `-l`: `[notls:][proto[x]:][tag[x]:]host[:port]`, with `unix:path`
+//! in place of host and port for a unix socket. Entries are separated by commas.
+//! Without `-l`, the wildcard addresses apply. Resolves host names; binds nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -16,26 +16,26 @@ pub(super) const DEFAULT_UNIX_MASK: u32 = 0o700;
 /// Longest listener tag in bytes, as in memcached.
 const TAG_MAX_BYTES: usize = 8;
 
-/// What applies to listeners that do not say.
+/// Settings of listeners whose entry does not specify them.
 #[derive(Clone, Copy)]
 pub(super) struct Defaults {
-    /// `None` where TCP is off.
+    /// TCP port; `None` if TCP is disabled.
     pub(super) port: Option<u16>,
     pub(super) protocol: ProtocolMode,
-    /// `None` without `-Z`.
+    /// Client certificates under TLS; `None` without `-Z`.
     pub(super) tls: Option<ClientCertificates>,
-    /// There are authorities to check clients' certificates with.
+    /// Whether CA certificates for client certificates are configured.
     pub(super) can_verify: bool,
     /// Permissions of unix sockets.
     pub(super) mode: u32,
 }
 
-/// The listeners of one `-l`.
+/// Returns the listeners of one `-l`.
 ///
 /// # Errors
 ///
-/// An entry that is malformed, unknown to the resolver, or asks for what
-/// this server lacks.
+/// An entry is malformed, its host name does not resolve, or it requests a
+/// feature that this server does not have.
 pub(super) fn parse(list: &str, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
     let mut listeners = Vec::new();
     let entries = list.split([',', ';']).map(str::trim);
@@ -54,7 +54,7 @@ pub(super) fn parse(list: &str, defaults: Defaults) -> Result<Vec<Listener>, Cli
     Ok(listeners)
 }
 
-/// A unix socket, which never speaks TLS.
+/// Returns the listener of a unix socket, which never uses TLS.
 pub(super) fn unix(path: PathBuf, defaults: Defaults) -> Listener {
     let mode = defaults.mode;
     Listener {
@@ -65,7 +65,7 @@ pub(super) fn unix(path: PathBuf, defaults: Defaults) -> Listener {
     }
 }
 
-/// Every address of the machine: IPv4, and IPv6 where there is one.
+/// Returns listeners on all addresses: IPv4, and IPv6 if the system has it.
 pub(super) fn wildcard(port: u16, defaults: Defaults) -> Vec<Listener> {
     let addresses = [
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -82,7 +82,7 @@ pub(super) fn wildcard(port: u16, defaults: Defaults) -> Vec<Listener> {
         .collect()
 }
 
-/// Takes the prefixes off an entry, in whatever order they come.
+/// Parses the prefixes of an entry, in any order. Returns the rest.
 fn prefixes(entry: &str, mut defaults: Defaults) -> Result<(&str, Defaults), CliError> {
     let mut rest = entry;
     loop {
@@ -108,7 +108,7 @@ fn prefixes(entry: &str, mut defaults: Defaults) -> Result<(&str, Defaults), Cli
     }
 }
 
-/// What a prefix says about clients' certificates.
+/// Parses a TLS prefix. Returns its requirement and the rest of the entry.
 fn tls_prefix(text: &str) -> Option<(ClientCertificates, &str)> {
     [
         ("btls:", ClientCertificates::Ignore),
@@ -217,7 +217,7 @@ fn resolve(
         .to_socket_addrs()
         .map_err(|error| bad(entry, error))?
         .collect();
-    // A name often stands for both families on machines that have only one.
+    // A name often resolves to both families on machines that have only one.
     let any_v4 = addresses.iter().any(SocketAddr::is_ipv4);
     let listener = |address: SocketAddr| Listener {
         endpoint: Endpoint::Tcp(address),
@@ -242,11 +242,11 @@ fn unavailable(entry: &str, missing: Missing) -> CliError {
     }
 }
 
-/// A port as typed, -1 meaning any free one, which the system spells 0.
+/// Validates a port number. -1 selects any free port, as 0 does for the system.
 ///
 /// # Errors
 ///
-/// `InvalidPort` for what is no port.
+/// `InvalidPort` if the number is not a port.
 pub(super) fn port_number(raw: i64) -> Result<u16, CliError> {
     if raw == -1 {
         return Ok(0);

@@ -1,59 +1,59 @@
-//! What can be wrong with a command line, told by kind. The exit codes are
-//! those of memcached, which start scripts look at; the texts keep its
-//! wording where operators know it. One line each.
+//! Errors of the command line. Exit codes are memcached's, because start scripts
+//! check them. Messages are one line each and keep memcached's wording where
+//! operators know it.
 
 use std::fmt;
 
-/// Exit code of a plain failure.
+/// Exit code of a general failure.
 const EXIT_FAILURE: u8 = 1;
-/// `EX_USAGE` of sysexits: options that contradict each other or a limit.
+/// `EX_USAGE` of sysexits: contradictory options, or a value beyond its limit.
 const EX_USAGE: u8 = 64;
 /// `EX_OSERR` of sysexits: an address that cannot be listened on.
 const EX_OSERR: u8 = 71;
 
-/// An abuse of the command line; its `Display` is one line for the operator.
+/// An invalid command line. `Display` writes one line for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CliError {
-    /// An unknown flag, a flag without its value, or a value too many.
+    /// An unknown flag, a missing value, or an extra value.
     Syntax(String),
-    /// Text where a number belongs.
+    /// Text instead of a number.
     NotANumber {
-        /// The option as it is written.
+        /// Name of the option as the user writes it.
         option: String,
         /// The text given instead.
         text: String,
     },
-    /// Bytes that are not UTF-8 where text belongs.
+    /// A text value that is not UTF-8.
     NotText {
-        /// The option as it is written.
+        /// Name of the option as the user writes it.
         option: String,
     },
-    /// A value that the option does not take.
+    /// A value that the option does not accept.
     BadValue(String),
-    /// A word that `-o` does not know.
+    /// An unknown word of `-o`.
     UnknownWord(String),
     /// Options that exceed a limit or contradict each other.
     Limit(String),
-    /// A port that is none.
+    /// A number that is not a port.
     InvalidPort(i64),
-    /// An entry of `-l` that cannot be listened on.
+    /// An invalid entry of `-l`.
     BadEndpoint {
         /// The entry as typed.
         entry: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// Something memcached has and this server has not.
+    /// A feature of memcached that this server does not have.
     Unavailable {
-        /// The option as it is written.
+        /// Name of the option as the user writes it.
         option: String,
-        /// What it asks for.
+        /// The missing feature.
         missing: Missing,
     },
 }
 
 impl CliError {
-    /// The code to exit with: memcached's for the same fault.
+    /// Returns the exit code: memcached's for the same fault.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -91,13 +91,13 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
-/// What memcached has and this server has not (yet). To bring one in, give
-/// its flags and words in `flags` and `words` an effect and take it off here.
+/// Features of memcached that are not implemented. To implement one, give its
+/// flags and words in `flags` and `suboptions` an effect and remove it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// A cache that outlives the process (`-e`).
+    /// Warm restart (`-e`).
     WarmRestart,
-    /// Values on flash (`-o ext_path`).
+    /// Flash storage (`-o ext_path`).
     Flash,
     /// The proxy (`-o proxy_*`, `-l proto[proxy]:`).
     Proxy,

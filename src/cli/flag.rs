@@ -1,5 +1,5 @@
-//! What a flag is: names, help, default, and its effect on the raw arguments.
-//! The flags themselves are in `flags`.
+//! Description of a flag: names, help text, default, and effect on the raw
+//! arguments. The flags are listed in `flags`.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ use super::error::{CliError, Missing};
 use super::raw_args::RawArgs;
 use crate::config::Config;
 
-/// One flag.
+/// A command-line flag.
 pub(super) struct Flag {
-    /// Options of this server alone have none.
+    /// Letter of the flag; `None` for options that memcached does not have.
     pub(super) short: Option<char>,
     pub(super) long: &'static str,
     /// Name of the value in the help text; empty for switches.
@@ -23,12 +23,12 @@ pub(super) struct Flag {
     pub(super) effect: Effect,
 }
 
-/// What a flag takes and where it goes.
+/// Kind of value of a flag, and the function that records it.
 #[derive(Clone, Copy)]
 pub(super) enum Effect {
     /// Takes nothing.
     Switch(fn(&mut RawArgs)),
-    /// Takes nothing, but puts up with `--flag=text`.
+    /// Takes no value, but ignores one given as `--flag=text`.
     Level(fn(&mut RawArgs)),
     /// Takes a number.
     Number(fn(&mut RawArgs, i64)),
@@ -38,12 +38,12 @@ pub(super) enum Effect {
     Text(fn(&mut RawArgs, &str) -> Result<(), CliError>),
     /// Takes a path.
     Path(fn(&mut RawArgs, PathBuf)),
-    /// memcached has it and this server has not.
+    /// Requests a feature of memcached that is not implemented.
     Unavailable(Missing),
 }
 
 impl Flag {
-    /// The flag as messages name it.
+    /// Returns the name of the flag in messages.
     pub(super) fn written(&self) -> String {
         match self.short {
             Some(short) => format!("-{short} (--{})", self.long),
@@ -51,12 +51,12 @@ impl Flag {
         }
     }
 
-    /// Whether the flag takes no value at all.
+    /// Returns whether the flag takes no value.
     pub(super) fn is_switch(&self) -> bool {
         self.value.is_empty() && !matches!(self.effect, Effect::Level(_))
     }
 
-    /// A flag without a default; switches have an empty `value`.
+    /// Creates a flag without a default. `value` is empty for switches.
     pub(super) const fn new(
         short: char,
         long: &'static str,
@@ -74,7 +74,8 @@ impl Flag {
         }
     }
 
-    /// An option of this server alone: memcached may come to use any letter.
+    /// Creates a flag without a letter, for options that memcached does not have:
+    /// memcached may use any letter in the future.
     pub(super) const fn own(
         long: &'static str,
         value: &'static str,
@@ -91,13 +92,13 @@ impl Flag {
         }
     }
 
-    /// The same flag with a default to show.
+    /// Adds a default to the help text.
     pub(super) const fn default(mut self, default: fn(&Config) -> String) -> Self {
         self.default = Some(default);
         self
     }
 
-    /// The flag as clap knows it.
+    /// Converts the flag for clap.
     pub(super) fn arg(&self, defaults: &Config) -> Arg {
         let help = match self.default {
             Some(default) => format!("{} [default: {}]", self.help, default(defaults)),

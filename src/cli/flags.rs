@@ -1,5 +1,5 @@
-//! Every flag as data: its names, what it does, its default and its effect
-//! on the raw arguments. Parsing, help and tests all walk this one table.
+//! Every flag as data: names, help text, default and effect on the raw arguments.
+//! The parser, the help text and tests use this table.
 
 use clap::builder::OsStringValueParser;
 use clap::{Arg, Command};
@@ -12,10 +12,10 @@ use super::raw_args::Ask;
 use super::suboptions;
 use crate::config::Config;
 
-/// Where clap keeps arguments that are no options.
+/// Name under which clap keeps arguments that are not options.
 pub(super) const EXTRA: &str = "extra";
 
-/// The command line as clap knows it.
+/// Returns the command line for clap.
 pub(super) fn command() -> Command {
     let defaults = Config::default();
     Command::new("rustcached")
@@ -25,8 +25,8 @@ pub(super) fn command() -> Command {
         .args_override_self(true)
         .args(FLAGS.iter().map(|flag| flag.arg(&defaults)))
         .mut_arg("napi-ids", |arg| arg.alias("napi_ids"))
-        // memcached passes over what is no option; start scripts rely on it
-        // when a variable of theirs is empty.
+        // memcached ignores arguments that are not options. Start scripts with
+        // an empty variable rely on it.
         .arg(
             Arg::new(EXTRA)
                 .num_args(0..)

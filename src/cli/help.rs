@@ -1,7 +1,6 @@
-//! The texts that are printed instead of serving: help, version, licence.
-//! The help comes from the tables of `flags` and `words`, so an option that
-//! this server lacks cannot be in it: test suites written for memcached look
-//! there for what they may try.
+//! The texts of `-h`, `-V` and `-i`. The help text is generated from the tables
+//! of `flags` and `suboptions`, so it contains no option that is not implemented:
+//! test suites written for memcached search it for features to test.
 
 use clap::{Arg, ArgAction};
 
@@ -9,7 +8,7 @@ use super::flags;
 use super::suboptions;
 use crate::config::COMPATIBLE_VERSION;
 
-/// Columns of the help text at most; a narrower terminal gets less.
+/// Maximum width of the help text in columns; a narrower terminal reduces it.
 const WIDTH_MAX: usize = 100;
 
 const TEMPLATE: &str = "\
@@ -25,10 +24,10 @@ Environment:
   SASL_CONF_PATH           file or directory of SASL settings, whose sasldb_path names that file
 ";
 
-/// The help text (`-h`).
+/// Returns the help text (`-h`).
 pub(super) fn help() -> String {
     flags::command()
-        // Takes a text only to put up with it; see `flag::Effect::Level`.
+        // The value is accepted and ignored; see `flag::Effect::Level`.
         .mut_arg("verbose", without_value)
         .before_help(format!(
             "{}\nA cache server, compatible with memcached {COMPATIBLE_VERSION}.",
@@ -42,7 +41,7 @@ pub(super) fn help() -> String {
         .to_string()
 }
 
-/// The same flag as a plain switch.
+/// Converts the flag to a switch without a value.
 fn without_value(arg: Arg) -> Arg {
     Arg::new("verbose")
         .long("verbose")
@@ -52,12 +51,13 @@ fn without_value(arg: Arg) -> Arg {
         .action(ArgAction::SetTrue)
 }
 
-/// Our version, then the one scripts look for (`-V`).
+/// Returns this server's version, then the memcached version that scripts
+/// search for (`-V`).
 pub(super) fn version() -> String {
     format!("{} (memcached {COMPATIBLE_VERSION})\n", version_line())
 }
 
-/// The licence (`-i`).
+/// Returns the licence (`-i`).
 pub(super) fn license() -> String {
     format!("{}\n\n{}", version_line(), include_str!("../../LICENSE"))
 }

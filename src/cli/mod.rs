@@ -1,11 +1,12 @@
-//! The command line: the raw arguments, validated, become a `config::Config`.
+//! The command line: parses and validates the arguments into a
+//! `config::Config`.
 //!
-//! The way of an option: `flags` (of kind `flag`) and `suboptions` list every flag and every `-o`
-//! word as data; `raw_args` lets clap split the arguments and records
-//! them; `validate` turns that into settings or into the operator's error.
-//! This folder is the only user of clap. It opens no file and no socket; the
-//! only thing it asks of the system is the addresses of host names in `-l`.
-//! Called by `main`, once.
+//! `flags` and `suboptions` list every flag and every `-o` word as data.
+//! `read_args` lets clap split the arguments and records them in `raw_args`.
+//! `validate` turns these into settings or into an error for the operator.
+//! No other folder uses clap. Nothing here opens a file or a socket; the
+//! resolver is asked for the addresses of host names in `-l`. `main` calls this
+//! once.
 
 mod endpoint;
 mod error;
@@ -30,20 +31,20 @@ use raw_args::{Ask, RawArgs};
 
 pub use error::{CliError, Missing};
 
-/// What the command line asks for.
+/// Result of a valid command line.
 #[derive(Debug)]
 pub enum Invocation {
-    /// Serve, with these settings.
+    /// Start the server with these settings.
     Run(Box<(Config, Process)>),
     /// Print this text to standard output and exit with success.
     Print(String),
 }
 
-/// Reads the arguments, the program's name first, and the environment.
+/// Parses the arguments, including the program's name, and the environment.
 ///
 /// # Errors
 ///
-/// The first fault found, as one line for the operator with an exit code.
+/// Returns the first fault found: one line for the operator, and an exit code.
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,

@@ -1,18 +1,18 @@
-//! Numbers as memcached reads them (C's `atoi`): blanks before, a sign,
-//! digits, and whatever follows is passed over. That last habit is kept
-//! because `-m 64MB` starts everywhere, but the caller hears of it and tells
-//! the operator. Text without any digit is refused, where `atoi` takes zero.
+//! Parses numbers as memcached does (C's `atoi`): leading white space, a sign,
+//! digits; trailing text is ignored. `-m 64MB` therefore works, and the caller
+//! reports the ignored text to the operator. Text without a digit is an error,
+//! where `atoi` returns zero.
 
-/// A number and whether text followed it.
+/// A number, and whether text follows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Read<T> {
     /// The number.
     pub(super) value: T,
-    /// Something that does not belong to the number stood behind it.
+    /// Whether text that is not part of the number follows it.
     pub(super) trailing: bool,
 }
 
-/// A decimal number; one too large for 64 bits becomes the largest.
+/// Parses a decimal number. Saturates at the range of 64 bits.
 pub(super) fn integer(text: &str) -> Option<Read<i64>> {
     let text = text.trim();
     let (negative, digits) = match text.as_bytes().first()? {
@@ -35,7 +35,7 @@ pub(super) fn integer(text: &str) -> Option<Read<i64>> {
     })
 }
 
-/// A number of bytes with an optional suffix k, m or g in either case.
+/// Parses a number of bytes with an optional suffix k, m or g in either case.
 pub(super) fn size(text: &str) -> Option<Read<i64>> {
     let text = text.trim();
     let shift = match text.bytes().last()?.to_ascii_lowercase() {
@@ -51,7 +51,7 @@ pub(super) fn size(text: &str) -> Option<Read<i64>> {
     })
 }
 
-/// Permission bits, octal.
+/// Parses octal permission bits.
 pub(super) fn octal(text: &str) -> Option<u32> {
     let text = text.trim();
     u32::from_str_radix(text, 8)
@@ -60,7 +60,7 @@ pub(super) fn octal(text: &str) -> Option<u32> {
         .map(|bits| bits & 0o777)
 }
 
-/// A decimal fraction.
+/// Parses a decimal fraction.
 pub(super) fn fraction(text: &str) -> Option<f64> {
     text.trim()
         .parse::<f64>()

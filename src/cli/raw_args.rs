@@ -1,13 +1,13 @@
-//! The arguments as typed, before anything is checked against anything
-//! else. `flags` and `suboptions` fill it in; `validate` empties it. Numbers are
-//! numbers here, but may still be out of range.
+//! The arguments before validation. `flags` and `suboptions` fill them in;
+//! `validate` checks them against each other. Numbers are parsed, but may be out
+//! of range.
 
 use std::path::PathBuf;
 
 use super::tls::RawTlsArgs;
 use crate::config::Tunables;
 
-/// A text to print instead of serving.
+/// A text to print instead of starting the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     /// `-h`
@@ -18,7 +18,7 @@ pub(super) enum Ask {
     Version,
 }
 
-/// The arguments as typed; `None` and empty mean that the option was not given.
+/// The arguments; `None` and empty mean that the option was not given.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct RawArgs {
     pub(super) ask: Option<Ask>,
@@ -26,11 +26,11 @@ pub(super) struct RawArgs {
     pub(super) udp_port: Option<i64>,
     pub(super) udp_reply_limit: Option<i64>,
     pub(super) client_memory_limit: Option<i64>,
-    /// `-o read_buf_mem_limit`, in MiB; 0 sets none.
+    /// `-o read_buf_mem_limit` in MiB; 0 for no limit.
     pub(super) read_buf_mem_limit: usize,
     pub(super) unix_socket: Option<PathBuf>,
     pub(super) unix_mask: Option<u32>,
-    /// Each `-l` as typed, with its commas.
+    /// The value of each `-l`, not split at commas.
     pub(super) listen: Vec<String>,
     pub(super) protocol: Option<String>,
     pub(super) shutdown_command: bool,
@@ -58,22 +58,22 @@ pub(super) struct RawArgs {
     pub(super) napi_ids: Option<i64>,
     pub(super) maxconns_fast: Option<bool>,
     pub(super) hashpower: Option<i64>,
-    /// Key dumps begin without OK.
+    /// Key dumps begin without `OK` (`-o bare_dumps`).
     pub(super) bare_dumps: bool,
-    /// Which of the kinds of eviction.
+    /// Index of the eviction policy in `suboptions::EVICTION_KINDS`.
     pub(super) eviction: Option<i64>,
-    /// What words set that only `stats settings` tells, or the crawler obeys.
+    /// Values that are only reported by `stats settings` or used by the crawler.
     pub(super) tunables: Tunables,
     pub(super) idle_timeout_seconds: Option<i64>,
     pub(super) tls: RawTlsArgs,
     pub(super) drop_privileges: bool,
     pub(super) auth_file: Option<PathBuf>,
-    /// Lines about what was accepted and does nothing.
+    /// Notices about options that are accepted and have no effect.
     pub(super) notices: Vec<String>,
 }
 
 impl RawArgs {
-    /// Keeps a line for the operator, once.
+    /// Adds a notice for the operator unless it is already there.
     pub(super) fn note(&mut self, line: String) {
         if !self.notices.contains(&line) {
             self.notices.push(line);

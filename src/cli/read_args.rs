@@ -14,7 +14,8 @@ use super::number;
 use super::raw_args::RawArgs;
 
 impl RawArgs {
-    /// Splits the arguments, the program's name first, and records each.
+    /// Splits the arguments, of which the first is the program's name, and
+    /// records each.
     pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, CliError> {
         let mut matches = flags::command()
             .try_get_matches_from(args)
@@ -72,8 +73,8 @@ impl RawArgs {
     }
 }
 
-/// What a flag was given, in order; a switch that is on counts as one empty
-/// text.
+/// Returns the values of a flag in order; one empty text for a switch that is
+/// given.
 fn given(matches: &mut ArgMatches, flag: &Flag) -> Vec<OsString> {
     if flag.is_switch() {
         let times = usize::from(matches.get_flag(flag.long));
@@ -83,19 +84,19 @@ fn given(matches: &mut ArgMatches, flag: &Flag) -> Vec<OsString> {
     values.into_iter().flatten().collect()
 }
 
-/// The value as text, its blanks kept: the delimiter may be one.
+/// Returns the value as text with its spaces: the delimiter may be a space.
 fn text<'a>(flag: &Flag, value: &'a OsStr) -> Result<&'a str, CliError> {
     value.to_str().ok_or_else(|| CliError::NotText {
         option: flag.written(),
     })
 }
 
-/// Takes blanks off the front: `"-s /run/x"` may come as one argument.
+/// Removes leading spaces: `"-s /run/x"` may arrive as one argument.
 fn trim(value: OsString) -> OsString {
     OsString::from_vec(value.as_bytes().trim_ascii_start().to_vec())
 }
 
-/// One line for what clap has to say in several.
+/// Converts clap's error of several lines into one line.
 fn syntax(error: &clap::Error) -> CliError {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),

@@ -1,24 +1,24 @@
-//! Every word of `-o` as data, and the splitting of `-o a,b=c`. Words that
-//! tune mechanisms this server has not are accepted, with a line for the
-//! operator, as long as their value is one memcached takes.
+//! Every word of `-o` as data, and the parser of `-o a,b=c`. Words that tune
+//! mechanisms which this server does not have are accepted with a notice, if
+//! memcached accepts their value.
 
 use super::error::{CliError, Missing};
 use super::number;
 use super::raw_args::RawArgs;
 use crate::config::{Eviction, Tunables};
 
-/// One word.
+/// A word of `-o`.
 pub(super) struct Word {
     pub(super) name: &'static str,
     pub(super) rule: Rule,
     pub(super) effect: Effect,
-    /// A line of the help text; empty for words that it only enumerates.
+    /// Line of the help text; empty for words that are only listed.
     help: &'static str,
 }
 
 /// The values of `eviction`, in the order of [`EVICTION_KINDS`].
 const EVICTIONS: [&str; 5] = ["clock", "frequency", "frequency_size", "blind", "size"];
-/// What they mean.
+/// The policies that these values select.
 pub(super) const EVICTION_KINDS: [Eviction; 5] = [
     Eviction::Clock,
     Eviction::Frequency,
@@ -28,49 +28,49 @@ pub(super) const EVICTION_KINDS: [Eviction; 5] = [
     Eviction::FrequencySize,
 ];
 
-/// The value a word takes. Whatever follows a word that takes none is passed
-/// over, as memcached does.
+/// Kind of value of a word. The value of a word that takes none is ignored, as
+/// in memcached.
 #[derive(Clone, Copy)]
 pub(super) enum Rule {
-    /// None.
+    /// No value.
     Nothing,
-    /// A number between these.
+    /// A number in this range.
     Number(i64, i64),
-    /// The same, or nothing.
+    /// A number in this range, or no value.
     MaybeNumber(i64, i64),
-    /// A fraction above zero, at most this.
+    /// A fraction above 0 and up to this maximum.
     Fraction(f64),
-    /// One of these.
+    /// One of these texts.
     Choice(&'static [&'static str]),
-    /// Any text, but some.
+    /// A text that is not empty.
     Text,
-    /// Any text or none.
+    /// A text, which may be empty.
     Anything,
 }
 
-/// What a word does.
+/// Effect of a word.
 #[derive(Clone, Copy)]
 pub(super) enum Effect {
-    /// Nothing but a line for the operator.
+    /// No effect; adds a notice.
     Ignored,
-    /// Nothing but a line for the operator and what `stats settings` tells;
-    /// the number is that of the value.
+    /// No effect; adds a notice and changes what `stats settings` reports. The
+    /// number is the value.
     ReportOnly(fn(&mut Tunables, f64)),
-    /// Nothing, silently: what it asks for holds anyway.
+    /// No effect and no notice: the requested behaviour is always on.
     AlwaysOn,
-    /// Something; the number is that of the value, or zero.
+    /// Sets a value; the number is the word's value, or 0 without one.
     Set(fn(&mut RawArgs, i64)),
-    /// Something with the value's text.
+    /// Sets a text.
     SetText(fn(&mut RawArgs, &str)),
-    /// memcached has it and this server has not.
+    /// Requests a feature of memcached that is not implemented.
     Unavailable(Missing),
 }
 
-/// Takes in the value of one `-o`.
+/// Applies the value of one `-o`.
 ///
 /// # Errors
 ///
-/// The first word that is unknown, unavailable or has a wrong value.
+/// Returns the first word that is unknown, unavailable or has an invalid value.
 pub(super) fn apply(raw: &mut RawArgs, list: &str) -> Result<(), CliError> {
     let items = list.split(',').map(str::trim);
     for item in items.filter(|item| !item.is_empty()) {
@@ -99,7 +99,7 @@ pub(super) fn apply(raw: &mut RawArgs, list: &str) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The part of the help text about words.
+/// Returns the part of the help text about words.
 pub(super) fn help() -> String {
     let mut text = String::from("Extended options (-o):\n");
     for word in WORDS.iter().filter(|word| !word.help.is_empty()) {
@@ -128,8 +128,8 @@ pub(super) fn help() -> String {
     text
 }
 
-/// The row of a word; families of words that are missing as a whole have
-/// no rows of their own.
+/// Returns the row of a word. Families of words that are not implemented have
+/// one row for all.
 fn find(name: &str) -> Result<(Rule, Effect), CliError> {
     if let Some(word) = WORDS.iter().find(|word| word.name == name) {
         return Ok((word.rule, word.effect));
@@ -141,8 +141,8 @@ fn find(name: &str) -> Result<(Rule, Effect), CliError> {
         .ok_or_else(|| CliError::UnknownWord(name.to_owned()))
 }
 
-/// Checks a value and reads its number (of a choice, which it is), zero where
-/// there is none.
+/// Validates a value. Returns its number, the index of a choice, or 0 if there is
+/// no number.
 fn check(name: &str, rule: Rule, value: Option<&str>) -> Result<i64, CliError> {
     let missing = || CliError::BadValue(format!("Missing {name} argument"));
     match rule {
@@ -224,8 +224,8 @@ const fn unavailable(name: &'static str, missing: Missing) -> Word {
     }
 }
 
-/// Words that begin alike and fare alike. Without a flash file the rest of
-/// the `ext_` words means nothing, in memcached too.
+/// Families of words with a common prefix and effect. Without a flash file, the
+/// other `ext_` words have no effect in memcached either.
 pub(super) const FAMILIES: &[(&str, Effect)] = &[
     ("proxy_", Effect::Unavailable(Missing::Proxy)),
     ("ext_", Effect::Ignored),
@@ -233,7 +233,7 @@ pub(super) const FAMILIES: &[(&str, Effect)] = &[
 
 const ANY_SIZE: Rule = Rule::Number(0, u32::MAX as i64);
 
-/// All words, those that do something first.
+/// All words; those with an effect come first.
 pub(super) const WORDS: &[Word] = &[
     Word {
         name: "maxconns_fast",

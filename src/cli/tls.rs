@@ -1,16 +1,16 @@
-//! What `-Z` and the `ssl_` words of `-o` come to.
+//! Validates `-Z` and the `ssl_` words of `-o`.
 
 use std::path::PathBuf;
 
 use super::error::CliError;
 use crate::config::{ClientCertificates, KeyFormat, TlsSettings, TlsVersion};
 
-/// Most encrypted output a connection may hold, when nothing is said.
+/// Default maximum of encrypted output that a connection buffers, in bytes.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 /// `ssl_min_version` counts from TLS 1.0.
 const VERSION_1_2: i64 = 2;
 const VERSION_1_3: i64 = 3;
-/// `ssl_keyformat` for bare bytes.
+/// Value of `ssl_keyformat` for DER.
 const KEY_FORMAT_DER: i64 = 2;
 
 /// The raw arguments that concern TLS.
@@ -31,11 +31,11 @@ pub(super) struct RawTlsArgs {
 }
 
 impl RawTlsArgs {
-    /// The settings, if TLS is on.
+    /// Returns the TLS settings, `None` if TLS is off.
     ///
     /// # Errors
     ///
-    /// What is missing, or cannot be had.
+    /// A required file is missing, or a value is not supported.
     pub(super) fn settings(&self) -> Result<Option<TlsSettings>, CliError> {
         if !self.on {
             return Ok(None);
@@ -72,7 +72,7 @@ impl RawTlsArgs {
         }))
     }
 
-    /// What a TLS listener asks of its clients if it does not say itself.
+    /// Returns whether TLS listeners request client certificates by default.
     pub(super) fn ask(&self) -> ClientCertificates {
         match self.verify_mode {
             None | Some(0) => ClientCertificates::Ignore,
@@ -81,7 +81,7 @@ impl RawTlsArgs {
         }
     }
 
-    /// Lines for the operator about what has no effect.
+    /// Adds notices about options that have no effect.
     pub(super) fn notices(&self) -> Vec<String> {
         let mut notices = Vec::new();
         if !self.on && *self != Self::default() {

@@ -1,6 +1,5 @@
-//! Raw arguments to settings. Every limit on an option and every
-//! contradiction between options is found here; what comes out is right by
-//! construction and not checked again.
+//! Converts raw arguments to settings. Checks every limit of an option and every
+//! contradiction between options; the settings are not validated again.
 
 use std::time::Duration;
 
@@ -17,14 +16,14 @@ use crate::limits::{
     THREADS_MAX, UDP_REPLY_MAX_BYTES,
 };
 
-/// Threads above which memcached, and so this server, warns.
+/// Number of threads above which memcached and this server warn.
 const THREADS_WARN: usize = 64;
 
 /// Validates the raw arguments and converts them to settings.
 ///
 /// # Errors
 ///
-/// The first fault found.
+/// Returns the first fault found.
 pub(super) fn settings(raw: RawArgs) -> Result<(Config, Process), CliError> {
     let tls = raw.tls.settings()?;
     let defaults = defaults(&raw)?;
@@ -116,7 +115,7 @@ fn notices(raw: &RawArgs, threads: usize) -> Result<Vec<String>, CliError> {
     Ok(notices)
 }
 
-/// What applies to listeners that do not say.
+/// Returns the settings of listeners whose entry does not specify them.
 fn defaults(raw: &RawArgs) -> Result<Defaults, CliError> {
     Ok(Defaults {
         port: tcp_port(raw)?,
@@ -127,8 +126,8 @@ fn defaults(raw: &RawArgs) -> Result<Defaults, CliError> {
     })
 }
 
-/// The listeners: TCP unless it is off, then the unix socket. As in memcached
-/// there may be none (`-p 0`).
+/// Returns the listeners: TCP unless it is off, then the unix socket. As in
+/// memcached, there may be none (`-p 0`).
 fn listeners(raw: &RawArgs, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
     let mut listeners = Vec::new();
     for listener in asked_listeners(raw, defaults)? {
@@ -145,9 +144,8 @@ fn listeners(raw: &RawArgs, defaults: Defaults) -> Result<Vec<Listener>, CliErro
     Ok(listeners)
 }
 
-/// What a listener that is to speak `protocol` may speak: each protocol has
-/// its own way to authenticate, and one without would be a way round the
-/// other's.
+/// Restricts the protocols of a listener to those that authenticate. A protocol
+/// without authentication would bypass that of the other.
 fn lock(raw: &RawArgs, protocol: ProtocolMode) -> Result<ProtocolMode, CliError> {
     match (raw.sasl, raw.auth_file.is_some(), protocol) {
         (true, false, ProtocolMode::Ascii | ProtocolMode::Auto) => Err(only_binary()),
@@ -161,18 +159,18 @@ fn lock(raw: &RawArgs, protocol: ProtocolMode) -> Result<ProtocolMode, CliError>
     }
 }
 
-/// The port of TCP listeners that do not say; `None` if TCP is off.
+/// Returns the default port of TCP listeners; `None` if TCP is off.
 fn tcp_port(raw: &RawArgs) -> Result<Option<u16>, CliError> {
     let asked_for = raw.port.is_some() || !raw.listen.is_empty();
     if raw.port == Some(0) || (raw.unix_socket.is_some() && !asked_for) {
         return Ok(None);
     }
-    // As in memcached, a UDP port alone is the TCP port too.
+    // As in memcached, `-U` without `-p` also sets the TCP port.
     let port = raw.port.or(udp_port(raw));
     port.map_or(Ok(DEFAULT_PORT), port_number).map(Some)
 }
 
-/// The listeners of `-l`, or the ones that stand for none.
+/// Returns the listeners of `-l`, or the wildcard ones without `-l`.
 fn asked_listeners(raw: &RawArgs, defaults: Defaults) -> Result<Vec<Listener>, CliError> {
     match defaults.port {
         Some(port) if raw.listen.is_empty() => Ok(endpoint::wildcard(port, defaults)),
@@ -186,17 +184,17 @@ fn asked_listeners(raw: &RawArgs, defaults: Defaults) -> Result<Vec<Listener>, C
     }
 }
 
-/// The UDP port, unless UDP is off.
+/// Returns the UDP port; `None` if UDP is off.
 fn udp_port(raw: &RawArgs) -> Option<i64> {
     raw.udp_port.filter(|port| *port != 0)
 }
 
-/// Where datagrams are taken: the addresses of `-l`, or all.
+/// Returns the UDP addresses: those of `-l`, or all.
 fn datagrams(raw: &RawArgs, defaults: Defaults) -> Result<Vec<Datagrams>, CliError> {
     let Some(port) = udp_port(raw) else {
         return Ok(Vec::new());
     };
-    // Datagrams would go round either.
+    // Datagrams would bypass both kinds of authentication.
     for (given, flag) in [(raw.sasl, "-S"), (raw.auth_file.is_some(), "-Y")] {
         if given {
             let text = format!("ERROR: UDP (-U) cannot be used with authentication ({flag}).");
@@ -234,7 +232,7 @@ fn udp_reply_limit(raw: &RawArgs, default: &Config) -> Result<usize, CliError> {
     Err(CliError::BadValue(text))
 }
 
-/// Bytes for the buffers of all clients together.
+/// Returns the limit of all client buffers in bytes.
 fn client_memory_limit(raw: &RawArgs, max_memory: usize) -> Result<usize, CliError> {
     const MIB: usize = 1 << 20;
     let default = (max_memory / CLIENT_MEMORY_PART).max(CLIENT_MEMORY_MIN_MIB * MIB);
@@ -255,7 +253,8 @@ fn client_memory_limit(raw: &RawArgs, max_memory: usize) -> Result<usize, CliErr
     }
 }
 
-/// Settings of memcached's queues, which must not contradict each other.
+/// Validates the settings of memcached's segmented LRU, which must not contradict
+/// each other.
 fn tunables(raw: &RawArgs) -> Result<Tunables, CliError> {
     let tunables = raw.tunables;
     let [hot, warm] = tunables.queue_percents;
@@ -281,7 +280,7 @@ fn protocol(raw: &RawArgs) -> Result<ProtocolMode, CliError> {
     }
 }
 
-/// Text clients have no way to authenticate by SASL.
+/// The error of text listeners under SASL, which the text protocol does not have.
 fn only_binary() -> CliError {
     let text = "ERROR: With SASL (-S) only the binary protocol can be spoken.";
     CliError::Limit(text.to_owned())
@@ -314,8 +313,8 @@ fn max_memory(raw: &RawArgs, default: &Config) -> Result<usize, CliError> {
         .ok_or_else(|| CliError::Limit(format!("Memory limit of {mib} megabytes is out of range")))
 }
 
-/// Unlike memcached, this server lets a single item take any part of the
-/// memory: a value that does not fit is refused when it comes.
+/// Returns the largest item size in bytes. Unlike memcached, a single item may
+/// take any part of the memory; a value that does not fit is refused on arrival.
 fn max_item_size(raw: &RawArgs, default: &Config) -> Result<usize, CliError> {
     let bytes = match raw.item_size {
         Some(bytes) => usize::try_from(bytes).unwrap_or(0),
