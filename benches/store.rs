@@ -77,7 +77,7 @@ fn key(number: usize) -> [u8; KEY_BYTES] {
 
 fn get(store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
     let found = store.read_often(local, key, now, |item| {
-        (Access::ArithmeticOutcome, black_box(item.value_len()))
+        (Access::Counted, black_box(item.value_len()))
     });
     assert_eq!(found, Ok(VALUE.len()));
 }

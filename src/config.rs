@@ -172,9 +172,9 @@ pub struct Config {
     /// Limit of the buffers of all clients together, in bytes: unsent output
     /// and incomplete input (`--client-memory-limit`).
     pub client_memory_limit: usize,
-    /// Refuse retrievals near that limit, as memcached does (`-o
-    /// read_buf_mem_limit`).
-    pub refuse_at_client_limit: bool,
+    /// Value of `-o read_buf_mem_limit` in bytes; 0 if not given. If it is given,
+    /// retrievals near the limit are refused, as in memcached.
+    pub read_buf_mem_limit: usize,
     /// Settings of inherited sockets.
     pub handed_over: HandedOver,
     /// TLS settings, for the listeners that use TLS.
@@ -244,7 +244,7 @@ impl Default for Config {
             udp: Vec::new(),
             udp_reply_limit: UDP_REPLY_DEFAULT_BYTES,
             client_memory_limit: CLIENT_MEMORY_MIN_MIB << 20,
-            refuse_at_client_limit: false,
+            read_buf_mem_limit: 0,
             handed_over: HandedOver::default(),
             tls: None,
             auth_file: None,

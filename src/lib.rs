@@ -23,7 +23,7 @@
 //! ```
 //!
 //! Two more threads do slow output for the others: `log` sends events to
-//! watchers, and `stderr` writes log lines.
+//! watchers, and `stderr` writes log lines. The thread `signals` handles signals.
 //!
 //! # Source tree
 //!

@@ -36,7 +36,8 @@ pub const META_TOKENS_MAX: usize = 20;
 /// (memcached's `MFLAG_MAX_OPAQUE_LENGTH`).
 pub const OPAQUE_MAX_BYTES: usize = 32;
 
-/// Most commands or keys that are parsed, hashed and prefetched as one batch.
+/// Most commands of a socket, or keys of a retrieval, that are parsed, hashed and
+/// prefetched together.
 pub const BATCH_MAX: usize = 32;
 
 /// Most sockets whose input is combined into one batch.

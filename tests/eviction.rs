@@ -50,7 +50,7 @@ impl Cache {
         let hashed = self.store.hashed(&name);
         let found = self.store.read(&mut self.local, &hashed, self.now, |item| {
             assert_eq!(item.key(), name);
-            (Access::ArithmeticOutcome, ())
+            (Access::Counted, ())
         });
         found.is_ok()
     }

@@ -184,7 +184,7 @@ impl Worker<'_> {
         let found = store.read(&mut self.local, &hashed, self.now, |item| {
             assert_eq!(item.key(), name.as_bytes());
             verify(item);
-            (Access::ArithmeticOutcome, ())
+            (Access::Counted, ())
         });
         let hits = u64::from(found.is_ok());
         self.soak.verified.fetch_add(hits, Ordering::Relaxed);
@@ -196,7 +196,7 @@ impl Worker<'_> {
         let store = &self.soak.store;
         let hashed = store.hashed(name.as_bytes());
         let pin = store.read(&mut self.local, &hashed, self.now, |item| {
-            (Access::ArithmeticOutcome, item.pin())
+            (Access::Counted, item.pin())
         });
         self.pins.extend(pin.ok().flatten());
         for pin in &self.pins {

@@ -63,8 +63,8 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::own(
         "client-memory-limit",
         "megabytes",
-        "Memory for the buffers of all clients together; at the limit, the largest of those \
-         that keep the server waiting are disconnected (default a quarter of -m, at least 64)",
+        "Memory for the buffers of all clients together; at the limit, the clients that hold \
+         most and have stalled longest are disconnected (default a quarter of -m, at least 64)",
         Effect::Number(|raw, mebibytes| raw.client_memory_limit = Some(mebibytes)),
     ),
     Flag::new(
@@ -199,7 +199,7 @@ pub(super) const FLAGS: &[Flag] = &[
         'R',
         "max-reqs-per-event",
         "num",
-        "Turns a busy connection may take before the others get theirs",
+        "Batches of a busy connection that are served before others get their turn",
         Effect::Number(|raw, count| raw.requests_per_event = Some(count)),
     )
     .default(|config| config.requests_per_event.to_string()),

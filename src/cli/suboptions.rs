@@ -426,8 +426,8 @@ pub(super) const WORDS: &[Word] = &[
         name: "read_buf_mem_limit",
         rule: ANY_SIZE,
         effect: Effect::Set(|raw, number| raw.read_buf_mem_limit = number as usize),
-        help: "megabytes for the buffers of all clients together; at the limit, retrievals are \
-               refused (default 0: see --client-memory-limit)",
+        help: "lower --client-memory-limit to this many megabytes and refuse retrievals near \
+               it (default 0: no)",
     },
     Word {
         name: "resp_obj_mem_limit",

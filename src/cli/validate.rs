@@ -59,7 +59,7 @@ fn config(raw: &RawArgs, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         udp: Vec::new(),
         udp_reply_limit: udp_reply_limit(raw, &default)?,
         client_memory_limit: client_memory_limit(raw, max_memory)?,
-        refuse_at_client_limit: raw.read_buf_mem_limit > 0,
+        read_buf_mem_limit: raw.read_buf_mem_limit.saturating_mul(1 << 20),
         tls: None,
         auth_file: None,
         handed_over: HandedOver::default(),

@@ -107,7 +107,7 @@ impl Server {
         let stalled = Arc::new(Stalled::new(
             shared.config.threads,
             shared.config.client_memory_limit,
-            shared.config.refuse_at_client_limit,
+            shared.config.read_buf_mem_limit > 0,
         ));
         let mut workers = Vec::new();
         for index in 0..shared.config.threads {

@@ -53,7 +53,7 @@ pub(crate) struct Hot {
     pub(in crate::store) until_sample: u32,
     /// State of the random generator that draws the distances between samples.
     pub(in crate::store) random: u32,
-    /// Second of the last pass of [`Store::release_cold`](crate::store::Store::cool).
+    /// Second of the last pass of [`Store::release_cold`](crate::store::Store::release_cold).
     pub(in crate::store) cooled: u32,
 }
 

@@ -9,7 +9,7 @@ pub struct NoMemory;
 pub enum Access {
     /// The read updates the access time, the `FETCHED` bit and the eviction
     /// policy's stamp.
-    ArithmeticOutcome,
+    Counted,
     /// The read changes nothing in the item.
     Peek,
 }

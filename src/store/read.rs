@@ -121,7 +121,7 @@ impl Store {
             return Err(miss);
         }
         let (access, result) = f(item);
-        if access == Access::ArithmeticOutcome {
+        if access == Access::Counted {
             item.note_access(now.second());
             let stamp = slot.stamp();
             let remaining = now.remaining(item.expiry());

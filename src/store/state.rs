@@ -103,8 +103,8 @@ pub struct Local {
     pub(in crate::store) hot: Hot,
     /// The part of a shard in which the thread searches for its next victim.
     pub(in crate::store) visit: Visit,
-    /// The last flush request (`Memory::recall`) that this thread has seen in
-    /// [`Store::settle`].
+    /// The last flush request (`Memory::request_flush`) that this thread has seen in
+    /// [`Store::flush_if_requested`].
     pub(in crate::store) flush_requests_seen: u32,
     /// Searches for a victim so far; every 256th of them takes a survey.
     pub(in crate::store) searches: u32,
@@ -191,9 +191,9 @@ impl Store {
     }
 
     /// Flushes the thread's magazines and releases its hot items, if another
-    /// thread has requested that since the last call (`Memory::recall`). Call
+    /// thread has requested that since the last call (`Memory::request_flush`). Call
     /// it before the thread waits for events.
-    pub fn settle(&self, local: &mut Local) {
+    pub fn flush_if_requested(&self, local: &mut Local) {
         if self
             .memory
             .is_flush_requested(&mut local.flush_requests_seen)

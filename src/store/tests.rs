@@ -252,7 +252,7 @@ fn free_chunks_that_another_thread_keeps_are_asked_back() {
     let mut other = bench.store.local();
     std::mem::swap(&mut other, &mut bench.local);
     assert_eq!(bench.set(2, 20 * PAGE_BYTES), Err(NoMemory));
-    bench.store.settle(&mut other);
+    bench.store.flush_if_requested(&mut other);
     assert_eq!(bench.set(2, 20 * PAGE_BYTES), Ok(()));
 }
 

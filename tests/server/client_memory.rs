@@ -354,9 +354,13 @@ fn a_value_larger_than_that_share_is_received_slowly() {
 fn near_a_limit_of_memcached_s_retrievals_are_refused() {
     let server = Server::unix_with(|config| {
         small(config);
-        config.refuse_at_client_limit = true;
+        config.read_buf_mem_limit = config.client_memory_limit;
     });
     let mut client = server.client();
+    let settings = client.answer("stats settings\r\n");
+    let settings = String::from_utf8_lossy(&settings);
+    let line = format!("STAT read_buf_mem_limit {MIB}\r\n");
+    assert!(settings.contains(&line), "{settings}");
     fill(&mut client, 500, 1000);
     // Send incomplete commands until their total exceeds the limit.
     let begun = [&b"set k 0 0 4000\r\n"[..], &b"v".repeat(3900)].concat();

@@ -101,12 +101,12 @@ const BANNED: [Banned; 4] = [
     Banned {
         text: "process::exit",
         place: "store/",
-        why: "only main ends the process",
+        why: "only main and the supervisor end the process",
     },
     Banned {
         text: "process::exit",
         place: "server/",
-        why: "only main ends the process",
+        why: "only main and the supervisor end the process",
     },
 ];
 

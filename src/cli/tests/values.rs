@@ -99,7 +99,7 @@ fn flags_do_what_they_say() {
         udp: Vec::new(),
         udp_reply_limit: 64 * 1024,
         client_memory_limit: 20 << 20,
-        refuse_at_client_limit: false,
+        read_buf_mem_limit: 0,
         idle_timeout: Some(Duration::from_secs(5)),
         verbosity: 3,
         hashpower: 20,
@@ -250,7 +250,7 @@ fn client_memory_follows_the_memory_limit() {
         let config = settings(arguments).0;
         (
             config.client_memory_limit >> 20,
-            config.refuse_at_client_limit,
+            config.read_buf_mem_limit > 0,
         )
     };
     assert_eq!(limit(&[]), (64, false));

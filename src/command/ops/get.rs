@@ -141,7 +141,7 @@ impl Executor<'_> {
     fn look_at(&mut self, key: &Hashed<'_>, mut f: impl FnMut(Item<'_>)) -> Result<ItemSize, Miss> {
         let found = self.store.read_often(self.local, key, self.now, |item| {
             f(item);
-            (Access::ArithmeticOutcome, item.item_size())
+            (Access::Counted, item.item_size())
         });
         self.count_get(key.key, found);
         found

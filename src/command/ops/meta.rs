@@ -163,7 +163,7 @@ impl Executor<'_> {
         let access = if meta.flags.no_bump {
             Access::Peek
         } else {
-            Access::ArithmeticOutcome
+            Access::Counted
         };
         let start = out.bytes.len();
         let answered = self.store.read_often(self.local, key, now, |item| {

@@ -70,7 +70,7 @@ impl Context {
     /// Flushes this worker's magazines and releases its hot items, if another
     /// thread ran short of memory. Call it before the worker waits for events.
     pub(in crate::server) fn flush_magazines_if_requested(&mut self) {
-        self.store.settle(&mut self.local);
+        self.store.flush_if_requested(&mut self.local);
     }
 
     /// Releases hot items that have gone cold. Call it at least once a second

@@ -37,13 +37,13 @@ impl Context {
         let mut used = first_used;
         if let Some(stop) = first_stop {
             let turn = self.run(connection, first, stop, 0..first_used, &mut used, input);
-            if let Some(served) = self.settle(connection, turn) {
+            if let Some(served) = self.after_batch(connection, turn) {
                 return (used, served);
             }
         }
         loop {
             if connection.is_dumping() && self.dump(connection) {
-                if let Some(served) = self.settle(connection, Turn::GoOn) {
+                if let Some(served) = self.after_batch(connection, Turn::GoOn) {
                     return (used, served);
                 }
                 if !budget.take() {
@@ -71,7 +71,7 @@ impl Context {
                 used += len;
                 turn
             };
-            if let Some(served) = self.settle(connection, turn) {
+            if let Some(served) = self.after_batch(connection, turn) {
                 return (used, served);
             }
         }
@@ -79,7 +79,7 @@ impl Context {
 
     /// Continues after a batch: ends the turn, or sends if the output buffer is
     /// full. Returns `None` if the turn goes on.
-    fn settle(&mut self, connection: &mut Connection, turn: Turn) -> Option<Served> {
+    fn after_batch(&mut self, connection: &mut Connection, turn: Turn) -> Option<Served> {
         match turn {
             Turn::End(served) => Some(self.finish(connection, served)),
             Turn::GoOn if !self.out.is_full() => None,

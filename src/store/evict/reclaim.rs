@@ -282,7 +282,7 @@ impl Store {
         }
         pinned_classes.add(class);
         if !spare {
-            self.memory.recall();
+            self.memory.request_flush();
         }
         false
     }

@@ -51,7 +51,7 @@ pub(crate) struct Memory {
     /// magazines. Used to choose the class to drain without taking its lock.
     free_chunks: Box<[AtomicUsize]>,
     /// Number of requests to flush magazines and release hot items.
-    recalls: AtomicU32,
+    flush_requests: AtomicU32,
     pool: Pool,
 }
 
@@ -98,7 +98,7 @@ impl Memory {
         Self {
             classes: (0..CLASSES).map(|_| class()).collect(),
             free_chunks: (0..CLASSES).map(|_| AtomicUsize::new(0)).collect(),
-            recalls: AtomicU32::new(0),
+            flush_requests: AtomicU32::new(0),
             pool: Pool::new(limit),
         }
     }
@@ -188,8 +188,8 @@ impl Memory {
     /// Requests all threads to flush their magazines when they next allocate or
     /// free past them, and to release their hot items before they wait for
     /// events. A single chunk in use keeps its page from becoming empty.
-    pub(crate) fn recall(&self) {
-        self.recalls.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn request_flush(&self) {
+        self.flush_requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Flushes a thread's magazines if that was requested since its last check.
@@ -204,8 +204,8 @@ impl Memory {
     /// `heeded`, and updates `heeded`.
     #[inline]
     pub(crate) fn is_flush_requested(&self, heeded: &mut u32) -> bool {
-        let recalls = self.recalls.load(Ordering::Relaxed);
-        std::mem::replace(heeded, recalls) != recalls
+        let flush_requests = self.flush_requests.load(Ordering::Relaxed);
+        std::mem::replace(heeded, flush_requests) != flush_requests
     }
 
     /// Returns the bytes of free chunks in the pages of all classes.

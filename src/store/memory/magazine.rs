@@ -18,7 +18,7 @@ pub(crate) struct Magazines {
     stocks: Box<[Stock; CLASSES]>,
     levels: Arc<Levels>,
     /// The last flush request that this thread has seen when it allocated or
-    /// freed; see `Memory::recall`.
+    /// freed; see `Memory::request_flush`.
     pub(crate) flush_requests_seen: u32,
 }
 

@@ -16,7 +16,7 @@ fn read(store: &Store, local: &mut Local, key: usize, now: Now) -> Result<Vec<u8
     let name = key.to_string();
     store.read_often(local, &store.hashed(name.as_bytes()), now, |item| {
         (
-            Access::ArithmeticOutcome,
+            Access::Counted,
             item.value_pieces().flatten().copied().collect(),
         )
     })
@@ -145,12 +145,12 @@ fn what_is_held_and_gone_does_not_hold_its_memory_for_long() {
 fn what_is_held_is_given_back_when_memory_is_short() {
     let mut bench = heated(b"hot");
     bench.delete(1);
-    bench.store.memory.recall();
+    bench.store.memory.request_flush();
     // An allocation that heeds the request for the magazines makes no
     // difference.
     bench.set(2, 10).unwrap();
     bench.delete(2);
-    bench.store.settle(&mut bench.local);
+    bench.store.flush_if_requested(&mut bench.local);
     assert!(!bench.local.holds_items());
     assert_eq!(bench.store.page_bytes(), 0, "a chunk lies in the magazines");
 }

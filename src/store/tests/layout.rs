@@ -46,7 +46,7 @@ impl Bench {
         let name = key.to_string();
         let hashed = self.store.hashed(name.as_bytes());
         let seen = self.store.read(&mut self.local, &hashed, now, |item| {
-            (Access::ArithmeticOutcome, f(item))
+            (Access::Counted, f(item))
         });
         seen.expect("the key has an item")
     }
@@ -230,7 +230,7 @@ fn readers_meet_movers() {
                 let name = key.to_string();
                 let hashed = store.hashed(name.as_bytes());
                 let pin = store.read(&mut local, &hashed, NOW, |item| {
-                    (Access::ArithmeticOutcome, item.pin())
+                    (Access::Counted, item.pin())
                 });
                 if let Some(pin) = pin.ok().flatten() {
                     let bytes: Vec<u8> = pin.item().pieces().flatten().copied().collect();

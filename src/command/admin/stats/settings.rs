@@ -102,10 +102,11 @@ impl Executor<'_> {
         stat(out, "temporary_ttl", tunables.temporary_ttl);
         let idle = config.idle_timeout.map_or(0, |timeout| timeout.as_secs());
         stat(out, "idle_timeout", idle);
+        let limit = config.read_buf_mem_limit.to_string();
         for (name, value) in [
             ("watcher_logbuf_size", "262144"),
             ("worker_logbuf_size", "65536"),
-            ("read_buf_mem_limit", "0"),
+            ("read_buf_mem_limit", &limit),
             ("track_sizes", "yes"),
             ("inline_ascii_response", "no"),
             ("ssl_enabled", yes_no(config.tls.is_some())),
