@@ -73,7 +73,7 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     if process.drop_privileges {
         process::sandbox::enter()?;
     }
-    // A blocked standard error must not delay signal handling.
+    // A blocked standard output must not delay the wait for a stop request.
     write_within(Stream::Output, greeting(&server), LAST_WORDS_MAX_WAIT);
     tell_manager(&log, &[NotifyState::Ready]);
     server.wait_for_stop_request();
@@ -120,7 +120,7 @@ fn tell_manager(log: &Log, states: &[NotifyState<'_>]) {
     }
 }
 
-/// Prints the addresses that the server listens on.
+/// Returns the start-up message with the addresses that the server listens on.
 fn greeting(server: &Server) -> String {
     let tcp = server.tcp_addrs().iter().map(ToString::to_string);
     let unix = server.unix_paths().iter();
@@ -149,7 +149,8 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// Prints the error; does not wait for a blocked standard error.
+/// Prints the error, and waits at most [`LAST_WORDS_MAX_WAIT`] for a blocked
+/// standard error. Returns `code`.
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     if !write_within(Stream::Error, format!("{error}\n"), LAST_WORDS_MAX_WAIT) {
         write_line(format_args!("{error}"));

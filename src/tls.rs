@@ -96,7 +96,7 @@ impl Tls {
     /// unless all of them are valid.
     ///
     /// # Errors
-    /// As for [`Tls::load`].
+    /// A file cannot be read or contains no usable certificate or key.
     pub fn reload(&self) -> Result<(), TlsError> {
         let loaded = Loaded::read(&self.settings)?;
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;

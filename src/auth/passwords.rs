@@ -17,8 +17,9 @@ pub enum Form {
     /// memcached's file for text clients (`-Y`): few entries, each line is one,
     /// and a password may contain colons.
     AuthFile,
-    /// memcached's file for SASL (`MEMCACHED_SASL_PWDB`): many entries, empty
-    /// lines are skipped, and a colon ends the password.
+    /// memcached's file for SASL (`MEMCACHED_SASL_PWDB`): many entries, and empty
+    /// lines are skipped. Each colon may end the password: the text before it
+    /// is accepted as well as the whole.
     Sasl,
 }
 
@@ -137,7 +138,7 @@ impl Passwords {
     /// Loads the file again if it has changed.
     ///
     /// # Errors
-    /// As for [`Self::reload`].
+    /// The file cannot be read or is malformed. The list is unchanged then.
     pub fn refresh(&self) -> Result<(), LoadError> {
         let metadata = match fs::metadata(&self.path) {
             Ok(metadata) => metadata,

@@ -9,7 +9,7 @@ use crate::auth::passwords::{Form, LoadError, Passwords};
 /// Names of the mechanisms, separated by spaces.
 pub const MECHANISMS: &str = "PLAIN";
 
-/// Default directory of the configuration.
+/// Default paths of the configuration file. The first that exists is used.
 const CONF_PATHS: [&str; 2] = ["/etc/sasl/memcached.conf", "/etc/sasl2/memcached.conf"];
 
 /// Name of the configuration file in its directory.

@@ -1,6 +1,7 @@
-//! Entries of `-l`: `[notls:][proto[x]:][tag[x]:]host[:port]`, with `unix:path`
-//! in place of host and port for a unix socket. Entries are separated by commas.
-//! Without `-l`, the wildcard addresses apply. Resolves host names; binds nothing.
+//! Entries of `-l`: `[tls:][proto[x]:][tag[x]:]host[:port]`, with `unix:path` in
+//! place of host and port for a unix socket. `tls` stands for `notls`, `btls`,
+//! `otls` or `mtls`. Commas or semicolons separate entries. Without `-l`, the
+//! wildcard addresses apply. Resolves host names; binds nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;

@@ -70,7 +70,7 @@ pub(super) enum Effect {
 ///
 /// # Errors
 ///
-/// Returns the first word that is unknown, unavailable or has an invalid value.
+/// The first word that is unknown, unavailable or has an invalid value.
 pub(super) fn apply(raw: &mut RawArgs, list: &str) -> Result<(), CliError> {
     let items = list.split(',').map(str::trim);
     for item in items.filter(|item| !item.is_empty()) {

@@ -72,7 +72,8 @@ impl RawTlsArgs {
         }))
     }
 
-    /// Returns whether TLS listeners request client certificates by default.
+    /// Returns the default requirement of TLS listeners for client certificates
+    /// (`-o ssl_verify_mode`).
     pub(super) fn ask(&self) -> ClientCertificates {
         match self.verify_mode {
             None | Some(0) => ClientCertificates::Ignore,
@@ -81,7 +82,7 @@ impl RawTlsArgs {
         }
     }
 
-    /// Adds notices about options that have no effect.
+    /// Returns notices about options that have no effect.
     pub(super) fn notices(&self) -> Vec<String> {
         let mut notices = Vec::new();
         if !self.on && *self != Self::default() {

@@ -1,32 +1,34 @@
-//! What the system refused to the process.
+//! Errors that keep the process from being prepared or sandboxed.
 
 use std::fmt;
 
 use nix::errno::Errno;
 
-/// What the system refused.
+/// Operation that the operating system refused. `Display` is one line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ProcessError {
-    /// No user of this name.
+    /// There is no user of this name (`-u`).
     UnknownUser(String),
-    /// The user's rights could not be taken on.
+    /// The user or group ID could not be changed to this user's.
     Identity(String, Errno),
-    /// The supplementary groups could not be given up.
+    /// The supplementary groups could not be dropped.
     Groups(Errno),
-    /// Rights are left over that should be gone.
+    /// After the change to this user, other IDs or groups are left, or root can
+    /// be regained.
     StillPrivileged(String),
     /// The system call filter could not be installed.
     Sandbox(String),
-    /// The step into the background failed.
+    /// The process could not detach (`-d`).
     Detach(Errno),
-    /// No core files, though `-r` asks for them.
+    /// Core files stay disabled despite `-r`.
     CoreLimit,
-    /// Not enough open files for so many connections.
+    /// The limit on open files is too low for this number of connections.
     FileLimit(usize),
 }
 
 impl ProcessError {
-    /// The code to exit with: memcached's for the same fault.
+    /// Returns the exit code of the process: the one that memcached uses for
+    /// the same error.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Detach(_) => 1,

@@ -1,17 +1,21 @@
-//! Limits on open files and core files.
+//! Resource limits (`setrlimit`) on open files and core files.
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 use rustcached::config::Config;
 
 use crate::process::error::ProcessError;
 
-/// Descriptors for anything but clients: standard streams, files, and a few
-/// in reserve.
+/// Descriptors of the whole process that serve no client: standard streams,
+/// files, and some in reserve.
 const FILES_RESERVED: usize = 32;
-/// Descriptors a worker needs for itself.
+/// Descriptors per worker that serve no client, such as its poll.
 const FILES_PER_THREAD: usize = 4;
 
-/// Raises the limit on core files to whatever is permitted.
+/// Raises the limit on the size of core files as far as permitted (`-r`).
+///
+/// # Errors
+///
+/// [`ProcessError::CoreLimit`] if core files stay disabled.
 pub(super) fn raise_core_limit() -> Result<(), ProcessError> {
     let limit = Resource::RLIMIT_CORE;
     if setrlimit(limit, RLIM_INFINITY, RLIM_INFINITY).is_ok() {
@@ -24,7 +28,12 @@ pub(super) fn raise_core_limit() -> Result<(), ProcessError> {
     }
 }
 
-/// Makes room for all connections and the server's own files.
+/// Raises the limit on open files to the connection limit plus the server's own
+/// descriptors.
+///
+/// # Errors
+///
+/// [`ProcessError::FileLimit`] if not even all connections fit.
 pub(super) fn raise_file_limit(config: &Config) -> Result<(), ProcessError> {
     let own = FILES_RESERVED + FILES_PER_THREAD * config.threads + config.listeners.len();
     let connections = config.max_connections;
@@ -35,7 +44,7 @@ pub(super) fn raise_file_limit(config: &Config) -> Result<(), ProcessError> {
     if soft >= wanted || setrlimit(limit, wanted, hard.max(wanted)).is_ok() {
         return Ok(());
     }
-    // As in memcached, a limit that is right for the connections alone will do.
+    // As in memcached, a limit that covers the connections alone is accepted.
     match rlim_t::try_from(connections) {
         Ok(connections) if hard >= connections => setrlimit(limit, hard, hard).map_err(refused),
         _ => Err(ProcessError::FileLimit(connections)),

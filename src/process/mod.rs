@@ -1,9 +1,12 @@
-//! The process around the server: limits on files and cores, the user it
-//! runs as, the background, locked memory, the pid file. Called by `main`
-//! alone, in steps: [`prepare`](prepare::prepare) before any thread starts, because a fork keeps
-//! only the calling thread, [`PidFile`](pid_file::PidFile) next, and [`sandbox`] once the server
-//! listens.
-//! Knows nothing of sockets or of the cache.
+//! The process of the server: resource limits, user, daemon mode, locked memory,
+//! pid file and sandbox. Knows no sockets and no cache.
+//!
+//! Only `main` calls this, in three steps:
+//!
+//! 1. [`prepare`](prepare::prepare) before any thread starts, because a fork
+//!    keeps only the calling thread,
+//! 2. [`PidFile`](pid_file::PidFile),
+//! 3. [`sandbox`] once the server listens.
 
 mod error;
 mod limits;

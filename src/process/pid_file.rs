@@ -1,4 +1,4 @@
-//! The pid file.
+//! The pid file (`-P`).
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -8,19 +8,23 @@ use nix::unistd::Pid;
 use rustcached::limits::LAST_WORDS_MAX_WAIT;
 use rustcached::logging::{Stream, write_line, write_within};
 
-/// The pid file, which goes away with this value.
+/// Pid file of this process. Dropping it removes the file.
 #[derive(Debug)]
 pub(crate) struct PidFile {
     path: PathBuf,
 }
 
 impl PidFile {
-    /// Writes the id of this process. It appears whole: readers never see an
-    /// empty file.
+    /// Writes the process ID to `path`. Uses a temporary file and a rename, so
+    /// that a reader never sees an empty file.
+    ///
+    /// Warns on standard error if the existing file names another running
+    /// process, and replaces the file.
     ///
     /// # Errors
     ///
-    /// The file cannot be written. memcached tells that and serves on.
+    /// The file cannot be written. As in memcached, the caller reports that and
+    /// continues.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         if let Some(pid) = running_owner(path) {
             let path = path.display();
@@ -45,7 +49,8 @@ impl Drop for PidFile {
     }
 }
 
-/// The process an old pid file names, if it still runs and is not this one.
+/// Returns the process that an existing pid file names. `None` if it is this
+/// process, is not running, or cannot be signalled.
 fn running_owner(path: &Path) -> Option<i32> {
     let pid: i32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
     let other = pid > 0 && u32::try_from(pid) != Ok(std::process::id());

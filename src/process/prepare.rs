@@ -1,4 +1,4 @@
-//! Prepares the process before any thread starts.
+//! Preparation of the process before any thread starts.
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::unistd::{daemon, geteuid, getuid};
@@ -9,13 +9,14 @@ use crate::process::error::ProcessError;
 use crate::process::limits::{raise_core_limit, raise_file_limit};
 use crate::process::privileges::assume_user;
 
-/// Does what the options ask of the process, in memcached's order. Must run
-/// before any thread starts and before anything listens.
+/// Applies the options about the process, in memcached's order: resource limits,
+/// user, daemon mode, locked memory. Call it before any thread starts and before
+/// the server listens.
 ///
 /// # Errors
 ///
-/// The first thing the system refused, except locked memory: that is told
-/// on standard error and done without.
+/// The first operation that the system refuses. If memory cannot be locked,
+/// a warning goes to standard error instead.
 pub(crate) fn prepare(process: &Process, config: &Config) -> Result<(), ProcessError> {
     if process.core_dumps {
         raise_core_limit()?;
@@ -31,7 +32,8 @@ pub(crate) fn prepare(process: &Process, config: &Config) -> Result<(), ProcessE
         }
     }
     if process.daemonize {
-        // Core files go to the working directory; messages to the terminal.
+        // Core files need the working directory, so `-r` keeps it. With `-v`
+        // the standard streams stay open for messages.
         daemon(process.core_dumps, config.verbosity > 0).map_err(ProcessError::Detach)?;
     }
     if process.lock_memory {
@@ -40,6 +42,7 @@ pub(crate) fn prepare(process: &Process, config: &Config) -> Result<(), ProcessE
     Ok(())
 }
 
+/// Locks all present and future memory of the process (`-k`).
 fn lock_memory() {
     let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE;
     if let Err(error) = mlockall(flags) {

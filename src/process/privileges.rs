@@ -1,16 +1,22 @@
-//! The user that the process runs as.
+//! Change of the user that the process runs as (`-u`).
 
 use nix::errno::Errno;
 use nix::unistd::{Uid, User, getgroups, getresgid, getresuid, setgid, setgroups, setuid};
 
 use crate::process::error::ProcessError;
 
-/// Takes on the user's rights and gives up all others for good.
+/// Changes to the user `name` and drops all other privileges permanently.
+///
+/// # Errors
+///
+/// The user does not exist, the system refuses a change, or privileges are left
+/// afterwards.
 pub(super) fn assume_user(name: &str) -> Result<(), ProcessError> {
     let user = find_user(name)?;
-    // Groups first, as long as we may; the user last, which ends that.
+    // Groups first and the user last: only root may change groups.
     match setgroups(&[]) {
-        // Not permitted: that there is nothing to give up is verified below.
+        // Without permission there may be nothing to drop, which is verified
+        // below.
         Ok(()) | Err(Errno::EPERM) => {}
         Err(error) => return Err(ProcessError::Groups(error)),
     }
@@ -23,8 +29,8 @@ pub(super) fn assume_user(name: &str) -> Result<(), ProcessError> {
     }
 }
 
-/// Whether the process has the rights of this user, no others, and no way
-/// back.
+/// Returns whether the process has only the IDs and the group of `user`, and
+/// cannot become root again.
 fn is_only(user: &User) -> bool {
     let root = Uid::from_raw(0);
     let users = getresuid().map(|ids| [ids.real, ids.effective, ids.saved]);
@@ -35,6 +41,7 @@ fn is_only(user: &User) -> bool {
         && (user.uid == root || setuid(root).is_err())
 }
 
+/// Looks up a user by name.
 fn find_user(name: &str) -> Result<User, ProcessError> {
     match User::from_name(name) {
         Ok(Some(user)) => Ok(user),

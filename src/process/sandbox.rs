@@ -1,8 +1,6 @@
-//! The system call filter (`-o drop_privileges`): what the server does all
-//! day is permitted, everything else fails with EPERM. A call that this list
-//! has forgotten is thus an error to whoever made it, not the end of the
-//! process. Entered once by `main`, when all sockets are bound, for all
-//! threads at once.
+//! The sandbox (`-o drop_privileges`): a seccomp filter of system calls. A call
+//! that is not listed fails with `EPERM`; it does not kill the process. `main`
+//! installs the filter for all threads once all sockets are bound.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -14,25 +12,27 @@ use seccompiler::{
 
 use crate::process::error::ProcessError;
 
-/// Permits this process from now on only what [`PERMITTED`] lists. There is
-/// no way back.
+/// Restricts all threads to the calls in [`PERMITTED`] and
+/// [`PERMITTED_ON_THIS_PROCESSOR`], and to sockets of the unix domain. Cannot be
+/// undone.
 ///
 /// # Errors
 ///
-/// The system has no such filters, or none for this processor.
+/// The kernel has no seccomp filters, or the processor is not supported.
 pub(crate) fn enter() -> Result<(), ProcessError> {
     let refused = |error: Error| ProcessError::Sandbox(error.to_string());
     let program = program().map_err(refused)?;
     apply_filter_all_threads(&program).map_err(refused)
 }
 
+/// Builds the filter.
 fn program() -> Result<BpfProgram, Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = PERMITTED
         .iter()
         .chain(PERMITTED_ON_THIS_PROCESSOR)
         .map(|call| (*call, Vec::new()))
         .collect();
-    // Only to talk to the service manager.
+    // Unix sockets only, to notify the service manager.
     rules.insert(
         libc::SYS_socket,
         vec![first_argument(libc::AF_UNIX as u64)?],
@@ -43,13 +43,15 @@ fn program() -> Result<BpfProgram, Error> {
     Ok(BpfProgram::try_from(filter)?)
 }
 
+/// Matches a call whose first argument equals `value`.
 fn first_argument(value: u64) -> Result<SeccompRule, Error> {
     let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
     Ok(SeccompRule::new(vec![is])?)
 }
 
+/// Calls permitted on every processor, with any arguments.
 const PERMITTED: &[i64] = &[
-    // Sockets that are there, and new connections from them.
+    // Existing sockets, and connections accepted from them.
     libc::SYS_accept4,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
@@ -67,7 +69,7 @@ const PERMITTED: &[i64] = &[
     libc::SYS_epoll_pwait,
     libc::SYS_ppoll,
     libc::SYS_eventfd2,
-    // Files: certificates and passwords again, a pid file to be removed.
+    // Files: reloading certificates and passwords, removing the pid file.
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_pread64,
@@ -110,7 +112,7 @@ const PERMITTED: &[i64] = &[
     libc::SYS_munlock,
     libc::SYS_membarrier,
     libc::SYS_get_mempolicy,
-    // Threads of this process; programs cannot be started (execve).
+    // Threads of this process. `execve` is absent: no program can be started.
     libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_futex,
@@ -127,7 +129,7 @@ const PERMITTED: &[i64] = &[
     libc::SYS_sched_setaffinity,
     libc::SYS_exit,
     libc::SYS_exit_group,
-    // Signals, time, chance, and what statistics ask for.
+    // Signals, time, random numbers, and statistics of the process.
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
@@ -149,7 +151,7 @@ const PERMITTED: &[i64] = &[
     libc::SYS_getegid,
 ];
 
-/// Older forms of the same calls, which the C library still uses here.
+/// Older variants of these calls, which the C library uses on x86-64.
 #[cfg(target_arch = "x86_64")]
 const PERMITTED_ON_THIS_PROCESSOR: &[i64] = &[
     libc::SYS_epoll_wait,
@@ -176,7 +178,7 @@ mod tests {
     use std::process::Command;
     use std::thread;
 
-    /// On a thread of its own: what a thread has given up it never gets back.
+    /// Uses a separate thread, because a filter cannot be removed.
     #[test]
     fn what_is_not_listed_fails_and_the_rest_goes_on() {
         let confined = || {

@@ -1,4 +1,4 @@
-//! Faults of the operator: exit codes and messages.
+//! Exit codes and messages of invalid command lines.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

@@ -1,9 +1,9 @@
-//! Where the server listens: `-p`, `-l`, `-s` and `-a`.
+//! Listening sockets: `-p`, `-l`, `-s` and `-a`.
 
 use super::{config, tcp, unix, wildcards};
 use crate::config::{Endpoint, Listener, ProtocolMode};
 
-/// memcached starts with these, and nobody can reach it.
+/// memcached starts with these options too, and listens on nothing.
 #[test]
 fn there_may_be_no_listener() {
     for options in [

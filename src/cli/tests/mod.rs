@@ -1,4 +1,4 @@
-//! Command lines and what becomes of them.
+//! Tests of the command line.
 
 mod errors;
 mod listen;
@@ -75,7 +75,7 @@ fn unix(path: &str, mode: u32) -> Listener {
     }
 }
 
-/// Asserts that two ways to write something come to the same.
+/// Asserts that two command lines have the same result.
 fn same(one: &[&str], other: &[&str]) {
     let (one, other) = (invoke(one), invoke(other));
     assert_eq!(format!("{one:?}"), format!("{other:?}"));

@@ -1,4 +1,5 @@
-//! Every flag and every word of memcached 1.6.45, so that none can get lost.
+//! Every flag and every `-o` word of memcached 1.6.45 must be accepted or be
+//! reported as unavailable.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +9,8 @@ use crate::cli::flags::FLAGS;
 use crate::cli::suboptions::{self, FAMILIES, WORDS};
 use crate::config::Eviction;
 
-/// Each flag of memcached: letter, long name, a value it takes (none for
-/// switches), and whether it stands for something this server lacks.
+/// Each flag of memcached: letter, long name, a valid value (`None` for
+/// switches), and whether its feature is unavailable.
 const MEMCACHED_FLAGS: &[(char, &str, Option<&str>, bool)] = &[
     ('a', "unix-mask", Some("0770"), false),
     ('A', "enable-shutdown", None, false),
@@ -50,7 +51,7 @@ const MEMCACHED_FLAGS: &[(char, &str, Option<&str>, bool)] = &[
     ('Z', "enable-ssl", None, false),
 ];
 
-/// Each word of `-o` that memcached takes, with a value it takes.
+/// Each word of `-o` that memcached accepts, with a valid value.
 const MEMCACHED_WORDS: &str = "maxconns_fast no_maxconns_fast hashpower=16 no_hashexpand \
     slab_reassign no_slab_reassign slab_automove slab_automove=2 no_slab_automove \
     slab_automove_ratio=0.8 slab_automove_window=30 slab_automove_freeratio=0.01 \
@@ -68,7 +69,7 @@ const MEMCACHED_WORDS: &str = "maxconns_fast no_maxconns_fast hashpower=16 no_ha
     ssl_ciphers=x ssl_ca_cert=/c ssl_wbuf_size=16 ssl_session_cache ssl_kernel_tls \
     ssl_min_version=2 drop_privileges";
 
-/// The words that ask for what this server lacks.
+/// Words of unavailable features.
 const MISSING_WORDS: &[(&str, Missing)] = &[
     ("ext_path=/d/x:1G", Missing::Flash),
     ("proxy_config=/p.lua", Missing::Proxy),
@@ -77,7 +78,7 @@ const MISSING_WORDS: &[(&str, Missing)] = &[
 
 #[test]
 fn every_flag_of_memcached_parses_in_every_spelling() {
-    // -Z asks for a certificate as well: see the tests of `tls`.
+    // -Z also requires a certificate: see the tests of `tls`.
     let flags = MEMCACHED_FLAGS.iter().filter(|flag| flag.0 != 'Z');
     for &(short, long, value, missing) in flags {
         let letter = format!("-{short}");
@@ -95,7 +96,7 @@ fn every_flag_of_memcached_parses_in_every_spelling() {
             ]
         };
         let spellings = spellings.into_iter().filter(|words| {
-            // The delimiter has no long name there, and its blank counts.
+            // -D has no long name in memcached, and a leading space is its value.
             short != 'D' || (!words[0].starts_with("--") && words[0] != "-D /")
         });
         let mut outcomes = BTreeSet::new();
@@ -115,7 +116,7 @@ fn every_flag_of_memcached_parses_in_every_spelling() {
     }
 }
 
-/// Words that memcached has not.
+/// Words that memcached does not have.
 const OUR_WORDS: [&str; 2] = ["eviction=frequency", "bare_dumps"];
 
 #[test]

@@ -1,4 +1,4 @@
-//! The printed texts.
+//! The texts of `-h`, `-V` and `-i`.
 
 use super::{printed, same};
 use crate::cli::flag::Effect;

@@ -1,4 +1,4 @@
-//! Defaults, and what each flag does to the settings.
+//! Defaults, and the effect of each flag on the settings.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
