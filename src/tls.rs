@@ -63,7 +63,7 @@ pub struct TlsCounters {
 pub struct Tls {
     settings: TlsSettings,
     loaded: RwLock<Loaded>,
-    /// The counters.
+    /// Counters of handshake and session results.
     pub counters: TlsCounters,
 }
 

@@ -14,8 +14,8 @@ use crate::limits::{AUTH_FILE_ENTRIES_MAX, PASSWORD_LINE_MAX_BYTES, SASL_FILE_EN
 /// Format of a password file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// memcached's file for text clients (`-Y`): few entries, each line is one,
-    /// and a password may contain colons.
+    /// memcached's file for text clients (`-Y`): few entries, each line is an
+    /// entry, and a password may contain colons.
     AuthFile,
     /// memcached's file for SASL (`MEMCACHED_SASL_PWDB`): many entries, and empty
     /// lines are skipped. Each colon may end the password: the text before it
@@ -28,9 +28,9 @@ pub enum Form {
 pub enum LoadError {
     /// The file cannot be read.
     Read(PathBuf, io::Error),
-    /// A line is not of the form `user:password`.
+    /// The line with this number is not of the form `user:password`.
     Malformed(PathBuf, usize),
-    /// A line is longer than memcached accepts.
+    /// The line with this number is longer than memcached accepts.
     TooLong(PathBuf, usize),
     /// The file has more entries than this maximum.
     TooMany(PathBuf, usize),

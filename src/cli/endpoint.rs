@@ -22,6 +22,7 @@ const TAG_MAX_BYTES: usize = 8;
 pub(super) struct Defaults {
     /// TCP port; `None` if TCP is disabled.
     pub(super) port: Option<u16>,
+    /// Protocols that clients may use.
     pub(super) protocol: ProtocolMode,
     /// Client certificates under TLS; `None` without `-Z`.
     pub(super) tls: Option<ClientCertificates>,

@@ -40,7 +40,7 @@ pub enum CliError {
     BadEndpoint {
         /// The entry as typed.
         entry: String,
-        /// What is wrong with it.
+        /// The reason for which it is invalid.
         reason: String,
     },
     /// A feature of memcached that this server does not have.

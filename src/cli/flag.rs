@@ -14,19 +14,21 @@ use crate::config::Config;
 pub(super) struct Flag {
     /// Letter of the flag; `None` for options that memcached does not have.
     pub(super) short: Option<char>,
+    /// Long name, without the dashes.
     pub(super) long: &'static str,
     /// Name of the value in the help text; empty for switches.
     value: &'static str,
     help: &'static str,
     /// The default as the help text shows it.
     default: Option<fn(&Config) -> String>,
+    /// Kind of value, and the function that records it.
     pub(super) effect: Effect,
 }
 
 /// Kind of value of a flag, and the function that records it.
 #[derive(Clone, Copy)]
 pub(super) enum Effect {
-    /// Takes nothing.
+    /// Takes no value.
     Switch(fn(&mut RawArgs)),
     /// Takes no value, but ignores one given as `--flag=text`.
     Level(fn(&mut RawArgs)),

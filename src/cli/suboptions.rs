@@ -9,8 +9,11 @@ use crate::config::{Eviction, Tunables};
 
 /// A word of `-o`.
 pub(super) struct Word {
+    /// Name, without the value.
     pub(super) name: &'static str,
+    /// Values that the word accepts.
     pub(super) rule: Rule,
+    /// Effect of the word on the arguments.
     pub(super) effect: Effect,
     /// Line of the help text; empty for words that are only listed.
     help: &'static str,

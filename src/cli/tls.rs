@@ -18,15 +18,25 @@ const KEY_FORMAT_DER: i64 = 2;
 pub(super) struct RawTlsArgs {
     /// `-Z`.
     pub(super) on: bool,
+    /// Path of the certificate chain (`ssl_chain_cert`).
     pub(super) chain: Option<PathBuf>,
+    /// Path of the private key (`ssl_key`).
     pub(super) key: Option<PathBuf>,
+    /// Number of the key format (`ssl_keyformat`).
     pub(super) key_format: Option<i64>,
+    /// Requirement for client certificates, a number (`ssl_verify_mode`).
     pub(super) verify_mode: Option<i64>,
+    /// Path of the CA certificates for client certificates (`ssl_ca_cert`).
     pub(super) ca: Option<PathBuf>,
+    /// Cipher suites (`ssl_ciphers`); without effect.
     pub(super) ciphers: Option<String>,
+    /// Maximum of encrypted output that a connection buffers, in KiB.
     pub(super) write_buffer_kib: Option<i64>,
+    /// `ssl_session_cache`.
     pub(super) session_cache: bool,
+    /// `ssl_kernel_tls`; without effect.
     pub(super) kernel: bool,
+    /// Lowest TLS version, counted from TLS 1.0 (`ssl_min_version`).
     pub(super) min_version: Option<i64>,
 }
 
