@@ -35,7 +35,7 @@ enum Verb {
     Replace,
     Append,
     Prepend,
-    /// `cas`, with the key's CAS value if true, or another.
+    /// `cas`, with the key's CAS value (true) or a wrong value (false).
     Cas(bool),
 }
 
@@ -89,7 +89,7 @@ struct Pair {
     now_ms: u64,
     model: HashMap<usize, Kept>,
     cas: u64,
-    /// Memory is short: items of the model may be missing in the store.
+    /// The memory limit is low: the store may have evicted items of the model.
     may_miss: bool,
 }
 
@@ -331,9 +331,9 @@ impl Pair {
             self.model.insert(key, new);
             self.learn_cas(key);
         } else if !agreed {
-            // Either added because the item had been evicted, or not joined for
-            // lack of memory. The model has no item, so remove it from the
-            // store.
+            // Either an `add` succeeded because the item had been evicted, or
+            // an append failed for lack of memory. The model has no item, so
+            // remove it from the store.
             self.ask(&format!("delete {}", name(key)), b"");
         }
     }
@@ -402,7 +402,8 @@ impl Pair {
         }
     }
 
-    /// Marks a key as stale. The next lookup wins it if no other has won it.
+    /// Marks a key as stale. The first `mg` afterwards must win the right to
+    /// refill it (`W`).
     fn invalidate(&mut self, key: usize) {
         let answer = self.ask(&format!("md {} I", name(key)), b"");
         if self.kept(key).is_none() {

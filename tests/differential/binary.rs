@@ -25,7 +25,8 @@ use test_support::random::Random;
 const FRAMES: usize = 40;
 const KEYS: [&str; 4] = ["a", "b", "with blank", "line\r\nend"];
 const NUMBERS: [&str; 2] = ["n", "count"];
-/// TTLs that are over, or outlast a case. The last is a date in the past.
+/// TTLs that have expired, or that outlast a case. The last is a Unix time in
+/// the past.
 const TIMES: [u32; 4] = [0, 10_000, 0xffff_fffe, 4_000_000];
 const STORES: [u8; 6] = [
     opcode::SET,

@@ -9,7 +9,7 @@
 //! | seconds since the last access, up to 2 | `l0`, `la=0` | the same |
 //! | seconds left below zero | `t<over>` | they depend on the server's start |
 //! | `cls` and `size` of `me` | nothing | they depend on how a server stores items |
-//! | an empty line behind the error for a key of over 250 bytes in a `get` | nothing | 1.6.45 ends that error twice |
+//! | an empty line behind the error for a key of over 250 bytes in a `get` | nothing | 1.6.45 sends its CRLF twice |
 //! | bytes before an unexpected close | only the fact of the close | unread input resets the stream |
 //!
 //! Also normalized for releases before 1.6.45 (`generate.rs` lists commands
@@ -146,7 +146,7 @@ fn has_bad_key(command: &[u8]) -> bool {
     command.starts_with(b"g") && contains(command, &[b'k'; 251])
 }
 
-/// Most attempts at beginning a session.
+/// Maximum number of attempts to begin a session.
 const STARTS_MAX: usize = 3;
 
 /// A connection, with the names given to the CAS values seen on it.
@@ -164,7 +164,7 @@ impl Session {
         // values.
         let raise = "set a 0 0 1\r\nx\r\n".repeat(8);
         let mut client = Client::connect(address);
-        // memcached 1.6.18 now and then closes a connection that has just begun.
+        // memcached 1.6.18 occasionally closes a new connection.
         for _ in 0..STARTS_MAX {
             let sent = client.try_send(format!("{raise}mn\r\n"));
             if sent.is_ok() && client.answer_or_close().is_ok() {

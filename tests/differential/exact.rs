@@ -9,7 +9,7 @@
 //! | the same `get` with `noreply` | replies with bytes of an earlier reply |
 //! | `E` on an `ms` whose data block or opaque is refused | gives the CAS value to the next item stored on the connection |
 //! | values of white space alone, in `incr` | reads the memory behind the value |
-//! | values below -9223372036854775808, in `incr` | counts on as if they were positive |
+//! | values below -9223372036854775808, in `incr` | treats them as positive |
 //! | `T` or `E` on an `ma` that makes a number longer | sets them on the item that is replaced |
 //! | base64 keys with spaces or newlines, in `mg N`, `md x`, `ma N`, append | prints them unencoded, which breaks the line |
 //! | data blocks announced with more bytes than are sent | delays the error until all bytes have arrived |
@@ -42,8 +42,8 @@ const ENCODED: [&str; 10] = [
     "YQ==YQ==",
     "AAAA",
 ];
-/// Arguments in the place of a number. Used as a TTL or a delay, none of them
-/// ends while a case runs.
+/// Arguments for numeric parameters, many of them malformed. As a TTL or a
+/// delay, none expires during a case.
 const NUMBERS: [&str; 32] = [
     "0",
     "54321",
@@ -78,7 +78,7 @@ const NUMBERS: [&str; 32] = [
     "12345\08",
     "--1",
 ];
-/// TTLs that are over, or outlast a case.
+/// TTLs that have expired, or that outlast a case.
 const TIMES: [&str; 12] = [
     "0",
     "0",

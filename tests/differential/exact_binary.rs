@@ -6,7 +6,7 @@
 //! | a body behind the key of `stat`, of touches and of SASL without `-S` | leaves it unread, or answers it |
 //! | an unknown opcode with key or extras | skips as many bytes too many |
 //! | a key longer than the bytes sent, in a packet refused for its lengths | waits for the key |
-//! | `incr` on a value below -9223372036854775808 | counts on as if it were positive |
+//! | `incr` on a value below -9223372036854775808 | treats it as positive |
 //! | statistics, and TTLs of over 17 years together with `t` | – (rustcached counts eighths of a second in 32 bits) |
 
 use crate::binary::{LAST_CAS, any};
@@ -25,7 +25,7 @@ const KEYS: [&str; 8] = [
     "nul\0",
     "\u{e4}",
 ];
-/// TTLs that are over, or outlast a case.
+/// TTLs that have expired, or that outlast a case.
 const TIMES: [u32; 8] = [
     0,
     0,

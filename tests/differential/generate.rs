@@ -29,7 +29,7 @@ const KEYS: [&str; 4] = ["a", "b", "key-of-some-length", "\u{e4}\u{f6}"];
 const NUMBERS: [&str; 2] = ["n", "count"];
 /// Never appended to, so that joined values stay below the item size limit.
 const LARGE_KEY: &str = "large";
-/// TTLs that are over, or outlast a case.
+/// TTLs that have expired, or that outlast a case.
 const TIMES: [&str; 4] = ["0", "0", "10000", "-1"];
 const MG_FLAGS: [&str; 14] = [
     "v", "v", "s", "f", "c", "k", "q", "h", "u", "t", "Oabc", "N10000", "T10000", "R30",

@@ -25,8 +25,8 @@ use test_support::client::Address;
 use test_support::memcached::Memcached;
 use test_support::server::Server;
 
-/// Disables memcached's background threads. They pin items for moments, which
-/// decides by chance whether memcached changes a number in place.
+/// Disables memcached's background threads. They pin items briefly, so
+/// timing would decide whether memcached changes a number in place.
 const QUIET: [&str; 2] = ["-o", "no_lru_maintainer,no_lru_crawler"];
 /// The release whose replies rustcached reproduces.
 const TARGET: [u32; 3] = [1, 6, 45];

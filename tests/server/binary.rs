@@ -1,6 +1,5 @@
 //! Binary protocol, command by command: statuses, bodies, CAS values and quiet
-//! commands as in memcached 1.6.45, and a stream that stays in step whatever is
-//! sent.
+//! commands as in memcached 1.6.45. The stream stays in step for any input.
 
 use rustcached::config::{Config, ProtocolMode};
 use test_support::binary::{BinaryClient, Frame, Reply, opcode, status};

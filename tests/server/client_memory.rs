@@ -159,7 +159,7 @@ fn a_blocked_connection_costs_little() {
             "set sized{number} 0 0 {len} noreply\r\n{block}\r\n"
         ));
     }
-    // Enough keys that a single dump blocks.
+    // Store enough keys for a single dump to block.
     for number in 0..20_000 {
         client.send(format!("set small{number} 0 0 1 noreply\r\nx\r\n"));
     }
@@ -549,7 +549,7 @@ fn hot_values_are_answered_once_while_buffers_are_small() {
     });
 }
 
-/// Records that the kernel does not take stay in the TLS session.
+/// Records that the kernel does not accept stay in the TLS session.
 #[test]
 fn output_inside_tls_sessions_is_limited() {
     const CLIENTS: usize = 40;
@@ -562,7 +562,7 @@ fn output_inside_tls_sessions_is_limited() {
     let mut client = server.client();
     let value = "v".repeat(900_000);
     client.ask(format!("set k 0 0 900000\r\n{value}\r\n"), "STORED\r\n");
-    // Each leaves much more than the kernel's buffers take.
+    // Each has far more unsent output than the kernel's buffers hold.
     let _stalled = stall(&server, CLIENTS, "get k\r\n".repeat(20).as_bytes());
     wait_until("some are cut", || {
         (stat(&mut client, "read_buf_oom") > 0).then_some(())

@@ -281,7 +281,7 @@ fn wrong_options_are_refused() {
 #[test]
 fn the_default_port_is_11211() {
     if TcpStream::connect("127.0.0.1:11211").is_ok() {
-        // The default port is in use. Then the program must report that and
+        // If the default port is in use, the program must report that and
         // fail.
         let ended = Program::spawn(&["-u", "root"]).wait();
         fails_with_one_line(&ended, &["11211"]);

@@ -85,7 +85,7 @@ fn the_right_password_opens_everything() {
     client.done(&Frame::store(opcode::SET, "k", "v"));
     client.done(&Frame::store(opcode::SET, "large", "v".repeat(100_000)));
     assert_eq!(client.get("k"), Some((0, b"v".to_vec())));
-    // In two messages.
+    // The client sends the mechanism and its data in two messages.
     let mut client = server.connect();
     let begun = client.ask(&auth(""));
     assert_eq!((begun.status, begun.text()), (status::AUTH_CONTINUE, ""));
@@ -230,8 +230,8 @@ fn a_change_of_the_users_counts_at_once() {
     accepted(&mut client, &auth("\0user\0changed"));
 }
 
-/// Without users the server starts, as memcached does, which opens the file at
-/// each attempt.
+/// The server starts without users, as memcached does. memcached opens the file
+/// at each attempt.
 #[test]
 fn without_users_it_starts_says_so_and_lets_nobody_in() {
     let folder = TempDir::create();

@@ -244,7 +244,7 @@ fn figures_move_by_exactly_what_is_done() {
 fn bytes_are_counted_to_the_last() {
     let server = Server::start();
     let mut client = server.client();
-    // Each ends in the reply to the `mn` that delimits it.
+    // Each reply to `stats` is followed by the reply to the delimiting `mn`.
     let (asked, end) = ("stats\r\nmn\r\n".len(), "MN\r\n".len());
     let figure = |answer: &[u8], name: &str| -> usize {
         let text = String::from_utf8_lossy(answer);

@@ -411,7 +411,7 @@ fn a_long_get_that_comes_in_pieces_is_answered_like_a_whole_one() {
     let bad = "k".repeat(251);
     for (last, want) in [(bad.as_str(), BAD), ("b", "")] {
         client.send(format!("get{}", " a".repeat(2000)));
-        // Until the first piece has been read.
+        // This reply proves that the server has read the first piece.
         server.client().answer("");
         let values = match want {
             "" => format!("{}END\r\n", "VALUE a 0 1\r\n1\r\n".repeat(2000)),

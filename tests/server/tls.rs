@@ -126,7 +126,7 @@ fn old_versions_are_refused() {
     });
 }
 
-/// OpenSSL as a client, as far as it still supports the old TLS versions.
+/// Uses OpenSSL as the client, for the old TLS versions that it still supports.
 #[test]
 fn openssl_gets_through_with_new_versions_only() {
     if Command::new("openssl").arg("version").output().is_err() {

@@ -251,7 +251,7 @@ fn every_cas_counts_as_a_set() {
     assert_eq!((sets, rest), (8, 5));
 }
 
-/// memcached-automove sends these before it moves anything.
+/// memcached-automove sends these commands.
 #[test]
 fn slab_movers_get_answers_they_know() {
     let (_server, mut client) = start();
@@ -271,7 +271,7 @@ fn slab_movers_get_answers_they_know() {
     ] {
         client.ask(format!("{send}\r\n"), format!("{want}\r\n"));
     }
-    // Now there are pages to give away.
+    // Fill pages of a class, so that it has pages to release.
     for number in 0..4000 {
         let value = "v".repeat(500);
         client.send(format!("set many{number} 0 0 500 noreply\r\n{value}\r\n"));

@@ -355,7 +355,7 @@ fn nothing_is_written_while_nobody_watches() {
     assert_eq!(client.stat("log_worker_written"), before);
 }
 
-/// The descriptor and the key in a line.
+/// Returns the descriptor (`cfd`) and the key in a line.
 fn cfd_and_key(line: &str) -> (u32, String) {
     let word = |name: &str| {
         line.trim_end()
@@ -376,7 +376,7 @@ fn events_name_the_connection_whose_command_goes_on() {
     let value = "v".repeat(100_000);
     second.answer(format!("set big 0 0 100000\r\n{value}\r\n"));
     first.send("set k 0 0 100000\r\nvv");
-    // Begins only after a part of the value has arrived.
+    // This reply proves that the server has read a part of the value.
     second.answer("");
     let mut watcher = watcher(&server, "fetchers mutations");
     second.answer("get who\r\n");

@@ -36,7 +36,7 @@ fn module_of(source: &Source) -> Module {
     names
 }
 
-/// The modules that a file imports from, itself left out.
+/// Returns the modules that a file imports from, except its own module.
 fn imported(source: &Source, modules: &BTreeSet<Module>) -> BTreeSet<Module> {
     let own = module_of(source);
     let code = without_visibility(&source.code());
@@ -47,7 +47,7 @@ fn imported(source: &Source, modules: &BTreeSet<Module>) -> BTreeSet<Module> {
         .collect()
 }
 
-/// Removes `pub(in path)`, which is no import.
+/// Removes `pub(in path)`, whose path is not an import.
 fn without_visibility(code: &str) -> String {
     let mut parts = code.split("pub(in ");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -56,13 +56,14 @@ fn without_visibility(code: &str) -> String {
     })
 }
 
-/// All paths that begin with `crate`, `super` or `self`, groups expanded.
+/// Returns all paths that begin with `crate`, `super` or `self`, with `use`
+/// groups expanded.
 fn paths(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for start in ["crate::", "super::", "self::"] {
         for (at, _) in code.match_indices(start) {
             let before = code[..at].chars().next_back();
-            // A path that goes on here began earlier.
+            // Preceded by these, the match is the middle of a longer path.
             if !before.is_some_and(|letter| letter == ':' || letter == '$' || is_word(letter)) {
                 found.extend(expand(&code[at..]));
             }
@@ -71,7 +72,8 @@ fn paths(code: &str) -> Vec<String> {
     found
 }
 
-/// The paths at the start of `text`: one, or those of a group behind it.
+/// Returns the paths at the start of `text`: a single path, or the members of
+/// a `use` group.
 fn expand(text: &str) -> Vec<String> {
     let len = text
         .find(|letter| !is_word(letter) && letter != ':')
@@ -87,7 +89,7 @@ fn expand(text: &str) -> Vec<String> {
     }
 }
 
-/// The members of a group, given what stands behind its opening brace.
+/// Returns the members of a group. `group` begins after its opening brace.
 fn members(group: &str) -> Vec<String> {
     let mut depth = 0;
     let mut all = vec![String::new()];
@@ -105,7 +107,7 @@ fn members(group: &str) -> Vec<String> {
     all
 }
 
-/// The module that a path leads into.
+/// Returns the innermost module on a path, `None` if there is none.
 fn resolve(path: &str, own: &Module, modules: &BTreeSet<Module>) -> Option<Module> {
     let mut base = own.clone();
     let mut names = Vec::new();

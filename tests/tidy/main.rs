@@ -355,7 +355,7 @@ fn serving_threads_do_not_print() {
 }
 
 /// Files that may start a thread without supervision: the supervisor itself,
-/// the writer of what must not block its caller, and tests in place.
+/// the direct log writer, which must not block its caller, and unit tests.
 const MAY_START_THREADS: [&str; 5] = [
     "supervise.rs",
     "logging/direct.rs",

@@ -1,5 +1,5 @@
-//! The tables of rules name what exists, and the architecture page shows the
-//! layers that are enforced.
+//! Checks that the rule tables name existing files and folders, and that the
+//! architecture page shows the enforced layers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ fn tables_name_what_exists() {
 
 #[test]
 fn every_module_is_in_a_layer_and_every_layer_is_shown() {
-    // The crate's root is no module of a layer.
+    // The crate root belongs to no layer.
     let of_layer = |names: &[&str]| -> BTreeSet<String> {
         let names = names.iter().filter(|name| **name != "lib");
         names.map(|name| (*name).to_owned()).collect()
