@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::client::{Address, Client, show};
 
+/// Opcodes of requests and replies.
 pub mod opcode {
     pub const GET: u8 = 0x00;
     pub const SET: u8 = 0x01;
@@ -44,6 +45,7 @@ pub mod opcode {
     pub const GATKQ: u8 = 0x24;
 }
 
+/// Status codes of replies.
 pub mod status {
     pub const OK: u16 = 0x00;
     pub const NOT_FOUND: u16 = 0x01;
@@ -57,6 +59,7 @@ pub mod status {
     pub const UNKNOWN: u16 = 0x81;
 }
 
+/// Length of a packet header in bytes.
 pub const HEADER_BYTES: usize = 24;
 
 /// A request packet. Its header contains the true lengths unless overridden.
@@ -74,6 +77,7 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Creates a packet with an empty body.
     pub fn new(opcode: u8) -> Self {
         Self {
             opcode,
@@ -94,26 +98,31 @@ impl Frame {
         Self::new(opcode).key(key).extras(extras)
     }
 
+    /// Sets the key.
     pub fn key(mut self, key: impl AsRef<[u8]>) -> Self {
         self.key = key.as_ref().to_vec();
         self
     }
 
+    /// Sets the extras, raw bytes in network byte order.
     pub fn extras(mut self, extras: impl AsRef<[u8]>) -> Self {
         self.extras = extras.as_ref().to_vec();
         self
     }
 
+    /// Sets the value.
     pub fn value(mut self, value: impl AsRef<[u8]>) -> Self {
         self.value = value.as_ref().to_vec();
         self
     }
 
+    /// Sets the CAS value, 0 for none.
     pub fn cas(mut self, cas: u64) -> Self {
         self.cas = cas;
         self
     }
 
+    /// Sets the opaque, which the reply repeats.
     pub fn opaque(mut self, opaque: u32) -> Self {
         self.opaque = opaque;
         self
@@ -137,6 +146,7 @@ impl Frame {
         self
     }
 
+    /// Returns the encoded packet.
     pub fn bytes(&self) -> Vec<u8> {
         let body = self.extras.len() + self.key.len() + self.value.len();
         let key_len = self.key_len.unwrap_or(self.key.len() as u16);
@@ -163,12 +173,19 @@ impl fmt::Debug for Frame {
 /// A reply packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
+    /// Opcode of the request.
     pub opcode: u8,
+    /// Status code, see [`status`].
     pub status: u16,
+    /// Opaque of the request.
     pub opaque: u32,
+    /// CAS value, 0 for none.
     pub cas: u64,
+    /// Extras, for instance the client flags of a get.
     pub extras: Vec<u8>,
+    /// Key, if the command returns it.
     pub key: Vec<u8>,
+    /// Value, or the text of an error.
     pub value: Vec<u8>,
 }
 
@@ -198,6 +215,7 @@ impl Reply {
         HEADER_BYTES + body as usize
     }
 
+    /// Returns the value as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.value).expect("the value is text")
     }
@@ -207,10 +225,12 @@ impl Reply {
 pub struct BinaryClient(pub Client);
 
 impl BinaryClient {
+    /// Connects. Panics if that fails.
     pub fn connect(address: &Address) -> Self {
         Self(Client::connect(address))
     }
 
+    /// Sends a packet without waiting for a reply.
     pub fn send(&mut self, frame: &Frame) {
         self.0.send(frame.bytes());
     }

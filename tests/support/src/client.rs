@@ -34,10 +34,13 @@ pub struct Client {
 }
 
 impl Client {
+    /// Connects. Panics if that fails.
     pub fn connect(address: &Address) -> Self {
         Self::try_connect(address).unwrap_or_else(|error| panic!("connect {address:?}: {error}"))
     }
 
+    /// Connects, and completes no TLS handshake yet. Reads and writes fail
+    /// after [`DEADLINE`].
     pub fn try_connect(address: &Address) -> std::io::Result<Self> {
         let stream = match address {
             Address::Tcp(address) => Stream::Tcp(connect_tcp(address)?),
@@ -66,6 +69,7 @@ impl Client {
         self.try_send(bytes).expect("the server takes what is sent");
     }
 
+    /// Sends bytes. Fails if the server has closed the connection.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes.as_ref()),

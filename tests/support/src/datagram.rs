@@ -16,6 +16,8 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
+    /// Binds a loopback port and connects it to `server`. Receiving fails after
+    /// [`DEADLINE`].
     pub fn connect(server: SocketAddr) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         socket.connect(server).expect("a socket can be connected");

@@ -52,6 +52,7 @@ pub fn wait_until<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 pub struct TempDir(PathBuf);
 
 impl TempDir {
+    /// Creates the directory in the system's temporary directory.
     pub fn create() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -61,6 +62,7 @@ impl TempDir {
         Self(path)
     }
 
+    /// Returns the path of the file `name` in the directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }

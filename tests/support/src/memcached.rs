@@ -83,6 +83,7 @@ impl Memcached {
         std::array::from_fn(|_| parts.next().unwrap_or(0))
     }
 
+    /// Returns the address of the TCP listener.
     pub fn address(&self) -> Address {
         self.address.clone()
     }

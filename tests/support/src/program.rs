@@ -30,8 +30,11 @@ pub struct Program {
 
 /// Exit status and output of a program that has ended.
 pub struct Ended {
+    /// Exit code or signal.
     pub status: ExitStatus,
+    /// Standard output.
     pub output: String,
+    /// Standard error.
     pub errors: String,
 }
 
@@ -162,6 +165,7 @@ impl Program {
         text.lines().map(port).collect()
     }
 
+    /// Returns the process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -191,6 +195,7 @@ impl Program {
         number.expect("kilobytes are a number") * 1024
     }
 
+    /// Returns whether the process has not exited yet.
     pub fn is_running(&mut self) -> bool {
         let status = self.child.try_wait().expect("a child can be waited for");
         status.is_none()

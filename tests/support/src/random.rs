@@ -5,10 +5,12 @@
 pub struct Random(u64);
 
 impl Random {
+    /// Creates a generator whose sequence depends only on `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
+    /// Returns the next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -27,6 +29,7 @@ impl Random {
         self.below(times) == 0
     }
 
+    /// Returns a random element of `choices`, which must not be empty.
     pub fn pick<'a, T: ?Sized>(&mut self, choices: &[&'a T]) -> &'a T {
         choices[self.below(choices.len())]
     }

@@ -112,10 +112,12 @@ impl Server {
         }
     }
 
+    /// Returns the address of the first stream listener.
     pub fn address(&self) -> Address {
         self.address.clone()
     }
 
+    /// Connects a client to [`Server::address`].
     pub fn client(&self) -> Client {
         Client::connect(&self.address)
     }

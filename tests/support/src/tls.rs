@@ -18,7 +18,9 @@ use crate::client::Address;
 
 /// A certificate chain and its private key, in PEM.
 pub struct Identity {
+    /// Certificates in PEM, the leaf first.
     pub chain: String,
+    /// Private key in PEM.
     pub key: String,
 }
 
@@ -122,6 +124,7 @@ impl Files {
         fs::write(self.path("key.pem"), &identity.key).expect("writable");
     }
 
+    /// Returns the path of the file `name` in the directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path(name)
     }
@@ -137,6 +140,7 @@ impl Files {
         )
     }
 
+    /// Returns the server settings that name the files.
     pub fn settings(&self) -> TlsSettings {
         TlsSettings {
             chain: self.path("chain.pem"),
