@@ -18,7 +18,9 @@ use super::ring::Ring;
 /// The requests that a worker's connections send, with the number of operations left to send.
 #[derive(Debug)]
 pub(super) struct Sender {
+    /// The encoded requests.
     pub(super) ring: Arc<Ring>,
+    /// Number of operations left to send, `None` for no limit.
     pub(super) budget: Option<u64>,
 }
 
@@ -42,6 +44,7 @@ struct Flight {
     since: Instant,
 }
 
+/// A connection and its batches in flight.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
@@ -58,6 +61,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Connects and registers for readability under token `number`. `cursor` is the index of the
+    /// first batch to send.
     pub(super) fn open(
         job: &Job,
         cursor: usize,
@@ -80,6 +85,7 @@ impl Connection {
         })
     }
 
+    /// Returns whether the connection has not been closed.
     pub(super) fn is_open(&self) -> bool {
         self.open
     }
@@ -95,6 +101,7 @@ impl Connection {
         self.flights.clear();
     }
 
+    /// Sends the next batch, or nothing if the budget is exhausted. Latency counts from `since`.
     pub(super) fn send_next(&mut self, sender: &mut Sender, since: Instant) -> io::Result<()> {
         let batch = self.cursor;
         if !sender.take(batch) {

@@ -146,12 +146,14 @@ impl Unsent {
 /// Parses requests and encodes their replies.
 #[derive(Debug)]
 pub(super) struct Responder {
+    /// The prepared values.
     pub(super) canned: Canned,
     /// The replies to the requests read last.
     pub(super) reply: Unsent,
 }
 
 impl Responder {
+    /// Creates a responder without pending replies.
     pub(super) fn new(canned: Canned) -> Self {
         Responder {
             canned,

@@ -78,7 +78,8 @@ pub(super) struct Asker<R> {
 }
 
 impl<R: Requests> Asker<R> {
-    /// Connects, and sends `login` unless it is empty. A request is due each `every` from now on.
+    /// Connects, and sends `login` unless it is empty. A request is due at every
+    /// interval `every` from now on.
     pub(super) fn connect(
         address: SocketAddr,
         login: &str,
