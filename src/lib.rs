@@ -126,7 +126,7 @@
 //! access.
 //!
 //! At the memory limit, a store operation evicts items. For each, it advances
-//! the CLOCK hand over at most 32 slots. It evicts the first item whose stamp
+//! the CLOCK hand over at most 32 items. It evicts the first item whose stamp
 //! has expired, or else the item with the least time left. Victims are chosen
 //! regardless of their address and size class. If no chunk of the right size
 //! becomes free, a page is drained: the emptiest one of the size class with the
