@@ -240,7 +240,7 @@ fn eviction(criterion: &mut Criterion) {
                 elapsed
             });
         });
-        let evicted = full.0.snapshot().evictions;
+        let evicted = full.0.stats().snapshot().evictions;
         assert_eq!(evicted > 0, before > 0, "{evicted} evictions");
     }
     group.finish();

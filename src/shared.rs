@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::{Passwords, Sasl};
 use crate::config::{Config, Tunables};
+use crate::events::Hub;
 use crate::limits::CLASSES_MAX;
 use crate::logging::Log;
-use crate::stats::{ClassSnapshot, ConnTable, Prefixes, Snapshot};
+use crate::stats::{ClassSnapshot, ConnTable, Prefixes, Registry, Snapshot};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
 use crate::tls::Tls;
@@ -27,6 +28,10 @@ pub struct Shared {
     pub runtime: Runtime,
     /// The server's monotonic clock.
     pub clock: Clock,
+    /// Counters of all threads.
+    pub stats: Arc<Registry>,
+    /// Event rings of all threads, and the watchers' counters.
+    pub events: Arc<Hub>,
     /// Connection counters.
     pub connections: Connections,
     /// SASL users for the binary protocol; `None` without `-S`.
@@ -125,6 +130,8 @@ impl Shared {
                 crawl: Crawl::default(),
             },
             clock: Clock::start(),
+            stats: Arc::default(),
+            events: Arc::default(),
             connections: Connections::default(),
             sasl: None,
             tls: None,

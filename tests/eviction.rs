@@ -89,7 +89,7 @@ impl Cache {
     }
 
     fn evictions(&self) -> u64 {
-        self.store.snapshot().evictions
+        self.store.stats().snapshot().evictions
     }
 
     fn sweep(&mut self) {
@@ -212,7 +212,7 @@ fn capacity() -> usize {
             cache.set(key, VALUE, Expiry::NEVER);
             key += 1;
         }
-        cache.store.snapshot().items as usize
+        cache.store.stats().snapshot().items as usize
     })
 }
 
@@ -360,7 +360,7 @@ fn half_expired() -> (Cache, u64) {
     let live = live.filter(|&key| cache.has(key)).count();
     cache.now = Now::from_millis(cache.now.millis() + 20_000);
     cache.sweep();
-    let snapshot = cache.store.snapshot();
+    let snapshot = cache.store.stats().snapshot();
     assert_eq!(snapshot.items, live as u64, "the others are swept out");
     (cache, snapshot.crawler_reclaimed)
 }

@@ -495,7 +495,7 @@ fn check(cases: u32, max_memory: usize, may_miss: bool) {
             pair.get(key, None);
             pair.delete(key);
         }
-        let sum = pair.store.snapshot();
+        let sum = pair.store.stats().snapshot();
         assert_eq!((sum.items, sum.item_bytes), (0, 0));
         assert!(may_miss || sum.evictions == 0);
         evictions.set(evictions.get() + sum.evictions);

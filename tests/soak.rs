@@ -355,7 +355,7 @@ fn no_value_is_ever_torn_foreign_or_freed() {
 /// remain in the store's counters.
 fn everything_balances(store: &Store, mut locals: Vec<Local>) {
     let now = Now::from_millis(10_000);
-    let before = store.snapshot();
+    let before = store.stats().snapshot();
     assert!(before.evictions > 0 && before.items_moved > 0 && before.pages_moved > 0);
     while !store.shrink_to_limit(&mut locals[0]) {}
     let used = store.page_bytes() + store.index_bytes();
@@ -365,7 +365,7 @@ fn everything_balances(store: &Store, mut locals: Vec<Local>) {
         let hashed = store.hashed(name.as_bytes());
         store.edit(&mut locals[0], &hashed, now, |entry| entry.remove());
     }
-    let after = store.snapshot();
+    let after = store.stats().snapshot();
     assert_eq!((after.items, after.item_bytes), (0, 0));
     // Shrinking to the limit releases memory, beginning with the free chunks
     // kept by threads.

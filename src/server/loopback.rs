@@ -15,10 +15,11 @@ use crate::config::{Config, ProtocolMode};
 use crate::events::Kinds;
 use crate::server::connection::context::Context;
 use crate::server::stop::StopRequest;
+use crate::server::threads::new_store;
 use crate::server::transport::stream::Stream;
 use crate::server::worker::event_loop::Worker;
 use crate::shared::Shared;
-use crate::store::{Options, Store};
+use crate::store::Store;
 use crate::sync::Ordering;
 
 const EVENTS_MAX: usize = 8;
@@ -42,14 +43,8 @@ impl Loopback {
     /// # Errors
     /// The system has no more descriptors.
     pub fn new(config: Config) -> io::Result<Self> {
-        let store = Arc::new(Store::new(Options {
-            max_memory: config.max_memory,
-            evict: config.evict,
-            max_item_size: config.max_item_size,
-            eviction: config.eviction,
-            cas: config.cas,
-        }));
         let shared = Arc::new(Shared::new(config));
+        let store = Arc::new(new_store(&shared));
         shared.connections.open.fetch_add(1, Ordering::Relaxed);
         let (stop, stop_requests) = bounded(1);
         let context = Context {

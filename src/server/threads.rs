@@ -79,18 +79,12 @@ impl Server {
         let mut listeners = take_over(&config, inherited).map_err(StartError::Inherited)?;
         listeners.extend(bind_all(&config)?);
         let mut datagrams = udp::bind_all(&config)?;
-        let store = Arc::new(Store::new(Options {
-            max_memory: config.max_memory,
-            evict: config.evict,
-            max_item_size: config.max_item_size,
-            eviction: config.eviction,
-            cas: config.cas,
-        }));
-        store.events().want(Kinds::DETAIL, config.detail);
-        if !config.tunables.maintainer {
+        let shared = Arc::new(secrets.shared_with(config));
+        shared.events.want(Kinds::DETAIL, shared.config.detail);
+        let store = Arc::new(new_store(&shared));
+        if !shared.config.tunables.maintainer {
             store.count_overwritten_as_reclaimed();
         }
-        let shared = Arc::new(secrets.shared_with(config));
         note_listeners(&shared, &listeners, datagrams.iter().flatten());
         let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
         let unix_paths: Vec<_> = listeners.iter().filter_map(Listening::unix_path).collect();
@@ -101,8 +95,8 @@ impl Server {
         let (writer, stderr) = Writer::new(Arc::clone(&shared.log), StandardError);
         let stderr_thread = Some(spawn("stderr", || writer.run())?);
         let mut threads = Vec::new();
-        let (log, watcher_inbox) = WatcherThread::new(Arc::clone(&store), Arc::clone(&shared))
-            .map_err(StartError::Thread)?;
+        let (log, watcher_inbox) =
+            WatcherThread::new(Arc::clone(&shared)).map_err(StartError::Thread)?;
         threads.push(spawn("log", || log.run())?);
         let stalled = Arc::new(Stalled::new(
             shared.config.threads,
@@ -234,6 +228,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop_threads();
     }
+}
+
+/// Creates the store of a server, which counts in the server's statistics.
+pub(super) fn new_store(shared: &Shared) -> Store {
+    let (stats, events) = (Arc::clone(&shared.stats), Arc::clone(&shared.events));
+    Store::with_telemetry(Options::from(&shared.config), stats, events)
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {

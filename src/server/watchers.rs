@@ -16,7 +16,6 @@ use crate::limits::{WATCHER_BUFFER_BYTES, WATCHERS_MAX};
 use crate::server::mailbox::Mailbox;
 use crate::server::transport::stream::Stream;
 use crate::shared::Shared;
-use crate::store::Store;
 use crate::sync::Ordering;
 
 /// Most events drained before lines are sent.
@@ -35,7 +34,6 @@ pub(super) type WatcherInbox = Mailbox<(Stream, Filter)>;
 pub(super) struct WatcherThread {
     poll: Poll,
     watcher_inbox: Arc<WatcherInbox>,
-    store: Arc<Store>,
     shared: Arc<Shared>,
     watchers: Slab<Watcher>,
     /// Ring for events of this thread, which closes watchers' connections.
@@ -68,17 +66,13 @@ impl WatcherThread {
     ///
     /// # Errors
     /// The system has no more descriptors.
-    pub(super) fn new(
-        store: Arc<Store>,
-        shared: Arc<Shared>,
-    ) -> io::Result<(Self, Arc<WatcherInbox>)> {
+    pub(super) fn new(shared: Arc<Shared>) -> io::Result<(Self, Arc<WatcherInbox>)> {
         let poll = Poll::new()?;
         let watcher_inbox = Arc::new(WatcherInbox::new(&poll)?);
         let thread = Self {
             poll,
             watcher_inbox: Arc::clone(&watcher_inbox),
-            ring: store.events().ring(),
-            store,
+            ring: shared.events.ring(),
             shared,
             watchers: Slab::new(),
             line: Vec::new(),
@@ -119,7 +113,7 @@ impl WatcherThread {
     }
 
     fn hub(&self) -> &Hub {
-        self.store.events()
+        &self.shared.events
     }
 
     /// Takes over the watchers that workers handed over.
@@ -131,11 +125,11 @@ impl WatcherThread {
                 .poll
                 .registry()
                 .register(&mut stream, Token(token), interest);
-            self.store.events().want(filter.kinds, true);
+            self.shared.events.want(filter.kinds, true);
             entry.insert(Watcher {
                 stream,
                 filter,
-                since_gid: self.store.events().last_gid(),
+                since_gid: self.shared.events.last_gid(),
                 passed: 0,
                 unsent: b"OK\r\n".to_vec(),
                 skipped: 0,

@@ -1,12 +1,14 @@
-//! Statistics: counters that each thread owns and a reader sums, the connection
-//! table, and counters by key prefix.
+//! Statistics: counters that each thread owns and the registry sums, the
+//! connection table, and counters by key prefix.
 
 mod classes;
 mod conns;
 mod counters;
 mod prefixes;
+mod registry;
 
 pub use classes::{ClassCounters, ClassSnapshot, PerClass};
 pub use conns::{Conn, ConnState, ConnTable};
 pub use counters::{Counter, Counters, Snapshot};
 pub use prefixes::{PrefixCount, PrefixCursor, PrefixSums, Prefixes};
+pub use registry::{Registry, ThreadStats};

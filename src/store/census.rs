@@ -1,17 +1,15 @@
-//! Counters by size class. Items and bytes come from the threads' counters,
-//! pages and chunks from the page memory. The least recently accessed item of
-//! each class is found by upkeep's sweep, which visits all items anyway. No
-//! query walks the store.
+//! What the store counts and reports: items linked, unlinked and evicted, and
+//! the page memory by size class. The least recently accessed item of each
+//! class is found by upkeep's sweep, which visits all items anyway. No query
+//! walks the store.
 
 use std::sync::PoisonError;
 
 use crate::events::{EventKind, ItemSize, Kinds};
-use crate::limits::CLASSES_MAX;
-use crate::stats::{ClassSnapshot, Counter, Counters};
+use crate::stats::{Counter, Counters};
 use crate::store::item::layout::Item;
 use crate::store::memory::classes::{chunk_bytes, per_page};
 use crate::store::outcome::Miss;
-use crate::store::state::present;
 use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::Expiry;
@@ -105,29 +103,14 @@ impl Local {
 }
 
 impl Store {
-    /// Returns the sum of all threads' counters by size class, class number 1
-    /// first.
-    pub fn class_snapshots(&self) -> [ClassSnapshot; CLASSES_MAX] {
-        let mut sums = [ClassSnapshot::default(); CLASSES_MAX];
-        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        for thread in all.iter() {
-            thread.classes.add_to(&mut sums);
-        }
-        for sum in &mut sums {
-            sum.items = present(sum.items);
-            sum.bytes = present(sum.bytes);
-        }
-        sums
-    }
-
     /// Returns the page memory of the class with number `id`, which counts from
     /// 1.
     pub fn class_memory(&self, id: u8) -> ClassMemory {
         let class = usize::from(id) - 1;
         let (pages, free_in_pages) = self.memory.holdings_of(class);
-        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_stock: usize = all.iter().map(|thread| thread.stock.of(class)).sum();
-        let free_chunks = (free_in_pages + in_stock).min(pages * per_page(class));
+        let all = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_magazines: usize = all.iter().map(|levels| levels.of(class)).sum();
+        let free_chunks = (free_in_pages + in_magazines).min(pages * per_page(class));
         ClassMemory {
             chunk_bytes: chunk_bytes(class),
             per_page: per_page(class),

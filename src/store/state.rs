@@ -1,13 +1,13 @@
 //! State of the store: [`Store`], shared by all threads, and [`Local`], owned
-//! by one thread. Construction, flush, summed counters and the memory limit.
+//! by one thread. Construction, flush and the memory limit.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
-use crate::config::Eviction;
+use crate::config::{Config, Eviction};
 use crate::events::{Hub, Ring};
-use crate::stats::{Counters, PerClass, Snapshot};
+use crate::stats::{Counters, PerClass, Registry, ThreadStats};
 use crate::store::evict::ghosts::Ghosts;
 use crate::store::evict::hand::{Hand, Visit};
 use crate::store::evict::oldest::Oldest;
@@ -40,6 +40,18 @@ pub struct Options {
     pub cas: bool,
 }
 
+impl From<&Config> for Options {
+    fn from(config: &Config) -> Self {
+        Self {
+            max_memory: config.max_memory,
+            evict: config.evict,
+            max_item_size: config.max_item_size,
+            eviction: config.eviction,
+            cas: config.cas,
+        }
+    }
+}
+
 /// A map from keys to items in bounded memory. See the [module's
 /// documentation](crate::store) for the rules of locking.
 pub struct Store {
@@ -61,26 +73,18 @@ pub struct Store {
     pub(in crate::store) mean_bytes: AtomicUsize,
     /// Configuration; does not change.
     pub(in crate::store) options: Options,
-    /// The counters and magazine levels of each thread that called
-    /// [`Store::local`].
-    pub(in crate::store) threads: Mutex<Vec<Thread>>,
+    /// Levels of the magazines of each thread that called [`Store::local`].
+    pub(in crate::store) levels: Mutex<Vec<Arc<Levels>>>,
     /// By size class, the last access to the least recently accessed item.
     pub(in crate::store) oldest: Oldest,
-    /// Event rings of all threads.
-    pub(in crate::store) events: Hub,
+    /// Counters of all threads: the server's, in which the store counts.
+    pub(in crate::store) stats: Arc<Registry>,
+    /// Event rings of all threads: the server's, in which the store reports
+    /// evictions.
+    pub(in crate::store) events: Arc<Hub>,
     /// Count dead items as memcached does without its maintainer thread: see
     /// [`Store::count_overwritten_as_reclaimed`].
     pub(in crate::store) counts_overwritten: AtomicBool,
-}
-
-/// The state of a thread that other threads may read.
-pub(in crate::store) struct Thread {
-    /// The thread's counters.
-    pub(in crate::store) counters: Arc<Counters>,
-    /// The thread's counters by size class.
-    pub(in crate::store) classes: Arc<PerClass>,
-    /// Free chunks in the thread's magazines, by size class.
-    pub(in crate::store) stock: Arc<Levels>,
 }
 
 /// The flush generation. An item of another generation than the current one is
@@ -119,9 +123,15 @@ pub struct Local {
 }
 
 impl Store {
-    /// Creates an empty store. The fixed size of index and ghosts counts
-    /// against the memory limit from the start.
+    /// Creates an empty store with counters and event rings of its own.
     pub fn new(options: Options) -> Self {
+        Self::with_telemetry(options, Arc::default(), Arc::default())
+    }
+
+    /// Creates an empty store. Its threads count in `stats` and report
+    /// evictions to `events`. The fixed size of index and ghosts counts against
+    /// the memory limit from the start.
+    pub fn with_telemetry(options: Options, stats: Arc<Registry>, events: Arc<Hub>) -> Self {
         let shards = shards_for(options.max_memory);
         let store = Self {
             map: Map::new(shards),
@@ -138,9 +148,10 @@ impl Store {
             },
             mean_bytes: AtomicUsize::new(CACHE_LINE_BYTES),
             options,
-            threads: Mutex::new(Vec::new()),
+            levels: Mutex::new(Vec::new()),
             oldest: Oldest::default(),
-            events: Hub::default(),
+            stats,
+            events,
             counts_overwritten: AtomicBool::new(false),
         };
         let fixed = store.map.base_bytes() + store.ghosts.bytes() + store.hand.bytes();
@@ -148,18 +159,13 @@ impl Store {
         store
     }
 
-    /// Creates the thread-local part for a new thread and registers its
-    /// counters, so that they count in [`Store::snapshot`].
+    /// Creates the thread-local part for a new thread, and registers the
+    /// thread's counters and its event ring.
     pub fn local(&self) -> Local {
-        let counters = Arc::new(Counters::default());
-        let classes = Arc::new(PerClass::default());
+        let ThreadStats { counters, classes } = self.stats.register();
         let magazines = Magazines::new();
-        let mut all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(Thread {
-            counters: Arc::clone(&counters),
-            classes: Arc::clone(&classes),
-            stock: magazines.levels(),
-        });
+        let mut all = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(magazines.levels());
         Local {
             magazines,
             hot: Hot::new(),
@@ -173,21 +179,9 @@ impl Store {
         }
     }
 
-    /// Returns the hub that owns the event rings of all threads.
-    pub fn events(&self) -> &Hub {
-        &self.events
-    }
-
-    /// Returns the sum of all threads' counters.
-    pub fn snapshot(&self) -> Snapshot {
-        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sum = Snapshot::default();
-        for thread in all.iter() {
-            sum.add(&thread.counters);
-        }
-        sum.items = present(sum.items);
-        sum.item_bytes = present(sum.item_bytes);
-        sum
+    /// Returns the registry in which the store's threads count.
+    pub fn stats(&self) -> &Registry {
+        &self.stats
     }
 
     /// Flushes the thread's magazines and releases its hot items, if another
@@ -207,7 +201,7 @@ impl Store {
     /// the ghosts, the hand and the prefetcher. Called by upkeep at each step,
     /// and by searches for a victim.
     pub fn survey(&self) {
-        let sum = self.snapshot();
+        let sum = self.stats.snapshot();
         self.policy.survey(sum.items, sum.item_bytes);
         let mean = sum.item_bytes.checked_div(sum.items).unwrap_or(0) as usize;
         self.mean_bytes.store(mean, Ordering::Relaxed);
@@ -292,12 +286,6 @@ impl Store {
     pub(crate) fn generation(&self) -> u8 {
         self.flush.generation.load(Ordering::Relaxed) as u8
     }
-}
-
-/// Clamps a sum of gauge counters at 0. Threads' counters are read one after
-/// another, so that the sum may include a removal without the insertion.
-pub(in crate::store) fn present(count: u64) -> u64 {
-    if count > u64::MAX / 2 { 0 } else { count }
 }
 
 /// Returns the number of shards. With enough of them, rebuilding the table of a

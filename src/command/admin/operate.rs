@@ -108,7 +108,7 @@ impl Executor<'_> {
         let Some(filter) = Filter::parse(words.iter().copied()) else {
             return Operated::Line("ERROR");
         };
-        if !self.store.events().admit_watcher() {
+        if !self.shared.events.admit_watcher() {
             return Operated::Line("WATCHER_TOO_MANY log watcher limit reached");
         }
         Operated::StreamedReply(StreamedReply::Watch(filter))

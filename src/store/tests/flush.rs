@@ -77,11 +77,11 @@ fn a_sweep_misses_nothing_where_the_table_is_rebuilt_under_it() {
     bench.store.flush_all(&mut bench.local);
     let mut sweep = ShardSweep::new(0);
     assert!(bench.store.sweep_part(&mut bench.local, &mut sweep, NOW));
-    let before = bench.store.snapshot().items;
+    let before = bench.store.stats().snapshot().items;
     assert!(0 < before && before < 700, "a part of them is gone");
     assert!(bench.store.map.write_at(0).shrink() > 0);
     while bench.store.sweep_part(&mut bench.local, &mut sweep, NOW) {}
-    assert_eq!(bench.store.snapshot().items, 0);
+    assert_eq!(bench.store.stats().snapshot().items, 0);
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn every_field_keeps_its_value_where_items_are_moved() {
         bench.look(key, second(20), |item| check_fields(item, key, len(key)));
     }
     bench.drain_all(true);
-    let moved = bench.store.snapshot().items_moved;
+    let moved = bench.store.stats().snapshot().items_moved;
     assert!(moved > 3, "{moved}");
     for key in (0..COUNT).filter(is_kept) {
         let (age, fetched) = bench.look(key, second(25), |item| {

@@ -124,7 +124,7 @@ impl Executor<'_> {
     fn classes(&self) -> impl Iterator<Item = (u8, ClassSnapshot)> + use<> {
         let all = self
             .shared
-            .classes_since_reset(self.store.class_snapshots());
+            .classes_since_reset(self.shared.stats.class_snapshots());
         debug_assert_eq!(all.len(), CLASSES_MAX);
         (1..).zip(all)
     }

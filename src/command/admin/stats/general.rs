@@ -15,7 +15,7 @@ use crate::time::unix_seconds;
 impl Executor<'_> {
     /// Writes the group, in memcached's order.
     pub(in crate::command) fn general(&mut self, out: &mut StatSink<'_>) {
-        let sum = self.shared.since_reset(&self.store.snapshot());
+        let sum = self.shared.since_reset(&self.shared.stats.snapshot());
         self.process_stats(out);
         self.connection_stats(out);
         self.command_stats(&sum, out);
@@ -156,7 +156,7 @@ impl Executor<'_> {
         if tunables.maintainer {
             stat(out, "lru_maintainer_juggles", sum.juggles);
         }
-        let events = self.store.events().totals();
+        let events = self.shared.events.totals();
         for (name, value) in [
             ("malloc_fails", 0),
             ("log_worker_dropped", events.dropped),

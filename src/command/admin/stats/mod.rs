@@ -29,8 +29,10 @@ impl Executor<'_> {
         };
         let is = |name: &str| name.as_bytes().starts_with(group);
         if is("reset") {
-            self.shared
-                .reset(self.store.snapshot(), self.store.class_snapshots());
+            self.shared.reset(
+                self.shared.stats.snapshot(),
+                self.shared.stats.class_snapshots(),
+            );
             out.done("RESET");
         } else if is("detail") {
             return self.detail(arguments, out);
@@ -55,7 +57,7 @@ impl Executor<'_> {
 
     /// `stats udp`, a group that memcached does not have.
     fn datagrams(&self, out: &mut StatSink<'_>) {
-        let sum = self.shared.since_reset(&self.store.snapshot());
+        let sum = self.shared.since_reset(&self.shared.stats.snapshot());
         stat(out, "udp_requests", sum.udp_requests);
         stat(out, "udp_dropped", sum.udp_dropped);
         stat(out, "udp_reply_limit", self.shared.config.udp_reply_limit);
@@ -68,10 +70,10 @@ impl Executor<'_> {
         if !self.shared.config.dump {
             out.refuse("CLIENT_ERROR stats detail not allowed");
         } else if is("on") {
-            self.store.events().want(Kinds::DETAIL, true);
+            self.shared.events.want(Kinds::DETAIL, true);
             out.done("OK");
         } else if is("off") {
-            self.store.events().want(Kinds::DETAIL, false);
+            self.shared.events.want(Kinds::DETAIL, false);
             out.done("OK");
         } else if is("dump") {
             return Some(Listing::Prefixes(PrefixCursor::default()));

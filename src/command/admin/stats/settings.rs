@@ -48,7 +48,7 @@ impl Executor<'_> {
         stat(out, "num_threads", config.threads);
         stat(out, "num_threads_per_udp", config.threads);
         stat(out, "stat_key_prefix", char::from(config.prefix_delimiter));
-        let detail = self.store.events().wanted().any_of(Kinds::DETAIL);
+        let detail = self.shared.events.wanted().any_of(Kinds::DETAIL);
         stat(out, "detail_enabled", yes_no(detail));
         stat(out, "reqs_per_event", config.requests_per_event);
         stat(out, "cas_enabled", yes_no(config.cas));
