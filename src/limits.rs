@@ -1,6 +1,8 @@
 //! Named limits. Every quantity that a client or an operator can increase has a
 //! limit here. Relations between limits are asserted at compile time.
 
+use std::fmt;
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 /// Longest key in bytes (memcached's `KEY_MAX_LENGTH`).
@@ -82,6 +84,51 @@ pub const WAIT_FOR_BLOCK_BYTES: usize = 4096;
 
 /// Number of size classes. memcached's tools know slab class ids 1 to 63.
 pub const CLASSES_MAX: usize = 63;
+
+/// Number of a size class, from 1 to [`CLASSES_MAX`], as statistics and commands
+/// show it (memcached's slab class id).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClassId(NonZeroU8);
+
+impl ClassId {
+    /// Returns the class with this number. `None` if there is none.
+    pub fn new(number: impl TryInto<u8>) -> Option<Self> {
+        let number = NonZeroU8::new(number.try_into().ok()?)?;
+        (usize::from(number.get()) <= CLASSES_MAX).then_some(Self(number))
+    }
+
+    /// Returns the class at `index`, from 0, in order of the chunk size.
+    #[inline]
+    pub const fn from_index(index: usize) -> Self {
+        debug_assert!(index < CLASSES_MAX);
+        // Clamping avoids a panic branch on a hot path.
+        let number = NonZeroU8::MIN.saturating_add(index as u8);
+        Self(number)
+    }
+
+    /// Returns all classes in ascending order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..CLASSES_MAX).map(Self::from_index)
+    }
+
+    /// Returns the number, from 1.
+    #[inline]
+    pub fn number(self) -> u8 {
+        self.0.get()
+    }
+
+    /// Returns the index, from 0.
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0.get() - 1)
+    }
+}
+
+impl fmt::Display for ClassId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// Most bytes in the reply to `stats cachedump`.
 pub const CACHEDUMP_MAX_BYTES: usize = 2 * 1024 * 1024;

@@ -89,7 +89,10 @@ impl Executor<'_> {
         let counters = &self.local.counters;
         counters.cmd_get.add(1);
         match found {
-            Ok(item) => self.local.classes.of(item.class).get_hits.add(1),
+            Ok(item) => {
+                let class = item.class.map(|class| self.local.classes.of(class));
+                class.inspect(|class| class.get_hits.add(1));
+            }
             Err(_) => counters.get_misses.add(1),
         }
         if !self.watched.is_empty() {
@@ -104,7 +107,8 @@ impl Executor<'_> {
         match found {
             Ok(item) => {
                 counters.touch_hits.add(1);
-                self.local.classes.of(item.class).touch_hits.add(1);
+                let class = item.class.map(|class| self.local.classes.of(class));
+                class.inspect(|class| class.touch_hits.add(1));
             }
             Err(_) => counters.touch_misses.add(1),
         }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use crate::events::{Event, EventKind, ItemSize};
+use crate::limits::ClassId;
 
 const MICROS: u64 = 1_000_000;
 
@@ -20,7 +21,7 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
             connection,
         } => {
             write_key(out, "item_get", key);
-            let ItemSize { class, value_len } = found;
+            let (class, value_len) = class_and_len(found);
             let _ = write!(
                 out,
                 " status={status} clsid={class} cfd={connection} size={value_len}"
@@ -31,10 +32,11 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
             status,
             command,
             ttl,
-            new: ItemSize { class, value_len },
+            new,
             connection,
         } => {
             write_key(out, "item_store", key);
+            let (class, value_len) = class_and_len(new);
             let _ = write!(
                 out,
                 " status={status} cmd={command} ttl={ttl} clsid={class} cfd={connection} \
@@ -43,7 +45,7 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
         }
         EventKind::Deleted { key, command, old } => {
             write_key(out, "deleted", key);
-            let ItemSize { class, value_len } = old;
+            let (class, value_len) = class_and_len(old);
             let _ = write!(out, " cmd={command} clsid={class} size={value_len}");
         }
         EventKind::Evicted {
@@ -51,9 +53,10 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
             fetched,
             ttl,
             idle,
-            old: ItemSize { class, value_len },
+            old,
         } => {
             write_key(out, "eviction", key);
+            let (class, value_len) = class_and_len(old);
             let fetched = if *fetched { "yes" } else { "no" };
             let ttl = ttl.map_or(-1, i64::from);
             let _ = write!(
@@ -115,10 +118,16 @@ fn write_peer(out: &mut Vec<u8>, peer: Option<SocketAddr>) {
     };
 }
 
+/// Returns the number of the class, 0 for none, and the length of the value.
+fn class_and_len(item: &ItemSize) -> (u8, u32) {
+    (item.class.map_or(0, ClassId::number), item.value_len)
+}
+
 #[cfg(test)]
 mod tests {
     use super::write_line;
     use crate::events::{Event, EventKind, ItemSize};
+    use crate::limits::ClassId;
 
     fn line(what: EventKind) -> String {
         let event = Event {
@@ -133,7 +142,7 @@ mod tests {
     }
 
     const FIGURES: ItemSize = ItemSize {
-        class: 3,
+        class: Some(ClassId::from_index(2)),
         value_len: 5,
     };
 

@@ -12,6 +12,7 @@ mod word;
 
 use std::net::SocketAddr;
 
+use crate::limits::ClassId;
 pub use hub::{Hub, Ring, Totals};
 pub use line::{write_line, write_uri};
 pub use word::{Filter, Kinds};
@@ -99,8 +100,8 @@ pub enum EventKind {
 /// Size of an item as an event reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ItemSize {
-    /// Size class, from 1; 0 for none.
-    pub class: u8,
+    /// Size class; `None` if there is no item.
+    pub class: Option<ClassId>,
     /// Length of the value in bytes.
     pub value_len: u32,
 }

@@ -5,7 +5,7 @@
 //! reads no cache line that the command does not read anyway, and writes none
 //! of another thread's.
 
-use crate::limits::CLASSES_MAX;
+use crate::limits::{CLASSES_MAX, ClassId};
 use crate::stats::counters::Counter;
 
 macro_rules! class_counters {
@@ -118,12 +118,11 @@ impl Default for PerClass {
 }
 
 impl PerClass {
-    /// Returns the counters of class `id`, counted from 1.
+    /// Returns the counters of a class.
     #[inline]
-    pub fn of(&self, id: u8) -> &ClassCounters {
-        // Ids outside the table cannot occur. Clamping them avoids a panic
-        // branch on a hot path.
-        &self.0[usize::from(id.wrapping_sub(1)).min(CLASSES_MAX - 1)]
+    pub fn of(&self, class: ClassId) -> &ClassCounters {
+        // Clamping the index avoids a panic branch on a hot path.
+        &self.0[class.index().min(CLASSES_MAX - 1)]
     }
 
     /// Adds these counters to `sums`, class by class.
@@ -137,16 +136,17 @@ impl PerClass {
 #[cfg(test)]
 mod tests {
     use super::{ClassSnapshot, PerClass};
-    use crate::limits::CLASSES_MAX;
+    use crate::limits::{CLASSES_MAX, ClassId};
 
     #[test]
     fn sums_and_resets() {
         let threads = [PerClass::default(), PerClass::default()];
-        threads[0].of(1).items.add(3);
-        threads[1].of(1).items.sub(1);
-        threads[0].of(63).evicted.add(2);
-        threads[0].of(63).note_eviction(10, 7);
-        threads[1].of(63).note_eviction(11, 5);
+        let (first, last) = (ClassId::from_index(0), ClassId::from_index(62));
+        threads[0].of(first).items.add(3);
+        threads[1].of(first).items.sub(1);
+        threads[0].of(last).evicted.add(2);
+        threads[0].of(last).note_eviction(10, 7);
+        threads[1].of(last).note_eviction(11, 5);
         let sum = || {
             let mut sums = [ClassSnapshot::default(); CLASSES_MAX];
             threads.iter().for_each(|thread| thread.add_to(&mut sums));
@@ -155,7 +155,7 @@ mod tests {
         let base = sum();
         assert_eq!((base[0].items, base[62].evicted), (2, 2));
         assert_eq!(base[62].evicted_time(), 5, "the latest");
-        threads[1].of(63).evicted.add(1);
+        threads[1].of(last).evicted.add(1);
         let since = sum()[62].since(&base[62]);
         assert_eq!(since.evicted, 1);
         assert_eq!(sum()[0].since(&base[0]).items, 2, "the present stays");

@@ -68,6 +68,7 @@ fn present(count: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::Registry;
+    use crate::limits::ClassId;
 
     #[test]
     fn gauges_are_never_negative() {
@@ -76,7 +77,7 @@ mod tests {
         let other = registry.register();
         other.counters.items.sub(1);
         other.counters.item_bytes.sub(100);
-        other.classes.of(1).items.sub(1);
+        other.classes.of(ClassId::from_index(0)).items.sub(1);
         other.counters.cmd_get.add(4);
         let sum = registry.snapshot();
         assert_eq!((sum.items, sum.item_bytes, sum.cmd_get), (0, 0, 7));

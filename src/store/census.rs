@@ -6,6 +6,7 @@
 use std::sync::PoisonError;
 
 use crate::events::{EventKind, ItemSize, Kinds};
+use crate::limits::ClassId;
 use crate::stats::{Counter, Counters};
 use crate::store::item::layout::Item;
 use crate::store::memory::classes::{chunk_bytes, per_page};
@@ -32,7 +33,7 @@ impl Item<'_> {
     #[inline]
     pub fn item_size(self) -> ItemSize {
         ItemSize {
-            class: self.class(),
+            class: Some(self.class()),
             value_len: self.value_len() as u32,
         }
     }
@@ -103,10 +104,47 @@ impl Local {
 }
 
 impl Store {
-    /// Returns the page memory of the class with number `id`, which counts from
-    /// 1.
-    pub fn class_memory(&self, id: u8) -> ClassMemory {
-        let class = usize::from(id) - 1;
+    /// Counts an expired item that eviction met and removed.
+    pub(crate) fn count_reclaimed(&self, local: &Local, item: Item<'_>, miss: Miss) {
+        if miss == Miss::Expired {
+            local.counters.reclaimed.add(1);
+            local.classes.of(item.class()).reclaimed.add(1);
+            count_unfetched(local, item);
+        }
+    }
+
+    /// Counts a dead item that a new item replaces. Without its maintainer
+    /// thread, memcached reclaims such an item in its search for memory, so
+    /// that the command does not meet it: the item counts as reclaimed.
+    #[cold]
+    pub(crate) fn count_overwritten(
+        &self,
+        local: &Local,
+        miss: Miss,
+        class: ClassId,
+        fetched: bool,
+    ) {
+        if !self.counts_overwritten.load(Ordering::Relaxed) {
+            return;
+        }
+        local.counters.dead_hit_counter(miss).sub(1);
+        local.counters.reclaimed.add(1);
+        local.classes.of(class).reclaimed.add(1);
+        if !fetched {
+            local.counters.expired_unfetched.add(1);
+            local.classes.of(class).expired_unfetched.add(1);
+        }
+    }
+
+    /// Makes counters behave as in memcached without its LRU maintainer thread:
+    /// a dead item that is overwritten counts as reclaimed.
+    pub fn count_overwritten_as_reclaimed(&self) {
+        self.counts_overwritten.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the page memory of a class.
+    pub fn class_memory(&self, class: ClassId) -> ClassMemory {
+        let class = class.index();
         let (pages, free_in_pages) = self.memory.holdings_of(class);
         let all = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let in_magazines: usize = all.iter().map(|levels| levels.of(class)).sum();
@@ -120,10 +158,10 @@ impl Store {
     }
 
     /// Returns the second of the last access to the least recently accessed
-    /// item of class number `id`, as of upkeep's last sweep. `None` if the
+    /// item of `class`, as of upkeep's last sweep. `None` if the
     /// sweep met none.
-    pub fn oldest_use(&self, id: u8) -> Option<u32> {
-        let second = self.oldest.known[usize::from(id) - 1].load(Ordering::Relaxed);
+    pub fn oldest_use(&self, class: ClassId) -> Option<u32> {
+        let second = self.oldest.known[class.index()].load(Ordering::Relaxed);
         (second != u32::MAX).then_some(second)
     }
 
@@ -131,5 +169,13 @@ impl Store {
     /// the system.
     pub fn idle_pages(&self) -> usize {
         self.memory.pool().idle_pages()
+    }
+}
+
+/// Counts an expired item that was never fetched.
+pub(in crate::store) fn count_unfetched(local: &Local, item: Item<'_>) {
+    if !item.is_fetched() {
+        local.counters.expired_unfetched.add(1);
+        local.classes.of(item.class()).expired_unfetched.add(1);
     }
 }

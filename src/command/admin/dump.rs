@@ -12,7 +12,7 @@ use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
 use crate::command::output::Output;
 use crate::events::write_uri;
-use crate::limits::CACHEDUMP_MAX_BYTES;
+use crate::limits::{CACHEDUMP_MAX_BYTES, ClassId};
 use crate::protocol::binary::encode::Echo;
 use crate::protocol::meta::key::encode_key;
 use crate::protocol::text::encode;
@@ -111,12 +111,12 @@ impl Executor<'_> {
         Box::new(Dump { body, progress })
     }
 
-    /// Starts a dump of the first `items` items of size class `id`; 0 items
-    /// stands for all, class 0 for none.
-    pub(in crate::command) fn cachedump(&self, id: u8, items: u64) -> Box<Dump> {
+    /// Starts a dump of the first `items` items of a size class; 0 items stands
+    /// for all. Without a class the dump is empty.
+    pub(in crate::command) fn cachedump(&self, class: Option<ClassId>, items: u64) -> Box<Dump> {
         let items = if items == 0 { u64::MAX } else { items };
         let bytes = CACHEDUMP_MAX_BYTES;
-        let classes = if id == 0 { 0 } else { 1 << (id - 1) };
+        let classes = class.map_or(0, |class| 1 << class.index());
         self.boxed(Body::Items(
             self.dump(Form::Cachedump { items, bytes }, classes),
         ))
@@ -178,7 +178,7 @@ impl ItemDump {
         } = self;
         let more = !self.walked
             && store.walk(walk, now, |item| {
-                let wanted = *classes >> (item.class() - 1) & 1 != 0;
+                let wanted = *classes >> item.class().index() & 1 != 0;
                 if wanted && item.key().starts_with(prefix) {
                     form.show(item, *origin, now, out);
                 }
@@ -258,7 +258,7 @@ fn write_metadump(item: Item<'_>, origin: u64, now: Now, out: &mut Vec<u8>) {
         b" fetch=no"
     };
     out.extend_from_slice(fetched);
-    write_field(out, b" cls=", u64::from(item.class()));
+    write_field(out, b" cls=", u64::from(item.class().number()));
     write_field(out, b" size=", item.bytes() as u64);
     write_field(out, b" flags=", u64::from(item.flags()));
     out.push(b'\n');

@@ -8,7 +8,7 @@ use crate::command::admin::dump::KeyDump;
 use crate::command::after::StreamedReply;
 use crate::command::executor::Executor;
 use crate::events::Filter;
-use crate::limits::{CLASSES_MAX, CRAWLER_SLEEP_MAX_US, KEY_MAX_BYTES};
+use crate::limits::{CLASSES_MAX, CRAWLER_SLEEP_MAX_US, ClassId, KEY_MAX_BYTES};
 use crate::protocol::number::{strict_i32, strict_u32};
 use crate::protocol::tokens::tokens;
 use crate::protocol::verb::ControlVerb;
@@ -89,12 +89,12 @@ impl Executor<'_> {
         let (class, limit) = (strict_u32(class), strict_u32(limit));
         let class = class.ok_or(BAD_FORMAT)?;
         let limit = limit.ok_or(BAD_FORMAT)?;
-        let id = u8::try_from(class)
-            .ok()
-            .filter(|id| usize::from(*id) <= CLASSES_MAX);
-        let id = id.ok_or("CLIENT_ERROR Illegal slab id")?;
+        let class = match class {
+            0 => None,
+            number => Some(ClassId::new(number).ok_or("CLIENT_ERROR Illegal slab id")?),
+        };
         Ok(Operated::StreamedReply(StreamedReply::Dump(
-            self.cachedump(id, limit.into()),
+            self.cachedump(class, limit.into()),
         )))
     }
 
@@ -275,18 +275,19 @@ impl Executor<'_> {
     /// gets it, whatever `to` is.
     fn reassign(&mut self, from: i32, to: i32) -> &'static str {
         const ANY: i32 = -1;
-        let is_class = |id: i32| usize::try_from(id).is_ok_and(|id| id <= CLASSES_MAX);
+        let is_class = |number: i32| number == 0 || ClassId::new(number).is_some();
         if from == to {
             return "SAME src and dst class are identical";
         }
         if !(is_class(from) || from == ANY) || !is_class(to) {
             return "BADCLASS invalid src or dst class id";
         }
-        let given = match u8::try_from(from) {
-            Ok(0) => self.store.idle_pages() > 0,
-            Ok(id) => self.store.give_up_page(self.local, id),
-            Err(_) => (1..=CLASSES_MAX as u8)
-                .any(|id| i32::from(id) != to && self.store.give_up_page(self.local, id)),
+        let given = match ClassId::new(from) {
+            Some(class) => self.store.give_up_page(self.local, class),
+            None if from == 0 => self.store.idle_pages() > 0,
+            None => ClassId::all().any(|class| {
+                i32::from(class.number()) != to && self.store.give_up_page(self.local, class)
+            }),
         };
         if given {
             "OK"
@@ -374,11 +375,7 @@ fn class_set(word: &[u8]) -> Option<u64> {
     }
     let mut set = 0;
     for id in word.split(|byte| *byte == b',').filter(|id| !id.is_empty()) {
-        let id = strict_u32(id)?;
-        if id == 0 || id as usize > CLASSES_MAX {
-            return None;
-        }
-        set |= 1 << (id - 1);
+        set |= 1 << ClassId::new(strict_u32(id)?)?.index();
     }
     Some(set).filter(|set| *set != 0)
 }

@@ -4,6 +4,7 @@ use crate::command::executor::{Executor, reply};
 use crate::command::ops::instrument::Storing;
 use crate::command::ops::meta::{MetaKey, breaks_lines, write_key_and_opaque, write_ttl};
 use crate::command::output::Output;
+use crate::limits::ClassId;
 use crate::protocol::meta::encode as meta_encode;
 use crate::protocol::meta::request::{MetaRequest, OPAQUE_TOO_LONG};
 use crate::protocol::number::item_value;
@@ -51,8 +52,8 @@ pub(in crate::command) enum ArithmeticOutcome {
         before: Expiry,
         /// The item was created.
         created: bool,
-        /// Size class of the item before; 0 if it was created.
-        class: u8,
+        /// Size class of the item before; `None` if it was created.
+        class: Option<ClassId>,
     },
     NotFound,
     NonNumeric,
@@ -226,7 +227,9 @@ impl Executor<'_> {
         match counted {
             ArithmeticOutcome::Done { class, .. } => {
                 hits.add(1);
-                let class = self.local.classes.of(*class);
+                let Some(class) = class.map(|class| self.local.classes.of(class)) else {
+                    return;
+                };
                 if change.decrement {
                     class.decr_hits.add(1);
                 } else {
@@ -300,7 +303,7 @@ impl Executor<'_> {
                 cas,
                 before: Expiry::NEVER,
                 created,
-                class: 0,
+                class: None,
             };
         }
         self.change(key, change)
@@ -333,7 +336,7 @@ fn change_under_lock(
     } else {
         value.wrapping_add(change.delta)
     };
-    let class = item.class();
+    let class = Some(item.class());
     let before = item.expiry();
     let after = match change.ttl {
         Some(ttl) => Expiry::from_protocol(ttl, now),

@@ -65,7 +65,8 @@ impl Executor<'_> {
         match old {
             Some(old) => {
                 counters.delete_hits.add(1);
-                self.local.classes.of(old.class).delete_hits.add(1);
+                let class = old.class.map(|class| self.local.classes.of(class));
+                class.inspect(|class| class.delete_hits.add(1));
             }
             None => counters.delete_misses.add(1),
         }

@@ -115,7 +115,7 @@ impl Executor<'_> {
             command: "set",
             expiry: Expiry::NEVER,
             new: ItemSize {
-                class: 0,
+                class: None,
                 value_len: spec.value_len as u32,
             },
         };

@@ -9,6 +9,7 @@ use crate::command::ops::packet::write_stored;
 use crate::command::ops::refusal::Refusal;
 use crate::command::output::Output;
 use crate::command::pending::{CRLF, OwnedHow, OwnedMeta, Pending};
+use crate::limits::ClassId;
 use crate::protocol::binary::encode::{Status, error as binary_error};
 use crate::protocol::binary::packet::Packet;
 use crate::protocol::meta::encode as meta_encode;
@@ -371,17 +372,18 @@ impl Executor<'_> {
     }
 
     /// Counts a compare-and-swap, in the size class of the old item.
-    fn count_cas(&self, outcome: Outcome, class: u8) {
-        let (counters, class) = (&self.local.counters, self.local.classes.of(class));
+    fn count_cas(&self, outcome: Outcome, class: Option<ClassId>) {
+        let counters = &self.local.counters;
+        let class = class.map(|class| self.local.classes.of(class));
         match outcome {
             Outcome::Stored { .. } => {
                 counters.cas_hits.add(1);
-                class.cas_hits.add(1);
+                class.inspect(|class| class.cas_hits.add(1));
             }
             Outcome::NotFound => counters.cas_misses.add(1),
             Outcome::Exists | Outcome::NotStored => {
                 counters.cas_badval.add(1);
-                class.cas_badval.add(1);
+                class.inspect(|class| class.cas_badval.add(1));
             }
         }
     }
@@ -396,11 +398,11 @@ impl Executor<'_> {
     ) -> Outcome {
         let (store, now) = (self.store, self.now);
         let next_cas = || condition.new_cas.unwrap_or_else(|| store.next_cas());
-        let mut old_class = 0;
+        let mut old_class = None;
         let outcome = store.edit(self.local, key, now, |entry| {
             let mut stale = None;
             if condition.verb == StoreVerb::Cas {
-                old_class = entry.item().map_or(0, Item::class);
+                old_class = entry.item().map(Item::class);
             }
             match (condition.verb, entry.item()) {
                 (StoreVerb::Add, Some(_)) => {

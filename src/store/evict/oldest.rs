@@ -26,7 +26,7 @@ impl Default for Oldest {
 impl Oldest {
     /// Records a live item that the sweep has visited.
     pub(crate) fn note(&self, item: Item<'_>, now: Now) {
-        let place = &self.sweeping[usize::from(item.class()) - 1];
+        let place = &self.sweeping[item.class().index()];
         let accessed = item.accessed(now);
         if accessed < place.load(Ordering::Relaxed) {
             place.store(accessed, Ordering::Relaxed);

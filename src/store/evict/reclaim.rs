@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use crate::limits::ClassId;
+use crate::store::census::count_unfetched;
 use crate::store::index::map::WriteShard;
 use crate::store::item::chain::segment_hash;
 use crate::store::item::layout::{Item, word_of};
@@ -111,7 +113,7 @@ impl Store {
     #[cold]
     fn alloc_short(&self, local: &mut Local, class: usize) -> Result<Chunk, NoMemory> {
         let chunk = self.alloc_at_limit(local, class);
-        let counters = local.classes.of(class as u8 + 1);
+        let counters = local.classes.of(ClassId::from_index(class));
         local.counters.direct_reclaims.add(1);
         counters.direct_reclaims.add(1);
         if chunk.is_none() {
@@ -218,38 +220,6 @@ impl Store {
         local.count_unlinked(item);
         item.word().unlink();
         shard.erase(bucket);
-    }
-
-    /// Counts an expired item that eviction met and removed.
-    pub(crate) fn count_reclaimed(&self, local: &Local, item: Item<'_>, miss: Miss) {
-        if miss == Miss::Expired {
-            local.counters.reclaimed.add(1);
-            local.classes.of(item.class()).reclaimed.add(1);
-            count_unfetched(local, item);
-        }
-    }
-
-    /// Counts a dead item that a new item replaces. Without its maintainer
-    /// thread, memcached reclaims such an item in its search for memory, so
-    /// that the command does not meet it: the item counts as reclaimed.
-    #[cold]
-    pub(crate) fn count_overwritten(&self, local: &Local, miss: Miss, class: u8, fetched: bool) {
-        if !self.counts_overwritten.load(Ordering::Relaxed) {
-            return;
-        }
-        local.counters.dead_hit_counter(miss).sub(1);
-        local.counters.reclaimed.add(1);
-        local.classes.of(class).reclaimed.add(1);
-        if !fetched {
-            local.counters.expired_unfetched.add(1);
-            local.classes.of(class).expired_unfetched.add(1);
-        }
-    }
-
-    /// Makes counters behave as in memcached without its LRU maintainer thread:
-    /// a dead item that is overwritten counts as reclaimed.
-    pub fn count_overwritten_as_reclaimed(&self) {
-        self.counts_overwritten.store(true, Ordering::Relaxed);
     }
 
     /// Drains the emptiest page of the class with the most free bytes and
@@ -540,17 +510,16 @@ impl Store {
         true
     }
 
-    /// Drains a page of class number `id`, evicting items that do not fit
+    /// Drains a page of `class`, evicting items that do not fit
     /// elsewhere. Returns false if the class has only one page or no page ran
     /// empty.
-    pub fn give_up_page(&self, local: &mut Local, id: u8) -> bool {
-        if self.class_memory(id).pages < 2 {
+    pub fn give_up_page(&self, local: &mut Local, class: ClassId) -> bool {
+        if self.class_memory(class).pages < 2 {
             return false;
         }
         let mut others = PinnedClasses::default();
-        let class = usize::from(id) - 1;
         (0..CLASSES)
-            .filter(|other| *other != class)
+            .filter(|other| *other != class.index())
             .for_each(|other| others.add(other));
         self.drain(local, false, &mut others)
     }
@@ -583,13 +552,5 @@ impl Store {
             self.sweep_shard(local, index, local.now);
         }
         self.swept(begun);
-    }
-}
-
-/// Counts an expired item that was never fetched.
-fn count_unfetched(local: &Local, item: Item<'_>) {
-    if !item.is_fetched() {
-        local.counters.expired_unfetched.add(1);
-        local.classes.of(item.class()).expired_unfetched.add(1);
     }
 }

@@ -1,5 +1,6 @@
 //! Modification of a key's item under its shard's write lock.
 
+use crate::limits::ClassId;
 use crate::store::index::map::{Hashed, WriteShard};
 use crate::store::item::build::{Extended, NewItem};
 use crate::store::item::layout::{Item, STALE, TOKEN_SENT, word_of};
@@ -38,7 +39,7 @@ pub struct Entry<'a> {
     miss: Miss,
     /// Size class of the dead item that this edit removed, and whether it was
     /// fetched.
-    dead: Option<(u8, bool)>,
+    dead: Option<(ClassId, bool)>,
     now: Now,
     /// The generation of items stored by this edit, read under the shard lock.
     /// If a flush begins during the edit, a copy of an old item must be flushed

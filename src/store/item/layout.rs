@@ -24,6 +24,7 @@ use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 
+use crate::limits::ClassId;
 use crate::store::item::access_stamp::AccessStamp;
 use crate::store::item::refs::RefWord;
 use crate::store::item::segment::Pieces;
@@ -485,14 +486,13 @@ impl<'a> Item<'a> {
         data_offset(self.layout, self.key_len()) + self.value_len() + CRLF_BYTES
     }
 
-    /// Returns the number of the size class that the item counts in, from 1.
-    /// This is the class of its size; its chunk may be of a larger class that
+    /// Returns the size class that the item counts in. This is the class of its size; its chunk may be of a larger class that
     /// had one free.
     #[inline]
-    pub fn class(self) -> u8 {
+    pub fn class(self) -> ClassId {
         let layout = self.layout & !CHAINED;
         let bytes = data_offset(layout, self.key_len()) + self.value_len() + CRLF_BYTES;
-        class_for_item(bytes, bytes + CHAIN_BYTES) as u8 + 1
+        ClassId::from_index(class_for_item(bytes, bytes + CHAIN_BYTES))
     }
 
     /// Returns the value and its CRLF, in one piece per chunk.

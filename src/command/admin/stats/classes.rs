@@ -3,7 +3,7 @@
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
-use crate::limits::CLASSES_MAX;
+use crate::limits::ClassId;
 use crate::stats::ClassSnapshot;
 
 /// Lines of `stats items` that memcached omits without its LRU maintainer.
@@ -36,7 +36,7 @@ impl Executor<'_> {
         out.end();
     }
 
-    fn items_of(&self, id: u8, class: &ClassSnapshot, out: &mut StatSink<'_>) {
+    fn items_of(&self, id: ClassId, class: &ClassSnapshot, out: &mut StatSink<'_>) {
         let tunables = *self.shared.runtime.tunables();
         let oldest = self.store.oldest_use(id);
         let age = oldest.map_or(0, |second| self.now.second().saturating_sub(second));
@@ -121,11 +121,10 @@ impl Executor<'_> {
         out.end();
     }
 
-    fn classes(&self) -> impl Iterator<Item = (u8, ClassSnapshot)> + use<> {
+    fn classes(&self) -> impl Iterator<Item = (ClassId, ClassSnapshot)> + use<> {
         let all = self
             .shared
             .classes_since_reset(self.shared.stats.class_snapshots());
-        debug_assert_eq!(all.len(), CLASSES_MAX);
-        (1..).zip(all)
+        ClassId::all().zip(all)
     }
 }
