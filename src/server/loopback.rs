@@ -137,6 +137,12 @@ impl Loopback {
     }
 }
 
+impl Drop for Loopback {
+    fn drop(&mut self) {
+        self.worker.close_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Loopback;

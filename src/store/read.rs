@@ -139,7 +139,7 @@ impl Store {
 
     /// Releases a reference. Frees the item's chunks if it was the last one.
     pub fn release(&self, local: &mut Local, pin: Pin) {
-        self.release_chunk(local, pin.0);
+        self.release_chunk(local, pin.into_chunk());
     }
 
     /// Releases the thread's hot items that were not looked up in the table in

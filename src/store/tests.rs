@@ -24,6 +24,12 @@ fn value(key: usize, len: usize) -> Vec<u8> {
     (0..len).map(byte).chain(*b"\r\n").collect()
 }
 
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.store.release_all_hot(&mut self.local);
+    }
+}
+
 impl Bench {
     fn new(pages: usize) -> Self {
         let store = Store::new(Options {

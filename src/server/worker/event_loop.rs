@@ -481,6 +481,11 @@ impl Worker {
                 break;
             }
         }
+        self.close_all();
+    }
+
+    /// Closes all connections and releases all references to items.
+    pub(in crate::server) fn close_all(&mut self) {
         let tokens: Vec<usize> = self.connections.iter().map(|(token, _)| token).collect();
         for token in tokens {
             self.close(token, "shutdown");

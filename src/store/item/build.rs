@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 
 use crate::store::index::map::Hashed;
 use crate::store::item::chain::{segment_data_before, write_segment};
+use crate::store::item::drop_bomb::DropBomb;
 use crate::store::item::layout::{CRLF_BYTES, Item, ItemSpec, write_head};
 use crate::store::item::segment::SEGMENT_HEADER_BYTES;
 use crate::store::memory::chunk::Chunk;
@@ -31,7 +32,8 @@ pub(crate) enum Extended {
 }
 
 /// An item that is not linked yet. Its owner must pass it to [`Store::edit`] or
-/// [`Store::discard`]; dropping it leaks its chunks.
+/// [`Store::discard`]; dropping it leaks its chunks, and panics
+/// in debug builds.
 #[must_use]
 pub struct NewItem {
     /// The chunk with the item's header.
@@ -46,6 +48,7 @@ pub struct NewItem {
     room: usize,
     /// Bytes of value and CRLF that need further chunks.
     left: usize,
+    bomb: DropBomb,
 }
 
 // SAFETY: an unlinked item is private to the owner of this value.
@@ -71,8 +74,9 @@ impl NewItem {
         self.item().bytes().saturating_sub(self.left)
     }
 
-    /// Returns the head chunk.
-    pub(crate) fn chunk(&self) -> Chunk {
+    /// Passes the item to the caller, as its head chunk.
+    pub(in crate::store) fn into_chunk(self) -> Chunk {
+        self.bomb.defuse();
         self.head
     }
 
@@ -139,6 +143,7 @@ impl Store {
             at,
             room,
             left: spec.value_len + CRLF_BYTES - room,
+            bomb: DropBomb::new(),
         })
     }
 
@@ -279,7 +284,7 @@ impl Store {
 
     /// Frees an item that will not be linked.
     pub fn discard(&self, local: &mut Local, new: NewItem) {
-        self.release_chunk(local, new.head);
+        self.release_chunk(local, new.into_chunk());
     }
 
     /// Allocates the next segment if `last` is full and bytes are still to

@@ -125,11 +125,11 @@ impl Entry<'_> {
         let remaining = self.now.remaining(new.item().expiry());
         new.item().set_cas(cas);
         new.item().set_generation(self.generation);
-        let chunk = new.chunk();
-        // SAFETY: the new item is the caller's; from here on the map owns it.
-        unsafe { word_of(chunk) }.link();
         counters.total_items.add(1);
         self.local.count_linked(new.item());
+        let chunk = new.into_chunk();
+        // SAFETY: the new item is the caller's; from here on the map owns it.
+        unsafe { word_of(chunk) }.link();
         match self.bucket {
             Some(bucket) => {
                 let slot = self.shard.slot(bucket).expect("the bucket is full");

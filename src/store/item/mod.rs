@@ -3,6 +3,7 @@
 pub(in crate::store) mod access_stamp;
 pub(in crate::store) mod build;
 pub(in crate::store) mod chain;
+pub(in crate::store) mod drop_bomb;
 pub(in crate::store) mod entry;
 pub(in crate::store) mod layout;
 pub(in crate::store) mod outgoing;

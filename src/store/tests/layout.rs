@@ -3,7 +3,6 @@
 //! miri test --lib store::tests::layout` with
 //! `MIRIFLAGS=-Zmiri-permissive-provenance -Zmiri-ignore-leaks`.
 
-use std::sync::Arc;
 use std::thread;
 
 use super::{Bench, NOW, value};
@@ -220,11 +219,10 @@ fn readers_meet_movers() {
     let mut bench = Bench::new(40);
     let len = |key: usize| if key.is_multiple_of(6) { 1500 } else { 700 };
     (0..COUNT).for_each(|key| bench.set(key, len(key)).unwrap());
-    let Bench { store, mut local } = bench;
-    let store = Arc::new(store);
-    let reader = {
-        let store = Arc::clone(&store);
-        thread::spawn(move || {
+    let Bench { store, local } = &mut bench;
+    let store = &*store;
+    thread::scope(|scope| {
+        scope.spawn(|| {
             let mut local = store.local();
             for key in (0..COUNT).cycle().take(ROUNDS * COUNT) {
                 let name = key.to_string();
@@ -238,21 +236,21 @@ fn readers_meet_movers() {
                     store.release(&mut local, pin);
                 }
             }
+            store.release_all_hot(&mut local);
             store.memory.flush(&mut local.magazines);
-        })
-    };
-    for round in 0..ROUNDS {
-        for key in (0..COUNT).filter(|key| (key + round) % 3 != 0) {
-            let name = key.to_string();
-            let hashed = store.hashed(name.as_bytes());
-            let value = value(key, len(key + round));
-            let spec = ItemSpec::new(name.as_bytes(), value.len() - 2);
-            let pieces = std::iter::once(&value[..]);
-            let new = store.new_filled(&mut local, &hashed, &spec, NOW, pieces);
-            let new = new.expect("there is memory");
-            store.edit(&mut local, &hashed, NOW, |entry| entry.put(new, 1));
+        });
+        for round in 0..ROUNDS {
+            for key in (0..COUNT).filter(|key| (key + round) % 3 != 0) {
+                let name = key.to_string();
+                let hashed = store.hashed(name.as_bytes());
+                let value = value(key, len(key + round));
+                let spec = ItemSpec::new(name.as_bytes(), value.len() - 2);
+                let pieces = std::iter::once(&value[..]);
+                let new = store.new_filled(local, &hashed, &spec, NOW, pieces);
+                let new = new.expect("there is memory");
+                store.edit(local, &hashed, NOW, |entry| entry.put(new, 1));
+            }
+            store.drain(local, false, &mut PinnedClasses::default());
         }
-        store.drain(&mut local, false, &mut PinnedClasses::default());
-    }
-    reader.join().expect("the reader found nothing wrong");
+    });
 }
