@@ -122,6 +122,19 @@ pub struct Datagrams {
     pub optional: bool,
 }
 
+/// Settings of the admin listeners.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Listening sockets; none by default.
+    pub listeners: Vec<Listener>,
+    /// Names, besides addresses and localhost, under which clients may reach
+    /// them (`--admin-host`).
+    pub hosts: Vec<String>,
+    /// Clients need a user and password of [`Config::auth_file`]
+    /// (`--admin-auth`).
+    pub auth: bool,
+}
+
 /// Settings of sockets inherited from the service manager.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandedOver {
@@ -175,6 +188,8 @@ pub struct Config {
     /// Value of `-o read_buf_mem_limit` in bytes; 0 if not given. If it is given,
     /// retrievals near the limit are refused, as in memcached.
     pub read_buf_mem_limit: usize,
+    /// The admin listeners (`--admin-listen`) and who may use them.
+    pub admin: AdminSettings,
     /// Settings of inherited sockets.
     pub handed_over: HandedOver,
     /// TLS settings, for the listeners that use TLS.
@@ -245,6 +260,7 @@ impl Default for Config {
             udp_reply_limit: UDP_REPLY_DEFAULT_BYTES,
             client_memory_limit: CLIENT_MEMORY_MIN_MIB << 20,
             read_buf_mem_limit: 0,
+            admin: AdminSettings::default(),
             handed_over: HandedOver::default(),
             tls: None,
             auth_file: None,

@@ -24,6 +24,7 @@
 //!
 //! Two more threads do slow output for the others: `log` sends events to
 //! watchers, and `stderr` writes log lines. The thread `signals` handles signals.
+//! With `--admin-listen`, the thread `admin` serves operators from snapshots.
 //!
 //! # Source tree
 //!
@@ -39,6 +40,7 @@
 //! ├── command/            execution of requests
 //! │   ├── ops/            commands on items: get, set, delete, incr, meta
 //! │   └── admin/          commands for operators: stats, dumps, settings, SASL
+//! ├── admin/              metrics, page and JSON of the admin listener
 //! ├── upkeep/             background work on the store
 //! ├── store/              items in bounded memory
 //! │   ├── index/          sharded hash table, walks, prefetching
@@ -59,9 +61,10 @@
 //!
 //! | layer | modules | responsibility |
 //! |---|---|---|
-//! | 7 | `main` | start, signals, exit code |
-//! | 6 | [`cli`] | the command line |
-//! | 5 | [`server`], `process` | sockets and threads; user, limits and daemon mode of the process |
+//! | 8 | `main` | start, signals, exit code |
+//! | 7 | [`cli`] | the command line |
+//! | 6 | [`server`], `process` | sockets and threads; user, limits and daemon mode of the process |
+//! | 5 | [`admin`] | responses of the admin listener |
 //! | 4 | [`command`], [`upkeep`] | execution of requests; background work |
 //! | 3 | [`store`], [`shared`] | items in bounded memory; other state that all threads share |
 //! | 2 | [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`supervise`] | wire formats; counters; authentication; TLS sessions; events for watchers; exit after a panic |
@@ -145,6 +148,10 @@
 //! thread owns the watchers' sockets and drains the rings. While there is no
 //! watcher, events cost one load per batch.
 //!
+//! All single-valued statistics are declared in one table
+//! ([`stats::DECLARATIONS`]), from which the replies to `stats`, the metrics and
+//! the documentation take their names.
+//!
 //! Serving threads never write to standard error. They put log lines into a
 //! bounded queue ([`logging`]). While the queue is full, lines are dropped and
 //! counted. Every thread is supervised ([`supervise`]): a panic ends the
@@ -168,6 +175,8 @@
 //!   [`limits`].
 //! - Tests do not sleep, use no fixed ports and do not depend on their order.
 
+#[cfg(not(loom))]
+pub mod admin;
 #[cfg(not(loom))]
 pub mod auth;
 #[cfg(not(loom))]

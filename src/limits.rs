@@ -210,6 +210,22 @@ pub const SASL_FILE_ENTRIES_MAX: usize = 4096;
 /// `MAX_ENTRY_LEN`, less the newline).
 pub const PASSWORD_LINE_MAX_BYTES: usize = 255;
 
+/// Most connections of the admin listeners at the same time. A further one is
+/// closed.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// Longest head of an admin request in bytes.
+pub const ADMIN_HEAD_MAX_BYTES: usize = 8 * 1024;
+
+/// Most headers of an admin request.
+pub const ADMIN_HEADERS_MAX: usize = 64;
+
+/// Time after which an admin connection that makes no progress is closed.
+pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// Seconds of history that the admin page shows.
+pub const HISTORY_SECONDS: usize = 15 * 60;
+
 // A buffered line and an awaited data block fit into the smallest read.
 const _: () = assert!(LINE_MAX_BYTES + WAIT_FOR_BLOCK_BYTES < TIGHT_READ_BYTES);
 const _: () = assert!(LINE_MAX_BYTES < GET_LINE_MAX_BYTES);

@@ -131,7 +131,12 @@ fn greeting(server: &Server) -> String {
     if places.is_empty() {
         return "rustcached is listening on no address\n".to_owned();
     }
-    format!("rustcached is listening on {}\n", places.join(", "))
+    let admin = server.admin_urls().join(", ");
+    let admin = match &admin[..] {
+        "" => String::new(),
+        urls => format!("; admin page on {urls}"),
+    };
+    format!("rustcached is listening on {}{admin}\n", places.join(", "))
 }
 
 /// Creates the pid file. An error is reported and does not stop the server.

@@ -4,14 +4,14 @@
 //! This module holds plain data. Commands read and change it; the server's
 //! threads update the counters.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::auth::{Passwords, Sasl};
 use crate::config::{Config, Tunables};
 use crate::events::Hub;
 use crate::limits::CLASSES_MAX;
 use crate::logging::Log;
-use crate::stats::{ClassSnapshot, ConnTable, Prefixes, Registry, Snapshot};
+use crate::stats::{ClassSnapshot, ConnTable, Prefixes, Registry, Snapshot, Workers};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
 use crate::tls::Tls;
@@ -46,8 +46,25 @@ pub struct Shared {
     pub table: ConnTable,
     /// Counters by key prefix, for `stats detail`.
     pub prefixes: Prefixes,
+    /// The worker threads, for their processor time.
+    pub workers: Workers,
+    /// The listening sockets; set once they are bound.
+    pub listening: OnceLock<Vec<ListeningOn>>,
+    /// Whether the server has begun to stop.
+    pub draining: AtomicBool,
     /// Queue of log lines that the `stderr` thread writes.
     pub log: Arc<Log>,
+}
+
+/// A listening socket, for reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListeningOn {
+    /// Address, as `stats conns` shows it.
+    pub address: String,
+    /// `auto`, `ascii` or `binary`; for datagrams `udp`.
+    pub protocol: &'static str,
+    /// Whether its connections use TLS.
+    pub tls: bool,
 }
 
 struct Base {
@@ -142,6 +159,9 @@ impl Shared {
             }),
             table: ConnTable::new(config.max_connections + SPARE_DESCRIPTORS),
             prefixes: Prefixes::new(config.prefix_delimiter),
+            workers: Workers::new(config.threads),
+            listening: OnceLock::new(),
+            draining: AtomicBool::new(false),
             log: Arc::default(),
             config,
         }

@@ -12,6 +12,8 @@ use crate::config::{ClientCertificates, Endpoint, Listener, ProtocolMode};
 
 /// The TCP port when none is given.
 pub(super) const DEFAULT_PORT: u16 = 11211;
+/// The port of the admin listener when none is given.
+pub(super) const DEFAULT_ADMIN_PORT: u16 = 9150;
 /// Permissions of the unix socket when none are given.
 pub(super) const DEFAULT_UNIX_MASK: u32 = 0o700;
 /// Longest listener tag in bytes, as in memcached.

@@ -100,6 +100,32 @@ pub(super) const FLAGS: &[Flag] = &[
         }),
     )
     .default(|_| "*, all addresses".to_owned()),
+    Flag::own(
+        "admin-listen",
+        "addr",
+        "Address, as for -l, on which operators find metrics, health checks and a live page over \
+         HTTP; port 9150 if none is given; repeat it or separate several by commas (default none)",
+        Effect::Text(|raw, text| {
+            raw.admin_listen.push(text.to_owned());
+            Ok(())
+        }),
+    ),
+    Flag::own(
+        "admin-host",
+        "name",
+        "Name, besides IP addresses and localhost, under which the admin listener may be reached; \
+         repeat it for several",
+        Effect::Text(|raw, text| {
+            raw.admin_hosts.push(text.trim().to_owned());
+            Ok(())
+        }),
+    ),
+    Flag::own(
+        "admin-auth",
+        "",
+        "Let only users of the file of -Y use the admin listener; health checks need no password",
+        Effect::Switch(|raw| raw.admin_auth = true),
+    ),
     Flag::new(
         'B',
         "protocol",

@@ -39,6 +39,12 @@ pub(super) struct RawArgs {
     pub(super) unix_mask: Option<u32>,
     /// The value of each `-l`, not split at commas.
     pub(super) listen: Vec<String>,
+    /// The value of each `--admin-listen`, not split at commas.
+    pub(super) admin_listen: Vec<String>,
+    /// The value of each `--admin-host`.
+    pub(super) admin_hosts: Vec<String>,
+    /// `--admin-auth`.
+    pub(super) admin_auth: bool,
     /// `-B`.
     pub(super) protocol: Option<String>,
     /// `-A`.

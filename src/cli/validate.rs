@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use super::endpoint::{self, DEFAULT_PORT, DEFAULT_UNIX_MASK, Defaults, port_number};
+use super::endpoint::{
+    self, DEFAULT_ADMIN_PORT, DEFAULT_PORT, DEFAULT_UNIX_MASK, Defaults, port_number,
+};
 use super::error::CliError;
 use super::raw_args::RawArgs;
 use crate::cli::suboptions::EVICTION_KINDS;
 use crate::config::{
-    Config, Datagrams, Endpoint, Eviction, HandedOver, Listener, Process, ProtocolMode, SaslFiles,
-    Tunables,
+    AdminSettings, Config, Datagrams, Endpoint, Eviction, HandedOver, Listener, Process,
+    ProtocolMode, SaslFiles, Tunables,
 };
 use crate::limits::{
     CLIENT_MEMORY_MIN_MIB, CLIENT_MEMORY_PART, ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES,
@@ -31,6 +33,7 @@ pub(super) fn settings(raw: RawArgs) -> Result<(Config, Process), CliError> {
     let datagrams = datagrams(&raw, defaults)?;
     let (mut config, notices) = config(&raw, listeners)?;
     config.udp = datagrams;
+    config.admin = admin(&raw, defaults)?;
     config.tls = tls;
     config.handed_over = HandedOver {
         protocol: defaults.protocol,
@@ -62,6 +65,7 @@ fn config(raw: &RawArgs, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         read_buf_mem_limit: raw.read_buf_mem_limit.saturating_mul(1 << 20),
         tls: None,
         auth_file: None,
+        admin: AdminSettings::default(),
         handed_over: HandedOver::default(),
         threads,
         max_connections: above_zero(raw.connections, "Maximum connections")?
@@ -113,6 +117,29 @@ fn notices(raw: &RawArgs, threads: usize) -> Result<Vec<String>, CliError> {
         notices.push("-N (--napi-ids) has no effect".to_owned());
     }
     Ok(notices)
+}
+
+/// Returns the settings of the admin listeners.
+fn admin(raw: &RawArgs, defaults: Defaults) -> Result<AdminSettings, CliError> {
+    let auth = raw.admin_auth;
+    if auth && raw.auth_file.is_none() {
+        return Err(CliError::BadValue(
+            "--admin-auth needs the file of -Y (--auth-file)".to_owned(),
+        ));
+    }
+    let defaults = Defaults {
+        port: Some(DEFAULT_ADMIN_PORT),
+        ..defaults
+    };
+    let mut listeners = Vec::new();
+    for entry in &raw.admin_listen {
+        listeners.extend(endpoint::parse(entry, defaults)?);
+    }
+    Ok(AdminSettings {
+        listeners,
+        hosts: raw.admin_hosts.clone(),
+        auth,
+    })
 }
 
 /// Returns the settings of listeners whose entry does not specify them.

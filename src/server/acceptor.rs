@@ -143,7 +143,7 @@ impl Acceptor {
     fn admit(&self, stream: Stream, listener: &Listening) {
         let stream = match listener.tls {
             None => stream,
-            Some(ask) => match self.encrypted(stream, ask) {
+            Some(ask) => match encrypted(&self.shared, stream, ask) {
                 Some(stream) => stream,
                 None => return,
             },
@@ -159,18 +159,6 @@ impl Acceptor {
         if let Some(worker) = idlest {
             worker.hand_over(stream, listener.protocol);
         }
-    }
-
-    /// Wraps a stream in TLS. Returns `None`, which closes the connection, if
-    /// it is not TCP or a TLS session cannot be created.
-    fn encrypted(&self, stream: Stream, ask: ClientCertificates) -> Option<Stream> {
-        let (Stream::Tcp(socket), Some(tls)) = (stream, &self.shared.tls) else {
-            return None;
-        };
-        let session = tls.session(ask).ok()?;
-        let second = self.shared.clock.now().second();
-        let stream = TlsStream::new(socket, session, Arc::clone(tls), second);
-        Some(Stream::Tls(Box::new(stream)))
     }
 
     /// Refuses a connection above the limit (`-o maxconns_fast`).
@@ -213,4 +201,20 @@ impl Acceptor {
             connections.accepting.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// Wraps a stream in TLS. Returns `None`, which closes the connection, if it is
+/// not TCP or a TLS session cannot be created.
+pub(super) fn encrypted(
+    shared: &Shared,
+    stream: Stream,
+    ask: ClientCertificates,
+) -> Option<Stream> {
+    let (Stream::Tcp(socket), Some(tls)) = (stream, &shared.tls) else {
+        return None;
+    };
+    let session = tls.session(ask).ok()?;
+    let second = shared.clock.now().second();
+    let stream = TlsStream::new(socket, session, Arc::clone(tls), second);
+    Some(Stream::Tls(Box::new(stream)))
 }

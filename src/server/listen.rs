@@ -13,7 +13,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{ClientCertificates, Config, Endpoint, HandedOver, ProtocolMode};
+use crate::config::{ClientCertificates, Config, Endpoint, HandedOver, Listener, ProtocolMode};
 use crate::server::error::StartError;
 use crate::server::inherited::Inherited;
 use crate::server::transport::stream::{Stream, tcp_name, unix_name};
@@ -99,6 +99,16 @@ impl Listening {
         }
     }
 
+    /// Returns the URL of an HTTP server that listens here.
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        match (self.tcp_addr(), self.unix_path()) {
+            (Some(address), _) => format!("{scheme}://{address}/"),
+            (None, Some(path)) => format!("unix:{}", path.display()),
+            (None, None) => String::new(),
+        }
+    }
+
     /// Returns the descriptor and the address as `stats conns` reports them.
     pub(super) fn about(&self) -> (i32, String) {
         match &self.socket {
@@ -122,15 +132,15 @@ impl Listening {
     }
 }
 
-/// Binds all listeners of a configuration.
+/// Binds listeners, with `backlog` connections in the queue of each.
 ///
 /// An address with port 0 gets an ephemeral port. If the listener is optional,
 /// it uses the port of the first TCP listener instead, so that IPv4 and IPv6
 /// share one. An optional listener is skipped if the system lacks its address
 /// family.
-pub(super) fn bind_all(config: &Config) -> Result<Vec<Listening>, StartError> {
+pub(super) fn bind_all(listeners: &[Listener], backlog: i32) -> Result<Vec<Listening>, StartError> {
     let mut bound: Vec<Listening> = Vec::new();
-    for listener in &config.listeners {
+    for listener in listeners {
         let socket = match &listener.endpoint {
             Endpoint::Tcp(address) => {
                 let mut address = *address;
@@ -138,14 +148,14 @@ pub(super) fn bind_all(config: &Config) -> Result<Vec<Listening>, StartError> {
                     let port = bound.iter().find_map(Listening::tcp_addr);
                     address.set_port(port.map_or(0, |first| first.port()));
                 }
-                match bind_tcp(address, config.backlog) {
+                match bind_tcp(address, backlog) {
                     Ok(socket) => Bound::Tcp(socket),
                     Err(error) if listener.optional && lacks_family(&error) => continue,
                     Err(error) => return Err(StartError::tcp(address, error)),
                 }
             }
             Endpoint::Unix { path, mode } => {
-                let (listener, file) = bind_unix(path, *mode, config.backlog)
+                let (listener, file) = bind_unix(path, *mode, backlog)
                     .map_err(|error| StartError::unix(path, error))?;
                 Bound::Unix {
                     listener,

@@ -5,9 +5,11 @@
 //!   connections from them.
 //! - `worker` is the event loop, `connection` serves one connection, and
 //!   `transport` has the sockets.
+//! - `admin_thread` serves the admin listeners.
 //! - `watchers` is the log thread, which sends events to watchers.
 
 mod acceptor;
+mod admin_thread;
 mod conn_events;
 mod connection;
 mod error;

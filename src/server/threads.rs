@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
+use crate::admin::Site;
 use crate::command::{Output, Stalled};
-use crate::config::Config;
+use crate::config::{Config, ProtocolMode};
 use crate::events::Kinds;
 use crate::limits::LOG_FLUSH_MAX_WAIT;
 use crate::logging::{Log, StandardError, Writer, WriterHandle};
 use crate::server::acceptor::Acceptor;
+use crate::server::admin_thread::AdminThread;
 use crate::server::connection::context::Context;
 use crate::server::error::StartError;
 use crate::server::inherited::Inherited;
@@ -26,10 +28,11 @@ use crate::server::transport::udp;
 use crate::server::watchers::{WatcherInbox, WatcherThread};
 use crate::server::worker::event_loop::Worker;
 use crate::server::worker::handle::Handle;
-use crate::shared::Shared;
+use crate::shared::{ListeningOn, Shared};
 use crate::stats::{Conn, ConnState};
 use crate::store::{Options, Store};
 use crate::supervise;
+use crate::sync::Ordering;
 use crate::upkeep::Upkeep;
 
 /// A running server. Dropping it stops it.
@@ -50,7 +53,11 @@ pub struct Server {
     /// Stops the `stderr` thread.
     pub(super) stderr: WriterHandle,
     stderr_thread: Option<JoinHandle<()>>,
-    /// All threads except the `stderr` thread.
+    /// The admin thread and its stopper; `None` without `--admin-listen`.
+    admin: Option<(Arc<Stopper>, JoinHandle<()>)>,
+    /// Addresses of the admin listeners.
+    admin_addrs: Vec<String>,
+    /// All threads except the `stderr` and the admin thread.
     threads: Vec<JoinHandle<()>>,
     stop_requests: Receiver<StopRequest>,
     stop_sender: Sender<StopRequest>,
@@ -77,7 +84,8 @@ impl Server {
         }
         let secrets = Secrets::load(&config)?;
         let mut listeners = take_over(&config, inherited).map_err(StartError::Inherited)?;
-        listeners.extend(bind_all(&config)?);
+        listeners.extend(bind_all(&config.listeners, config.backlog)?);
+        let admin_listeners = bind_all(&config.admin.listeners, config.backlog)?;
         let mut datagrams = udp::bind_all(&config)?;
         let shared = Arc::new(secrets.shared_with(config));
         shared.events.want(Kinds::DETAIL, shared.config.detail);
@@ -127,6 +135,15 @@ impl Server {
         let (acceptor, stopper) = Acceptor::new(listeners, workers.clone(), Arc::clone(&shared))
             .map_err(StartError::Thread)?;
         threads.push(spawn("acceptor", || acceptor.run())?);
+        let mut admin = None;
+        let mut admin_addrs = Vec::new();
+        if !admin_listeners.is_empty() {
+            admin_addrs = admin_listeners.iter().map(Listening::url).collect();
+            let site = Site::new(Arc::clone(&store), Arc::clone(&shared), stalled);
+            let (thread, stopper) = AdminThread::new(admin_listeners, Arc::clone(&shared), site)
+                .map_err(StartError::Thread)?;
+            admin = Some((stopper, spawn("admin", || thread.run())?));
+        }
         let (upkeep, ended) = bounded(1);
         let keeper = Upkeep::new(Arc::clone(&store), Arc::clone(&shared));
         threads.push(spawn("upkeep", move || keep_up(keeper, &ended))?);
@@ -142,6 +159,8 @@ impl Server {
             upkeep: Some(upkeep),
             stderr,
             stderr_thread,
+            admin,
+            admin_addrs,
             threads,
             stop_requests,
             stop_sender,
@@ -161,6 +180,11 @@ impl Server {
     /// Returns the paths of the unix sockets.
     pub fn unix_paths(&self) -> &[PathBuf] {
         &self.unix_paths
+    }
+
+    /// Returns the URLs of the admin listeners.
+    pub fn admin_urls(&self) -> &[String] {
+        &self.admin_addrs
     }
 
     /// Returns the store, for processes that embed the server.
@@ -204,6 +228,7 @@ impl Server {
     }
 
     fn stop_threads(&mut self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
         self.acceptor.stop();
         for worker in &self.workers {
             worker.stop();
@@ -212,6 +237,11 @@ impl Server {
         self.upkeep = None;
         for thread in self.threads.drain(..) {
             // A panic would have ended the process.
+            let _ = thread.join();
+        }
+        // Shows until here that the server is draining.
+        if let Some((stopper, thread)) = self.admin.take() {
+            stopper.stop();
             let _ = thread.join();
         }
         // Last, because the other threads log until they end. If standard error
@@ -255,17 +285,29 @@ fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
     }
 }
 
-/// Adds the listeners to the connection table, for `stats conns`.
+/// Records the listeners, for `stats conns` and the admin page.
 fn note_listeners<'a>(
     shared: &Shared,
     listeners: &[Listening],
     datagrams: impl Iterator<Item = &'a udp::Bound>,
 ) {
-    let streams = listeners
-        .iter()
-        .map(|listener| (listener.about(), ConnState::Listening));
-    let datagrams = datagrams.map(|bound| (bound.about(), ConnState::Datagrams));
-    for ((fd, local), state) in streams.chain(datagrams) {
+    let streams = listeners.iter().map(|listener| {
+        let protocol = match listener.protocol {
+            ProtocolMode::Auto => "auto",
+            ProtocolMode::Ascii => "ascii",
+            ProtocolMode::Binary => "binary",
+        };
+        let tls = listener.tls.is_some();
+        (listener.about(), ConnState::Listening, protocol, tls)
+    });
+    let datagrams = datagrams.map(|bound| (bound.about(), ConnState::Datagrams, "udp", false));
+    let mut listening = Vec::new();
+    for ((fd, local), state, protocol, tls) in streams.chain(datagrams) {
+        listening.push(ListeningOn {
+            address: local.clone(),
+            protocol,
+            tls,
+        });
         let conn = Conn {
             peer: None,
             local,
@@ -274,4 +316,6 @@ fn note_listeners<'a>(
         };
         shared.table.open(fd, &conn);
     }
+    // Set once, before any thread starts.
+    let _ = shared.listening.set(listening);
 }

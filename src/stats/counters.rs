@@ -137,6 +137,8 @@ counters! {
     evictions,
     /// Evictions of items that were never fetched.
     evicted_unfetched,
+    /// Idle time of evicted items in seconds, summed.
+    evicted_age,
     /// Expired items removed by the eviction hand or, without the maintainer,
     /// overwritten.
     reclaimed,

@@ -84,7 +84,9 @@ impl Local {
             class.evicted_nonzero.add(1);
         }
         let second = self.now.second();
-        class.note_eviction(second, item.age(self.now));
+        let age = item.age(self.now);
+        self.counters.evicted_age.add(u64::from(age));
+        class.note_eviction(second, age);
     }
 
     /// Reports an eviction to watchers. Copies the key, so call it without a

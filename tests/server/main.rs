@@ -1,5 +1,6 @@
 //! Tests of the running server through its sockets and its command line.
 
+mod admin;
 mod auth;
 mod bad_days;
 mod binary;

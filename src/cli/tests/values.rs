@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::{config, settings, wildcards};
 use crate::cli::{Invocation, parse};
-use crate::config::{Config, Eviction, HandedOver, Listener, Process, ProtocolMode, Tunables};
+use crate::config::{
+    AdminSettings, Config, Eviction, HandedOver, Listener, Process, ProtocolMode, Tunables,
+};
 
 #[test]
 fn defaults_are_memcached_s() {
@@ -97,6 +99,7 @@ fn flags_do_what_they_say() {
         shutdown_command: true,
         sasl: None,
         udp: Vec::new(),
+        admin: AdminSettings::default(),
         udp_reply_limit: 64 * 1024,
         client_memory_limit: 20 << 20,
         read_buf_mem_limit: 0,

@@ -1,36 +1,50 @@
-//! Output of statistics, as `STAT` lines to a text client or as packets to a
-//! binary one. Groups of statistics write names and values here, independent of
-//! the protocol.
+//! Output of statistics, as `STAT` lines to a text client, as packets to a
+//! binary one, or as a list for other readers. Groups of statistics write names
+//! and values here, independent of the protocol.
 
 use std::fmt::{Display, Write as _};
 
 use crate::protocol::binary::encode::{Echo, Status, error, keyed};
 use crate::protocol::text::encode;
 
+/// Names and values of a group of statistics.
+pub type StatList = Vec<(String, String)>;
+
 /// Writer of a group of statistics.
 pub(in crate::command) struct StatSink<'a> {
-    out: &'a mut Vec<u8>,
-    /// Header fields of the packets; `None` for text.
-    binary: Option<Echo>,
+    target: Target<'a>,
     /// Buffer for a value, because a packet starts with its length.
     figure: String,
+}
+
+enum Target<'a> {
+    /// `STAT` lines.
+    Text(&'a mut Vec<u8>),
+    /// Packets with these header fields.
+    Binary(&'a mut Vec<u8>, Echo),
+    List(&'a mut StatList),
 }
 
 impl<'a> StatSink<'a> {
     /// Creates a sink that appends `STAT` lines to `out`.
     pub(in crate::command) fn text(out: &'a mut Vec<u8>) -> Self {
-        Self {
-            out,
-            binary: None,
-            figure: String::new(),
-        }
+        Self::new(Target::Text(out))
     }
 
     /// Creates a sink that appends packets to `out`, as replies to `echo`.
     pub(in crate::command) fn binary(out: &'a mut Vec<u8>, echo: Echo) -> Self {
+        Self::new(Target::Binary(out, echo))
+    }
+
+    /// Creates a sink that appends to `list`.
+    pub(in crate::command) fn list(list: &'a mut StatList) -> Self {
+        Self::new(Target::List(list))
+    }
+
+    fn new(target: Target<'a>) -> Self {
         Self {
-            binary: Some(echo),
-            ..Self::text(out)
+            target,
+            figure: String::new(),
         }
     }
 
@@ -42,44 +56,50 @@ impl<'a> StatSink<'a> {
     /// Replies to a command without statistics: a text client gets `word`, a
     /// binary one the packet that ends every group.
     pub(in crate::command) fn done(&mut self, word: &str) {
-        match self.binary {
-            None => encode::line(self.out, word),
-            Some(echo) => keyed(self.out, echo, Status::Ok, b"", b""),
+        match &mut self.target {
+            Target::Text(out) => encode::line(out, word),
+            Target::Binary(out, echo) => keyed(out, *echo, Status::Ok, b"", b""),
+            Target::List(_) => {}
         }
     }
 
     /// Refuses a command: a text client gets the line `words`, a binary one the
     /// status "not found".
     pub(in crate::command) fn refuse(&mut self, words: &str) {
-        match self.binary {
-            None => encode::line(self.out, words),
-            Some(echo) => error(self.out, echo, Status::NotFound),
+        match &mut self.target {
+            Target::Text(out) => encode::line(out, words),
+            Target::Binary(out, echo) => error(out, *echo, Status::NotFound),
+            Target::List(_) => {}
         }
     }
 
     /// Appends a group in a format of its own, its end included. A binary
     /// client gets it as one statistic of this name.
     pub(in crate::command) fn lines(&mut self, name: &str, lines: &[u8]) {
-        match self.binary {
-            None => self.out.extend_from_slice(lines),
-            Some(echo) => {
-                keyed(self.out, echo, Status::Ok, name.as_bytes(), lines);
+        match &mut self.target {
+            Target::Text(out) => out.extend_from_slice(lines),
+            Target::Binary(out, echo) => {
+                keyed(out, *echo, Status::Ok, name.as_bytes(), lines);
                 self.end();
             }
+            Target::List(_) => {}
         }
     }
 }
 
 /// Appends a statistic.
 pub(in crate::command) fn stat(sink: &mut StatSink<'_>, name: &str, value: impl Display) {
-    let Some(echo) = sink.binary else {
-        return encode::stat(sink.out, name, value);
-    };
-    sink.figure.clear();
-    // Writing to a String cannot fail.
-    let _ = write!(sink.figure, "{value}");
-    let (name, figure) = (name.as_bytes(), sink.figure.as_bytes());
-    keyed(sink.out, echo, Status::Ok, name, figure);
+    match &mut sink.target {
+        Target::Text(out) => encode::stat(out, name, value),
+        Target::Binary(out, echo) => {
+            sink.figure.clear();
+            // Writing to a String cannot fail.
+            let _ = write!(sink.figure, "{value}");
+            let (name, figure) = (name.as_bytes(), sink.figure.as_bytes());
+            keyed(out, *echo, Status::Ok, name, figure);
+        }
+        Target::List(list) => list.push((name.to_owned(), value.to_string())),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Byte streams of connections: TCP, TLS over TCP, or a unix socket.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -112,6 +112,17 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(stream) => stream.close(),
         }
+    }
+
+    /// Ends the output, and a TLS session in order. Input can still be read.
+    pub(in crate::server) fn finish(&mut self) {
+        // The peer may have closed the connection already.
+        let _ = self.close();
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tls(stream) => stream.socket.shutdown(Shutdown::Write),
+        };
     }
 
     /// Returns the peer's address; `None` for a unix socket.

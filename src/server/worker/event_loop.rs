@@ -132,6 +132,10 @@ impl Worker {
     /// closes all connections.
     pub(in crate::server) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
+        let Context { shared, worker, .. } = &self.context;
+        shared
+            .workers
+            .register(*worker, &self.context.local.counters);
         while !self.handle.arrivals.is_stopping() {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
             let timeout = if self.is_idle() {

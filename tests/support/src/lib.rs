@@ -11,6 +11,7 @@
 pub mod binary;
 pub mod client;
 pub mod datagram;
+pub mod http;
 pub mod memcached;
 pub mod program;
 pub mod random;

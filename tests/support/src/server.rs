@@ -117,6 +117,11 @@ impl Server {
         self.address.clone()
     }
 
+    /// Returns the addresses of the admin listeners, as URLs.
+    pub fn admin_urls(&self) -> &[String] {
+        self.inner.admin_urls()
+    }
+
     /// Connects a client to [`Server::address`].
     pub fn client(&self) -> Client {
         Client::connect(&self.address)

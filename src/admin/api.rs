@@ -1,0 +1,83 @@
+//! The JSON that the page reads, by path.
+
+use serde_json::{Value, json};
+
+use crate::admin::history::History;
+use crate::command::Reporter;
+use crate::limits::ClassId;
+use crate::time::unix_micros;
+
+/// Returns the answer to `/api/server.json`.
+pub(super) fn server(reporter: &Reporter, history: &History, draining: bool) -> Value {
+    let shared = &reporter.shared;
+    let config = &shared.config;
+    let figures = shared.workers.figures();
+    let workers = figures.iter().enumerate().map(|(index, worker)| {
+        json!({
+            "worker": index,
+            "busy": history.busy.get(index).copied().unwrap_or(0.0),
+            "connections": worker.connections,
+        })
+    });
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_seconds": shared.clock.now().uptime(),
+        "time_unix_ms": unix_micros() / 1000,
+        "threads": config.threads,
+        "memory_limit_bytes": reporter.store.memory_limit(),
+        "max_connections": config.max_connections,
+        "draining": draining,
+        "listeners": listeners(reporter),
+        "workers": workers.collect::<Value>(),
+    })
+}
+
+/// Lists the listening sockets.
+fn listeners(reporter: &Reporter) -> Value {
+    let listening = reporter.shared.listening.get();
+    let rows = listening.into_iter().flatten().map(|listener| {
+        json!({
+            "address": listener.address,
+            "protocol": listener.protocol,
+            "tls": listener.tls,
+        })
+    });
+    rows.collect()
+}
+
+/// Returns the answer to `/api/classes.json`.
+pub(super) fn classes(reporter: &Reporter) -> Value {
+    let (store, shared) = (&reporter.store, &reporter.shared);
+    let now = shared.clock.now().second();
+    let counts = ClassId::all().zip(shared.classes_since_reset(shared.stats.class_snapshots()));
+    let rows = counts.filter_map(|(class, counts)| {
+        let memory = store.class_memory(class);
+        let is_used = memory.pages > 0 || counts.items > 0;
+        let chunks = memory.pages * memory.per_page;
+        let oldest = store.oldest_use(class);
+        is_used.then(|| {
+            json!({
+                "class": class.number(),
+                "chunk_bytes": memory.chunk_bytes,
+                "pages": memory.pages,
+                "items": counts.items,
+                "used_chunks": chunks.saturating_sub(memory.free_chunks),
+                "free_chunks": memory.free_chunks,
+                "hits": counts.get_hits + counts.touch_hits,
+                "evictions": counts.evicted,
+                "oldest_seconds": oldest.map(|second| now.saturating_sub(second)),
+            })
+        })
+    });
+    json!({ "classes": rows.collect::<Value>() })
+}
+
+/// Returns the answer to `/api/settings.json`.
+pub(super) fn settings(reporter: &mut Reporter) -> Value {
+    let settings = reporter.stats("settings");
+    let rows = settings
+        .iter()
+        .map(|(name, value)| json!({ "name": name, "value": value }));
+    json!({ "settings": rows.collect::<Value>() })
+}
