@@ -1,14 +1,20 @@
 //! Statistics: counters that each thread owns and the registry sums, the
-//! connection table, and counters by key prefix.
+//! connection table, counters by key prefix, latencies, hot keys and slow
+//! commands.
 
 mod classes;
 mod conns;
 mod counters;
+mod latency;
 mod prefixes;
 mod registry;
 
 pub use classes::{ClassCounters, ClassSnapshot, PerClass};
 pub use conns::{Conn, ConnState, ConnTable};
 pub use counters::{Counter, Counters, Snapshot};
+pub use latency::{
+    COARSE_BOUNDS_US, COARSE_BUCKETS, CommandKind, Histogram, Latencies, LatencyHistory,
+    LatencyRow, LatencySnapshot, LatencySummary,
+};
 pub use prefixes::{PrefixCount, PrefixCursor, PrefixSums, Prefixes};
 pub use registry::{Registry, ThreadStats};
