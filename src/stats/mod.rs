@@ -8,6 +8,7 @@ mod counters;
 mod latency;
 mod prefixes;
 mod registry;
+mod slow_log;
 
 pub use classes::{ClassCounters, ClassSnapshot, PerClass};
 pub use conns::{Conn, ConnState, ConnTable};
@@ -18,3 +19,4 @@ pub use latency::{
 };
 pub use prefixes::{PrefixCount, PrefixCursor, PrefixSums, Prefixes};
 pub use registry::{Registry, ThreadStats};
+pub use slow_log::{SlowCommand, SlowLog, SlowLogSnapshot, escape_key};
