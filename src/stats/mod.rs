@@ -1,12 +1,15 @@
 //! Statistics: counters that each thread owns and the registry sums, the
-//! connection table, and counters by key prefix.
+//! connection table, counters by key prefix, latencies, hot keys and slow
+//! commands.
 
 mod classes;
 mod conns;
 mod counters;
 mod declarations;
+mod latency;
 mod prefixes;
 mod registry;
+mod slow_log;
 mod workers;
 
 pub use classes::{ClassCounters, ClassSnapshot, PerClass};
@@ -15,6 +18,11 @@ pub use counters::{Counter, Counters, Snapshot};
 pub use declarations::{
     CLIENTS_CUT, COMMANDS, DECLARATIONS, Declaration, Group, Kind, Metric, Unit,
 };
+pub use latency::{
+    COARSE_BOUNDS_US, COARSE_BUCKETS, CommandKind, Histogram, Latencies, LatencyHistory,
+    LatencyRow, LatencySnapshot, LatencySummary,
+};
 pub use prefixes::{PrefixCount, PrefixCursor, PrefixSums, Prefixes};
 pub use registry::{Registry, ThreadStats};
+pub use slow_log::{SlowCommand, SlowLog, SlowLogSnapshot, escape_key};
 pub use workers::{WorkerFigures, Workers};
