@@ -135,6 +135,25 @@ pub struct AdminSettings {
     pub auth: bool,
 }
 
+/// What the server records about its clients' requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// Latencies (`-o no_latency` turns them off).
+    pub latency: bool,
+    /// Time from which a command is slow (`--slow-log-ms`); `None` for no slow
+    /// log.
+    pub slow_log: Option<Duration>,
+}
+
+impl Default for Observe {
+    fn default() -> Self {
+        Self {
+            latency: true,
+            slow_log: None,
+        }
+    }
+}
+
 /// Settings of sockets inherited from the service manager.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandedOver {
@@ -190,6 +209,8 @@ pub struct Config {
     pub read_buf_mem_limit: usize,
     /// The admin listeners (`--admin-listen`) and who may use them.
     pub admin: AdminSettings,
+    /// What the server records about its clients' requests.
+    pub observe: Observe,
     /// Settings of inherited sockets.
     pub handed_over: HandedOver,
     /// TLS settings, for the listeners that use TLS.
@@ -261,6 +282,7 @@ impl Default for Config {
             client_memory_limit: CLIENT_MEMORY_MIN_MIB << 20,
             read_buf_mem_limit: 0,
             admin: AdminSettings::default(),
+            observe: Observe::default(),
             handed_over: HandedOver::default(),
             tls: None,
             auth_file: None,

@@ -11,7 +11,10 @@ use crate::config::{Config, Tunables};
 use crate::events::Hub;
 use crate::limits::CLASSES_MAX;
 use crate::logging::Log;
-use crate::stats::{ClassSnapshot, ConnTable, Prefixes, Registry, Snapshot, Workers};
+use crate::stats::{
+    ClassSnapshot, ConnTable, Latencies, LatencyHistory, LatencySnapshot, Prefixes, Registry,
+    SlowLog, Snapshot, Workers,
+};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
 use crate::tls::Tls;
@@ -46,6 +49,12 @@ pub struct Shared {
     pub table: ConnTable,
     /// Counters by key prefix, for `stats detail`.
     pub prefixes: Prefixes,
+    /// Latencies that each worker records; empty if they are off.
+    pub latencies: Vec<Arc<Latencies>>,
+    /// Latencies of the last minute, which upkeep records once a second.
+    pub latency_history: Mutex<LatencyHistory>,
+    /// Slow commands (`--slow-log-ms`).
+    pub slow_log: SlowLog,
     /// The worker threads, for their processor time.
     pub workers: Workers,
     /// The listening sockets; set once they are bound.
@@ -159,12 +168,30 @@ impl Shared {
             }),
             table: ConnTable::new(config.max_connections + SPARE_DESCRIPTORS),
             prefixes: Prefixes::new(config.prefix_delimiter),
+            latencies: latencies(&config),
+            latency_history: Mutex::new(LatencyHistory::new(LatencySnapshot::default())),
+            slow_log: slow_log(&config),
             workers: Workers::new(config.threads),
             listening: OnceLock::new(),
             draining: AtomicBool::new(false),
             log: Arc::default(),
             config,
         }
+    }
+
+    /// Returns the latencies since the start, summed over workers.
+    pub fn latency_snapshot(&self) -> LatencySnapshot {
+        let mut sum = LatencySnapshot::default();
+        for worker in &self.latencies {
+            sum.add(worker);
+        }
+        sum
+    }
+
+    /// Locks the latencies of the last minute.
+    pub fn latency_history(&self) -> MutexGuard<'_, LatencyHistory> {
+        let history = &self.latency_history;
+        history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the counters since the last `stats reset`, given the sums since
@@ -220,4 +247,20 @@ impl Shared {
                 .compare_exchange(at, 0, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
+}
+
+fn latencies(config: &Config) -> Vec<Arc<Latencies>> {
+    let count = if config.observe.latency {
+        config.threads
+    } else {
+        0
+    };
+    (0..count).map(|_| Arc::default()).collect()
+}
+
+fn slow_log(config: &Config) -> SlowLog {
+    let slow_log = SlowLog::default();
+    let nanos = config.observe.slow_log.map_or(0, |limit| limit.as_nanos());
+    slow_log.set_threshold(nanos as u64);
+    slow_log
 }

@@ -53,10 +53,22 @@ impl Clock {
 
     /// Reads the clock.
     pub fn now(&self) -> Now {
-        let run = self.started.elapsed().as_millis() as u64;
-        Now {
-            ms: START_SECONDS * 1000 + run + self.skew_ms.load(Ordering::Relaxed),
-        }
+        self.now_and_nanos().0
+    }
+
+    /// Reads the clock once, as [`Clock::now`] and [`Clock::nanos`] do.
+    pub fn now_and_nanos(&self) -> (Now, u64) {
+        let nanos = self.nanos();
+        let now = Now {
+            ms: START_SECONDS * 1000 + nanos / 1_000_000 + self.skew_ms.load(Ordering::Relaxed),
+        };
+        (now, nanos)
+    }
+
+    /// Returns the nanoseconds since the start. [`Clock::advance`] does not
+    /// change them.
+    pub fn nanos(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
     }
 
     /// Moves the clock forward by `by`; for tests.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::admin::history::History;
 use crate::command::Reporter;
 use crate::limits::ClassId;
+use crate::stats::LatencySummary;
 use crate::time::unix_micros;
 
 /// Returns the answer to `/api/server.json`.
@@ -80,4 +81,62 @@ pub(super) fn settings(reporter: &mut Reporter) -> Value {
         .iter()
         .map(|(name, value)| json!({ "name": name, "value": value }));
     json!({ "settings": rows.collect::<Value>() })
+}
+
+/// Returns the answer to `/api/latency.json`.
+pub(super) fn latency(reporter: &Reporter) -> Value {
+    let shared = &reporter.shared;
+    if shared.latencies.is_empty() {
+        return json!({ "enabled": false });
+    }
+    let report = shared.latency_history().report();
+    let rows = report.iter().map(|row| {
+        json!({
+            "command": row.name,
+            "since_start": summary(&row.since_start),
+            "last_minute": summary(&row.last_minute),
+        })
+    });
+    json!({ "enabled": true, "commands": rows.collect::<Value>() })
+}
+
+fn summary(summary: &LatencySummary) -> Value {
+    json!({
+        "count": summary.count,
+        "mean_us": summary.mean_us,
+        "p50_us": summary.p50_us,
+        "p90_us": summary.p90_us,
+        "p99_us": summary.p99_us,
+        "p999_us": summary.p999_us,
+        "max_us": summary.max_us,
+    })
+}
+
+/// Returns the answer to `/api/slowlog.json`: at most `count` commands, the
+/// newest first.
+pub(super) fn slow_log(reporter: &Reporter, count: usize) -> Value {
+    let shared = &reporter.shared;
+    let threshold = shared.slow_log.threshold();
+    if threshold == 0 {
+        return json!({ "enabled": false });
+    }
+    let snapshot = shared.slow_log.snapshot();
+    let rows = snapshot.commands.iter().take(count).map(|slow| {
+        json!({
+            "time_unix_ms": slow.unix_ms,
+            "total_us": slow.total_us,
+            "waiting_us": slow.waiting_us,
+            "executing_us": slow.executing_us,
+            "sending_us": slow.sending_us,
+            "command": slow.command,
+            "key": shared.config.dump.then_some(&slow.key),
+            "bytes": slow.bytes,
+            "peer": slow.peer,
+        })
+    });
+    json!({
+        "enabled": true,
+        "threshold_ms": threshold as f64 / 1e6,
+        "commands": rows.collect::<Value>(),
+    })
 }

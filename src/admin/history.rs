@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::command::Reporter;
 use crate::limits::HISTORY_SECONDS;
-use crate::stats::{Snapshot, WorkerFigures};
+use crate::stats::{COARSE_BOUNDS_US, Histogram, LatencySummary, Snapshot, WorkerFigures};
 use crate::sync::Ordering;
 use crate::time::unix_micros;
 
@@ -39,6 +39,10 @@ struct Sample {
     rejected: u64,
     read: u64,
     written: u64,
+    /// Latencies of the interval; `None` if there were none.
+    latency: Option<LatencySummary>,
+    /// Commands by latency, in coarse buckets.
+    heat: Box<[u32]>,
 }
 
 /// Counter values at the end of an interval.
@@ -49,6 +53,7 @@ struct Reading {
     accepted: u64,
     rejected: u64,
     workers: Vec<WorkerFigures>,
+    latency: Histogram,
 }
 
 /// Samples of the last [`HISTORY_SECONDS`], and each worker's busy share in the
@@ -72,6 +77,7 @@ impl History {
             accepted: connections.total.load(Ordering::Relaxed),
             rejected: connections.rejected.load(Ordering::Relaxed),
             workers: shared.workers.figures(),
+            latency: shared.latency_snapshot().total(),
         };
         if let Some(last) = &self.last {
             let seconds = at.duration_since(last.at).as_secs_f64().max(0.001);
@@ -94,6 +100,10 @@ impl History {
         let samples = || self.samples.range(newer..);
         let column = |of: fn(&Sample) -> u64| -> Value { samples().map(of).collect() };
         let ages: Value = samples().map(|sample| sample.evicted_age).collect();
+        let latency = |of: fn(&LatencySummary) -> f64| -> Value {
+            let values = samples().map(|sample| sample.latency.as_ref().map(of));
+            values.collect()
+        };
         json!({
             "interval_ms": 1000,
             "t": column(|it| it.unix_ms),
@@ -105,6 +115,15 @@ impl History {
                 "arithmetic": column(|it| it.arithmetic),
                 "touch": column(|it| it.touch),
                 "other": column(|it| it.other),
+            },
+            "latency_us": {
+                "p50": latency(|it| it.p50_us),
+                "p99": latency(|it| it.p99_us),
+                "p999": latency(|it| it.p999_us),
+            },
+            "heat": {
+                "bounds_us": COARSE_BOUNDS_US,
+                "counts": samples().map(|sample| json!(sample.heat)).collect::<Value>(),
             },
             "memory_bytes": {
                 "items": column(|it| it.item_bytes),
@@ -153,6 +172,11 @@ fn interval(last: &Reading, now: &Reading, seconds: f64, reporter: &Reporter) ->
     let memory = memory_bytes(reporter, now.sum.item_bytes).map(|(_, bytes)| bytes);
     let [item_bytes, slack_bytes, index_bytes, client_bytes] = memory;
     let evicted = count.evictions > 0;
+    let latency = now.latency.since(&last.latency);
+    let heat = latency.coarse();
+    let heat = heat
+        .iter()
+        .map(|count| u32::try_from(*count).unwrap_or(u32::MAX));
     Sample {
         unix_ms: unix_micros() / 1000,
         get_hits: rate(count.cmd_get.saturating_sub(count.get_misses)),
@@ -175,6 +199,8 @@ fn interval(last: &Reading, now: &Reading, seconds: f64, reporter: &Reporter) ->
         rejected: since(now.rejected, last.rejected),
         read: rate(count.bytes_read),
         written: rate(count.bytes_written),
+        latency: Some(latency.summary()).filter(|summary| summary.count > 0),
+        heat: heat.collect(),
     }
 }
 

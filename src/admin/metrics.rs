@@ -48,6 +48,7 @@ impl Format {
 pub(super) enum Type {
     Counter,
     Gauge,
+    Histogram,
     Summary,
 }
 
@@ -141,6 +142,7 @@ impl Family {
             Type::Counter if open && !is_total => "unknown",
             Type::Counter => "counter",
             Type::Gauge => "gauge",
+            Type::Histogram => "histogram",
             Type::Summary => "summary",
         };
         let mut help = self.help.replace('\\', "\\\\").replace('\n', "\\n");

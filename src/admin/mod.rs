@@ -19,6 +19,7 @@ use crate::admin::http::{HTML, JSON, Request, Response, TEXT};
 use crate::admin::metrics::{Format, Metrics, Type};
 use crate::command::{Reporter, Stalled};
 use crate::shared::Shared;
+use crate::stats::{COARSE_BOUNDS_US, CommandKind};
 use crate::store::Store;
 use crate::sync::Ordering;
 
@@ -89,6 +90,10 @@ impl Site {
             "/api/history.json" => history.columns(request.number("since").unwrap_or(0)),
             "/api/classes.json" => api::classes(reporter),
             "/api/settings.json" => api::settings(reporter),
+            "/api/latency.json" => api::latency(reporter),
+            "/api/slowlog.json" => {
+                api::slow_log(reporter, request.number("n").unwrap_or(50) as usize)
+            }
             _ => return None,
         })
     }
@@ -116,6 +121,7 @@ impl Site {
         let family = ("rustcached_evicted_age_seconds", Type::Summary, help);
         metrics.add_suffixed(family, "_sum", &[], sum.evicted_age);
         metrics.add_suffixed(family, "_count", &[], sum.evictions);
+        self.latency_metrics(metrics);
         let figures = shared.workers.figures();
         for (index, worker) in figures.iter().enumerate() {
             let help = "Processor time of a worker thread, in seconds";
@@ -131,6 +137,30 @@ impl Site {
             let help = "Connections of a worker thread";
             let family = ("rustcached_worker_connections", Type::Gauge, help);
             metrics.add(family, &[("worker", &number)], worker.connections);
+        }
+    }
+
+    fn latency_metrics(&self, metrics: &mut Metrics) {
+        let shared = &self.reporter.shared;
+        if shared.latencies.is_empty() {
+            return;
+        }
+        let snapshot = shared.latency_snapshot();
+        let help = "Time from the wake-up that read a request to the sending of its reply";
+        let family = ("rustcached_request_duration_seconds", Type::Histogram, help);
+        for kind in CommandKind::ALL {
+            let (histogram, command) = (snapshot.of(kind), ("command", kind.name()));
+            let counts = histogram.cumulative();
+            let bounds = COARSE_BOUNDS_US
+                .iter()
+                .map(|us| (*us as f64 / 1e6).to_string());
+            let bounds = bounds.chain(["+Inf".to_owned()]);
+            for (bound, count) in bounds.zip(counts) {
+                metrics.add_suffixed(family, "_bucket", &[command, ("le", &bound)], count);
+            }
+            let seconds = histogram.sum_ns() as f64 / 1e9;
+            metrics.add_suffixed(family, "_sum", &[command], seconds);
+            metrics.add_suffixed(family, "_count", &[command], counts[counts.len() - 1]);
         }
     }
 

@@ -1,6 +1,8 @@
 //! Every flag as data: names, help text, default and effect on the raw arguments.
 //! The parser, the help text and tests use this table.
 
+use std::time::Duration;
+
 use clap::builder::OsStringValueParser;
 use clap::{Arg, Command};
 
@@ -125,6 +127,23 @@ pub(super) const FLAGS: &[Flag] = &[
         "",
         "Let only users of the file of -Y use the admin listener; health checks need no password",
         Effect::Switch(|raw| raw.admin_auth = true),
+    ),
+    Flag::own(
+        "slow-log-ms",
+        "ms",
+        "Keep the last commands that took at least this many milliseconds, fractions allowed, for \
+         \"stats slowlog\", \"watch slow\" and the admin page (default off)",
+        Effect::Text(|raw, text| {
+            let wrong = || {
+                CliError::BadValue(format!(
+                    "--slow-log-ms takes milliseconds above 0, not {text:?}"
+                ))
+            };
+            let ms = number::fraction(text).ok_or_else(wrong)?;
+            let limit = Duration::try_from_secs_f64(ms / 1000.0).map_err(|_| wrong())?;
+            raw.observe.slow_log = (!limit.is_zero()).then_some(limit);
+            raw.observe.slow_log.map(drop).ok_or_else(wrong)
+        }),
     ),
     Flag::new(
         'B',

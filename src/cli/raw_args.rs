@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::tls::RawTlsArgs;
-use crate::config::Tunables;
+use crate::config::{Observe, Tunables};
 
 /// A text to print instead of starting the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub(super) struct RawArgs {
     pub(super) admin_hosts: Vec<String>,
     /// `--admin-auth`.
     pub(super) admin_auth: bool,
+    /// `--slow-log-ms`, and the words of `-o` that turn recorders off.
+    pub(super) observe: Observe,
     /// `-B`.
     pub(super) protocol: Option<String>,
     /// `-A`.

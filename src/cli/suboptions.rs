@@ -276,6 +276,12 @@ pub(super) const WORDS: &[Word] = &[
                \x20                          frequency_size (the same by size, the default)",
     },
     Word {
+        name: "no_latency",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|raw, _| raw.observe.latency = false),
+        help: "record no latencies of commands",
+    },
+    Word {
         name: "ssl_chain_cert",
         rule: Rule::Text,
         effect: Effect::SetText(|raw, path| raw.tls.chain = Some(path.into())),

@@ -66,6 +66,7 @@ fn config(raw: &RawArgs, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         tls: None,
         auth_file: None,
         admin: AdminSettings::default(),
+        observe: raw.observe,
         handed_over: HandedOver::default(),
         threads,
         max_connections: above_zero(raw.connections, "Maximum connections")?

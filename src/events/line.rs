@@ -78,6 +78,23 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
             write_peer(out, *peer);
             let _ = write!(out, " reason={reason} cfd={connection}");
         }
+        EventKind::Slow {
+            command,
+            key,
+            total_us,
+            waiting_us,
+            executing_us,
+            sending_us,
+            bytes,
+            connection,
+        } => {
+            write_key(out, "slow", key);
+            let _ = write!(
+                out,
+                " cmd={command} total_us={total_us} waiting_us={waiting_us} \
+                 executing_us={executing_us} sending_us={sending_us} bytes={bytes} cfd={connection}"
+            );
+        }
     }
     out.push(b'\n');
 }

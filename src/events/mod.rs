@@ -95,6 +95,25 @@ pub enum EventKind {
         /// `error`, `normal`, `idle_timeout` or `shutdown`.
         reason: &'static str,
     },
+    /// A command took longer than the threshold of the slow log.
+    Slow {
+        /// The command.
+        command: &'static str,
+        /// Its key, or the first of several.
+        key: Box<[u8]>,
+        /// Microseconds from its arrival to the end of its reply.
+        total_us: u64,
+        /// Microseconds between arrival and execution.
+        waiting_us: u64,
+        /// Microseconds of execution.
+        executing_us: u64,
+        /// Microseconds of sending.
+        sending_us: u64,
+        /// Bytes received and sent.
+        bytes: u64,
+        /// Descriptor of the connection.
+        connection: i32,
+    },
 }
 
 /// Size of an item as an event reports it.
@@ -115,6 +134,7 @@ impl EventKind {
             Self::Deleted { .. } => Kinds::DELETIONS,
             Self::Evicted { .. } => Kinds::EVICTIONS,
             Self::Opened { .. } | Self::Closed { .. } => Kinds::CONNECTIONS,
+            Self::Slow { .. } => Kinds::SLOW,
         }
     }
 
@@ -124,7 +144,8 @@ impl EventKind {
             Self::Fetched { key, .. }
             | Self::Stored { key, .. }
             | Self::Deleted { key, .. }
-            | Self::Evicted { key, .. } => Some(key),
+            | Self::Evicted { key, .. }
+            | Self::Slow { key, .. } => Some(key),
             Self::Opened { .. } | Self::Closed { .. } => None,
         }
     }

@@ -22,6 +22,8 @@ impl Kinds {
     pub const DELETIONS: Self = Self(1 << 4);
     /// Kinds of memcached that clients may request but that never occur here.
     const SILENT: Self = Self(1 << 5);
+    /// Slow commands.
+    pub const SLOW: Self = Self(1 << 6);
     /// Counting by key prefix (`stats detail`). Not an event; the bit shares
     /// the set so that one check covers watchers and counting.
     pub const DETAIL: Self = Self(1 << 15);
@@ -64,6 +66,8 @@ impl Kinds {
             ("proxyevents", Self::SILENT),
             ("proxyuser", Self::SILENT),
             ("deletions", Self::DELETIONS),
+            // Not in memcached.
+            ("slow", Self::SLOW),
         ]
         .into_iter()
         .find_map(|(name, kinds)| name.as_bytes().starts_with(word).then_some(kinds))

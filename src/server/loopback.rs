@@ -14,6 +14,7 @@ use crate::command::{Output, Stalled};
 use crate::config::{Config, ProtocolMode};
 use crate::events::Kinds;
 use crate::server::connection::context::Context;
+use crate::server::connection::timing::Timing;
 use crate::server::stop::StopRequest;
 use crate::server::threads::new_store;
 use crate::server::transport::stream::Stream;
@@ -59,6 +60,7 @@ impl Loopback {
             stalled: Arc::new(Stalled::new(1, shared.config.client_memory_limit, false)),
             worker: 0,
             commands: 0,
+            timing: Timing::new(shared.latencies.first().cloned()),
             shared,
         };
         let (worker, handle) = Worker::new(context, Vec::new())?;

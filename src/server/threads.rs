@@ -17,6 +17,7 @@ use crate::logging::{Log, StandardError, Writer, WriterHandle};
 use crate::server::acceptor::Acceptor;
 use crate::server::admin_thread::AdminThread;
 use crate::server::connection::context::Context;
+use crate::server::connection::timing::Timing;
 use crate::server::error::StartError;
 use crate::server::inherited::Inherited;
 use crate::server::listen::{Listening, bind_all, take_over};
@@ -126,6 +127,7 @@ impl Server {
                 stalled: Arc::clone(&stalled),
                 worker: index,
                 commands: 0,
+                timing: Timing::new(shared.latencies.get(index).cloned()),
             };
             let sockets = datagrams.pop().unwrap_or_default();
             let (worker, handle) = Worker::new(context, sockets).map_err(StartError::Thread)?;

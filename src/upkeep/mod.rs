@@ -21,6 +21,8 @@ const COMPACT_PAUSE: Duration = Duration::from_millis(2);
 /// end. The sweep must end before they are 256, since items record their
 /// generation in 8 bits.
 const HURRY_FLUSHES: u64 = 64;
+/// Nanoseconds in a second.
+const SECOND_NANOS: u64 = 1_000_000_000;
 /// Pause while no item has an expiry time, so that there is nothing to sweep.
 const IDLE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -39,6 +41,9 @@ pub struct Upkeep {
     expirables: [bool; 2],
     /// Sweep requested with `lru_crawler crawl`.
     crawl: Option<Crawling>,
+    /// Time from which the next second of latencies is complete, in nanoseconds
+    /// of the server's clock.
+    next_second: u64,
 }
 
 /// Progress of a requested sweep.
@@ -60,6 +65,7 @@ impl Upkeep {
             shard: 0,
             expirables: [true; 2],
             crawl: None,
+            next_second: SECOND_NANOS,
         }
     }
 
@@ -68,6 +74,7 @@ impl Upkeep {
         let now = self.shared.clock.now();
         self.local.now = now;
         self.local.counters.juggles.add(1);
+        self.record_second();
         if self.shared.take_due_flush(now) {
             self.store.flush_all(&mut self.local);
         }
@@ -104,6 +111,18 @@ impl Upkeep {
         } else {
             IDLE_PAUSE
         }
+    }
+
+    /// Adds the latencies of the last second to the history, once a second.
+    fn record_second(&mut self) {
+        let nanos = self.shared.clock.nanos();
+        if self.shared.latencies.is_empty() || nanos < self.next_second {
+            return;
+        }
+        // After a pause, the second that it took belongs to one entry.
+        self.next_second = (nanos + SECOND_NANOS / 2).next_multiple_of(SECOND_NANOS);
+        let snapshot = self.shared.latency_snapshot();
+        self.shared.latency_history().tick(snapshot);
     }
 
     /// Does a step of a requested sweep. Returns the pause after it,

@@ -24,6 +24,7 @@ mod listeners;
 mod logging;
 mod meta;
 mod meta_stale;
+mod observed;
 mod privileges;
 mod sasl;
 mod stats;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{config, settings, wildcards};
 use crate::cli::{Invocation, parse};
 use crate::config::{
-    AdminSettings, Config, Eviction, HandedOver, Listener, Process, ProtocolMode, Tunables,
+    AdminSettings, Config, Eviction, HandedOver, Listener, Observe, Process, ProtocolMode, Tunables,
 };
 
 #[test]
@@ -100,6 +100,7 @@ fn flags_do_what_they_say() {
         sasl: None,
         udp: Vec::new(),
         admin: AdminSettings::default(),
+        observe: Observe::default(),
         udp_reply_limit: 64 * 1024,
         client_memory_limit: 20 << 20,
         read_buf_mem_limit: 0,

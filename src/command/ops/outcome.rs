@@ -71,14 +71,7 @@ impl Condition {
 
     /// Returns the command by its classic name.
     pub(in crate::command) fn command(self) -> &'static str {
-        match self.verb {
-            StoreVerb::Set => "set",
-            StoreVerb::Add => "add",
-            StoreVerb::Replace => "replace",
-            StoreVerb::Append => "append",
-            StoreVerb::Prepend => "prepend",
-            StoreVerb::Cas => "cas",
-        }
+        self.verb.name()
     }
 }
 

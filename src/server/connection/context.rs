@@ -10,6 +10,7 @@ use crate::command::{Executor, Output, Stalled};
 use crate::events::Kinds;
 use crate::server::connection::batch::{STEPS_MAX, Step};
 use crate::server::connection::state::{Connection, Sent};
+use crate::server::connection::timing::Timing;
 use crate::server::stop::StopRequest;
 use crate::server::watchers::WatcherInbox;
 use crate::shared::Shared;
@@ -43,6 +44,8 @@ pub(in crate::server) struct Context {
     pub(in crate::server) worker: usize,
     /// Commands that the connection being served has executed in this turn.
     pub(in crate::server) commands: usize,
+    /// Latencies and the slow log.
+    pub(in crate::server) timing: Timing,
 }
 
 impl Context {
@@ -105,7 +108,13 @@ impl Context {
     /// Sends the output buffer to a connection. Output that its socket does not
     /// take stays with the connection.
     pub(in crate::server) fn send(&mut self, connection: &mut Connection) -> Sent {
-        connection.send(&mut self.out, &self.store, &mut self.local)
+        if self.shared.slow_log.threshold() == 0 {
+            return connection.send(&mut self.out, &self.store, &mut self.local);
+        }
+        let begun = self.shared.clock.nanos();
+        let sent = connection.send(&mut self.out, &self.store, &mut self.local);
+        self.timing.sending += self.shared.clock.nanos() - begun;
+        sent
     }
 
     /// Counts the yields that memcached would have made (`conn_yields`): one

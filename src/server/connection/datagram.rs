@@ -140,6 +140,7 @@ impl Context {
                 if is_watch(step) {
                     encode::line(&mut self.out.bytes, NO_WATCH);
                 } else {
+                    self.timing.count(std::slice::from_ref(step));
                     match self.run_step(step) {
                         After::Continue => {}
                         After::Paused { .. } => return Answered::TooLarge,

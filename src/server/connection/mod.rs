@@ -11,3 +11,4 @@ pub(super) mod outcome;
 pub(super) mod sasl_guard;
 pub(super) mod serve;
 pub(super) mod state;
+pub(super) mod timing;

@@ -17,6 +17,7 @@ use crate::server::connection::outcome::{Served, Turn};
 use crate::server::connection::sasl_guard::Admitted;
 use crate::server::connection::state::{Connection, Sent, State};
 use crate::server::stop::StopRequest;
+use crate::stats::CommandKind;
 use crate::sync::Ordering;
 
 impl Context {
@@ -138,6 +139,7 @@ impl Context {
             };
             index += ran;
             self.commands += ran;
+            self.timing.count(&rest[..ran]);
             match after {
                 After::Continue => {}
                 After::Close => return Turn::End(Served::Finished),
@@ -360,6 +362,7 @@ impl Context {
                 }
                 if missing == 0 {
                     executor.finish_store(pending, out);
+                    self.timing.count_one(CommandKind::Store);
                 } else {
                     connection.state = State::Receiving(pending);
                 }
@@ -451,6 +454,7 @@ impl Context {
             Ok(result) => {
                 if missing == 0 {
                     executor.finish_store(pending, out);
+                    self.timing.count_one(CommandKind::Store);
                 } else {
                     connection.state = State::Receiving(pending);
                 }

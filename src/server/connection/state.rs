@@ -93,6 +93,9 @@ pub(in crate::server) struct Connection {
     pub(in crate::server) parked: bool,
     /// Set while its output is parked there.
     output_parked: bool,
+    /// Wake-up that reported the oldest input that is not served, in
+    /// nanoseconds of the server's clock.
+    pub(in crate::server) woken: u64,
     /// Time of the client's last progress, reading or sending, in milliseconds
     /// of the server's clock.
     pub(in crate::server) progressed: u64,
@@ -141,6 +144,7 @@ impl Connection {
             active: second,
             parked: false,
             output_parked: false,
+            woken: 0,
             progressed: u64::from(second) * 1000,
             received: 0,
             skip_after_dump: 0,

@@ -22,11 +22,13 @@ use crate::server::connection::context::Context;
 use crate::server::connection::log;
 use crate::server::connection::outcome::Served;
 use crate::server::connection::state::{Connection, State};
+use crate::server::connection::timing::Share;
 use crate::server::mailbox::Mailbox;
 use crate::server::transport::udp::Bound;
 use crate::server::worker::client_memory::ClientMemory;
 use crate::server::worker::handle::Handle;
 use crate::server::worker::queues::Queues;
+use crate::stats::Counters;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// Most connections admitted per turn of the loop. Connections that are ready
@@ -173,7 +175,7 @@ impl Worker {
         if !self.wait(events, timeout) {
             return false;
         }
-        self.context.now = self.context.shared.clock.now();
+        (self.context.now, self.context.timing.woken) = self.context.shared.clock.now_and_nanos();
         self.context.local.now = self.context.now;
         self.context.release_cold();
         self.context.flush_if_due();
@@ -195,8 +197,11 @@ impl Worker {
             if socket.readable {
                 let buffer = &mut self.buffers[..READ_BUFFER_BYTES];
                 self.context.serve_datagrams(socket, buffer);
+                let timing = &mut self.context.timing;
+                timing.end_share(timing.woken);
             }
         }
+        self.context.timing.end_batch(&self.context.shared);
     }
 
     /// Returns whether nothing is left to do before the next event.
@@ -242,6 +247,9 @@ impl Worker {
         connection.hung_up |= event.is_read_closed() || event.is_error();
         let unblocked = event.is_writable() && connection.is_blocked();
         if connection.readable || connection.hung_up || unblocked {
+            if !connection.queued && !connection.unserved {
+                connection.woken = self.context.timing.woken;
+            }
             self.queues.enqueue(token, connection);
             if connection.parked {
                 let (stalled, worker) = (&self.context.stalled, self.context.worker);
@@ -317,6 +325,7 @@ impl Worker {
         }
         drop(steps);
         self.buffers = buffers;
+        self.context.timing.end_batch(&self.context.shared);
         self.enforce_limits();
     }
 
@@ -370,9 +379,29 @@ impl Worker {
         };
         let begun = (job.used, job.stop);
         self.context.commands = 0;
+        let Context {
+            shared,
+            local,
+            timing,
+            ..
+        } = &mut self.context;
+        let (woken, fd) = (connection.woken, connection.stream.fd());
+        timing.sending = 0;
+        let share = Share::begin(shared, first, woken, || traffic(&local.counters));
         let (used, served) = self
             .context
             .serve(connection, job.input, first, begun, budget);
+        let Context {
+            shared,
+            local,
+            timing,
+            ..
+        } = &mut self.context;
+        timing.end_share(woken);
+        if let Some(share) = share {
+            let (sending, bytes) = (timing.sending, traffic(&local.counters));
+            share.end(shared, fd, sending, bytes, &local.events);
+        }
         connection.readable |= more;
         connection.hung_up |= hung_up;
         connection.keep(&job.input[used..]);
@@ -497,4 +526,9 @@ impl Worker {
         let Context { store, local, .. } = &mut self.context;
         store.release_all_hot(local);
     }
+}
+
+/// Returns the bytes that a worker has received and sent.
+fn traffic(counters: &Counters) -> u64 {
+    counters.bytes_read.read() + counters.bytes_written.read()
 }

@@ -93,6 +93,19 @@ impl Histogram {
         }
     }
 
+    /// Returns the latencies counted since `base` was taken. Its maximum is
+    /// estimated from the buckets.
+    #[must_use]
+    pub fn since(&self, base: &Self) -> Self {
+        let mut counts = Self {
+            sum_ns: self.sum_ns.saturating_sub(base.sum_ns),
+            ..Self::default()
+        };
+        self.each_since(base, |bucket, count| counts.add_to_bucket(bucket, count));
+        counts.estimate_max(self.max_ns);
+        counts
+    }
+
     /// Returns the sum of all latencies in nanoseconds.
     pub fn sum_ns(&self) -> u64 {
         self.sum_ns

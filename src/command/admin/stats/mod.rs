@@ -3,6 +3,7 @@
 
 mod classes;
 mod general;
+mod observed;
 mod rustcached;
 mod settings;
 mod tls;
@@ -49,6 +50,8 @@ impl Executor<'_> {
                 b"slabs" => self.slabs(out),
                 b"udp" => self.datagrams(out),
                 b"rustcached" => self.own(out),
+                b"latency" => self.latency(out),
+                b"slowlog" => self.slow_log(count(arguments), out),
                 _ => out.refuse("ERROR"),
             }
         }
@@ -101,6 +104,12 @@ impl Executor<'_> {
         lines.extend_from_slice(b"END\r\n");
         Some(lines)
     }
+}
+
+/// Returns the number behind the name of a group.
+fn count(arguments: &[u8]) -> Option<usize> {
+    let word = tokens(arguments).nth(1)?;
+    std::str::from_utf8(word).ok()?.parse().ok()
 }
 
 fn yes_no(value: bool) -> &'static str {

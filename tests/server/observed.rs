@@ -1,0 +1,165 @@
+//! What the server observes of its clients' requests: latencies and the slow
+//! log.
+
+use std::time::Duration;
+
+use rustcached::stats::CommandKind;
+use test_support::binary::{BinaryClient, Frame};
+use test_support::client::Client;
+use test_support::program::Program;
+use test_support::server::Server;
+use test_support::wait_until;
+
+/// Returns a statistic of a group, or `None` if the group lacks it.
+fn figure(client: &mut Client, group: &str, name: &str) -> Option<String> {
+    let answer = client.answer(format!("stats {group}\r\n"));
+    let answer = String::from_utf8_lossy(&answer);
+    let line = answer
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("STAT {name} ")));
+    line.map(str::to_owned)
+}
+
+/// Waits until a statistic has a value.
+fn wait_for(client: &mut Client, group: &str, name: &str, value: &str) {
+    wait_until(name, || {
+        let got = figure(client, group, name)?;
+        (got == value).then_some(())
+    });
+}
+
+#[test]
+fn each_command_is_counted_by_its_kind() {
+    let server = Server::start();
+    let mut client = server.client();
+    // In one packet, so that they are one batch.
+    client.send(
+        "set a 0 0 1\r\n1\r\nget a\r\ngets a b\r\ngat 0 a\r\ntouch a 0\r\nincr a 1\r\n\
+         decr a 1\r\nmg a v\r\nmn\r\ndelete a\r\nversion\r\nnonsense\r\n",
+    );
+    client.expect(
+        "STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\nVALUE a 0 1 2\r\n1\r\nEND\r\nVALUE a 0 1\r\n1\r\nEND\r\n\
+         TOUCHED\r\n2\r\n1\r\nVA 1\r\n1\r\nMN\r\nDELETED\r\nVERSION 1.6.45\r\nERROR\r\n",
+    );
+    // Received in parts.
+    let value = "x".repeat(50_000);
+    client.send(format!("set b 0 0 {}\r\n{}", value.len(), &value[..20_000]));
+    client.send(format!("{}\r\n", &value[20_000..]));
+    client.expect("STORED\r\n");
+    let mut packets = BinaryClient::connect(&server.address());
+    packets.done(&Frame::store(0x01, "c", "1"));
+    packets.get("c");
+    for (kind, count) in [
+        (CommandKind::Store, 3),
+        (CommandKind::Get, 3),
+        (CommandKind::Touch, 2),
+        (CommandKind::Arithmetic, 2),
+        (CommandKind::Delete, 1),
+    ] {
+        let name = format!("{}:count", kind.name());
+        wait_for(&mut client, "latency", &name, &count.to_string());
+        let name = format!("{}:minute_count", kind.name());
+        wait_for(&mut client, "latency", &name, &count.to_string());
+    }
+    let number = |client: &mut Client, name: &str| -> f64 {
+        figure(client, "latency", name).unwrap().parse().unwrap()
+    };
+    // The client ends each of its questions with `mn`.
+    assert!(number(&mut client, "meta:count") > 2.0);
+    let p50 = number(&mut client, "get:p50_us");
+    let p99 = number(&mut client, "get:p99_us");
+    let max = number(&mut client, "get:max_us");
+    assert!(0.0 < p50 && p50 <= p99 && p99 <= max, "{p50} {p99} {max}");
+    let in_packets = packets.stats("latency");
+    assert!(in_packets.iter().any(|(name, _)| name == "get:count"));
+}
+
+#[test]
+fn latencies_can_be_off() {
+    let server = Server::with(|config| config.observe.latency = false);
+    let mut client = server.client();
+    client.ask("get a\r\n", "END\r\n");
+    client.ask("stats latency\r\n", "END\r\n");
+}
+
+#[test]
+fn slow_commands_are_logged_and_watched() {
+    let limit = Duration::from_nanos(1);
+    let server = Server::with(|config| config.observe.slow_log = Some(limit));
+    let mut watcher = server.client();
+    watcher.send("watch slow prefix=b\r\n");
+    watcher.expect("OK\r\n");
+    let mut client = server.client();
+    client.ask("set a%20 0 0 1\r\n1\r\n", "STORED\r\n");
+    client.ask("incr b\x01 1\r\n", "NOT_FOUND\r\n");
+    wait_for(&mut client, "slowlog 100", "3:command", "stats");
+    let line = watcher.line();
+    assert!(
+        line.contains(" type=slow key=b%01 cmd=incr total_us="),
+        "{line}"
+    );
+    for (name, value) in [("command", "incr"), ("key", "b%01")] {
+        let answer = String::from_utf8(client.answer("stats slowlog 100\r\n")).unwrap();
+        let values = answer
+            .lines()
+            .filter_map(|line| line.split_once(&format!(":{name} ")));
+        assert!(values.into_iter().any(|(_, got)| got == value), "{answer}");
+    }
+    let total: u64 = figure(&mut client, "slowlog", "total")
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(total >= 5, "{total}");
+    let peer = figure(&mut client, "slowlog", "1:peer").unwrap();
+    assert_eq!(peer, client.local_addr().to_string());
+    let answer = String::from_utf8(client.answer("stats slowlog 1\r\n")).unwrap();
+    let part = |name: &str| -> u64 {
+        let name = format!("STAT 1:{name}_us ");
+        let line = answer.lines().find_map(|line| line.strip_prefix(&name));
+        line.unwrap().parse().unwrap()
+    };
+    let (total, executing) = (part("total"), part("executing"));
+    assert!(total > 0 && total >= executing, "{answer}");
+    assert!(
+        total >= part("waiting") && total >= part("sending"),
+        "{answer}"
+    );
+    assert_eq!(figure(&mut client, "slowlog 1", "2:peer"), None);
+}
+
+#[test]
+fn without_dumps_the_slow_log_shows_no_keys() {
+    let server = Server::with(|config| {
+        config.observe.slow_log = Some(Duration::from_nanos(1));
+        config.dump = false;
+    });
+    let mut client = server.client();
+    client.ask("set secret 0 0 1\r\n1\r\n", "STORED\r\n");
+    wait_for(&mut client, "slowlog 100", "2:command", "set");
+    let answer = String::from_utf8(client.answer("stats slowlog 100\r\n")).unwrap();
+    assert!(!answer.contains("secret"), "{answer}");
+}
+
+#[test]
+fn fast_commands_are_not_slow() {
+    let (_server, address) = Program::start(&["--slow-log-ms=10000.5"]);
+    let mut client = Client::connect(&address);
+    client.ask("get a\r\n", "END\r\n");
+    assert_eq!(
+        figure(&mut client, "slowlog", "total"),
+        Some("0".to_owned())
+    );
+    let threshold = figure(&mut client, "slowlog", "threshold_us");
+    assert_eq!(threshold, Some("10000500".to_owned()));
+}
+
+#[test]
+fn bad_thresholds_are_refused() {
+    for value in ["0", "-1", "x", "1e400"] {
+        let option = format!("--slow-log-ms={value}");
+        let ended = Program::spawn(&[&option]).wait();
+        let expected = "--slow-log-ms takes milliseconds above 0";
+        assert!(ended.errors.contains(expected), "{value}: {}", ended.errors);
+        assert_eq!(ended.status.code(), Some(1), "{value}");
+    }
+}
