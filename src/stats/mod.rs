@@ -5,6 +5,7 @@
 mod classes;
 mod conns;
 mod counters;
+mod hot_keys;
 mod latency;
 mod prefixes;
 mod registry;
@@ -13,6 +14,7 @@ mod slow_log;
 pub use classes::{ClassCounters, ClassSnapshot, PerClass};
 pub use conns::{Conn, ConnState, ConnTable};
 pub use counters::{Counter, Counters, Snapshot};
+pub use hot_keys::{HotKey, HotKeys, HotReport, HotSampler, KeyAccess, merge_hot_keys};
 pub use latency::{
     COARSE_BOUNDS_US, COARSE_BUCKETS, CommandKind, Histogram, Latencies, LatencyHistory,
     LatencyRow, LatencySnapshot, LatencySummary,
