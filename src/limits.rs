@@ -170,6 +170,11 @@ pub const PREFIXES_MAX: usize = 1 << 16;
 /// Capacity of the log of slow commands.
 pub const SLOW_LOG_ENTRIES: usize = 128;
 
+/// Most bytes that a worker uses to find the most requested keys.
+pub const HOT_KEYS_BYTES: usize = 256 * 1024;
+/// Most keys that a report of the most requested keys lists.
+pub const HOT_KEYS_MAX: usize = 100;
+
 /// Smallest permitted `-I`, in bytes.
 pub const ITEM_SIZE_MIN_BYTES: usize = 1024;
 /// Largest permitted `-I`, in bytes.

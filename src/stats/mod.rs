@@ -6,6 +6,7 @@ mod classes;
 mod conns;
 mod counters;
 mod declarations;
+mod hot_keys;
 mod latency;
 mod prefixes;
 mod registry;
@@ -18,6 +19,7 @@ pub use counters::{Counter, Counters, Snapshot};
 pub use declarations::{
     CLIENTS_CUT, COMMANDS, DECLARATIONS, Declaration, Group, Kind, Metric, Unit,
 };
+pub use hot_keys::{HotKey, HotKeys, HotReport, HotSampler, KeyAccess, merge_hot_keys};
 pub use latency::{
     COARSE_BOUNDS_US, COARSE_BUCKETS, CommandKind, Histogram, Latencies, LatencyHistory,
     LatencyRow, LatencySnapshot, LatencySummary,
