@@ -140,6 +140,8 @@ pub struct AdminSettings {
 pub struct Observe {
     /// Latencies (`-o no_latency` turns them off).
     pub latency: bool,
+    /// The most requested keys (`-o no_hotkeys` turns them off).
+    pub hot_keys: bool,
     /// Time from which a command is slow (`--slow-log-ms`); `None` for no slow
     /// log.
     pub slow_log: Option<Duration>,
@@ -149,6 +151,7 @@ impl Default for Observe {
     fn default() -> Self {
         Self {
             latency: true,
+            hot_keys: true,
             slow_log: None,
         }
     }

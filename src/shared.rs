@@ -12,8 +12,8 @@ use crate::events::Hub;
 use crate::limits::CLASSES_MAX;
 use crate::logging::Log;
 use crate::stats::{
-    ClassSnapshot, ConnTable, Latencies, LatencyHistory, LatencySnapshot, Prefixes, Registry,
-    SlowLog, Snapshot, Workers,
+    ClassSnapshot, ConnTable, HotKeys, Latencies, LatencyHistory, LatencySnapshot, Prefixes,
+    Registry, SlowLog, Snapshot, Workers,
 };
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
@@ -49,6 +49,8 @@ pub struct Shared {
     pub table: ConnTable,
     /// Counters by key prefix, for `stats detail`.
     pub prefixes: Prefixes,
+    /// The most requested keys of each worker, in order of their numbers.
+    pub hot_keys: Vec<Arc<HotKeys>>,
     /// Latencies that each worker records; empty if they are off.
     pub latencies: Vec<Arc<Latencies>>,
     /// Latencies of the last minute, which upkeep records once a second.
@@ -148,7 +150,7 @@ impl Shared {
     /// Creates the shared state of a server with these settings. `sasl`, `tls`
     /// and `passwords` are `None`; the server sets them.
     pub fn new(config: Config) -> Self {
-        Self {
+        let shared = Self {
             runtime: Runtime {
                 verbosity: AtomicU32::new(config.verbosity),
                 flush_at: AtomicU32::new(0),
@@ -168,6 +170,7 @@ impl Shared {
             }),
             table: ConnTable::new(config.max_connections + SPARE_DESCRIPTORS),
             prefixes: Prefixes::new(config.prefix_delimiter),
+            hot_keys: (0..config.threads).map(|_| Arc::default()).collect(),
             latencies: latencies(&config),
             latency_history: Mutex::new(LatencyHistory::new(LatencySnapshot::default())),
             slow_log: slow_log(&config),
@@ -176,7 +179,12 @@ impl Shared {
             draining: AtomicBool::new(false),
             log: Arc::default(),
             config,
+        };
+        if shared.config.observe.hot_keys {
+            let now = shared.clock.now();
+            shared.hot_keys.iter().for_each(|keys| keys.turn_on(now));
         }
+        shared
     }
 
     /// Returns the latencies since the start, summed over workers.

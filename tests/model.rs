@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config as Proptest, TestRunner};
@@ -16,6 +17,7 @@ use rustcached::events::Kinds;
 use rustcached::protocol::number::item_value;
 use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::shared::Shared;
+use rustcached::stats::HotSampler;
 use rustcached::store::{Local, Options, Store};
 use rustcached::time::Now;
 
@@ -85,6 +87,7 @@ struct Pair {
     local: Local,
     shared: Shared,
     out: Output,
+    sampler: HotSampler,
     stalled: Stalled,
     now_ms: u64,
     model: HashMap<usize, Kept>,
@@ -180,6 +183,7 @@ impl Pair {
             store,
             shared: Shared::new(config),
             out: Output::default(),
+            sampler: HotSampler::new(Arc::default(), 0),
             stalled: Stalled::new(1, 1 << 20, false),
             now_ms: 10_000,
             model: HashMap::new(),
@@ -202,6 +206,8 @@ impl Pair {
             now: Now::from_millis(self.now_ms),
             connection: -1,
             watched: Kinds::NONE,
+            sampler: &mut self.sampler,
+            samples: false,
             stalled: &self.stalled,
         };
         let mut block = block.to_vec();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::admin::history::History;
 use crate::command::Reporter;
 use crate::limits::ClassId;
-use crate::stats::LatencySummary;
+use crate::stats::{LatencySummary, merge_hot_keys};
 use crate::time::unix_micros;
 
 /// Returns the answer to `/api/server.json`.
@@ -138,5 +138,31 @@ pub(super) fn slow_log(reporter: &Reporter, count: usize) -> Value {
         "enabled": true,
         "threshold_ms": threshold as f64 / 1e6,
         "commands": rows.collect::<Value>(),
+    })
+}
+
+/// Returns the answer to `/api/hotkeys.json`: at most `count` keys.
+pub(super) fn hot_keys(reporter: &Reporter, count: usize) -> Value {
+    let shared = &reporter.shared;
+    if !shared.config.observe.hot_keys {
+        return json!({ "enabled": false });
+    }
+    let report = merge_hot_keys(&shared.hot_keys, shared.clock.now(), count);
+    let total = report.requests_per_second.max(f64::MIN_POSITIVE);
+    let rows = report.keys.iter().map(|hot| {
+        json!({
+            "key": shared.config.dump.then(|| hot.key.escape_ascii().to_string()),
+            "requests_per_second": hot.requests_per_second,
+            "share": hot.share,
+            "reads": hot.reads_per_second,
+            "writes": hot.writes_per_second,
+            "bytes_per_second": hot.bytes_per_second,
+            "error_share": hot.error_per_second / total,
+        })
+    });
+    json!({
+        "enabled": true,
+        "window_seconds": report.seconds,
+        "keys": rows.collect::<Value>(),
     })
 }

@@ -90,6 +90,9 @@ impl Site {
             "/api/history.json" => history.columns(request.number("since").unwrap_or(0)),
             "/api/classes.json" => api::classes(reporter),
             "/api/settings.json" => api::settings(reporter),
+            "/api/hotkeys.json" => {
+                api::hot_keys(reporter, request.number("n").unwrap_or(20) as usize)
+            }
             "/api/latency.json" => api::latency(reporter),
             "/api/slowlog.json" => {
                 api::slow_log(reporter, request.number("n").unwrap_or(50) as usize)

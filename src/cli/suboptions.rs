@@ -282,6 +282,12 @@ pub(super) const WORDS: &[Word] = &[
         help: "record no latencies of commands",
     },
     Word {
+        name: "no_hotkeys",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|raw, _| raw.observe.hot_keys = false),
+        help: "do not sample the most requested keys",
+    },
+    Word {
         name: "ssl_chain_cert",
         rule: Rule::Text,
         effect: Effect::SetText(|raw, path| raw.tls.chain = Some(path.into())),

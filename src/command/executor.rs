@@ -5,6 +5,7 @@ use crate::command::stalled::Stalled;
 use crate::events::{ItemSize, Kinds};
 use crate::protocol::text::encode;
 use crate::shared::Shared;
+use crate::stats::{HotSampler, KeyAccess};
 use crate::store::{Hashed, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
 use crate::time::Now;
 
@@ -22,6 +23,10 @@ pub struct Executor<'a> {
     pub connection: i32,
     /// Kinds of events that watchers want, as of the start of the batch.
     pub watched: Kinds,
+    /// Sampler of this thread's hot keys.
+    pub sampler: &'a mut HotSampler,
+    /// Whether requests are passed to the sampler, as of the start of the batch.
+    pub samples: bool,
     /// Parked state of stalled clients, which may be freed when memory is
     /// short.
     pub stalled: &'a Stalled,
@@ -83,9 +88,22 @@ impl Executor<'_> {
         }
     }
 
-    /// Counts and reports a retrieval of a key.
+    /// Passes a request for a key to the sampler of hot keys.
     #[inline]
-    pub(super) fn count_get(&self, key: &[u8], found: Result<ItemSize, Miss>) {
+    pub(super) fn sample(&mut self, key: &Hashed<'_>, access: KeyAccess, bytes: usize) {
+        if self.samples {
+            self.sampler.record(key.hash, key.key, access, bytes as u64);
+        }
+    }
+
+    /// Samples, counts and reports a retrieval of a key.
+    #[inline]
+    pub(super) fn count_get(&mut self, key: &Hashed<'_>, found: Result<ItemSize, Miss>) {
+        self.sample(
+            key,
+            KeyAccess::Read,
+            found.map_or(0, |item| item.value_len as usize),
+        );
         let counters = &self.local.counters;
         counters.cmd_get.add(1);
         match found {
@@ -96,12 +114,17 @@ impl Executor<'_> {
             Err(_) => counters.get_misses.add(1),
         }
         if !self.watched.is_empty() {
-            self.report_fetched(key, found);
+            self.report_fetched(key.key, found);
         }
     }
 
-    /// Counts and reports a touch of a key.
-    pub(super) fn count_touch(&self, key: &[u8], found: Result<ItemSize, Miss>) {
+    /// Samples, counts and reports a touch of a key.
+    pub(super) fn count_touch(&mut self, key: &Hashed<'_>, found: Result<ItemSize, Miss>) {
+        self.sample(
+            key,
+            KeyAccess::Read,
+            found.map_or(0, |item| item.value_len as usize),
+        );
         let counters = &self.local.counters;
         counters.cmd_touch.add(1);
         match found {
@@ -113,7 +136,7 @@ impl Executor<'_> {
             Err(_) => counters.touch_misses.add(1),
         }
         if !self.watched.is_empty() {
-            self.report_fetched(key, found);
+            self.report_fetched(key.key, found);
         }
     }
 }

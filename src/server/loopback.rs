@@ -20,6 +20,7 @@ use crate::server::threads::new_store;
 use crate::server::transport::stream::Stream;
 use crate::server::worker::event_loop::Worker;
 use crate::shared::Shared;
+use crate::stats::HotSampler;
 use crate::store::Store;
 use crate::sync::Ordering;
 
@@ -60,6 +61,8 @@ impl Loopback {
             stalled: Arc::new(Stalled::new(1, shared.config.client_memory_limit, false)),
             worker: 0,
             commands: 0,
+            sampler: HotSampler::new(Arc::clone(&shared.hot_keys[0]), 0),
+            samples: false,
             timing: Timing::new(shared.latencies.first().cloned()),
             shared,
         };

@@ -30,7 +30,7 @@ use crate::server::watchers::{WatcherInbox, WatcherThread};
 use crate::server::worker::event_loop::Worker;
 use crate::server::worker::handle::Handle;
 use crate::shared::{ListeningOn, Shared};
-use crate::stats::{Conn, ConnState};
+use crate::stats::{Conn, ConnState, HotSampler};
 use crate::store::{Options, Store};
 use crate::supervise;
 use crate::sync::Ordering;
@@ -127,6 +127,8 @@ impl Server {
                 stalled: Arc::clone(&stalled),
                 worker: index,
                 commands: 0,
+                sampler: HotSampler::new(Arc::clone(&shared.hot_keys[index]), index as u64),
+                samples: false,
                 timing: Timing::new(shared.latencies.get(index).cloned()),
             };
             let sockets = datagrams.pop().unwrap_or_default();

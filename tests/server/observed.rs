@@ -83,6 +83,53 @@ fn latencies_can_be_off() {
 }
 
 #[test]
+fn the_most_requested_keys_are_found() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.ask("set hot%20 0 0 5\r\nhello\r\n", "STORED\r\n");
+    for _ in 0..99 {
+        client.ask("get hot%20\r\n", "VALUE hot%20 0 5\r\nhello\r\nEND\r\n");
+    }
+    for number in 0..25 {
+        let key = format!("cold{number}");
+        client.ask(format!("get {key} {key} {key}\r\n"), "END\r\n");
+        client.ask(format!("delete {key}\r\n"), "NOT_FOUND\r\n");
+    }
+    client.ask(
+        "mg warm\r\nincr warm 1\r\ntouch warm 1\r\ngat 1 warm\r\nms warm 1\r\nx\r\n",
+        "EN\r\nNOT_FOUND\r\nNOT_FOUND\r\nEND\r\nHD\r\n",
+    );
+    let answer = String::from_utf8(client.answer("stats hotkeys 2\r\n")).expect("text");
+    let value = |name: &str| {
+        let name = format!("STAT {name} ");
+        let line = answer.lines().find_map(|line| line.strip_prefix(&name));
+        line.unwrap_or_else(|| panic!("{name} is missing: {answer}"))
+            .to_owned()
+    };
+    let number = |name: &str| value(name).parse::<f64>().expect("a number");
+    // A server with few requests samples each of them.
+    assert_eq!(value("1:key"), "hot%2520");
+    assert_eq!(value("1:share"), format!("{:.5}", 100.0 / 205.0));
+    assert_eq!(value("2:key"), "warm");
+    assert_eq!(value("2:share"), format!("{:.5}", 5.0 / 205.0));
+    assert!(!answer.contains("3:key"), "{answer}");
+    let (reads, writes) = (number("1:reads_per_second"), number("1:writes_per_second"));
+    assert!(reads > writes && writes > 0.0, "{answer}");
+    assert!(number("1:bytes_per_second") > 4.0 * reads, "{answer}");
+}
+
+#[test]
+fn hot_keys_can_be_off_or_secret() {
+    let server = Server::with(|config| config.observe.hot_keys = false);
+    let mut client = server.client();
+    client.ask("get a\r\n", "END\r\n");
+    assert_eq!(figure(&mut client, "hotkeys", "1:key"), None);
+    let server = Server::with(|config| config.dump = false);
+    let refused = "CLIENT_ERROR stats hotkeys not allowed\r\n";
+    server.client().ask("stats hotkeys\r\n", refused);
+}
+
+#[test]
 fn slow_commands_are_logged_and_watched() {
     let limit = Duration::from_nanos(1);
     let server = Server::with(|config| config.observe.slow_log = Some(limit));

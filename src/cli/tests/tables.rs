@@ -117,7 +117,12 @@ fn every_flag_of_memcached_parses_in_every_spelling() {
 }
 
 /// Words that memcached does not have.
-const OUR_WORDS: [&str; 3] = ["eviction=frequency", "bare_dumps", "no_latency"];
+const OUR_WORDS: [&str; 4] = [
+    "eviction=frequency",
+    "bare_dumps",
+    "no_latency",
+    "no_hotkeys",
+];
 
 #[test]
 fn every_kind_of_eviction_can_be_chosen() {

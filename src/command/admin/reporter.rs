@@ -7,6 +7,7 @@ use crate::command::executor::Executor;
 use crate::command::stalled::Stalled;
 use crate::events::Kinds;
 use crate::shared::Shared;
+use crate::stats::HotSampler;
 use crate::store::{Local, Store};
 
 /// Reader of statistics, for a thread that serves no clients.
@@ -18,6 +19,7 @@ pub struct Reporter {
     /// Parked state of stalled clients.
     pub stalled: Arc<Stalled>,
     local: Local,
+    sampler: HotSampler,
 }
 
 impl Reporter {
@@ -25,6 +27,7 @@ impl Reporter {
     pub fn new(store: Arc<Store>, shared: Arc<Shared>, stalled: Arc<Stalled>) -> Self {
         Self {
             local: store.local(),
+            sampler: HotSampler::new(Arc::default(), 0),
             store,
             shared,
             stalled,
@@ -42,6 +45,8 @@ impl Reporter {
             now: self.shared.clock.now(),
             connection: -1,
             watched: Kinds::NONE,
+            sampler: &mut self.sampler,
+            samples: false,
             stalled: &self.stalled,
         };
         executor.stats(group.as_bytes(), &mut StatSink::list(&mut list));

@@ -10,6 +10,7 @@ use crate::protocol::meta::request::{MetaRequest, OPAQUE_TOO_LONG};
 use crate::protocol::number::item_value;
 use crate::protocol::text::encode;
 use crate::protocol::tokens::tokens;
+use crate::stats::KeyAccess;
 use crate::store::{Entry, Hashed, ItemSpec, NewItem, Pin};
 use crate::time::{Expiry, Now};
 
@@ -213,6 +214,7 @@ impl Executor<'_> {
         if let Some((unused, _)) = made {
             self.store.discard(self.local, unused);
         }
+        self.sample(key, KeyAccess::Write, 0);
         self.count_change(change, &counted);
         counted
     }

@@ -7,6 +7,7 @@ use crate::events::ItemSize;
 use crate::protocol::meta::encode::Status;
 use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::text::encode;
+use crate::stats::KeyAccess;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, Pin};
 use crate::time::Expiry;
 
@@ -54,13 +55,14 @@ impl Executor<'_> {
         match removed {
             Err(exists) => exists,
             Ok(old) => {
-                self.count_delete(key.key, "delete", old);
+                self.count_delete(key, "delete", old);
                 old.map_or(Removed::NotFound, |_| Removed::Done)
             }
         }
     }
 
-    fn count_delete(&self, key: &[u8], command: &'static str, old: Option<ItemSize>) {
+    fn count_delete(&mut self, key: &Hashed<'_>, command: &'static str, old: Option<ItemSize>) {
+        self.sample(key, KeyAccess::Write, 0);
         let counters = &self.local.counters;
         match old {
             Some(old) => {
@@ -71,7 +73,7 @@ impl Executor<'_> {
             None => counters.delete_misses.add(1),
         }
         if !self.watched.is_empty() {
-            self.report_deleted(key, command, old);
+            self.report_deleted(key.key, command, old);
         }
     }
 
@@ -169,9 +171,9 @@ impl Executor<'_> {
             Deleted::Done(Status::Done, _) if flags.invalidate => {}
             Deleted::Done(Status::Done, old) if flags.remove_value && !self.watched.is_empty() => {
                 self.report_emptied(key, expiry.unwrap_or(Expiry::NEVER));
-                self.count_delete(key.key, "md", old);
+                self.count_delete(key, "md", old);
             }
-            Deleted::Done(_, old) => self.count_delete(key.key, "md", old),
+            Deleted::Done(_, old) => self.count_delete(key, "md", old),
             Deleted::NoExpiryField(_) => {}
         }
         deleted

@@ -59,9 +59,12 @@ impl Executor<'_> {
         times: usize,
         out: &mut Output,
     ) -> usize {
-        let key = line.keys;
+        let key = Hashed {
+            key: line.keys,
+            hash,
+        };
         let start = out.bytes.len();
-        let mut found = self.look_at(&Hashed { key, hash }, |item| {
+        let mut found = self.look_at(&key, |item| {
             out.truncate(start);
             write_value(item, line.cas, out)
         });
@@ -78,7 +81,7 @@ impl Executor<'_> {
             // none.
             found = found.or(Err(Miss::Absent));
             out.bytes.extend_from_within(start..end);
-            self.count_get(key, found);
+            self.count_get(&key, found);
         }
         times
     }
@@ -143,7 +146,7 @@ impl Executor<'_> {
             f(item);
             (Access::Counted, item.item_size())
         });
-        self.count_get(key.key, found);
+        self.count_get(key, found);
         found
     }
 

@@ -126,9 +126,9 @@ impl Executor<'_> {
             self.get_reading(meta, &key, out)
         };
         if flags.ttl.is_some() && found.is_ok() {
-            self.count_touch(key.key, found);
+            self.count_touch(&key, found);
         } else {
-            self.count_get(key.key, found);
+            self.count_get(&key, found);
         }
         self.watched = watched;
         if found.is_err() && !flags.quiet {
@@ -145,7 +145,7 @@ impl Executor<'_> {
     fn get_without_answer(&mut self, meta: &MetaRequest<'_>, key: &Hashed<'_>, out: &mut Output) {
         let found = self.get_changing(meta, key, out);
         if found.is_err() {
-            self.count_get(key.key, found);
+            self.count_get(key, found);
         }
         encode::line(&mut out.bytes, OPAQUE_TOO_LONG);
     }

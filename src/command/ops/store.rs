@@ -18,6 +18,7 @@ use crate::protocol::request::{Request, StoreLine};
 use crate::protocol::text::encode;
 use crate::protocol::tokens::tokens;
 use crate::protocol::verb::StoreVerb;
+use crate::stats::KeyAccess;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, NoMemory};
 use crate::time::Expiry;
 
@@ -302,6 +303,7 @@ impl Executor<'_> {
         } else {
             Err(Refusal::TooLarge)
         };
+        self.sample(key, KeyAccess::Write, spec.value_len);
         match &made {
             Ok(new) => {
                 self.local.counters.cmd_set.add(1);

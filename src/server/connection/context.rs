@@ -14,6 +14,7 @@ use crate::server::connection::timing::Timing;
 use crate::server::stop::StopRequest;
 use crate::server::watchers::WatcherInbox;
 use crate::shared::Shared;
+use crate::stats::HotSampler;
 use crate::store::{Local, Store};
 use crate::time::Now;
 
@@ -44,6 +45,11 @@ pub(in crate::server) struct Context {
     pub(in crate::server) worker: usize,
     /// Commands that the connection being served has executed in this turn.
     pub(in crate::server) commands: usize,
+    /// Sampler of this worker's hot keys.
+    pub(in crate::server) sampler: HotSampler,
+    /// Whether requests are passed to the sampler, as of the beginning of the
+    /// batch.
+    pub(in crate::server) samples: bool,
     /// Latencies and the slow log.
     pub(in crate::server) timing: Timing,
 }
@@ -58,6 +64,8 @@ impl Context {
             now: self.now,
             connection: self.connection,
             watched: self.watched,
+            sampler: &mut self.sampler,
+            samples: self.samples,
             stalled: &self.stalled,
         };
         (executor, &mut self.out)
@@ -68,6 +76,7 @@ impl Context {
     pub(in crate::server) fn attend(&mut self, fd: i32) {
         self.connection = fd;
         self.watched = self.local.events.wanted();
+        self.samples = self.sampler.begin_batch(self.now);
     }
 
     /// Flushes this worker's magazines and releases its hot items, if another

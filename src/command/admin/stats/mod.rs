@@ -51,6 +51,7 @@ impl Executor<'_> {
                 b"udp" => self.datagrams(out),
                 b"rustcached" => self.own(out),
                 b"latency" => self.latency(out),
+                b"hotkeys" => self.hot_keys(count(arguments), out),
                 b"slowlog" => self.slow_log(count(arguments), out),
                 _ => out.refuse("ERROR"),
             }

@@ -1,10 +1,12 @@
 //! Groups about what the server observes of its clients' requests: `stats
-//! latency` and `stats slowlog`.
+//! latency`, `stats hotkeys` and `stats slowlog`.
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
-use crate::stats::LatencySummary;
+use crate::stats::{LatencySummary, escape_key, merge_hot_keys};
 
+/// Keys that `stats hotkeys` lists without a number.
+const HOT_DEFAULT: usize = 20;
 /// Entries that `stats slowlog` lists without a number.
 const SLOW_DEFAULT: usize = 10;
 
@@ -18,6 +20,35 @@ impl Executor<'_> {
         for row in self.shared.latency_history().report() {
             summary(out, row.name, "", row.since_start);
             summary(out, row.name, "minute_", row.last_minute);
+        }
+        out.end();
+    }
+
+    /// Writes the `count` most requested keys of the last 10 to 20 seconds.
+    /// Without permission for dumps, writes nothing.
+    pub(in crate::command) fn hot_keys(&self, count: Option<usize>, out: &mut StatSink<'_>) {
+        let shared = self.shared;
+        if !shared.config.dump {
+            return out.refuse("CLIENT_ERROR stats hotkeys not allowed");
+        }
+        let most = count.unwrap_or(HOT_DEFAULT);
+        let report = merge_hot_keys(&shared.hot_keys, shared.clock.now(), most);
+        stat(out, "seconds", format_args!("{:.1}", report.seconds));
+        let rate = format_args!("{:.1}", report.requests_per_second);
+        stat(out, "requests_per_second", rate);
+        for (number, hot) in (1..).zip(&report.keys) {
+            let name = |name: &str| format!("{number}:{name}");
+            stat(out, &name("key"), escape_key(&hot.key));
+            stat(out, &name("share"), format_args!("{:.5}", hot.share));
+            for (of, rate) in [
+                ("requests_per_second", hot.requests_per_second),
+                ("reads_per_second", hot.reads_per_second),
+                ("writes_per_second", hot.writes_per_second),
+                ("bytes_per_second", hot.bytes_per_second),
+                ("error_per_second", hot.error_per_second),
+            ] {
+                stat(out, &name(of), format_args!("{rate:.1}"));
+            }
         }
         out.end();
     }
