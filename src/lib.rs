@@ -83,9 +83,9 @@
 //! commands, or two keys of one retrieval, when the unsent output reaches a
 //! limit.
 //!
-//! An idle connection owns no buffer. A connection owns memory only for an
-//! incomplete command or for unsent output. While it has unsent output, its
-//! socket is not read.
+//! An idle connection owns no buffer, apart from those of its TLS session. A
+//! connection owns memory only for an incomplete command or for unsent output.
+//! While it has unsent output, its socket is not read.
 //!
 //! Text lines and binary packets are two encodings of the same requests. The
 //! first byte of a connection selects the protocol, unless its listener fixes
@@ -141,8 +141,9 @@
 //!
 //! Counters belong to one thread each, in total and by size class, and are
 //! summed when read. Dumps, which walk through all items, are a state of the
-//! connection. Its worker writes a few dozen items under one short read lock,
-//! sends them, and serves other connections before the next step.
+//! connection. Its worker writes up to 32 items, under the read lock of one
+//! shard at a time, sends them, and serves other connections before the next
+//! step.
 //!
 //! Events go into a bounded ring of the thread where they happen. The `log`
 //! thread owns the watchers' sockets and drains the rings. While there is no

@@ -8,7 +8,7 @@ use crate::config::Eviction;
 use crate::store::memory::arena::PinnedClasses;
 use crate::store::memory::classes::{PAGE_BYTES, class_for, per_page};
 use crate::store::{Access, ItemSpec, Local, NewItem, NoMemory, Options, Pin, Store};
-use crate::time::Now;
+use crate::time::{Expiry, Now};
 
 const NOW: Now = Now::from_millis(10_000);
 
@@ -337,4 +337,51 @@ fn the_index_does_not_grow_under_eviction_alone() {
         "{full} {}",
         bench.store.index_bytes()
     );
+}
+
+/// Stores `count` items that expire at `expiry`, then makes the store give up
+/// most of its pages at `now`.
+fn shrunk(count: usize, len: usize, expiry: Expiry, now: Now) -> Bench {
+    let mut bench = Bench::new(200);
+    for key in 0..count {
+        let name = key.to_string();
+        let spec = ItemSpec {
+            expiry,
+            ..ItemSpec::new(name.as_bytes(), len)
+        };
+        let hashed = bench.store.hashed(name.as_bytes());
+        let value = value(key, len);
+        let pieces = std::iter::once(&value[..]);
+        let (store, local) = (&bench.store, &mut bench.local);
+        let new = store.new_filled(local, &hashed, &spec, NOW, pieces);
+        store.edit(local, &hashed, NOW, |entry| entry.put(new.unwrap(), 1));
+    }
+    bench.local.now = now;
+    let low = bench.store.index_bytes() + 20 * PAGE_BYTES;
+    bench.store.set_memory_limit(low);
+    while !bench.store.shrink_to_limit(&mut bench.local) {}
+    bench
+}
+
+#[test]
+fn a_drained_page_evicts_only_live_items() {
+    let later = Now::from_millis(NOW.millis() + 60_000);
+    // In one chunk, and chained.
+    for (count, len) in [(150, 30_000), (50, 100_000)] {
+        let expired = shrunk(count, len, Expiry::from_seconds(2, NOW), later);
+        let sum = expired.store.stats().snapshot();
+        assert_eq!(sum.evictions, 0, "{len}");
+        assert!(sum.reclaimed > 0, "{len}");
+        let live = shrunk(count, len, Expiry::NEVER, later);
+        let sum = live.store.stats().snapshot();
+        assert!(sum.evictions > 0, "{len}");
+        assert_eq!(sum.reclaimed, 0, "{len}");
+        // The ghosts of so small a store are few.
+        let mut keys = 0..count;
+        let has_ghost = |key: usize| {
+            let hash = live.store.hashed(key.to_string().as_bytes()).hash;
+            live.store.ghosts.recall(hash).is_some()
+        };
+        assert!(keys.any(has_ghost), "{len}");
+    }
 }

@@ -345,10 +345,11 @@ impl Store {
             }
             target => {
                 if evict {
-                    local.count_evicted(item);
-                    self.unlink(local, &mut shard, bucket);
+                    let (_, alive) = self.take_out(local, &mut shard, bucket, local.now);
                     drop(shard);
-                    local.report_evicted(item);
+                    if alive {
+                        local.report_evicted(item);
+                    }
                     let freed = item.word().unpin();
                     debug_assert!(!freed, "the caller's pin remains");
                 }
@@ -390,13 +391,13 @@ impl Store {
             }
             target => {
                 if evict {
-                    let head = item.chunk();
-                    local.count_evicted(item);
-                    self.unlink(local, &mut shard, bucket);
+                    let (head, alive) = self.take_out(local, &mut shard, bucket, local.now);
                     drop(shard);
-                    // SAFETY: this function owns the reference that was the
-                    // map's.
-                    local.report_evicted(unsafe { Item::at(head) });
+                    if alive {
+                        // SAFETY: this function owns the reference that was the
+                        // map's.
+                        local.report_evicted(unsafe { Item::at(head) });
+                    }
                     self.release_chunk(local, head);
                 }
                 target

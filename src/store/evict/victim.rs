@@ -218,7 +218,7 @@ impl Store {
     /// Unlinks a victim from the map, counts it and records its ghost. Returns
     /// its chunk and whether it was alive. The caller must release the chunk
     /// after unlocking.
-    fn take_out(
+    pub(in crate::store) fn take_out(
         &self,
         local: &Local,
         shard: &mut WriteShard<'_>,
