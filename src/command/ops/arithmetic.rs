@@ -2,14 +2,13 @@
 
 use crate::command::executor::{Executor, reply};
 use crate::command::ops::instrument::Storing;
-use crate::command::ops::meta::{MetaKey, breaks_lines, write_key_and_opaque, write_ttl};
+use crate::command::ops::meta::{MetaKey, breaks_lines, ttl_value, write_status};
 use crate::command::output::Output;
 use crate::limits::ClassId;
-use crate::protocol::meta::encode as meta_encode;
-use crate::protocol::meta::request::{MetaRequest, OPAQUE_TOO_LONG};
+use crate::protocol::meta::encode::{self as meta_encode, FlagValue, ReturnKey, Status};
+use crate::protocol::meta::request::{MetaMode, MetaRequest, OPAQUE_TOO_LONG};
 use crate::protocol::number::item_value;
 use crate::protocol::text::encode;
-use crate::protocol::tokens::tokens;
 use crate::stats::KeyAccess;
 use crate::store::{Entry, Hashed, ItemSpec, NewItem, Pin};
 use crate::time::{Expiry, Now};
@@ -120,7 +119,7 @@ impl Executor<'_> {
         let flags = &meta.flags;
         let change = Change {
             delta: flags.delta.unwrap_or(1),
-            decrement: matches!(flags.mode, b'D' | b'-'),
+            decrement: flags.mode == MetaMode::Decrement,
             cas: flags.cas.unwrap_or(0),
             new_cas: flags.new_cas,
             ttl: flags.ttl_done(),
@@ -132,13 +131,13 @@ impl Executor<'_> {
             key_binary: meta.base64 && breaks_lines(key.key),
         });
         match self.change_or_create(&key, change, beginning) {
-            ArithmeticOutcome::NonNumeric => return encode::line(&mut out.bytes, NON_NUMERIC),
+            ArithmeticOutcome::NonNumeric => encode::line(&mut out.bytes, NON_NUMERIC),
             ArithmeticOutcome::NoMemory => {
-                return encode::line(&mut out.bytes, "SERVER_ERROR out of memory");
+                encode::line(&mut out.bytes, "SERVER_ERROR out of memory")
             }
             // memcached detects this while it writes the reply, after the
             // change.
-            _ if flags.opaque_too_long => return encode::line(&mut out.bytes, OPAQUE_TOO_LONG),
+            _ if flags.opaque_too_long => encode::line(&mut out.bytes, OPAQUE_TOO_LONG),
             ArithmeticOutcome::Done {
                 number,
                 cas,
@@ -150,13 +149,10 @@ impl Executor<'_> {
                     let hit = (before, created);
                     write_number(meta, key.key, number, cas, hit, self.now, out);
                 }
-                return;
             }
-            ArithmeticOutcome::NotFound => out.bytes.extend_from_slice(b"NF"),
-            ArithmeticOutcome::Exists => out.bytes.extend_from_slice(b"EX"),
+            ArithmeticOutcome::NotFound => write_status(out, Status::NotFound, meta, key.key),
+            ArithmeticOutcome::Exists => write_status(out, Status::Exists, meta, key.key),
         }
-        write_key_and_opaque(out, meta, key.key);
-        out.bytes.extend_from_slice(b"\r\n");
     }
 
     /// Changes the number of a key. On a miss, creates it from `beginning` if
@@ -413,26 +409,26 @@ fn write_number(
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(number).as_bytes();
     if meta.flags.value {
-        out.bytes.extend_from_slice(b"VA ");
-        encode::number(&mut out.bytes, digits.len() as u64);
+        meta_encode::value(&mut out.bytes, digits.len());
     } else {
-        out.bytes.extend_from_slice(b"HD");
+        meta_encode::status(&mut out.bytes, Status::Done);
     }
+    let base64 = meta.base64;
+    let key = ReturnKey { key, base64 };
     let mut expiry = before;
-    for token in tokens(meta.tokens) {
-        match token[0] {
-            b'c' => meta_encode::number(&mut out.bytes, b'c', cas),
-            b't' => write_ttl(out, expiry, now),
+    meta_encode::return_flags(&mut out.bytes, meta.tokens, key, |flag| {
+        match flag {
+            b'c' => return FlagValue::Number(cas),
+            b't' => return ttl_value(expiry, now),
             b'T' => expiry = Expiry::from_protocol(meta.flags.ttl.unwrap_or(0), now),
             b'N' if created => {
                 expiry = Expiry::from_protocol(meta.flags.vivify.unwrap_or(0), now);
             }
-            b'O' => meta_encode::token(&mut out.bytes, token),
-            b'k' => meta_encode::key(&mut out.bytes, key, meta.base64),
             _ => {}
         }
-    }
-    out.bytes.extend_from_slice(b"\r\n");
+        FlagValue::Absent
+    });
+    meta_encode::end(&mut out.bytes);
     if meta.flags.value {
         out.bytes.extend_from_slice(digits);
         out.bytes.extend_from_slice(b"\r\n");

@@ -1,7 +1,7 @@
 //! `delete`, and `md` with its variants that keep the item.
 
 use crate::command::executor::{Executor, reply};
-use crate::command::ops::meta::{MetaKey, breaks_lines, write_key_and_opaque};
+use crate::command::ops::meta::{MetaKey, breaks_lines, write_status};
 use crate::command::output::Output;
 use crate::events::ItemSize;
 use crate::protocol::meta::encode::Status;
@@ -103,9 +103,7 @@ impl Executor<'_> {
         if status == Status::Done && meta.flags.quiet {
             return;
         }
-        out.bytes.extend_from_slice(status.letters());
-        write_key_and_opaque(out, meta, decoded.bytes());
-        out.bytes.extend_from_slice(b"\r\n");
+        write_status(out, status, meta, decoded.bytes());
     }
 
     /// With flag `x`, makes the empty item that replaces the deleted one.

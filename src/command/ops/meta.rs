@@ -4,7 +4,7 @@ use crate::command::executor::Executor;
 use crate::command::output::Output;
 use crate::events::{ItemSize, Kinds};
 use crate::limits::KEY_MAX_BYTES;
-use crate::protocol::meta::encode as meta_encode;
+use crate::protocol::meta::encode::{self as meta_encode, FlagValue, ReturnKey, Status};
 use crate::protocol::meta::key::{decode_key, encode_key};
 use crate::protocol::meta::request::{MetaRequest, OPAQUE_TOO_LONG};
 use crate::protocol::text::encode;
@@ -54,31 +54,28 @@ pub(in crate::command) fn breaks_lines(key: &[u8]) -> bool {
     key.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n'))
 }
 
-/// Appends the return flags `k` and `O`, which every outcome returns, in the
-/// order of the request.
-pub(in crate::command) fn write_key_and_opaque(
+/// Appends a reply without a value and without return flags but `k` and `O`,
+/// which every outcome returns.
+pub(in crate::command) fn write_status(
     out: &mut Output,
+    status: Status,
     meta: &MetaRequest<'_>,
     key: &[u8],
 ) {
-    for token in tokens(meta.tokens) {
-        match token.first() {
-            Some(b'O') => meta_encode::token(&mut out.bytes, token),
-            Some(b'k') => meta_encode::key(&mut out.bytes, key, meta.base64),
-            _ => {}
-        }
-    }
+    let base64 = meta.base64;
+    meta_encode::status(&mut out.bytes, status);
+    let key = ReturnKey { key, base64 };
+    meta_encode::return_flags(&mut out.bytes, meta.tokens, key, |_| FlagValue::Absent);
+    meta_encode::end(&mut out.bytes);
 }
 
-/// Appends ` t<TTL in seconds>`, or -1 for an item that never expires. The TTL
-/// of an item that this command expired is negative, modulo 2^32.
-pub(in crate::command) fn write_ttl(out: &mut Output, expiry: Expiry, now: Now) {
+/// Returns the TTL in seconds as the flag `t` returns it. The TTL of an item
+/// that this command expired is negative, modulo 2^32.
+pub(in crate::command) fn ttl_value(expiry: Expiry, now: Now) -> FlagValue {
     match now.left(expiry) {
-        _ if expiry.is_over(now) => {
-            meta_encode::number(&mut out.bytes, b't', u64::from(now.overdue(expiry)));
-        }
-        Some(left) => meta_encode::number(&mut out.bytes, b't', u64::from(left)),
-        None => out.bytes.extend_from_slice(b" t-1"),
+        _ if expiry.is_over(now) => FlagValue::Number(u64::from(now.overdue(expiry))),
+        Some(left) => FlagValue::Number(u64::from(left)),
+        None => FlagValue::Never,
     }
 }
 
@@ -132,9 +129,7 @@ impl Executor<'_> {
         }
         self.watched = watched;
         if found.is_err() && !flags.quiet {
-            out.bytes.extend_from_slice(b"EN");
-            write_key_and_opaque(out, meta, key.key);
-            out.bytes.extend_from_slice(b"\r\n");
+            write_status(out, Status::Miss, meta, key.key);
         }
     }
 
@@ -248,7 +243,8 @@ impl Executor<'_> {
             (Access::Peek, ())
         });
         if found.is_err() {
-            encode::line(&mut out.bytes, "EN");
+            meta_encode::status(&mut out.bytes, Status::Miss);
+            meta_encode::end(&mut out.bytes);
         }
     }
 }
@@ -342,41 +338,35 @@ struct Hit {
 #[inline]
 fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &mut Output) {
     let with_value = meta.flags.value && meta.flags.cas != Some(item.cas());
+    let bytes = &mut out.bytes;
     if with_value {
-        out.bytes.extend_from_slice(b"VA ");
-        encode::number(&mut out.bytes, item.value_len() as u64);
+        meta_encode::value(bytes, item.value_len());
     } else {
-        out.bytes.extend_from_slice(b"HD");
+        meta_encode::status(bytes, Status::Done);
     }
+    let key = ReturnKey {
+        key: item.key(),
+        base64: item.is_key_binary(),
+    };
     let mut expiry = hit.before;
-    for token in tokens(meta.tokens) {
-        let bytes = &mut out.bytes;
-        match token[0] {
-            b's' => meta_encode::number(bytes, b's', item.value_len() as u64),
-            b'c' => meta_encode::number(bytes, b'c', item.cas()),
-            b'f' => meta_encode::number(bytes, b'f', u64::from(item.flags())),
-            b'l' => meta_encode::number(bytes, b'l', u64::from(item.age(now))),
-            b'h' => meta_encode::number(bytes, b'h', u64::from(item.is_fetched())),
-            b'O' => meta_encode::token(bytes, token),
-            b'k' => meta_encode::key(bytes, item.key(), item.is_key_binary()),
-            b't' => write_ttl(out, expiry, now),
+    meta_encode::return_flags(bytes, meta.tokens, key, |flag| {
+        match flag {
+            b's' => return FlagValue::Number(item.value_len() as u64),
+            b'c' => return FlagValue::Number(item.cas()),
+            b'f' => return FlagValue::Number(u64::from(item.flags())),
+            b'l' => return FlagValue::Number(u64::from(item.age(now))),
+            b'h' => return FlagValue::from(item.is_fetched()),
+            b't' => return ttl_value(expiry, now),
             b'T' => expiry = Expiry::from_protocol(meta.flags.ttl.unwrap_or(0), now),
             b'N' if hit.created => {
                 expiry = Expiry::from_protocol(meta.flags.vivify.unwrap_or(0), now);
             }
             _ => {}
         }
-    }
-    if item.is_token_sent() {
-        out.bytes.extend_from_slice(b" Z");
-    }
-    if item.is_stale() {
-        out.bytes.extend_from_slice(b" X");
-    }
-    if hit.won {
-        out.bytes.extend_from_slice(b" W");
-    }
-    out.bytes.extend_from_slice(b"\r\n");
+        FlagValue::Absent
+    });
+    meta_encode::recache_flags(bytes, item.is_token_sent(), item.is_stale(), hit.won);
+    meta_encode::end(bytes);
     if with_value {
         out.value(item);
     }

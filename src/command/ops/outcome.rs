@@ -1,7 +1,7 @@
 //! When a value is stored, and what became of it.
 
 use crate::protocol::meta::encode::Status;
-use crate::protocol::meta::request::MetaFlags;
+use crate::protocol::meta::request::{MetaFlags, MetaMode};
 use crate::protocol::request::StoreLine;
 use crate::protocol::verb::StoreVerb;
 
@@ -52,11 +52,11 @@ impl Condition {
 
     pub(in crate::command) fn meta(flags: &MetaFlags) -> Self {
         let verb = match (flags.mode, flags.cas) {
-            (b'E', _) => StoreVerb::Add,
-            (b'A', _) => StoreVerb::Append,
-            (b'P', _) => StoreVerb::Prepend,
+            (MetaMode::Add, _) => StoreVerb::Add,
+            (MetaMode::Append, _) => StoreVerb::Append,
+            (MetaMode::Prepend, _) => StoreVerb::Prepend,
             (_, Some(_)) => StoreVerb::Cas,
-            (b'R', None) => StoreVerb::Replace,
+            (MetaMode::Replace, None) => StoreVerb::Replace,
             (_, None) => StoreVerb::Set,
         };
         Self {

@@ -12,11 +12,10 @@ use crate::command::pending::{CRLF, OwnedHow, OwnedMeta, Pending};
 use crate::limits::ClassId;
 use crate::protocol::binary::encode::{Status, error as binary_error};
 use crate::protocol::binary::packet::Packet;
-use crate::protocol::meta::encode as meta_encode;
+use crate::protocol::meta::encode::{self as meta_encode, FlagValue, ReturnKey};
 use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::request::{Request, StoreLine};
 use crate::protocol::text::encode;
-use crate::protocol::tokens::tokens;
 use crate::protocol::verb::StoreVerb;
 use crate::stats::KeyAccess;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, NoMemory};
@@ -226,8 +225,7 @@ impl Executor<'_> {
     }
 
     fn meta_spec<'k>(&self, meta: &MetaRequest<'_>, key: &'k [u8]) -> ItemSpec<'k> {
-        let joins = matches!(meta.flags.mode, b'A' | b'P');
-        let exptime = if joins {
+        let exptime = if meta.flags.mode.extends() {
             meta.flags.vivify
         } else {
             meta.flags.ttl
@@ -448,19 +446,17 @@ fn write_outcome(outcome: Outcome, meta: &MetaRequest<'_>, key: &[u8], out: &mut
     if stored && meta.flags.quiet {
         return;
     }
-    out.bytes.extend_from_slice(outcome.meta().letters());
     let (cas, value_len) = match outcome {
         Outcome::Stored { cas, value_len } => (cas, value_len),
         _ => (0, meta.value_len as usize),
     };
-    for token in tokens(meta.tokens) {
-        match token[0] {
-            b'O' => meta_encode::token(&mut out.bytes, token),
-            b'c' => meta_encode::number(&mut out.bytes, b'c', cas),
-            b's' => meta_encode::number(&mut out.bytes, b's', value_len as u64),
-            b'k' => meta_encode::key(&mut out.bytes, key, meta.base64),
-            _ => {}
-        }
-    }
-    out.bytes.extend_from_slice(b"\r\n");
+    let base64 = meta.base64;
+    meta_encode::status(&mut out.bytes, outcome.meta());
+    let key = ReturnKey { key, base64 };
+    meta_encode::return_flags(&mut out.bytes, meta.tokens, key, |flag| match flag {
+        b'c' => FlagValue::Number(cas),
+        b's' => FlagValue::Number(value_len as u64),
+        _ => FlagValue::Absent,
+    });
+    meta_encode::end(&mut out.bytes);
 }

@@ -14,6 +14,25 @@ pub enum Status {
     Exists,
     /// `NF`: no such item.
     NotFound,
+    /// `EN`: a miss of `mg` or `me`.
+    Miss,
+}
+
+/// Value of a return flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagValue {
+    /// The flag returns nothing.
+    Absent,
+    /// A number.
+    Number(u64),
+    /// -1, the TTL of an item that never expires.
+    Never,
+}
+
+impl From<bool> for FlagValue {
+    fn from(value: bool) -> Self {
+        Self::Number(value.into())
+    }
 }
 
 impl Status {
@@ -24,30 +43,117 @@ impl Status {
             Self::NotStored => b"NS",
             Self::Exists => b"EX",
             Self::NotFound => b"NF",
+            Self::Miss => b"EN",
         }
     }
 }
 
-/// Appends the return flag ` k<key>`, in base64 and followed by ` b` if
-/// `base64` is set.
-pub fn key(out: &mut Vec<u8>, key: &[u8], base64: bool) {
-    out.extend_from_slice(b" k");
-    if base64 {
-        encode_key(key, out);
-        out.extend_from_slice(b" b");
-    } else {
-        out.extend_from_slice(key);
+/// Key of a reply, and how it is returned.
+#[derive(Clone, Copy, Debug)]
+pub struct ReturnKey<'a> {
+    /// The decoded key.
+    pub key: &'a [u8],
+    /// Return it in base64.
+    pub base64: bool,
+}
+
+/// Begins a reply without a value.
+#[inline]
+pub fn status(out: &mut Vec<u8>, status: Status) {
+    out.extend_from_slice(status.letters());
+}
+
+/// Begins a reply with a value of `len` bytes, which follows the flags.
+#[inline]
+pub fn value(out: &mut Vec<u8>, len: usize) {
+    out.extend_from_slice(b"VA ");
+    encode::number(out, len as u64);
+}
+
+/// Appends the return flags of a request in their order. `tokens` are its flags
+/// as sent. The opaque and the key are always returned; `value_of` is called for
+/// each other flag in turn and returns its value.
+#[inline]
+pub fn return_flags(
+    out: &mut Vec<u8>,
+    tokens: &[u8],
+    key: ReturnKey<'_>,
+    mut value_of: impl FnMut(u8) -> FlagValue,
+) {
+    for token in crate::protocol::tokens::tokens(tokens) {
+        let flag = token[0];
+        match flag {
+            b'O' => {
+                out.push(b' ');
+                out.extend_from_slice(token);
+            }
+            b'k' => return_key(out, key),
+            _ => match value_of(flag) {
+                FlagValue::Absent => {}
+                FlagValue::Number(value) => {
+                    out.extend_from_slice(&[b' ', flag]);
+                    encode::number(out, value);
+                }
+                FlagValue::Never => out.extend_from_slice(&[b' ', flag, b'-', b'1']),
+            },
+        }
     }
 }
 
-/// Appends the return flag ` <flag><number>`.
-pub fn number(out: &mut Vec<u8>, flag: u8, value: u64) {
-    out.extend_from_slice(&[b' ', flag]);
-    encode::number(out, value);
+/// Appends the flags that tell clients who recaches an item: `Z` if another
+/// client was sent the token, `X` if the item is stale, `W` if this client won.
+#[inline]
+pub fn recache_flags(out: &mut Vec<u8>, token_sent: bool, stale: bool, won: bool) {
+    for (is_set, flag) in [(token_sent, b" Z"), (stale, b" X"), (won, b" W")] {
+        if is_set {
+            out.extend_from_slice(flag);
+        }
+    }
 }
 
-/// Appends a token as the client sent it, after a space.
-pub fn token(out: &mut Vec<u8>, token: &[u8]) {
-    out.push(b' ');
-    out.extend_from_slice(token);
+/// Ends the line of a reply.
+#[inline]
+pub fn end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\r\n");
+}
+
+fn return_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
+    out.extend_from_slice(b" k");
+    if key.base64 {
+        encode_key(key.key, out);
+        out.extend_from_slice(b" b");
+    } else {
+        out.extend_from_slice(key.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FlagValue, ReturnKey, recache_flags, return_flags};
+
+    fn written(tokens: &str, base64: bool) -> String {
+        let mut out = Vec::new();
+        let key = ReturnKey {
+            key: b"foo",
+            base64,
+        };
+        return_flags(&mut out, tokens.as_bytes(), key, |flag| match flag {
+            b's' => FlagValue::Number(12),
+            b't' => FlagValue::Never,
+            b'h' => FlagValue::from(true),
+            _ => FlagValue::Absent,
+        });
+        recache_flags(&mut out, true, false, true);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn flags_keep_the_order_of_the_request() {
+        assert_eq!(
+            written("t s v k Oabc h q", false),
+            " t-1 s12 kfoo Oabc h1 Z W"
+        );
+        assert_eq!(written("b k", true), " kZm9v b Z W");
+        assert_eq!(written("", false), " Z W");
+    }
 }

@@ -35,8 +35,8 @@ pub struct MetaFlags {
     pub invalidate: bool,
     /// `x`: remove the value but keep the item.
     pub remove_value: bool,
-    /// `M`: the letter of the mode; 0 if absent.
-    pub mode: u8,
+    /// `M`: the mode.
+    pub mode: MetaMode,
     /// `N`: create the item on a miss, with this exptime.
     pub vivify: Option<i32>,
     /// `T`: new exptime.
@@ -59,6 +59,61 @@ pub struct MetaFlags {
     pub opaque_too_long: bool,
     /// Positions of the flags whose order matters.
     pub places: Places,
+}
+
+/// Mode of `ms` or `ma` (flag `M`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetaMode {
+    /// The flag is absent: `ms` sets, `ma` increments.
+    #[default]
+    Absent,
+    /// `S`: `ms` stores unconditionally.
+    Set,
+    /// `E`: `ms` stores only if the key is absent.
+    Add,
+    /// `A`: `ms` appends.
+    Append,
+    /// `P`: `ms` prepends.
+    Prepend,
+    /// `R`: `ms` stores only if the key is present.
+    Replace,
+    /// `I` or `+`: `ma` adds.
+    Increment,
+    /// `D` or `-`: `ma` subtracts.
+    Decrement,
+    /// No letter or another one.
+    Unknown,
+}
+
+impl MetaMode {
+    fn of_argument(argument: &[u8]) -> Self {
+        match argument.first() {
+            Some(b'S') => Self::Set,
+            Some(b'E') => Self::Add,
+            Some(b'A') => Self::Append,
+            Some(b'P') => Self::Prepend,
+            Some(b'R') => Self::Replace,
+            Some(b'I' | b'+') => Self::Increment,
+            Some(b'D' | b'-') => Self::Decrement,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Returns whether `ms` accepts the mode.
+    pub fn is_for_set(self) -> bool {
+        use MetaMode::{Absent, Add, Append, Prepend, Replace, Set};
+        matches!(self, Absent | Set | Add | Append | Prepend | Replace)
+    }
+
+    /// Returns whether `ma` accepts the mode.
+    pub fn is_for_arithmetic(self) -> bool {
+        matches!(self, Self::Absent | Self::Increment | Self::Decrement)
+    }
+
+    /// Returns whether `ms` extends the present value.
+    pub fn extends(self) -> bool {
+        matches!(self, Self::Append | Self::Prepend)
+    }
 }
 
 /// Positions of flags on the line: higher is later, 0 is absent. memcached
@@ -201,7 +256,7 @@ impl FlagParser {
             b'u' => self.flags.no_bump = true,
             b'I' => self.flags.invalidate = true,
             b'x' => self.flags.remove_value = true,
-            b'M' => self.flags.mode = argument.first().copied().unwrap_or(b' '),
+            b'M' => self.flags.mode = MetaMode::of_argument(argument),
             b'N' => {
                 self.flags.places.vivify = place;
                 self.flags.vivify = self.number(strict_i32(argument), BAD_TOKEN);

@@ -479,7 +479,7 @@ fn meta_set(rest: &[u8]) -> Result<Request<'_>, Refusal> {
         MetaError::Garbage => Refusal::loud(BAD_FORMAT),
         error => skipping(error.text(), value_len),
     })?;
-    if !matches!(flags.mode, 0 | b'E' | b'A' | b'P' | b'R' | b'S') {
+    if !flags.mode.is_for_set() {
         let reply = "CLIENT_ERROR invalid mode for ms M token";
         return Err(skipping(reply, value_len));
     }
@@ -518,7 +518,7 @@ fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
         MetaError::Garbage => Refusal::loud(BAD_FORMAT),
         MetaError::Reply(_) => Refusal::loud("CLIENT_ERROR invalid or duplicate flag"),
     })?;
-    if !matches!(flags.mode, 0 | b'I' | b'+' | b'D' | b'-') {
+    if !flags.mode.is_for_arithmetic() {
         return Err(Refusal::loud("CLIENT_ERROR invalid mode for ma M token"));
     }
     Ok(Request::MetaArithmetic(MetaRequest {
