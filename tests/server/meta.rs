@@ -164,6 +164,8 @@ fn ms_modes() {
         ("ms k 1 MS\r\nz\r\n", "HD\r\n"),
         ("mg k v\r\n", "VA 1\r\nz\r\n"),
         ("ms k 1 MSET\r\ny\r\n", "HD\r\n"),
+        // A zero byte is no mode.
+        ("ms z 2 M\0\r\nhi\r\n", "HD\r\n"),
         (
             "ms k 1 Mx\r\ny\r\n",
             "CLIENT_ERROR invalid mode for ms M token\r\n",
@@ -303,6 +305,7 @@ fn ma_modes_and_deltas() {
             "VA 20\r\n18446744073709551615\r\n",
         ),
         ("ma n v\r\n", "VA 1\r\n0\r\n"),
+        ("ma missing M\0\r\n", "NF\r\n"),
         (
             "ma n v Mx\r\n",
             "CLIENT_ERROR invalid mode for ma M token\r\n",

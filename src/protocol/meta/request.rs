@@ -88,6 +88,8 @@ pub enum MetaMode {
 impl MetaMode {
     fn of_argument(argument: &[u8]) -> Self {
         match argument.first() {
+            // For memcached, a zero byte is no mode.
+            Some(0) => Self::Absent,
             Some(b'S') => Self::Set,
             Some(b'E') => Self::Add,
             Some(b'A') => Self::Append,
