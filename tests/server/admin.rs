@@ -1,9 +1,11 @@
 //! The admin listener: metrics, health checks, JSON, access and limits.
 
 use std::collections::HashMap;
+use std::process::Command;
+use std::time::Duration;
 
 use rustcached::cli::{self, Invocation};
-use rustcached::config::Config;
+use rustcached::config::{Config, Observe};
 use rustcached::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_MAX_BYTES};
 use rustcached::stats::{DECLARATIONS, Declaration, Group, Kind};
 use test_support::binary::BinaryClient;
@@ -11,7 +13,7 @@ use test_support::client::{Address, Client};
 use test_support::http::{address_of, get, get_with, parse};
 use test_support::program::Program;
 use test_support::server::Server;
-use test_support::{TempDir, wait_until};
+use test_support::{TempDir, skip, wait_until};
 
 /// Applies the admin settings of a command line to a server's.
 fn admin(config: &mut Config, options: &[&str]) {
@@ -142,6 +144,11 @@ fn metrics_count_what_clients_do() {
     ] {
         assert_eq!(metrics.get(sample), Some(&value), "{sample}");
     }
+    let of_workers = [0, 1].map(|number| {
+        let sample = format!("rustcached_worker_connections{{worker=\"{number}\"}}");
+        metrics[&sample]
+    });
+    assert_eq!(of_workers.iter().sum::<f64>(), 1.0);
     let busy = metrics["rustcached_worker_busy_ratio{worker=\"1\"}"];
     assert!((0.0..=1.0).contains(&busy), "{busy}");
     let accept = "Host: localhost\r\nAccept: application/openmetrics-text;version=1.0.0\r\n";
@@ -320,4 +327,37 @@ fn unix_sockets_need_no_known_host() {
     );
     let mut client = Client::connect(&address);
     client.ask("get a\r\n", "END\r\n");
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+#[test]
+fn the_page_works_in_a_browser() {
+    for program in ["chromium", "chromedriver", "python3"] {
+        if !is_installed(program) {
+            return skip(&format!("{program} is missing"));
+        }
+    }
+    let server = Server::with(|config| {
+        admin(config, &["--admin-listen=127.0.0.1:0"]);
+        config.observe = Observe {
+            slow_log: Some(Duration::from_millis(1)),
+            ..Observe::default()
+        };
+    });
+    let Address::Tcp(address) = server.address() else {
+        panic!("not TCP");
+    };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/admin_page.py");
+    let pictures = concat!(env!("CARGO_TARGET_TMPDIR"), "/admin-page");
+    let ended = Command::new("python3")
+        .args([script, &server.admin_urls()[0], &address.to_string()])
+        .arg(pictures)
+        .output()
+        .expect("python3 starts");
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{errors}");
 }

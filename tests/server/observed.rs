@@ -139,13 +139,14 @@ fn slow_commands_are_logged_and_watched() {
     let mut client = server.client();
     client.ask("set a%20 0 0 1\r\n1\r\n", "STORED\r\n");
     client.ask("incr b\x01 1\r\n", "NOT_FOUND\r\n");
+    client.ask("get first second\r\n", "END\r\n");
     wait_for(&mut client, "slowlog 100", "3:command", "stats");
     let line = watcher.line();
     assert!(
         line.contains(" type=slow key=b%01 cmd=incr total_us="),
         "{line}"
     );
-    for (name, value) in [("command", "incr"), ("key", "b%01")] {
+    for (name, value) in [("command", "incr"), ("key", "b%01"), ("key", "first")] {
         let answer = String::from_utf8(client.answer("stats slowlog 100\r\n")).unwrap();
         let values = answer
             .lines()

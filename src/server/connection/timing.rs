@@ -12,6 +12,7 @@ use crate::events::{EventKind, Kinds, Ring};
 use crate::limits::BATCH_SOCKETS_MAX;
 use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::request::Request;
+use crate::protocol::tokens::tokens;
 use crate::server::connection::batch::Step;
 use crate::shared::Shared;
 use crate::stats::{CommandKind, Latencies, SlowCommand, escape_key};
@@ -265,7 +266,7 @@ fn incr_or_decr(decrement: bool) -> &'static str {
 /// Returns the key of a request, the first of several.
 fn key_of<'a>(request: &Request<'a>) -> &'a [u8] {
     match request {
-        Request::Get(line) => line.keys.split(|byte| *byte == b' ').next().unwrap_or(b""),
+        Request::Get(line) => tokens(line.keys).next().unwrap_or(b""),
         Request::MetaGet(meta)
         | Request::MetaSet(meta)
         | Request::MetaDelete(meta)

@@ -273,6 +273,7 @@ impl Worker {
                 return;
             };
             let second = self.context.now.second();
+            self.context.local.counters.connections.add(1);
             let entry = self.connections.vacant_entry();
             let token = entry.key();
             let connection = entry.insert(Connection::new(stream, protocol, second));
@@ -461,6 +462,7 @@ impl Worker {
         // for the counters at once.
         let open = &context.shared.connections.open;
         open.fetch_sub(1, Ordering::Relaxed);
+        context.local.counters.connections.sub(1);
         self.handle.load.fetch_sub(1, Ordering::Relaxed);
         self.forget(token, &connection);
         let context = &mut self.context;
@@ -476,6 +478,7 @@ impl Worker {
         // all the same.
         let _ = connection.stream.deregister(self.poll.registry());
         let connection = self.connections.remove(token);
+        self.context.local.counters.connections.sub(1);
         self.handle.load.fetch_sub(1, Ordering::Relaxed);
         self.forget(token, &connection);
         self.context.hand_to_log(connection);
