@@ -135,6 +135,16 @@ pub struct AdminSettings {
     pub auth: bool,
 }
 
+/// Format of log lines (`--log-format`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// The text alone.
+    #[default]
+    Text,
+    /// A JSON object with the members `ts`, seconds since 1970, and `message`.
+    Json,
+}
+
 /// What the server records about its clients' requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observe {
@@ -214,6 +224,10 @@ pub struct Config {
     pub admin: AdminSettings,
     /// What the server records about its clients' requests.
     pub observe: Observe,
+    /// Format of log lines.
+    pub log_format: LogFormat,
+    /// File for log lines (`--log-file`); `None` for standard error.
+    pub log_file: Option<PathBuf>,
     /// Settings of inherited sockets.
     pub handed_over: HandedOver,
     /// TLS settings, for the listeners that use TLS.
@@ -286,6 +300,8 @@ impl Default for Config {
             read_buf_mem_limit: 0,
             admin: AdminSettings::default(),
             observe: Observe::default(),
+            log_format: LogFormat::default(),
+            log_file: None,
             handed_over: HandedOver::default(),
             tls: None,
             auth_file: None,

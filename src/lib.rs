@@ -66,9 +66,9 @@
 //! | 6 | [`server`], `process` | sockets and threads; user, limits and daemon mode of the process |
 //! | 5 | [`admin`] | responses of the admin listener |
 //! | 4 | [`command`], [`upkeep`] | execution of requests; background work |
-//! | 3 | [`store`], [`shared`] | items in bounded memory; other state that all threads share |
-//! | 2 | [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`supervise`] | wire formats; counters; authentication; TLS sessions; events for watchers; exit after a panic |
-//! | 1 | [`config`], [`time`], [`logging`] | settings; the clock; log lines |
+//! | 3 | [`store`], [`shared`], [`supervise`] | items in bounded memory; other state that all threads share; exit after a panic |
+//! | 2 | [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`logging`] | wire formats; counters; authentication; TLS sessions; events for watchers; log lines |
+//! | 1 | [`config`], [`time`] | settings; the clock |
 //! | 0 | [`limits`], [`sync`] | limits of every quantity; atomics |
 //!
 //! # Path of a request

@@ -177,7 +177,7 @@ impl Shared {
             workers: Workers::new(config.threads),
             listening: OnceLock::new(),
             draining: AtomicBool::new(false),
-            log: Arc::default(),
+            log: Arc::new(Log::new(config.log_format)),
             config,
         };
         if shared.config.observe.hot_keys {

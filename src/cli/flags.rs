@@ -12,7 +12,7 @@ use super::flag::{Effect, Flag};
 use super::number;
 use super::raw_args::Ask;
 use super::suboptions;
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 
 /// Name under which clap keeps arguments that are not options.
 pub(super) const EXTRA: &str = "extra";
@@ -377,6 +377,29 @@ pub(super) const FLAGS: &[Flag] = &[
          connection does next",
         Effect::Level(|raw| raw.verbosity += 1),
     ),
+    Flag::own(
+        "log-file",
+        "file",
+        "Append log lines to this file instead of standard error; SIGHUP opens it anew",
+        Effect::Path(|raw, path| raw.log_file = Some(path)),
+    ),
+    Flag::own(
+        "log-format",
+        "name",
+        "Format of log lines: text, or json with the members ts and message",
+        Effect::Text(|raw, text| {
+            raw.log_format = match text.trim() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                other => {
+                    let wrong = format!("--log-format takes text or json, not {other:?}");
+                    return Err(CliError::BadValue(wrong));
+                }
+            };
+            Ok(())
+        }),
+    )
+    .default(|_| "text".to_owned()),
     Flag::new(
         'h',
         "help",

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::tls::RawTlsArgs;
-use crate::config::{Observe, Tunables};
+use crate::config::{LogFormat, Observe, Tunables};
 
 /// A text to print instead of starting the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,10 @@ pub(super) struct RawArgs {
     pub(super) admin_auth: bool,
     /// `--slow-log-ms`, and the words of `-o` that turn recorders off.
     pub(super) observe: Observe,
+    /// `--log-format`.
+    pub(super) log_format: LogFormat,
+    /// `--log-file`.
+    pub(super) log_file: Option<PathBuf>,
     /// `-B`.
     pub(super) protocol: Option<String>,
     /// `-A`.

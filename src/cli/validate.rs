@@ -67,6 +67,8 @@ fn config(raw: &RawArgs, listeners: Vec<Listener>) -> Result<(Config, Vec<String
         auth_file: None,
         admin: AdminSettings::default(),
         observe: raw.observe,
+        log_format: raw.log_format,
+        log_file: raw.log_file.clone(),
         handed_over: HandedOver::default(),
         threads,
         max_connections: above_zero(raw.connections, "Maximum connections")?

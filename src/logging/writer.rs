@@ -166,8 +166,8 @@ impl<W: Write> Writer<W> {
             return;
         }
         let lines = dropped - self.reported;
-        let text = format!("rustcached: {lines} log lines were dropped\n");
-        self.batch.extend_from_slice(text.as_bytes());
+        let text = format_args!("rustcached: {lines} log lines were dropped");
+        self.batch.extend_from_slice(&self.log.formatted(text));
         if self.write_batch() == 0 {
             self.reported = dropped;
         }

@@ -32,6 +32,8 @@ pub enum StartError {
     Inherited(io::Error),
     /// A thread or its poll cannot be created.
     Thread(io::Error),
+    /// The log file cannot be opened.
+    LogFile(PathBuf, io::Error),
     /// The port file cannot be written.
     PortFile(PathBuf, io::Error),
 }
@@ -46,6 +48,9 @@ impl fmt::Display for StartError {
             Self::Passwords(error) => error.fmt(f),
             Self::Inherited(error) => write!(f, "failed to take over a socket: {error}"),
             Self::Thread(error) => write!(f, "failed to start a thread: {error}"),
+            Self::LogFile(path, error) => {
+                write!(f, "failed to open the log file {}: {error}", path.display())
+            }
             Self::PortFile(path, error) => {
                 write!(
                     f,
@@ -65,7 +70,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Passwords(_) => EXIT_FAILURE,
+            Self::Passwords(_) | Self::LogFile(..) => EXIT_FAILURE,
             Self::Tls(_) => EX_USAGE,
             Self::Listen { .. } | Self::Inherited(_) | Self::Thread(_) | Self::PortFile(..) => {
                 EX_OSERR

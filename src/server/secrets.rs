@@ -9,16 +9,23 @@ use crate::server::error::StartError;
 use crate::shared::Shared;
 use crate::tls::Tls;
 
-/// Handle that reloads certificates and passwords of a running server.
+/// Handle that reloads certificates, passwords and the log file of a running server.
 pub struct Reloader {
     /// State of the threads, which holds the secrets.
     pub(super) shared: Arc<Shared>,
 }
 
 impl Reloader {
-    /// Reads the TLS certificates and the password file again. A file with an
-    /// error changes nothing; the error is logged at any verbosity.
+    /// Reads the TLS certificates and the password file again, and opens the log
+    /// file anew. A file with an error changes nothing; the error is logged at
+    /// any verbosity.
     pub fn reload(&self) {
+        if self.shared.config.log_file.is_some() {
+            self.shared.log.request_reopen();
+            self.shared
+                .log
+                .put(format_args!("the log file was opened anew"));
+        }
         let tls = self.shared.tls.as_ref().map(|tls| tls.reload());
         let passwords = self.shared.passwords.as_ref();
         let passwords = passwords.map(|passwords| passwords.reload());

@@ -1,5 +1,6 @@
 //! The threads of a server: starting and stopping them.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::command::{Output, Stalled};
 use crate::config::{Config, ProtocolMode};
 use crate::events::Kinds;
 use crate::limits::LOG_FLUSH_MAX_WAIT;
-use crate::logging::{Log, StandardError, Writer, WriterHandle};
+use crate::logging::{Log, LogFile, StandardError, Writer, WriterHandle};
 use crate::server::acceptor::Acceptor;
 use crate::server::admin_thread::AdminThread;
 use crate::server::connection::context::Context;
@@ -101,7 +102,7 @@ impl Server {
         let udp_addrs: Vec<_> = of_first.iter().filter_map(udp::Bound::local_addr).collect();
         write_port_file(shared.config.port_file.as_deref(), &tcp_addrs, &udp_addrs)?;
         let (stop_sender, stop_requests) = bounded(1);
-        let (writer, stderr) = Writer::new(Arc::clone(&shared.log), StandardError);
+        let (writer, stderr) = Writer::new(Arc::clone(&shared.log), log_output(&shared)?);
         let stderr_thread = Some(spawn("stderr", || writer.run())?);
         let mut threads = Vec::new();
         let (log, watcher_inbox) =
@@ -261,6 +262,17 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop_threads();
+    }
+}
+
+/// Returns the output of log lines.
+fn log_output(shared: &Shared) -> Result<Box<dyn Write + Send>, StartError> {
+    let Some(path) = &shared.config.log_file else {
+        return Ok(Box::new(StandardError));
+    };
+    match LogFile::open(path, Arc::clone(&shared.log)) {
+        Ok(file) => Ok(Box::new(file)),
+        Err(error) => Err(StartError::LogFile(path.clone(), error)),
     }
 }
 

@@ -247,3 +247,61 @@ fn the_counter_is_in_a_group_of_its_own() {
     assert!(own.starts_with(&version), "{own}");
     assert!(own.contains("STAT log_lines_dropped 0\r\n"), "{own}");
 }
+
+/// Waits until a file has a line that contains `text`, and returns the line.
+fn wait_for_line(path: &std::path::Path, text: &str) -> String {
+    wait_until(text, || {
+        let lines = std::fs::read_to_string(path).ok()?;
+        let found = lines.lines().find(|line| line.contains(text))?;
+        lines.ends_with('\n').then(|| found.to_owned())
+    })
+}
+
+#[test]
+fn a_log_file_can_be_rotated() {
+    let directory = TempDir::create();
+    let path = directory.path("log");
+    let option = format!("--log-file={}", path.display());
+    let (server, address) = Program::start(&[&option, "-vv"]);
+    let mut client = Client::connect(&address);
+    client.ask("get first\r\n", "END\r\n");
+    wait_for_line(&path, "get first");
+    let rotated = directory.path("log.1");
+    std::fs::rename(&path, &rotated).expect("it is there");
+    server.signal("HUP");
+    wait_for_line(&path, "the log file was opened anew");
+    client.ask("get second\r\n", "END\r\n");
+    wait_for_line(&path, "get second");
+    let old = std::fs::read_to_string(&rotated).expect("it is there");
+    assert!(!old.contains("second"), "{old}");
+    server.signal("TERM");
+    let ended = server.wait();
+    assert!(ended.status.success());
+    assert!(!ended.errors.contains("first"), "{}", ended.errors);
+}
+
+#[test]
+fn log_lines_can_be_json() {
+    let directory = TempDir::create();
+    let path = directory.path("log");
+    let option = format!("--log-file={}", path.display());
+    let (_server, address) = Program::start(&[&option, "--log-format=json", "-vv"]);
+    Client::connect(&address).ask("get a\"b\\\r\n", "END\r\n");
+    let line = wait_for_line(&path, "get a");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let message = line["message"].as_str().expect("a text");
+    assert!(message.ends_with(" get a\\\"b\\\\"), "{message}");
+    assert!(line["ts"].as_f64().expect("a number") > 1.7e9);
+}
+
+#[test]
+fn log_options_that_cannot_work_are_refused() {
+    let ended = Program::spawn(&["--log-file=/nonexistent/log", "-p0", "-unobody"]).wait();
+    let expected = "failed to open the log file /nonexistent/log: No such file or directory";
+    assert!(ended.errors.contains(expected), "{}", ended.errors);
+    assert_eq!(ended.status.code(), Some(1));
+    let ended = Program::spawn(&["--log-format=xml"]).wait();
+    let expected = "--log-format takes text or json, not \"xml\"";
+    assert!(ended.errors.contains(expected), "{}", ended.errors);
+    assert_eq!(ended.status.code(), Some(1));
+}

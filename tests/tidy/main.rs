@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 /// or to the same module.
 const LAYERS: [&[&str]; 9] = [
     &["limits", "sync"],
-    &["config", "time", "logging"],
-    &["protocol", "stats", "events", "auth", "tls", "supervise"],
-    &["store", "shared"],
+    &["config", "time"],
+    &["protocol", "stats", "events", "auth", "tls", "logging"],
+    &["store", "shared", "supervise"],
     &["command", "upkeep"],
     &["admin"],
     &["server", "process"],

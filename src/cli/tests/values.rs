@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::{config, settings, wildcards};
 use crate::cli::{Invocation, parse};
 use crate::config::{
-    AdminSettings, Config, Eviction, HandedOver, Listener, Observe, Process, ProtocolMode, Tunables,
+    AdminSettings, Config, Eviction, HandedOver, Listener, LogFormat, Observe, Process,
+    ProtocolMode, Tunables,
 };
 
 #[test]
@@ -101,6 +102,8 @@ fn flags_do_what_they_say() {
         udp: Vec::new(),
         admin: AdminSettings::default(),
         observe: Observe::default(),
+        log_format: LogFormat::Text,
+        log_file: None,
         udp_reply_limit: 64 * 1024,
         client_memory_limit: 20 << 20,
         read_buf_mem_limit: 0,
