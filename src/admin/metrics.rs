@@ -217,12 +217,18 @@ fn add_declared(declared: &Declaration, value: &str, stats: &StatList, metrics: 
     let value = match declared.name {
         // memcached counts a compare-and-swap here, too.
         "cmd_set" => without_cas(value, stats, ["cas_misses", "cas_hits", "cas_badval"]),
+        // Metrics have base units.
+        _ if declared.unit == Unit::Microseconds => {
+            let micros: u64 = value.parse().unwrap_or_default();
+            (micros as f64 / 1e6).to_string()
+        }
         _ => value.to_owned(),
     };
     let help = match (&name[..], declared.unit) {
         (COMMANDS, _) => "Commands by name and outcome".to_owned(),
         (CLIENTS_CUT, _) => "Clients cut for the memory that they held".to_owned(),
         (_, Unit::Number) => declared.help.to_owned(),
+        (_, Unit::Microseconds) => format!("{}, in seconds", declared.help),
         (_, unit) => format!("{}, in {}", declared.help, unit.name()),
     };
     metrics.add((&name, kind, &help), declared.labels(), value);

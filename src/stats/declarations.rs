@@ -261,7 +261,7 @@ pub const DECLARATIONS: &[Declaration] = &[
         "Time during which nothing was accepted",
     )
     .unit(Unit::Microseconds)
-    .metric("rustcached_listen_disabled_microseconds_total"),
+    .metric("rustcached_listen_disabled_seconds_total"),
     gauge("threads", "Worker threads"),
     counter(
         "conn_yields",

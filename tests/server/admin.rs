@@ -1,7 +1,8 @@
 //! The admin listener: metrics, health checks, JSON, access and limits.
 
-use std::collections::HashMap;
-use std::process::Command;
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustcached::cli::{self, Invocation};
@@ -360,4 +361,62 @@ fn the_page_works_in_a_browser() {
         .expect("python3 starts");
     let errors = String::from_utf8_lossy(&ended.stderr);
     assert!(ended.status.success(), "{errors}");
+}
+
+/// Returns the words of a text that name metrics of this server.
+fn metric_names(text: &str) -> HashSet<&str> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words
+        .filter(|word| word.starts_with("memcached_") || word.starts_with("rustcached_"))
+        .collect()
+}
+
+#[test]
+fn dashboards_and_alerts_use_metrics_that_exist() {
+    let (server, address) = start();
+    server.client().ask("set a 0 0 1\r\n1\r\n", "STORED\r\n");
+    let metrics = get(&address, "/metrics").body;
+    let known = metric_names(&metrics);
+    for text in [
+        include_str!("../../contrib/grafana/rustcached.json"),
+        include_str!("../../contrib/prometheus/alerts.yml"),
+    ] {
+        let used = metric_names(text);
+        assert!(used.len() > 5);
+        let unknown: Vec<_> = used.difference(&known).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+}
+
+#[test]
+fn promtool_accepts_the_metrics() {
+    if !is_installed("promtool") {
+        return skip("promtool is missing");
+    }
+    let (server, address) = start();
+    server.client().ask("set a 0 0 1\r\n1\r\n", "STORED\r\n");
+    let metrics = get(&address, "/metrics").body;
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool starts");
+    let mut input = child.stdin.take().expect("it is piped");
+    input.write_all(metrics.as_bytes()).expect("it reads");
+    drop(input);
+    let ended = child.wait_with_output().expect("it ends");
+    // It complains of names that the exporter gave.
+    let complaints = String::from_utf8_lossy(&ended.stderr);
+    let foreign = complaints
+        .lines()
+        .filter(|line| line.starts_with("rustcached_") || !line.starts_with("memcached_"));
+    let foreign: Vec<&str> = foreign.collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/prometheus/alerts.yml");
+    let checked = Command::new("promtool")
+        .args(["check", "rules", rules])
+        .output()
+        .expect("promtool starts");
+    assert!(checked.status.success(), "{checked:?}");
 }
