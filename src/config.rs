@@ -152,6 +152,9 @@ pub struct Observe {
     pub latency: bool,
     /// The most requested keys (`-o no_hotkeys` turns them off).
     pub hot_keys: bool,
+    /// The busiest prefixes (`-o no_prefixes` turns them off). Needs
+    /// [`Observe::hot_keys`], whose samples count them.
+    pub prefixes: bool,
     /// Time from which a command is slow (`--slow-log-ms`); `None` for no slow
     /// log.
     pub slow_log: Option<Duration>,
@@ -162,6 +165,7 @@ impl Default for Observe {
         Self {
             latency: true,
             hot_keys: true,
+            prefixes: true,
             slow_log: None,
         }
     }

@@ -167,6 +167,9 @@ pub const LAST_WORDS_MAX_WAIT: Duration = Duration::from_millis(500);
 /// `MAX_PREFIX_COUNT`).
 pub const PREFIXES_MAX: usize = 1 << 16;
 
+/// Most prefixes that `stats prefixes` knows.
+pub const BUSY_PREFIXES_MAX: usize = 1024;
+
 /// Capacity of the log of slow commands.
 pub const SLOW_LOG_ENTRIES: usize = 128;
 

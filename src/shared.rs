@@ -12,8 +12,8 @@ use crate::events::Hub;
 use crate::limits::CLASSES_MAX;
 use crate::logging::Log;
 use crate::stats::{
-    ClassSnapshot, ConnTable, HotKeys, Latencies, LatencyHistory, LatencySnapshot, Prefixes,
-    Registry, SlowLog, Snapshot, Workers,
+    BusyPrefixes, ClassSnapshot, ConnTable, HotKeys, Latencies, LatencyHistory, LatencySnapshot,
+    Prefixes, Registry, SlowLog, Snapshot, Workers,
 };
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
@@ -51,6 +51,8 @@ pub struct Shared {
     pub prefixes: Prefixes,
     /// The most requested keys of each worker, in order of their numbers.
     pub hot_keys: Vec<Arc<HotKeys>>,
+    /// The busiest key prefixes.
+    pub busy_prefixes: BusyPrefixes,
     /// Latencies that each worker records; empty if they are off.
     pub latencies: Vec<Arc<Latencies>>,
     /// Latencies of the last minute, which upkeep records once a second.
@@ -171,6 +173,7 @@ impl Shared {
             table: ConnTable::new(config.max_connections + SPARE_DESCRIPTORS),
             prefixes: Prefixes::new(config.prefix_delimiter),
             hot_keys: (0..config.threads).map(|_| Arc::default()).collect(),
+            busy_prefixes: BusyPrefixes::new(config.prefix_delimiter),
             latencies: latencies(&config),
             latency_history: Mutex::new(LatencyHistory::new(LatencySnapshot::default())),
             slow_log: slow_log(&config),
@@ -233,6 +236,7 @@ impl Shared {
     pub fn reset(&self, sum: Snapshot, classes: [ClassSnapshot; CLASSES_MAX]) {
         *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Base { sum, classes };
         self.prefixes.clear();
+        self.busy_prefixes.clear();
         let connections = &self.connections;
         connections.total.store(0, Ordering::Relaxed);
         connections.rejected.store(0, Ordering::Relaxed);

@@ -166,3 +166,24 @@ pub(super) fn hot_keys(reporter: &Reporter, count: usize) -> Value {
         "keys": rows.collect::<Value>(),
     })
 }
+
+/// Returns the answer to `/api/prefixes.json`: at most `count` prefixes.
+pub(super) fn prefixes(reporter: &Reporter, count: usize) -> Value {
+    let shared = &reporter.shared;
+    let observe = &shared.config.observe;
+    if !observe.prefixes || !observe.hot_keys {
+        return json!({ "enabled": false });
+    }
+    let prefixes = shared.busy_prefixes.busiest(count);
+    let rows = prefixes.iter().map(|(prefix, figures)| {
+        json!({
+            "prefix": shared.config.dump.then(|| prefix.escape_ascii().to_string()),
+            "requests": figures.requests,
+            "hits": figures.hits,
+            "sets": figures.sets,
+            "items": figures.items,
+            "bytes": figures.bytes,
+        })
+    });
+    json!({ "enabled": true, "prefixes": rows.collect::<Value>() })
+}

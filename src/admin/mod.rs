@@ -94,6 +94,9 @@ impl Site {
                 api::hot_keys(reporter, request.number("n").unwrap_or(20) as usize)
             }
             "/api/latency.json" => api::latency(reporter),
+            "/api/prefixes.json" => {
+                api::prefixes(reporter, request.number("n").unwrap_or(20) as usize)
+            }
             "/api/slowlog.json" => {
                 api::slow_log(reporter, request.number("n").unwrap_or(50) as usize)
             }

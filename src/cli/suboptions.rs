@@ -285,7 +285,13 @@ pub(super) const WORDS: &[Word] = &[
         name: "no_hotkeys",
         rule: Rule::Nothing,
         effect: Effect::Set(|raw, _| raw.observe.hot_keys = false),
-        help: "do not sample the most requested keys",
+        help: "do not sample the most requested keys and prefixes",
+    },
+    Word {
+        name: "no_prefixes",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|raw, _| raw.observe.prefixes = false),
+        help: "do not count the busiest key prefixes",
     },
     Word {
         name: "ssl_chain_cert",

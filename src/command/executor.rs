@@ -88,22 +88,36 @@ impl Executor<'_> {
         }
     }
 
-    /// Passes a request for a key to the sampler of hot keys.
+    /// Passes a read of a key to the sampler of hot keys and prefixes.
     #[inline]
-    pub(super) fn sample(&mut self, key: &Hashed<'_>, access: KeyAccess, bytes: usize) {
+    pub(super) fn sample_read(&mut self, key: &Hashed<'_>, found: Result<ItemSize, Miss>) {
         if self.samples {
-            self.sampler.record(key.hash, key.key, access, bytes as u64);
+            let bytes = found.map_or(0, |item| u64::from(item.value_len));
+            let read = KeyAccess::Read;
+            let n = self.sampler.record(key.hash, key.key, read, bytes);
+            if n > 0 && self.shared.config.observe.prefixes {
+                let prefixes = &self.shared.busy_prefixes;
+                prefixes.count_reads(key.key, found.is_ok(), n.into());
+            }
+        }
+    }
+
+    /// Passes a write of a key to the sampler of hot keys and prefixes.
+    #[inline]
+    pub(super) fn sample_write(&mut self, key: &Hashed<'_>, bytes: usize) {
+        if self.samples {
+            let write = KeyAccess::Write;
+            let n = self.sampler.record(key.hash, key.key, write, bytes as u64);
+            if n > 0 && self.shared.config.observe.prefixes {
+                self.shared.busy_prefixes.count_writes(key.key, n.into());
+            }
         }
     }
 
     /// Samples, counts and reports a retrieval of a key.
     #[inline]
     pub(super) fn count_get(&mut self, key: &Hashed<'_>, found: Result<ItemSize, Miss>) {
-        self.sample(
-            key,
-            KeyAccess::Read,
-            found.map_or(0, |item| item.value_len as usize),
-        );
+        self.sample_read(key, found);
         let counters = &self.local.counters;
         counters.cmd_get.add(1);
         match found {
@@ -120,11 +134,7 @@ impl Executor<'_> {
 
     /// Samples, counts and reports a touch of a key.
     pub(super) fn count_touch(&mut self, key: &Hashed<'_>, found: Result<ItemSize, Miss>) {
-        self.sample(
-            key,
-            KeyAccess::Read,
-            found.map_or(0, |item| item.value_len as usize),
-        );
+        self.sample_read(key, found);
         let counters = &self.local.counters;
         counters.cmd_touch.add(1);
         match found {

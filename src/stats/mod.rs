@@ -2,6 +2,7 @@
 //! connection table, counters by key prefix, latencies, hot keys and slow
 //! commands.
 
+mod busy_prefixes;
 mod classes;
 mod conns;
 mod counters;
@@ -13,6 +14,7 @@ mod registry;
 mod slow_log;
 mod workers;
 
+pub use busy_prefixes::{BusyPrefixes, PrefixCensus, PrefixFigures};
 pub use classes::{ClassCounters, ClassSnapshot, PerClass};
 pub use conns::{Conn, ConnState, ConnTable};
 pub use counters::{Counter, Counters, Snapshot};

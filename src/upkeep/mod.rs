@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::shared::Shared;
-use crate::store::{Local, Store};
+use crate::stats::PrefixCensus;
+use crate::store::{Local, Store, Swept};
 use crate::sync::Ordering;
 use crate::time::Now;
 
@@ -21,6 +22,9 @@ const COMPACT_PAUSE: Duration = Duration::from_millis(2);
 /// end. The sweep must end before they are 256, since items record their
 /// generation in 8 bits.
 const HURRY_FLUSHES: u64 = 64;
+/// Items up to which a sweep counts each one by its prefix. Of more, it counts
+/// an even sample of about as many.
+const CENSUS_ITEMS: u64 = 100_000;
 /// Nanoseconds in a second.
 const SECOND_NANOS: u64 = 1_000_000_000;
 /// Pause while no item has an expiry time, so that there is nothing to sweep.
@@ -41,6 +45,12 @@ pub struct Upkeep {
     expirables: [bool; 2],
     /// Sweep requested with `lru_crawler crawl`.
     crawl: Option<Crawling>,
+    /// Items by prefix, as far as the current sweep has come.
+    census: PrefixCensus,
+    /// Live items of which one is counted.
+    census_weight: u64,
+    /// Live items until the next one is counted.
+    until_counted: u64,
     /// Time from which the next second of latencies is complete, in nanoseconds
     /// of the server's clock.
     next_second: u64,
@@ -61,11 +71,14 @@ impl Upkeep {
             local: store.local(),
             generation: store.sweep_begins(),
             store,
-            shared,
             shard: 0,
             expirables: [true; 2],
             crawl: None,
+            census: shared.busy_prefixes.census(),
+            census_weight: 1,
+            until_counted: 1,
             next_second: SECOND_NANOS,
+            shared,
         }
     }
 
@@ -90,7 +103,7 @@ impl Upkeep {
         }
         let mut looked = 0;
         for _ in 0..self.store.shard_count() {
-            let swept = self.store.sweep_shard(&mut self.local, self.shard, now);
+            let swept = self.sweep_and_count(now);
             looked += swept.looked;
             self.expirables[0] |= swept.expirable > 0;
             self.shard += 1;
@@ -123,6 +136,23 @@ impl Upkeep {
         self.next_second = (nanos + SECOND_NANOS / 2).next_multiple_of(SECOND_NANOS);
         let snapshot = self.shared.latency_snapshot();
         self.shared.latency_history().tick(snapshot);
+    }
+
+    /// Sweeps the next shard, and counts its live items by prefix.
+    fn sweep_and_count(&mut self, now: Now) -> Swept {
+        let (store, local, shard) = (&self.store, &mut self.local, self.shard);
+        if !self.shared.config.observe.prefixes {
+            return store.sweep_shard(local, shard, now);
+        }
+        let (census, weight) = (&mut self.census, self.census_weight);
+        let left = &mut self.until_counted;
+        store.sweep_shard_with(local, shard, now, |item| {
+            *left -= 1;
+            if *left == 0 {
+                *left = weight;
+                census.count(item.key(), item.bytes(), weight);
+            }
+        })
     }
 
     /// Does a step of a requested sweep. Returns the pause after it,
@@ -162,6 +192,10 @@ impl Upkeep {
 
     /// Ends a sweep of all shards and begins the next one.
     fn begin_sweep(&mut self) {
+        self.shared.busy_prefixes.publish(&mut self.census);
+        let items = self.shared.stats.snapshot().items;
+        self.census_weight = (items / CENSUS_ITEMS).max(1);
+        self.until_counted = self.census_weight;
         self.shard = 0;
         self.store.swept(self.generation);
         self.generation = self.store.sweep_begins();

@@ -119,6 +119,58 @@ fn the_most_requested_keys_are_found() {
 }
 
 #[test]
+fn the_busiest_prefixes_are_counted() {
+    let server = Server::start();
+    let mut client = server.client();
+    for number in 0..20 {
+        client.ask(
+            format!("set user:{number} 0 0 5\r\nhello\r\n"),
+            "STORED\r\n",
+        );
+    }
+    client.ask(
+        "get user:1 user:2 user:none\r\n",
+        "VALUE user:1 0 5\r\nhello\r\nVALUE user:2 0 5\r\nhello\r\nEND\r\n",
+    );
+    client.ask("incr page:1 1\r\nget plain\r\n", "NOT_FOUND\r\nEND\r\n");
+    for (name, value) in [
+        ("1:prefix", "user"),
+        ("1:requests", "23"),
+        ("1:hits", "2"),
+        ("1:sets", "20"),
+        ("2:prefix", "page"),
+        ("2:requests", "1"),
+    ] {
+        assert_eq!(
+            figure(&mut client, "prefixes", name).as_deref(),
+            Some(value),
+            "{name}"
+        );
+    }
+    // Upkeep counts the items.
+    wait_for(&mut client, "prefixes", "1:items", "20");
+    let bytes = figure(&mut client, "prefixes", "1:bytes");
+    assert_eq!(bytes, Some(client.stat("bytes")));
+    assert_eq!(figure(&mut client, "prefixes 1", "2:prefix"), None);
+    client.ask("stats reset\r\n", "RESET\r\n");
+    assert_ne!(
+        figure(&mut client, "prefixes", "1:requests").as_deref(),
+        Some("23")
+    );
+}
+
+#[test]
+fn prefixes_can_be_off_or_secret() {
+    let server = Server::with(|config| config.observe.prefixes = false);
+    let mut client = server.client();
+    client.ask("get a:b\r\n", "END\r\n");
+    client.ask("stats prefixes\r\n", "END\r\n");
+    let server = Server::with(|config| config.dump = false);
+    let refused = "CLIENT_ERROR stats prefixes not allowed\r\n";
+    server.client().ask("stats prefixes\r\n", refused);
+}
+
+#[test]
 fn hot_keys_can_be_off_or_secret() {
     let server = Server::with(|config| config.observe.hot_keys = false);
     let mut client = server.client();

@@ -9,7 +9,6 @@ use crate::protocol::meta::encode::{self as meta_encode, FlagValue, ReturnKey, S
 use crate::protocol::meta::request::{MetaMode, MetaRequest, OPAQUE_TOO_LONG};
 use crate::protocol::number::item_value;
 use crate::protocol::text::encode;
-use crate::stats::KeyAccess;
 use crate::store::{Entry, Hashed, ItemSpec, NewItem, Pin};
 use crate::time::{Expiry, Now};
 
@@ -210,7 +209,7 @@ impl Executor<'_> {
         if let Some((unused, _)) = made {
             self.store.discard(self.local, unused);
         }
-        self.sample(key, KeyAccess::Write, 0);
+        self.sample_write(key, 0);
         self.count_change(change, &counted);
         counted
     }

@@ -7,7 +7,6 @@ use crate::events::ItemSize;
 use crate::protocol::meta::encode::Status;
 use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::text::encode;
-use crate::stats::KeyAccess;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, Pin};
 use crate::time::Expiry;
 
@@ -62,7 +61,7 @@ impl Executor<'_> {
     }
 
     fn count_delete(&mut self, key: &Hashed<'_>, command: &'static str, old: Option<ItemSize>) {
-        self.sample(key, KeyAccess::Write, 0);
+        self.sample_write(key, 0);
         let counters = &self.local.counters;
         match old {
             Some(old) => {

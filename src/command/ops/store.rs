@@ -17,7 +17,6 @@ use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::request::{Request, StoreLine};
 use crate::protocol::text::encode;
 use crate::protocol::verb::StoreVerb;
-use crate::stats::KeyAccess;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, NoMemory};
 use crate::time::Expiry;
 
@@ -301,7 +300,7 @@ impl Executor<'_> {
         } else {
             Err(Refusal::TooLarge)
         };
-        self.sample(key, KeyAccess::Write, spec.value_len);
+        self.sample_write(key, spec.value_len);
         match &made {
             Ok(new) => {
                 self.local.counters.cmd_set.add(1);

@@ -135,19 +135,22 @@ impl HotSampler {
     }
 
     /// Counts a request: its key, the hash of the key in the store, and the
-    /// bytes of the value sent or stored.
+    /// bytes of the value sent or stored. If it becomes a sample, returns the
+    /// number of requests for which it stands; otherwise 0.
     #[inline]
-    pub fn record(&mut self, hash: u64, key: &[u8], access: KeyAccess, bytes: u64) {
+    pub fn record(&mut self, hash: u64, key: &[u8], access: KeyAccess, bytes: u64) -> u32 {
         self.left -= 1;
         if self.left == 0 {
-            self.sample(hash, key, access, bytes);
+            return self.sample(hash, key, access, bytes);
         }
+        0
     }
 
     #[cold]
     #[inline(never)]
-    fn sample(&mut self, hash: u64, key: &[u8], access: KeyAccess, bytes: u64) {
-        let requests = u64::from(self.distance);
+    fn sample(&mut self, hash: u64, key: &[u8], access: KeyAccess, bytes: u64) -> u32 {
+        let distance = self.distance;
+        let requests = u64::from(distance);
         let sample = Sample {
             hash,
             key,
@@ -158,9 +161,11 @@ impl HotSampler {
         if self.keys.try_record(self.window, requests, &sample) {
             self.requests += requests;
             self.draw_distance();
+            distance
         } else {
             self.left = 1;
             self.distance += 1;
+            0
         }
     }
 

@@ -458,8 +458,20 @@ impl Store {
     /// Removes the dead items of shard number `index`, a few buckets under each
     /// lock, and shrinks its table if it is sparse.
     pub fn sweep_shard(&self, local: &mut Local, index: usize, now: Now) -> Swept {
+        self.sweep_shard_with(local, index, now, |_| ())
+    }
+
+    /// Sweeps a shard as [`Store::sweep_shard`] does, and calls `visit` with
+    /// each live item, under the shard's lock.
+    pub fn sweep_shard_with(
+        &self,
+        local: &mut Local,
+        index: usize,
+        now: Now,
+        mut visit: impl FnMut(Item<'_>),
+    ) -> Swept {
         let mut sweep = ShardSweep::new(index);
-        while self.sweep_part(local, &mut sweep, now) {}
+        while self.sweep_part(local, &mut sweep, now, &mut visit) {}
         sweep.swept
     }
 
@@ -471,6 +483,7 @@ impl Store {
         local: &mut Local,
         sweep: &mut ShardSweep,
         now: Now,
+        visit: &mut impl FnMut(Item<'_>),
     ) -> bool {
         let mut dead = Vec::new();
         let mut shard = self.map.write_at(sweep.shard);
@@ -494,6 +507,7 @@ impl Store {
             local.counters.crawler_items_checked.add(1);
             let Some(miss) = self.miss_reason(item, now) else {
                 self.oldest.note(item, now);
+                visit(item);
                 continue;
             };
             class.crawler_reclaimed.add(1);

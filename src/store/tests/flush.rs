@@ -76,11 +76,18 @@ fn a_sweep_misses_nothing_where_the_table_is_rebuilt_under_it() {
     keys[700..].iter().for_each(|key| bench.delete(*key));
     bench.store.flush_all(&mut bench.local);
     let mut sweep = ShardSweep::new(0);
-    assert!(bench.store.sweep_part(&mut bench.local, &mut sweep, NOW));
+    assert!(
+        bench
+            .store
+            .sweep_part(&mut bench.local, &mut sweep, NOW, &mut |_| ())
+    );
     let before = bench.store.stats().snapshot().items;
     assert!(0 < before && before < 700, "a part of them is gone");
     assert!(bench.store.map.write_at(0).shrink() > 0);
-    while bench.store.sweep_part(&mut bench.local, &mut sweep, NOW) {}
+    while bench
+        .store
+        .sweep_part(&mut bench.local, &mut sweep, NOW, &mut |_| ())
+    {}
     assert_eq!(bench.store.stats().snapshot().items, 0);
 }
 
@@ -92,7 +99,10 @@ fn a_sweep_ends_though_the_table_is_rebuilt_again_and_again() {
     let mut parts = 0;
     loop {
         keys.iter().for_each(|key| bench.set(*key, 10).unwrap());
-        if !bench.store.sweep_part(&mut bench.local, &mut sweep, NOW) {
+        if !bench
+            .store
+            .sweep_part(&mut bench.local, &mut sweep, NOW, &mut |_| ())
+        {
             break;
         }
         keys[10..].iter().for_each(|key| bench.delete(*key));

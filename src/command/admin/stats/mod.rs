@@ -52,6 +52,7 @@ impl Executor<'_> {
                 b"rustcached" => self.own(out),
                 b"latency" => self.latency(out),
                 b"hotkeys" => self.hot_keys(count(arguments), out),
+                b"prefixes" => self.prefixes(count(arguments), out),
                 b"slowlog" => self.slow_log(count(arguments), out),
                 _ => out.refuse("ERROR"),
             }

@@ -1,11 +1,11 @@
 //! Groups about what the server observes of its clients' requests: `stats
-//! latency`, `stats hotkeys` and `stats slowlog`.
+//! latency`, `stats hotkeys`, `stats prefixes` and `stats slowlog`.
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
 use crate::stats::{LatencySummary, escape_key, merge_hot_keys};
 
-/// Keys that `stats hotkeys` lists without a number.
+/// Keys that `stats hotkeys`, and prefixes that `stats prefixes` lists without a number.
 const HOT_DEFAULT: usize = 20;
 /// Entries that `stats slowlog` lists without a number.
 const SLOW_DEFAULT: usize = 10;
@@ -48,6 +48,29 @@ impl Executor<'_> {
                 ("error_per_second", hot.error_per_second),
             ] {
                 stat(out, &name(of), format_args!("{rate:.1}"));
+            }
+        }
+        out.end();
+    }
+
+    /// Writes the `count` busiest prefixes. Their requests are estimated; items
+    /// and bytes are as of the last sweep.
+    pub(in crate::command) fn prefixes(&self, count: Option<usize>, out: &mut StatSink<'_>) {
+        if !self.shared.config.dump {
+            return out.refuse("CLIENT_ERROR stats prefixes not allowed");
+        }
+        let most = count.unwrap_or(HOT_DEFAULT);
+        let prefixes = self.shared.busy_prefixes.busiest(most);
+        for (number, (prefix, figures)) in (1..).zip(&prefixes) {
+            stat(out, &format!("{number}:prefix"), escape_key(prefix));
+            for (name, value) in [
+                ("requests", figures.requests),
+                ("hits", figures.hits),
+                ("sets", figures.sets),
+                ("items", figures.items),
+                ("bytes", figures.bytes),
+            ] {
+                stat(out, &format!("{number}:{name}"), value);
             }
         }
         out.end();
