@@ -1,7 +1,7 @@
 //! What the server observes of its clients' requests: latencies and the slow
 //! log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustcached::stats::CommandKind;
 use test_support::binary::{BinaryClient, Frame};
@@ -72,6 +72,28 @@ fn each_command_is_counted_by_its_kind() {
     assert!(0.0 < p50 && p50 <= p99 && p99 <= max, "{p50} {p99} {max}");
     let in_packets = packets.stats("latency");
     assert!(in_packets.iter().any(|(name, _)| name == "get:count"));
+}
+
+#[test]
+fn latencies_are_a_part_of_the_client_s() {
+    const REQUESTS: usize = 2000;
+    let server = Server::start();
+    let mut client = server.client();
+    let mut own = Vec::new();
+    for _ in 0..REQUESTS {
+        let begun = Instant::now();
+        client.send("get a\r\n");
+        client.expect("END\r\n");
+        own.push(begun.elapsed().as_secs_f64() * 1e6);
+    }
+    own.sort_by(f64::total_cmp);
+    wait_for(&mut client, "latency", "get:count", &REQUESTS.to_string());
+    let p50 = figure(&mut client, "latency", "get:p50_us").expect("it is there");
+    let p50: f64 = p50.parse().expect("a number");
+    // The server's end may be read after the client has the reply, and a bucket
+    // is up to 6 % wide.
+    let client_s = own[REQUESTS / 2];
+    assert!(0.0 < p50 && p50 < 1.5 * client_s, "{p50} {client_s}");
 }
 
 #[test]
