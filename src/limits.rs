@@ -237,6 +237,18 @@ pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(30);
 /// Seconds of history that the admin page shows.
 pub const HISTORY_SECONDS: usize = 15 * 60;
 
+/// Most sampled keys that the miss ratio curve keeps, in all its miniature
+/// memories together.
+pub const MRC_KEYS_MAX: usize = 64 * 1024 - 1;
+/// Most bytes that the miss ratio curve takes: sampled keys, ghosts and rings.
+pub const MRC_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Sampled requests per second above which fewer keys are sampled.
+pub const MRC_SAMPLES_PER_SECOND: u64 = 20_000;
+/// Capacity of all workers' rings of sampled requests together, in requests.
+pub const MRC_RING_SAMPLES: usize = 16 * 1024;
+/// Most sampled requests that a step of the miss ratio curve replays.
+pub const MRC_STEP_SAMPLES_MAX: usize = 2048;
+
 // A buffered line and an awaited data block fit into the smallest read.
 const _: () = assert!(LINE_MAX_BYTES + WAIT_FOR_BLOCK_BYTES < TIGHT_READ_BYTES);
 const _: () = assert!(LINE_MAX_BYTES < GET_LINE_MAX_BYTES);
@@ -249,3 +261,7 @@ const _: () = assert!(ITEM_SIZE_MAX_BYTES < u32::MAX as usize);
 const _: () = assert!(SEND_BY_REFERENCE_BYTES < OUTPUT_PAUSE_BYTES);
 // Bounds the memory of the log queue while nobody reads standard error.
 const _: () = assert!(LOG_LINES_MAX * LOG_LINE_MAX_BYTES <= 4 * 1024 * 1024);
+// Each worker has a ring of sampled requests.
+const _: () = assert!(MRC_RING_SAMPLES / THREADS_MAX >= 64);
+// The places of sampled keys are numbers of 16 bits.
+const _: () = assert!(MRC_KEYS_MAX <= u16::MAX as usize);

@@ -27,6 +27,7 @@ mod hot;
 mod index;
 mod item;
 mod memory;
+pub mod mrc;
 mod outcome;
 mod read;
 mod state;

@@ -1,0 +1,452 @@
+//! Measures the miss ratio curve: `cargo bench --bench mrc`.
+//!
+//! Without options, measures what a request costs the worker and the consumer.
+//! With traces, replays each trace through a store of every size for which the
+//! curve has a prediction, and compares the predictions with these hit ratios:
+//!
+//! ```text
+//! cargo bench --bench mrc -- --traces DIR --points points.txt
+//! ```
+//!
+//! Time is that of the trace, not of the clock. Upkeep takes its steps every 10
+//! milliseconds of it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use rustcached::config::Eviction;
+use rustcached::store::mrc::{Curve, FACTORS, Observed, Predictor, Sampler, Sampling};
+use rustcached::store::{Access, Hashed, ItemSpec, Local, Options, Store};
+use rustcached::time::{Expiry, Now};
+use rustcached_bench::content::KeyNames;
+use rustcached_bench::random::Random;
+use rustcached_bench::replay::read_points;
+use rustcached_bench::report::{OutputOptions, Table};
+use rustcached_bench::trace::{Operation, Trace};
+
+/// Requests per second of a trace without a recorded rate.
+const RATE: u64 = 10_000;
+/// Milliseconds between two steps of upkeep.
+const STEP_MS: u64 = 10;
+/// Items that a step of upkeep sweeps.
+const SWEEP_ITEMS: usize = 1000;
+/// Time at which a replay begins, in milliseconds.
+const START_MS: u64 = 10_000;
+
+/// Measures the miss ratio curve.
+#[derive(Parser)]
+struct Arguments {
+    /// Directory of the traces, files NAME.kvt.zst
+    #[arg(long, value_name = "DIR", requires = "points")]
+    traces: Option<PathBuf>,
+    /// File with the points: lines with a trace's name and memory limits in MiB
+    #[arg(long, value_name = "FILE")]
+    points: Option<PathBuf>,
+    /// Only these traces [default: all in the file of points]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Option<Vec<String>>,
+    /// Requests per second, instead of the recorded rate
+    #[arg(long, value_name = "N")]
+    rate: Option<u64>,
+    /// Eviction policy
+    #[arg(long, value_name = "POLICY", default_value = "frequency_size",
+          value_parser = ["clock", "frequency", "frequency_size"])]
+    eviction: String,
+    /// Output files
+    #[command(flatten)]
+    output: OutputOptions,
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Arguments {
+    fn eviction(&self) -> Eviction {
+        match self.eviction.as_str() {
+            "clock" => Eviction::Clock,
+            "frequency" => Eviction::Frequency,
+            _ => Eviction::FrequencySize,
+        }
+    }
+}
+
+/// A store with the work of the upkeep thread.
+struct Served {
+    store: Store,
+    local: Local,
+    now: Now,
+    /// Next shard to sweep.
+    sweep: usize,
+    /// Whether items expire.
+    expires: bool,
+}
+
+impl Served {
+    fn new(limit: usize, eviction: Eviction, expires: bool) -> Self {
+        let store = Store::new(Options {
+            max_memory: limit,
+            evict: true,
+            max_item_size: 1 << 20,
+            eviction,
+            cas: true,
+        });
+        Self {
+            local: store.local(),
+            store,
+            now: Now::from_millis(START_MS),
+            sweep: 0,
+            expires,
+        }
+    }
+
+    /// Gets a key's item and counts the retrieval, as the server does.
+    fn get(&mut self, key: &Hashed<'_>) -> Observed {
+        let found = self
+            .store
+            .read_often(&mut self.local, key, self.now, |item| {
+                (Access::Counted, (Observed::hit(item), item.class()))
+            });
+        self.local.counters.cmd_get.add(1);
+        match found {
+            Ok((hit, class)) => {
+                self.local.classes.of(class).get_hits.add(1);
+                hit
+            }
+            Err(_) => {
+                self.local.counters.get_misses.add(1);
+                Observed::Miss
+            }
+        }
+    }
+
+    fn set(&mut self, key: &Hashed<'_>, value: &[u8], ttl: u32) -> Observed {
+        let spec = ItemSpec {
+            expiry: Expiry::from_protocol(ttl as i32, self.now),
+            ..ItemSpec::new(key.key, value.len())
+        };
+        let pieces = [value, b"\r\n"].into_iter();
+        let (store, local, now) = (&self.store, &mut self.local, self.now);
+        let new = store.new_filled(local, key, &spec, now, pieces);
+        let new = new.expect("there is always something to evict");
+        let observed = Observed::set(new.item());
+        let cas = store.next_cas();
+        store.edit(local, key, now, |entry| entry.put(new, cas));
+        observed
+    }
+
+    fn delete(&mut self, key: &Hashed<'_>) -> Observed {
+        let (store, local, now) = (&self.store, &mut self.local, self.now);
+        store.edit(local, key, now, |entry| entry.remove());
+        Observed::Delete
+    }
+
+    /// Evicts everything. A store keeps its memory until the process ends, and
+    /// the stores of all replays would not fit.
+    fn give_up_memory(&mut self) {
+        self.store.release_all_hot(&mut self.local);
+        self.store.set_memory_limit(0);
+        while !self.store.shrink_to_limit(&mut self.local) {}
+    }
+
+    /// Takes a step of upkeep.
+    fn upkeep(&mut self) {
+        self.local.now = self.now;
+        self.store.flush_if_requested(&mut self.local);
+        self.store.release_cold(&mut self.local);
+        self.store.survey();
+        self.store.pace(self.now);
+        self.store.compact(&mut self.local);
+        let mut looked = 0;
+        while self.expires && looked < SWEEP_ITEMS {
+            let swept = self
+                .store
+                .sweep_shard(&mut self.local, self.sweep, self.now);
+            looked += swept.looked.max(1);
+            self.sweep = (self.sweep + 1) % self.store.shard_count();
+        }
+    }
+}
+
+/// The curve of a store that serves a trace.
+struct Watched {
+    sampler: Sampler,
+    predictor: Predictor,
+    /// Time that the consumer took.
+    spent: Duration,
+}
+
+impl Watched {
+    fn new(store: &Store) -> Self {
+        let sampling = Arc::new(Sampling::new(1));
+        Self {
+            sampler: sampling.sampler(),
+            predictor: Predictor::new(sampling, store),
+            spent: Duration::ZERO,
+        }
+    }
+
+    fn step(&mut self, store: &Store, now: Now) {
+        let begun = Instant::now();
+        while self.predictor.step(store, now) {}
+        self.spent += begun.elapsed();
+    }
+}
+
+/// Hit ratio of a replay and its byte hit ratio, in percent. Bytes are those of
+/// items, with header and key.
+#[derive(Clone, Copy, Default)]
+struct Hits {
+    hits: f64,
+    bytes: f64,
+}
+
+/// A trace and how to replay it.
+struct Replay<'a> {
+    trace: &'a Trace,
+    rate: u64,
+    eviction: Eviction,
+}
+
+impl Replay<'_> {
+    /// Replays the trace through a store with this limit in bytes. Returns its
+    /// hits and, if `watch` is set, the curve.
+    fn run(&self, limit: usize, watch: bool) -> (Hits, Option<(Curve, Watched)>) {
+        let trace = self.trace;
+        let expires = (0..trace.keys()).any(|key| trace.ttl(key) > 0);
+        let mut served = Served::new(limit, self.eviction, expires);
+        let mut watched = watch.then(|| Watched::new(&served.store));
+        let names = KeyNames::new(&format!("{}:", trace.name));
+        let values = vec![b'x'; trace.largest()];
+        let (mut name, mut wanted, mut found) = (Vec::new(), 0u64, 0u64);
+        let mut step = 0;
+        for (number, request) in trace.requests().enumerate() {
+            let ms = number as u64 * 1000 / self.rate;
+            served.now = Now::from_millis(START_MS + ms);
+            if ms / STEP_MS != step {
+                step = ms / STEP_MS;
+                served.upkeep();
+                if let Some(watched) = &mut watched {
+                    watched.step(&served.store, served.now);
+                }
+            }
+            name.clear();
+            names.push(&mut name, request.key, trace.key_length(request.key));
+            let hash = served.store.hashed(&name).hash;
+            let key = Hashed { key: &name, hash };
+            let value = &values[..trace.size(request.key)];
+            let ttl = trace.ttl(request.key);
+            let mut observed = match request.operation {
+                Operation::Get => served.get(&key),
+                Operation::Set => served.set(&key, value, ttl),
+                Operation::Delete => served.delete(&key),
+            };
+            if let Some(watched) = &watched {
+                watched.sampler.note(hash, || observed);
+            }
+            if request.operation != Operation::Get {
+                continue;
+            }
+            if let Observed::Hit { bytes, .. } = observed {
+                found += u64::from(bytes);
+            } else {
+                observed = served.set(&key, value, ttl);
+                if let Some(watched) = &watched {
+                    watched.sampler.note(hash, || observed);
+                }
+            }
+            if let Observed::Hit { bytes, .. } | Observed::Set { bytes, .. } = observed {
+                wanted += u64::from(bytes);
+            }
+        }
+        let counters = served.store.stats().snapshot();
+        let hits = Hits {
+            hits: 100.0 - percent(counters.get_misses, counters.cmd_get),
+            bytes: percent(found, wanted),
+        };
+        let curve = watched.map(|mut watched| {
+            watched.step(&served.store, served.now);
+            let curve = watched.predictor.curve(&served.store);
+            (curve.expect("the trace has gets"), watched)
+        });
+        served.give_up_memory();
+        (hits, curve)
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
+/// Errors of predictions in points, as sums.
+#[derive(Clone, Copy, Default)]
+struct Errors {
+    count: f64,
+    hits: f64,
+    bytes: f64,
+    worst: f64,
+}
+
+impl Errors {
+    fn add(&mut self, hits: f64, bytes: f64) {
+        self.count += 1.0;
+        self.hits += hits.abs();
+        self.bytes += bytes.abs();
+        self.worst = self.worst.max(hits.abs());
+    }
+
+    fn text(&self, what: &str) -> String {
+        let count = self.count.max(1.0);
+        let (hits, bytes) = (self.hits / count, self.bytes / count);
+        format!(
+            "{what}: {} predictions, mean absolute error {hits:.2} points of hit ratio (at most \
+             {:.2}), {bytes:.2} points of byte hit ratio\n",
+            self.count, self.worst
+        )
+    }
+}
+
+/// Compares predictions with replays. Returns the table and the text below it.
+fn compare(arguments: &Arguments) -> Result<(Table, String), Box<dyn Error>> {
+    let mut table = Table::new(&[
+        "trace",
+        "MiB",
+        "for MiB",
+        "hits real",
+        "predicted",
+        "diff",
+        "bytes real",
+        "predicted",
+        "diff",
+        "rate",
+        "keys",
+        "KiB",
+        "samples",
+        "ns/sample",
+    ]);
+    let (mut all, mut others, mut at_points) = <(Errors, Errors, Errors)>::default();
+    let missing = "traces and points are given together";
+    let folder = arguments.traces.as_ref().ok_or(missing)?;
+    for (name, sizes) in read_points(arguments.points.as_ref().ok_or(missing)?)? {
+        if arguments
+            .only
+            .as_ref()
+            .is_some_and(|only| !only.contains(&name))
+        {
+            continue;
+        }
+        let trace = Trace::open(&folder.join(format!("{name}.kvt.zst")))?;
+        let recorded = Some(u64::from(trace.requests_per_second)).filter(|rate| *rate > 0);
+        let replay = Replay {
+            trace: &trace,
+            rate: arguments.rate.or(recorded).unwrap_or(RATE),
+            eviction: arguments.eviction(),
+        };
+        let mut real = BTreeMap::new();
+        for &mib in &sizes {
+            let limit = (mib as usize) << 20;
+            let (hits, watched) = replay.run(limit, true);
+            real.insert(limit, hits);
+            let (curve, watched) = watched.expect("it was watched");
+            for point in curve.predictions {
+                let other = || replay.run(point.limit, false).0;
+                let real = *real.entry(point.limit).or_insert_with(other);
+                let hits = 100.0 * point.hit_ratio - real.hits;
+                let bytes = 100.0 * point.byte_hit_ratio - real.bytes;
+                all.add(hits, bytes);
+                if point.factor != 1.0 {
+                    others.add(hits, bytes);
+                    if sizes.iter().any(|mib| (*mib as usize) << 20 == point.limit) {
+                        at_points.add(hits, bytes);
+                    }
+                }
+                table.push(vec![
+                    name.clone(),
+                    mib.to_string(),
+                    format!("{}", point.limit as f64 / f64::from(1 << 20)),
+                    format!("{:.2}", real.hits),
+                    format!("{:.2}", 100.0 * point.hit_ratio),
+                    format!("{hits:+.2}"),
+                    format!("{:.2}", real.bytes),
+                    format!("{:.2}", 100.0 * point.byte_hit_ratio),
+                    format!("{bytes:+.2}"),
+                    format!("1/{:.1}", 1.0 / curve.rate),
+                    curve.keys.to_string(),
+                    (curve.bytes / 1024).to_string(),
+                    curve.samples.to_string(),
+                    (watched.spent.as_nanos() / u128::from(curve.samples.max(1))).to_string(),
+                ]);
+            }
+            arguments
+                .output
+                .progress(&format!("{name} {mib}: {} dropped", curve.dropped));
+        }
+    }
+    let text = all.text("all")
+        + &others.text("other sizes than the store's own")
+        + &at_points.text("other sizes that are points, too");
+    Ok((table, text))
+}
+
+/// Measures what a request costs the worker. Returns a line of text.
+fn costs() -> String {
+    const REQUESTS: usize = 4096;
+    const ROUNDS: usize = 2000;
+    let served = Served::new(64 << 20, Eviction::default(), false);
+    let sampling = Arc::new(Sampling::new(1));
+    let sampler = sampling.sampler();
+    let mut random = Random::new(1);
+    let hashes: Vec<u64> = (0..REQUESTS).map(|_| random.next_u64()).collect();
+    let observed = || Observed::Hit {
+        bytes: 300,
+        expiry: Expiry::NEVER,
+    };
+    let pass = |sampler: &Sampler| {
+        let begun = Instant::now();
+        for hash in std::hint::black_box(&hashes) {
+            sampler.note(*hash, observed);
+        }
+        begun.elapsed().as_nanos() as f64 / REQUESTS as f64
+    };
+    let mut unsampled: Vec<f64> = (0..ROUNDS).map(|_| pass(&sampler)).collect();
+    let mut predictor = Predictor::new(sampling, &served.store);
+    let (mut sampled, mut consumed) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        // The time stands still, so that the threshold stays.
+        let now = Now::from_millis(START_MS);
+        sampled.push(pass(&sampler));
+        let begun = Instant::now();
+        while predictor.step(&served.store, now) {}
+        consumed.push(begun.elapsed().as_nanos() as f64 / REQUESTS as f64);
+    }
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
+    format!(
+        "worker: {:.2} ns for a request that is not sampled, {:.1} ns for one that is; consumer: \
+         {:.0} ns for a hit in all memories\n",
+        median(&mut unsampled),
+        median(&mut sampled),
+        median(&mut consumed)
+    )
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let mut text = costs();
+    let mut table = Table::default();
+    if arguments.traces.is_some() {
+        let (compared, below) = compare(&arguments)?;
+        text += &compared.to_text();
+        text += &below;
+        table = compared;
+    }
+    debug_assert_eq!(FACTORS[3], 1.0);
+    arguments.output.write(&text, &table, &table)?;
+    print!("{text}");
+    Ok(())
+}
