@@ -155,6 +155,8 @@ pub struct Observe {
     /// The busiest prefixes (`-o no_prefixes` turns them off). Needs
     /// [`Observe::hot_keys`], whose samples count them.
     pub prefixes: bool,
+    /// The miss ratio curve (`-o no_mrc` turns it off).
+    pub curve: bool,
     /// Time from which a command is slow (`--slow-log-ms`); `None` for no slow
     /// log.
     pub slow_log: Option<Duration>,
@@ -166,6 +168,7 @@ impl Default for Observe {
             latency: true,
             hot_keys: true,
             prefixes: true,
+            curve: true,
             slow_log: None,
         }
     }

@@ -208,6 +208,7 @@ impl Pair {
             watched: Kinds::NONE,
             sampler: &mut self.sampler,
             samples: false,
+            curve: None,
             stalled: &self.stalled,
         };
         let mut block = block.to_vec();

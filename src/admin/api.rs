@@ -187,3 +187,29 @@ pub(super) fn prefixes(reporter: &Reporter, count: usize) -> Value {
     });
     json!({ "enabled": true, "prefixes": rows.collect::<Value>() })
 }
+
+/// Returns the answer to `/api/mrc.json`.
+pub(super) fn curve(reporter: &Reporter) -> Value {
+    let Some(sampling) = reporter.store.sampling() else {
+        return json!({ "enabled": false });
+    };
+    let curve = sampling.curve();
+    let points = curve
+        .iter()
+        .flat_map(|curve| curve.predictions)
+        .map(|point| {
+            json!({
+                "factor": point.factor,
+                "memory_bytes": point.limit,
+                "hit_ratio": point.hit_ratio,
+                "byte_hit_ratio": point.byte_hit_ratio,
+            })
+        });
+    json!({
+        "enabled": true,
+        "sampled_keys": curve.map_or(0, |curve| curve.keys),
+        "sampling_rate": curve.map(|curve| curve.rate),
+        "gets": curve.map_or(0, |curve| curve.gets),
+        "points": points.collect::<Value>(),
+    })
+}

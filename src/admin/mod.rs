@@ -97,6 +97,7 @@ impl Site {
             "/api/prefixes.json" => {
                 api::prefixes(reporter, request.number("n").unwrap_or(20) as usize)
             }
+            "/api/mrc.json" => api::curve(reporter),
             "/api/slowlog.json" => {
                 api::slow_log(reporter, request.number("n").unwrap_or(50) as usize)
             }

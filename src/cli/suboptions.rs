@@ -294,6 +294,12 @@ pub(super) const WORDS: &[Word] = &[
         help: "do not count the busiest key prefixes",
     },
     Word {
+        name: "no_mrc",
+        rule: Rule::Nothing,
+        effect: Effect::Set(|raw, _| raw.observe.curve = false),
+        help: "do not predict the hit ratio of other sizes of memory",
+    },
+    Word {
         name: "ssl_chain_cert",
         rule: Rule::Text,
         effect: Effect::SetText(|raw, path| raw.tls.chain = Some(path.into())),

@@ -6,8 +6,9 @@ use crate::events::{ItemSize, Kinds};
 use crate::protocol::text::encode;
 use crate::shared::Shared;
 use crate::stats::{HotSampler, KeyAccess};
-use crate::store::{Hashed, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
-use crate::time::Now;
+use crate::store::mrc::{Observed, Sampler};
+use crate::store::{Access, Hashed, Item, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
+use crate::time::{Expiry, Now};
 
 /// A thread's context to execute requests.
 pub struct Executor<'a> {
@@ -27,6 +28,8 @@ pub struct Executor<'a> {
     pub sampler: &'a mut HotSampler,
     /// Whether requests are passed to the sampler, as of the start of the batch.
     pub samples: bool,
+    /// Sampler of the miss ratio curve; `None` if it is off.
+    pub curve: Option<&'a Sampler>,
     /// Parked state of stalled clients, which may be freed when memory is
     /// short.
     pub stalled: &'a Stalled,
@@ -88,6 +91,33 @@ impl Executor<'_> {
         }
     }
 
+    /// Passes a use of a key to the miss ratio curve. `what` is called only if
+    /// the key is sampled.
+    #[inline]
+    pub(super) fn observe(&self, key: &Hashed<'_>, what: impl FnOnce() -> Observed) {
+        if let Some(sampler) = self.curve {
+            sampler.note(key.hash, what);
+        }
+    }
+
+    /// Passes a retrieval of a key to the miss ratio curve. Looks up the item of
+    /// a sampled key, whose size and expiry time the curve needs.
+    #[inline]
+    fn observe_get(&mut self, key: &Hashed<'_>, hit: bool) {
+        let Some(sampler) = self.curve.filter(|sampler| sampler.wants(key.hash)) else {
+            return;
+        };
+        if !hit {
+            return sampler.note(key.hash, || Observed::Miss);
+        }
+        let look = |item: Item<'_>| (Access::Peek, Observed::hit(item));
+        let found = self.store.read(self.local, key, self.now, look);
+        // Another thread may have removed it.
+        if let Ok(observed) = found {
+            sampler.note(key.hash, || observed);
+        }
+    }
+
     /// Passes a read of a key to the sampler of hot keys and prefixes.
     #[inline]
     pub(super) fn sample_read(&mut self, key: &Hashed<'_>, found: Result<ItemSize, Miss>) {
@@ -118,6 +148,7 @@ impl Executor<'_> {
     #[inline]
     pub(super) fn count_get(&mut self, key: &Hashed<'_>, found: Result<ItemSize, Miss>) {
         self.sample_read(key, found);
+        self.observe_get(key, found.is_ok());
         let counters = &self.local.counters;
         counters.cmd_get.add(1);
         match found {
@@ -132,9 +163,16 @@ impl Executor<'_> {
         }
     }
 
-    /// Samples, counts and reports a touch of a key.
-    pub(super) fn count_touch(&mut self, key: &Hashed<'_>, found: Result<ItemSize, Miss>) {
+    /// Samples, counts and reports a touch of a key, with the new expiry time.
+    pub(super) fn count_touch(
+        &mut self,
+        key: &Hashed<'_>,
+        expiry: Expiry,
+        found: Result<ItemSize, Miss>,
+    ) {
         self.sample_read(key, found);
+        let expiry = Some(expiry);
+        self.observe(key, || Observed::Touch { expiry });
         let counters = &self.local.counters;
         counters.cmd_touch.add(1);
         match found {

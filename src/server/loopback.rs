@@ -63,6 +63,7 @@ impl Loopback {
             commands: 0,
             sampler: HotSampler::new(Arc::clone(&shared.hot_keys[0]), 0),
             samples: false,
+            curve: store.sampling().map(|sampling| sampling.sampler()),
             timing: Timing::new(shared.latencies.first().cloned()),
             shared,
         };

@@ -130,6 +130,7 @@ impl Server {
                 commands: 0,
                 sampler: HotSampler::new(Arc::clone(&shared.hot_keys[index]), index as u64),
                 samples: false,
+                curve: store.sampling().map(|sampling| sampling.sampler()),
                 timing: Timing::new(shared.latencies.get(index).cloned()),
             };
             let sockets = datagrams.pop().unwrap_or_default();
@@ -279,7 +280,11 @@ fn log_output(shared: &Shared) -> Result<Box<dyn Write + Send>, StartError> {
 /// Creates the store of a server, which counts in the server's statistics.
 pub(super) fn new_store(shared: &Shared) -> Store {
     let (stats, events) = (Arc::clone(&shared.stats), Arc::clone(&shared.events));
-    Store::with_telemetry(Options::from(&shared.config), stats, events)
+    let store = Store::with_telemetry(Options::from(&shared.config), stats, events);
+    if shared.config.observe.curve {
+        store.begin_sampling(shared.config.threads);
+    }
+    store
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {

@@ -1,7 +1,7 @@
 //! State of the store: [`Store`], shared by all threads, and [`Local`], owned
 //! by one thread. Construction, flush and the memory limit.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
@@ -19,6 +19,7 @@ use crate::store::item::layout::CRLF_BYTES;
 use crate::store::memory::arena::Memory;
 use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::magazine::{Levels, Magazines};
+use crate::store::mrc::Sampling;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::time::Now;
 
@@ -82,6 +83,8 @@ pub struct Store {
     /// Event rings of all threads: the server's, in which the store reports
     /// evictions.
     pub(in crate::store) events: Arc<Hub>,
+    /// Sampling for the miss ratio curve, once it has begun.
+    pub(in crate::store) sampling: OnceLock<Arc<Sampling>>,
     /// Count dead items as memcached does without its maintainer thread: see
     /// [`Store::count_overwritten_as_reclaimed`].
     pub(in crate::store) counts_overwritten: AtomicBool,
@@ -152,6 +155,7 @@ impl Store {
             oldest: Oldest::default(),
             stats,
             events,
+            sampling: OnceLock::new(),
             counts_overwritten: AtomicBool::new(false),
         };
         let fixed = store.map.base_bytes() + store.ghosts.bytes() + store.hand.bytes();
@@ -177,6 +181,18 @@ impl Store {
             counters,
             classes,
         }
+    }
+
+    /// Begins the sampling for the miss ratio curve, of requests that `workers`
+    /// workers execute. Call it once.
+    pub fn begin_sampling(&self, workers: usize) {
+        self.sampling
+            .get_or_init(|| Arc::new(Sampling::new(workers)));
+    }
+
+    /// Returns the sampling for the miss ratio curve; `None` if it is off.
+    pub fn sampling(&self) -> Option<&Arc<Sampling>> {
+        self.sampling.get()
     }
 
     /// Returns the registry in which the store's threads count.

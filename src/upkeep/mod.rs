@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::shared::Shared;
 use crate::stats::PrefixCensus;
+use crate::store::mrc::Predictor;
 use crate::store::{Local, Store, Swept};
 use crate::sync::Ordering;
 use crate::time::Now;
@@ -25,6 +26,9 @@ const HURRY_FLUSHES: u64 = 64;
 /// Items up to which a sweep counts each one by its prefix. Of more, it counts
 /// an even sample of about as many.
 const CENSUS_ITEMS: u64 = 100_000;
+/// Longest pause while requests are sampled for the miss ratio curve: the rings
+/// of samples must not overflow.
+const CURVE_PAUSE: Duration = Duration::from_millis(20);
 /// Nanoseconds in a second.
 const SECOND_NANOS: u64 = 1_000_000_000;
 /// Pause while no item has an expiry time, so that there is nothing to sweep.
@@ -51,6 +55,11 @@ pub struct Upkeep {
     census_weight: u64,
     /// Live items until the next one is counted.
     until_counted: u64,
+    /// Consumer of the samples of the miss ratio curve; `None` if it is off.
+    predictor: Option<Predictor>,
+    /// Time from which there is work on the store, in nanoseconds of the
+    /// server's clock.
+    next_work: u64,
     /// Time from which the next second of latencies is complete, in nanoseconds
     /// of the server's clock.
     next_second: u64,
@@ -70,6 +79,7 @@ impl Upkeep {
         Self {
             local: store.local(),
             generation: store.sweep_begins(),
+            predictor: predictor(&store),
             store,
             shard: 0,
             expirables: [true; 2],
@@ -77,6 +87,7 @@ impl Upkeep {
             census: shared.busy_prefixes.census(),
             census_weight: 1,
             until_counted: 1,
+            next_work: 0,
             next_second: SECOND_NANOS,
             shared,
         }
@@ -84,6 +95,22 @@ impl Upkeep {
 
     /// Does a bounded amount of work. Returns the pause before the next step.
     pub fn step(&mut self) -> Duration {
+        let begun = self.shared.clock.nanos();
+        if begun >= self.next_work {
+            let pause = self.step_on_store();
+            self.next_work = begun + pause.as_nanos() as u64;
+        }
+        let pause = Duration::from_nanos(self.next_work.saturating_sub(begun));
+        let Some(predictor) = &mut self.predictor else {
+            return pause;
+        };
+        if predictor.step(&self.store, self.shared.clock.now()) {
+            return Duration::ZERO;
+        }
+        pause.min(CURVE_PAUSE)
+    }
+
+    fn step_on_store(&mut self) -> Duration {
         let now = self.shared.clock.now();
         self.local.now = now;
         self.local.counters.juggles.add(1);
@@ -201,4 +228,9 @@ impl Upkeep {
         self.generation = self.store.sweep_begins();
         self.expirables = [false, self.expirables[0]];
     }
+}
+
+fn predictor(store: &Store) -> Option<Predictor> {
+    let sampling = store.sampling()?;
+    Some(Predictor::new(Arc::clone(sampling), store))
 }

@@ -135,7 +135,7 @@ def check(browser, url, pictures):
                  lambda text: text == HOSTILE)
     if browser.run("document.querySelectorAll('img').length") != 0:
         fail("a key became an element")
-    for table in ["prefixes", "classes", "settings", "listeners", "workers", "latency"]:
+    for table in ["mrc", "prefixes", "classes", "settings", "listeners", "workers", "latency"]:
         browser.wait(f"the table {table} has rows",
                      f"document.querySelectorAll('#table-{table} tbody tr').length")
     for width, theme in [(1400, "light"), (1400, "dark"), (360, "light"), (360, "dark")]:

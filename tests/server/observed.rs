@@ -193,6 +193,42 @@ fn prefixes_can_be_off_or_secret() {
 }
 
 #[test]
+fn other_sizes_of_memory_are_predicted() {
+    let server = Server::start();
+    let mut client = server.client();
+    for number in 0..100 {
+        client.ask(format!("get {number}\r\n"), "END\r\n");
+        client.ask(format!("set {number} 0 0 5\r\nhello\r\n"), "STORED\r\n");
+        for _ in 0..3 {
+            let value = format!("VALUE {number} 0 5\r\nhello\r\nEND\r\n");
+            client.ask(format!("get {number}\r\n"), value);
+        }
+    }
+    client.ask("md 1\r\ntouch 2 0\r\n", "HD\r\nTOUCHED\r\n");
+    // Upkeep publishes the curve once a second.
+    wait_for(&mut client, "mrc", "gets", "400");
+    // All items fit into a quarter of the memory.
+    for factor in ["0.25", "0.5", "0.75", "1", "1.5", "2", "4", "8"] {
+        let ratio = figure(&mut client, "mrc", &format!("{factor}:hit_ratio"));
+        assert_eq!(ratio.as_deref(), Some("0.7500"), "{factor}");
+        let bytes = figure(&mut client, "mrc", &format!("{factor}:memory_bytes"));
+        let factor: f64 = factor.parse().expect("a number");
+        let wanted = factor * f64::from(64 << 20);
+        assert_eq!(bytes, Some(format!("{wanted}")), "{factor}");
+    }
+    assert_eq!(
+        figure(&mut client, "mrc", "samples_dropped").as_deref(),
+        Some("0")
+    );
+}
+
+#[test]
+fn the_curve_can_be_off() {
+    let server = Server::with(|config| config.observe.curve = false);
+    server.client().ask("stats mrc\r\n", "END\r\n");
+}
+
+#[test]
 fn hot_keys_can_be_off_or_secret() {
     let server = Server::with(|config| config.observe.hot_keys = false);
     let mut client = server.client();

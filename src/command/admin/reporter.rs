@@ -47,6 +47,7 @@ impl Reporter {
             watched: Kinds::NONE,
             sampler: &mut self.sampler,
             samples: false,
+            curve: None,
             stalled: &self.stalled,
         };
         executor.stats(group.as_bytes(), &mut StatSink::list(&mut list));

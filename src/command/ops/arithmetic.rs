@@ -9,6 +9,7 @@ use crate::protocol::meta::encode::{self as meta_encode, FlagValue, ReturnKey, S
 use crate::protocol::meta::request::{MetaMode, MetaRequest, OPAQUE_TOO_LONG};
 use crate::protocol::number::item_value;
 use crate::protocol::text::encode;
+use crate::store::mrc::Observed;
 use crate::store::{Entry, Hashed, ItemSpec, NewItem, Pin};
 use crate::time::{Expiry, Now};
 
@@ -210,6 +211,7 @@ impl Executor<'_> {
             self.store.discard(self.local, unused);
         }
         self.sample_write(key, 0);
+        self.observe(key, || Observed::Touch { expiry: None });
         self.count_change(change, &counted);
         counted
     }

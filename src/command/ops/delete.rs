@@ -7,6 +7,7 @@ use crate::events::ItemSize;
 use crate::protocol::meta::encode::Status;
 use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::text::encode;
+use crate::store::mrc::Observed;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, Pin};
 use crate::time::Expiry;
 
@@ -62,6 +63,7 @@ impl Executor<'_> {
 
     fn count_delete(&mut self, key: &Hashed<'_>, command: &'static str, old: Option<ItemSize>) {
         self.sample_write(key, 0);
+        self.observe(key, || Observed::Delete);
         let counters = &self.local.counters;
         match old {
             Some(old) => {

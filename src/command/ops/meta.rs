@@ -122,8 +122,9 @@ impl Executor<'_> {
         } else {
             self.get_reading(meta, &key, out)
         };
-        if flags.ttl.is_some() && found.is_ok() {
-            self.count_touch(&key, found);
+        if let Some(ttl) = flags.ttl.filter(|_| found.is_ok()) {
+            let expiry = Expiry::from_protocol(ttl, self.now);
+            self.count_touch(&key, expiry, found);
         } else {
             self.count_get(&key, found);
         }

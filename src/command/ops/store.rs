@@ -17,6 +17,7 @@ use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::request::{Request, StoreLine};
 use crate::protocol::text::encode;
 use crate::protocol::verb::StoreVerb;
+use crate::store::mrc::Observed;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, NoMemory};
 use crate::time::Expiry;
 
@@ -332,10 +333,18 @@ impl Executor<'_> {
         new: NewItem,
         condition: Condition,
     ) -> Outcome {
-        if self.watched.is_empty() {
-            return self.commit_unseen(key, new, condition);
+        let sampler = self.curve.filter(|sampler| sampler.wants(key.hash));
+        let observed = sampler.map(|_| Observed::set(new.item()));
+        let outcome = match self.watched.is_empty() {
+            true => self.commit_unseen(key, new, condition),
+            false => self.commit_watched(key, new, condition),
+        };
+        if let Some(observed) = observed
+            && matches!(outcome, Outcome::Stored { .. })
+        {
+            self.observe(key, || observed);
         }
-        self.commit_watched(key, new, condition)
+        outcome
     }
 
     #[cold]

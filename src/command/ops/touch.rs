@@ -37,7 +37,7 @@ impl Executor<'_> {
         f: impl FnMut(Item<'_>),
     ) -> bool {
         let found = self.touch_item(key, expiry, f);
-        self.count_touch(key, found);
+        self.count_touch(key, expiry, found);
         found.is_ok()
     }
 

@@ -15,6 +15,7 @@ use crate::server::stop::StopRequest;
 use crate::server::watchers::WatcherInbox;
 use crate::shared::Shared;
 use crate::stats::HotSampler;
+use crate::store::mrc::Sampler;
 use crate::store::{Local, Store};
 use crate::time::Now;
 
@@ -50,6 +51,8 @@ pub(in crate::server) struct Context {
     /// Whether requests are passed to the sampler, as of the beginning of the
     /// batch.
     pub(in crate::server) samples: bool,
+    /// Sampler of the miss ratio curve; `None` if it is off.
+    pub(in crate::server) curve: Option<Sampler>,
     /// Latencies and the slow log.
     pub(in crate::server) timing: Timing,
 }
@@ -66,6 +69,7 @@ impl Context {
             watched: self.watched,
             sampler: &mut self.sampler,
             samples: self.samples,
+            curve: self.curve.as_ref(),
             stalled: &self.stalled,
         };
         (executor, &mut self.out)

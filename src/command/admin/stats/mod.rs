@@ -53,6 +53,7 @@ impl Executor<'_> {
                 b"latency" => self.latency(out),
                 b"hotkeys" => self.hot_keys(count(arguments), out),
                 b"prefixes" => self.prefixes(count(arguments), out),
+                b"mrc" => self.curve(out),
                 b"slowlog" => self.slow_log(count(arguments), out),
                 _ => out.refuse("ERROR"),
             }

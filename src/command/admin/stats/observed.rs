@@ -1,5 +1,6 @@
 //! Groups about what the server observes of its clients' requests: `stats
-//! latency`, `stats hotkeys`, `stats prefixes` and `stats slowlog`.
+//! latency`, `stats hotkeys`, `stats prefixes`, `stats mrc`
+//! and `stats slowlog`.
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
@@ -71,6 +72,31 @@ impl Executor<'_> {
                 ("bytes", figures.bytes),
             ] {
                 stat(out, &format!("{number}:{name}"), value);
+            }
+        }
+        out.end();
+    }
+
+    /// Writes the hit ratios that other sizes of memory would give, by their
+    /// factor of the memory limit.
+    pub(in crate::command) fn curve(&self, out: &mut StatSink<'_>) {
+        let Some(curve) = self.store.sampling().and_then(|sampling| sampling.curve()) else {
+            return out.end();
+        };
+        stat(out, "gets", curve.gets);
+        stat(out, "samples", curve.samples);
+        stat(out, "samples_dropped", curve.dropped);
+        stat(out, "sampled_keys", curve.keys);
+        stat(out, "sampling_rate", format_args!("{:.6}", curve.rate));
+        stat(out, "bytes", curve.bytes);
+        for point in &curve.predictions {
+            let name = |name: &str| format!("{}:{name}", point.factor);
+            stat(out, &name("memory_bytes"), point.limit);
+            for (of, ratio) in [
+                ("hit_ratio", point.hit_ratio),
+                ("byte_hit_ratio", point.byte_hit_ratio),
+            ] {
+                stat(out, &name(of), format_args!("{ratio:.4}"));
             }
         }
         out.end();
