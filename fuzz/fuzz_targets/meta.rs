@@ -9,7 +9,7 @@
 use libfuzzer_sys::fuzz_target;
 use rustcached::limits::{KEY_MAX_BYTES, META_TOKENS_MAX, OPAQUE_MAX_BYTES};
 use rustcached::protocol::meta::key::{decode_key, encode_key};
-use rustcached::protocol::meta::request::{MetaRequest, Places, parse_flags};
+use rustcached::protocol::meta::request::{MetaMode, MetaRequest, Places, parse_flags};
 use rustcached::protocol::request::Request;
 use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::protocol::tokens::tokens;
@@ -51,9 +51,21 @@ fn check(meta: &MetaRequest<'_>) {
             let too_long = token.len() > OPAQUE_MAX_BYTES;
             assert_eq!(meta.flags.opaque_too_long, too_long);
         }
-        // Mode NUL means no mode, in memcached as well.
-        let mode = token.get(1).copied().unwrap_or(b' ');
-        assert!(token[0] != b'M' || meta.flags.mode == mode);
+        if token[0] == b'M' {
+            // Mode NUL means no mode, in memcached as well.
+            let mode = match token.get(1) {
+                Some(0) => MetaMode::Absent,
+                Some(b'S') => MetaMode::Set,
+                Some(b'E') => MetaMode::Add,
+                Some(b'A') => MetaMode::Append,
+                Some(b'P') => MetaMode::Prepend,
+                Some(b'R') => MetaMode::Replace,
+                Some(b'I' | b'+') => MetaMode::Increment,
+                Some(b'D' | b'-') => MetaMode::Decrement,
+                _ => MetaMode::Unknown,
+            };
+            assert_eq!(meta.flags.mode, mode);
+        }
     }
     let flags = &meta.flags;
     let place_of = |letter: u8| {

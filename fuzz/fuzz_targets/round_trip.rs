@@ -8,9 +8,9 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use rustcached::limits::KEY_MAX_BYTES;
-use rustcached::protocol::meta::encode as meta_encode;
+use rustcached::protocol::meta::encode::{self as meta_encode, FlagValue, ReturnKey};
 use rustcached::protocol::meta::key::{decode_key, encode_key};
-use rustcached::protocol::meta::request::{MetaFlags, MetaRequest, Places};
+use rustcached::protocol::meta::request::{MetaFlags, MetaMode, MetaRequest, Places};
 use rustcached::protocol::request::{GetLine, Request, StoreLine};
 use rustcached::protocol::text::encode;
 use rustcached::protocol::text::parse::{Parsed, parse};
@@ -255,7 +255,7 @@ fn meta_flags(verb: &[u8; 2], base64: bool, spec: &MetaSpec) -> (MetaFlags, Vec<
         (b'J', spec.initial),
     ] {
         if let Some(number) = number {
-            meta_encode::number(&mut line, letter, number);
+            line.extend_from_slice(format!(" {}{number}", char::from(letter)).as_bytes());
         }
     }
     let flags = MetaFlags {
@@ -264,7 +264,7 @@ fn meta_flags(verb: &[u8; 2], base64: bool, spec: &MetaSpec) -> (MetaFlags, Vec<
         no_bump,
         invalidate,
         remove_value,
-        mode: mode.unwrap_or(0),
+        mode: mode.map_or(MetaMode::Absent, |mode| MetaMode::of_argument(&[mode])),
         vivify: spec.vivify,
         ttl: spec.ttl,
         recache: spec.recache,
@@ -426,7 +426,9 @@ fn reply(reply: &Reply) {
     assert_eq!(decimal(words[3]), u64::from(reply.len));
     assert_eq!(words.get(4).map(|word| decimal(word)), reply.cas);
     out.clear();
-    meta_encode::key(&mut out, key, reply.base64);
+    let base64 = reply.base64;
+    let shown = ReturnKey { key, base64 };
+    meta_encode::return_flags(&mut out, b"k", shown, |_| FlagValue::Absent);
     let words: Vec<&[u8]> = tokens(&out).collect();
     let spelt = words[0].strip_prefix(b"k").expect("the flag is k");
     if reply.base64 {

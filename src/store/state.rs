@@ -19,7 +19,7 @@ use crate::store::item::layout::CRLF_BYTES;
 use crate::store::memory::arena::Memory;
 use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::magazine::{Levels, Magazines};
-use crate::store::mrc::Sampling;
+use crate::store::mrc::sampling::Sampling;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::time::Now;
 

@@ -86,7 +86,8 @@ pub enum MetaMode {
 }
 
 impl MetaMode {
-    fn of_argument(argument: &[u8]) -> Self {
+    /// Parses the argument of the flag, of which only the first byte counts.
+    pub fn of_argument(argument: &[u8]) -> Self {
         match argument.first() {
             // For memcached, a zero byte is no mode.
             Some(0) => Self::Absent,

@@ -91,7 +91,7 @@ mod footprint;
 mod keys;
 mod miniature;
 mod predictor;
-mod sampling;
+pub(in crate::store) mod sampling;
 mod simulation;
 mod sizes;
 mod windows;
