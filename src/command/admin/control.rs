@@ -82,7 +82,7 @@ impl Executor<'_> {
         for key in tokens(keys) {
             let key = self.store.hashed(key);
             match touch {
-                None => self.show(&key, |_| ()),
+                None => self.show(&key, out, |_, _| ()).is_ok(),
                 Some(exptime) => {
                     let expiry = Expiry::from_protocol(exptime, self.now);
                     self.show_touched(&key, expiry, |_| ())

@@ -64,10 +64,7 @@ impl Executor<'_> {
             hash,
         };
         let start = out.bytes.len();
-        let mut found = self.look_at(&key, |item| {
-            out.truncate(start);
-            write_value(item, line.cas, out)
-        });
+        let mut found = self.show(&key, out, |item, out| write_value(item, line.cas, out));
         out.bytes.extend_from_slice(b"END\r\n");
         let end = out.bytes.len();
         if out.plain().is_none() {
@@ -125,25 +122,21 @@ impl Executor<'_> {
 
     #[inline]
     fn get_one(&mut self, key: &Hashed<'_>, cas: bool, out: &mut Output) {
-        let start = out.bytes.len();
-        self.show(key, |item| {
-            out.truncate(start);
-            write_value(item, cas, out);
-        });
+        // A miss has no line of its own.
+        let _ = self.show(key, out, |item, out| write_value(item, cas, out));
     }
 
-    /// Calls `f` with a key's item and counts the retrieval. Returns false on a
-    /// miss. `f` may be called twice if a read is retried; only the last call
-    /// counts.
+    /// Appends what `write` makes of a key's item, and counts the retrieval. A
+    /// miss appends nothing.
     #[inline]
-    pub(in crate::command) fn show(&mut self, key: &Hashed<'_>, f: impl FnMut(Item<'_>)) -> bool {
-        self.look_at(key, f).is_ok()
-    }
-
-    #[inline]
-    fn look_at(&mut self, key: &Hashed<'_>, mut f: impl FnMut(Item<'_>)) -> Result<ItemSize, Miss> {
-        let found = self.store.read_often(self.local, key, self.now, |item| {
-            f(item);
+    pub(in crate::command) fn show(
+        &mut self,
+        key: &Hashed<'_>,
+        out: &mut Output,
+        mut write: impl FnMut(Item<'_>, &mut Output),
+    ) -> Result<ItemSize, Miss> {
+        let found = out.read_item(self.store, self.local, key, self.now, |item, out| {
+            write(item, out);
             (Access::Counted, item.item_size())
         });
         self.count_get(key, found);

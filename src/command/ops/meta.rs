@@ -161,9 +161,7 @@ impl Executor<'_> {
         } else {
             Access::Counted
         };
-        let start = out.bytes.len();
-        let answered = self.store.read_often(self.local, key, now, |item| {
-            out.truncate(start);
+        let answered = out.read_item(self.store, self.local, key, now, |item, out| {
             if item.is_stale() && !item.is_token_sent() {
                 return (Access::Peek, None);
             }

@@ -65,16 +65,12 @@ impl Executor<'_> {
         out: &mut Output,
     ) {
         let told_key = if with_key { key.key } else { &[] };
-        let start = out.bytes.len();
-        let show = |item: Item<'_>| {
-            out.truncate(start);
-            write_item(item, packet.echo, told_key, out);
-        };
+        let write = |item: Item<'_>, out: &mut Output| write_item(item, packet.echo, told_key, out);
         let hit = match touch {
-            None => self.show(key, show),
+            None => self.show(key, out, write).is_ok(),
             Some(exptime) => {
                 let expiry = Expiry::from_seconds(i64::from(exptime), self.now);
-                self.show_touched(key, expiry, show)
+                self.show_touched(key, expiry, |item| write(item, out))
             }
         };
         if hit || packet.quiet {
