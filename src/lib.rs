@@ -38,7 +38,8 @@
 //! │   ├── connection/     one connection: state, batches, authentication, UDP
 //! │   └── transport/      TCP, unix and TLS streams, UDP sockets
 //! ├── command/            execution of requests
-//! │   ├── ops/            commands on items: get, set, delete, incr, meta
+//! │   ├── handlers/       one per protocol: request → operation → reply
+//! │   ├── ops/            operations on items, with typed outcomes
 //! │   └── admin/          commands for operators: stats, dumps, settings, SASL
 //! ├── admin/              metrics, page and JSON of the admin listener
 //! ├── upkeep/             background work on the store
@@ -89,9 +90,9 @@
 //!
 //! Text lines and binary packets are two encodings of the same requests. The
 //! first byte of a connection selects the protocol, unless its listener fixes
-//! it. The operations in [`command`] return outcomes; only parsing and reply
-//! encoding differ. Datagrams are parsed and executed in the same batches, but
-//! no state is kept between them.
+//! it. The operations in [`command`] return typed outcomes. Handlers, one per
+//! protocol, pass them to the encoders of [`protocol`]. Datagrams are parsed
+//! and executed in the same batches, but no state is kept between them.
 //!
 //! TLS is a layer of the stream. The handshake happens within the first reads.
 //! Decrypted bytes go to the same buffers as those of a plain socket. Text

@@ -8,6 +8,7 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use rustcached::limits::KEY_MAX_BYTES;
+use rustcached::protocol::cas::Cas;
 use rustcached::protocol::meta::encode::{self as meta_encode, FlagValue, ReturnKey};
 use rustcached::protocol::meta::key::{decode_key, encode_key};
 use rustcached::protocol::meta::request::{MetaFlags, MetaMode, MetaRequest, Places};
@@ -127,10 +128,10 @@ fn store(verb: u8, key: &[u8], numbers: (u32, i32, u32, u64), noreply: bool) {
     ][usize::from(verb) % 6];
     let value_len = len % 0x7FFF_FFFE;
     let mut rest = format!("{flags} {exptime} {value_len}");
-    let mut cas = 0;
+    let mut cas = None;
     if verb == StoreVerb::Cas {
-        cas = unique;
-        rest += &format!(" {cas}");
+        cas = Cas::new(unique);
+        rest += &format!(" {unique}");
     }
     let line = joined(&[word.as_bytes(), key, rest.as_bytes()], noreply);
     let expected = StoreLine {

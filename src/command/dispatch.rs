@@ -1,10 +1,10 @@
-//! From a request to its operation.
+//! From a request to its handler.
 
 use crate::command::after::After;
 use crate::command::executor::Executor;
 use crate::command::output::Output;
+use crate::protocol::meta::encode;
 use crate::protocol::request::Request;
-use crate::protocol::text::encode;
 
 impl Executor<'_> {
     /// Executes a complete request and appends its reply to `out`.
@@ -21,29 +21,29 @@ impl Executor<'_> {
         out: &mut Output,
     ) -> After {
         match request {
-            Request::Get(line) => return self.get(line, hash, out),
+            Request::Get(line) => return self.get_line(line, hash, out),
             Request::Store(line) => self.store_line(line, hash, block, out),
             Request::Packet(packet) => return self.packet(packet, hash, block, out),
-            Request::MetaGet(meta) => self.meta_get(meta, hash, out),
-            Request::MetaSet(meta) => self.meta_set(meta, block, out),
-            Request::MetaDelete(meta) => self.meta_delete(meta, out),
-            Request::MetaArithmetic(meta) => self.meta_arithmetic(meta, out),
-            Request::MetaDebug { key, base64 } => self.meta_debug(key, *base64, out),
-            Request::MetaNoop => encode::line(&mut out.bytes, "MN"),
-            Request::Delete { key, noreply } => self.delete(key, *noreply, out),
+            Request::MetaGet(meta) => self.meta_get_line(meta, hash, out),
+            Request::MetaSet(meta) => self.meta_set_line(meta, block, out),
+            Request::MetaDelete(meta) => self.meta_delete_line(meta, out),
+            Request::MetaArithmetic(meta) => self.meta_arithmetic_line(meta, out),
+            Request::MetaDebug { key, base64 } => self.meta_debug_line(key, *base64, out),
+            Request::MetaNoop => encode::noop(&mut out.bytes),
+            Request::Delete { key, noreply } => self.delete_line(key, *noreply, out),
             Request::Arithmetic {
                 key,
                 delta,
                 decrement,
                 noreply,
             } => {
-                self.count(key, *delta, *decrement, *noreply, out);
+                self.arithmetic_line(key, *delta, *decrement, *noreply, out);
             }
             Request::Touch {
                 key,
                 exptime,
                 noreply,
-            } => self.touch(key, *exptime, *noreply, out),
+            } => self.touch_line(key, *exptime, *noreply, out),
             rare => return self.control(rare, out),
         }
         After::Continue

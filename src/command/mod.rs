@@ -5,6 +5,7 @@ mod admin;
 mod after;
 mod dispatch;
 mod executor;
+mod handlers;
 mod ops;
 mod output;
 mod pending;

@@ -5,6 +5,7 @@
 //! its length, incomplete input, or a malformed line with memcached's error.
 
 pub mod binary;
+pub mod cas;
 pub mod meta;
 pub mod number;
 pub mod request;

@@ -2,6 +2,7 @@
 //! the read buffer; nothing is copied until it reaches an item.
 
 use crate::protocol::binary::packet::Packet;
+use crate::protocol::cas::Cas;
 use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
 
@@ -18,8 +19,9 @@ pub struct StoreLine<'a> {
     pub exptime: i32,
     /// Length of the data block in bytes, without CRLF.
     pub value_len: u32,
-    /// CAS value to compare with; 0 for all verbs but `cas`.
-    pub cas: u64,
+    /// CAS value of `cas` to compare with; `None` for other verbs. With 0,
+    /// which is also `None`, `cas` matches no item.
+    pub cas: Option<Cas>,
     /// Suppresses the reply.
     pub noreply: bool,
 }

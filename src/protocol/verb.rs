@@ -18,6 +18,12 @@ pub enum StoreVerb {
 }
 
 impl StoreVerb {
+    /// Returns whether the command extends the present value.
+    #[inline]
+    pub fn extends(self) -> bool {
+        matches!(self, Self::Append | Self::Prepend)
+    }
+
     /// Returns the name of the classic command.
     pub fn name(self) -> &'static str {
         match self {

@@ -512,3 +512,17 @@ fn a_pipeline_of_quiet_gets_ends_with_mn() {
     }
     client.ask(send, want);
 }
+
+#[test]
+fn a_large_value_that_is_not_stored_returns_its_length() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.ask("set k 0 0 1\r\na\r\n", "STORED\r\n");
+    for len in [10, 200_000] {
+        let value = "x".repeat(len);
+        client.send(format!("ms k {len} ME s O1\r\n"));
+        client.ask(format!("{value}\r\n"), format!("NS s{len} O1\r\n"));
+        client.send(format!("ms k {len} C1 s\r\n"));
+        client.ask(format!("{value}\r\n"), format!("EX s{len}\r\n"));
+    }
+}

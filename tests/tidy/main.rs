@@ -95,7 +95,12 @@ struct Banned {
     why: &'static str,
 }
 
-const BANNED: [Banned; 4] = [
+const BANNED: [Banned; 5] = [
+    Banned {
+        text: "::encode",
+        place: "command/ops/",
+        why: "operations return outcomes, which handlers encode",
+    },
     Banned {
         text: ".unwrap()",
         place: "protocol/",

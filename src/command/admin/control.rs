@@ -10,6 +10,7 @@ use crate::config::COMPATIBLE_VERSION;
 use crate::limits::{MEMLIMIT_MIN_MIB, VERBOSITY_MAX};
 use crate::protocol::request::Request;
 use crate::protocol::text::encode;
+use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::tokens;
 use crate::protocol::verb::ShutdownMode;
 use crate::sync::Ordering;
@@ -82,14 +83,14 @@ impl Executor<'_> {
         for key in tokens(keys) {
             let key = self.store.hashed(key);
             match touch {
-                None => self.show(&key, out, |_, _| ()).is_ok(),
+                None => self.get(&key, out, |_, _| ()).is_ok(),
                 Some(exptime) => {
                     let expiry = Expiry::from_protocol(exptime, self.now);
-                    self.show_touched(&key, expiry, |_| ())
+                    self.touch(&key, expiry, |_| ())
                 }
             };
         }
-        encode::line(&mut out.bytes, "CLIENT_ERROR bad command line format");
+        encode::line(&mut out.bytes, Reply::BadFormat.text());
     }
 
     fn flush_all(&mut self, delay: Option<i32>, noreply: bool, out: &mut Output) {

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use crate::command::executor::Executor;
-use crate::command::ops::meta::breaks_lines;
-use crate::command::ops::outcome::{Condition, Outcome};
+use crate::command::ops::outcome::{Condition, Outcome, cas_or_next};
+use crate::protocol::meta::key::breaks_lines;
 use crate::protocol::verb::StoreVerb;
 use crate::store::{Access, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
 
@@ -78,10 +78,10 @@ impl Executor<'_> {
             joined_len.set(item.value_len() + more);
             let fits = store.is_size_ok(item.key().len(), item.flags(), joined_len.get());
             let keeps_key = !item.is_key_binary() || breaks_lines(item.key());
-            let matches = condition.cas == 0 || condition.cas == item.cas();
+            let matches = condition.cas.is_none_or(|cas| cas.is_of(item.cas()));
             fits && matches && keeps_key && !item.is_stale()
         };
-        let next_cas = || condition.new_cas.unwrap_or_else(|| store.next_cas());
+        let next_cas = || cas_or_next(store, condition.new_cas);
         let cas = store.append_in_place(self.local, new, self.now, accepts, next_cas)?;
         let value_len = joined_len.get();
         Some(Outcome::Stored { cas, value_len })
@@ -96,7 +96,7 @@ impl Executor<'_> {
     ) -> Joined {
         let (old, more) = (pin.item(), addition.item());
         let old_cas = old.cas();
-        if condition.cas != 0 && condition.cas != old_cas {
+        if condition.cas.is_some_and(|cas| !cas.is_of(old_cas)) {
             return Joined::Done(Outcome::Exists);
         }
         let spec = ItemSpec {
@@ -121,7 +121,7 @@ impl Executor<'_> {
         };
         let mut joined = Some(joined);
         let (store, now) = (self.store, self.now);
-        let cas = condition.new_cas.unwrap_or_else(|| store.next_cas());
+        let cas = cas_or_next(store, condition.new_cas);
         let linked = store.edit(self.local, key, now, |entry| {
             // The pin keeps the value from being changed in place, but not the
             // CAS value and the expiry time.

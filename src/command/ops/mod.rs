@@ -1,13 +1,14 @@
-//! The operations on items, whichever protocol asks for them.
+//! Operations on items, whichever protocol asks for them. They return typed
+//! outcomes, or pass a hit to a function of the caller. Handlers encode both.
 
-mod arithmetic;
+pub(super) mod arithmetic;
 mod concat;
-mod delete;
+pub(super) mod delete;
+mod expiry;
 mod get;
 mod instrument;
-mod meta;
+pub(super) mod meta_get;
 pub(super) mod outcome;
-mod packet;
-mod refusal;
-mod store;
+pub(super) mod refusal;
+pub(super) mod store;
 mod touch;

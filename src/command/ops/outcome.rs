@@ -1,23 +1,26 @@
 //! When a value is stored, and what became of it.
 
-use crate::protocol::meta::encode::Status;
+use crate::protocol::cas::Cas;
 use crate::protocol::meta::request::{MetaFlags, MetaMode};
 use crate::protocol::request::StoreLine;
 use crate::protocol::verb::StoreVerb;
+use crate::store::Store;
 
 /// Condition and effect of a storage command.
 #[derive(Clone, Copy)]
 pub(in crate::command) struct Condition {
     pub(in crate::command) verb: StoreVerb,
-    /// CAS value to compare with. 0 matches nothing for `cas`, anything
+    /// CAS value to compare with. `None` matches nothing for `cas`, anything
     /// otherwise.
-    pub(in crate::command) cas: u64,
+    pub(in crate::command) cas: Option<Cas>,
     /// `ms` with `I`: an older CAS value also stores, and marks the item stale.
     pub(in crate::command) stale_wins: bool,
     /// `append` and `prepend` create the item on a miss.
     pub(in crate::command) vivify: bool,
     /// CAS value of the new item; the next one if `None`.
     pub(in crate::command) new_cas: Option<u64>,
+    /// A refusal removes the old item, which is outdated.
+    pub(in crate::command) drops_old: bool,
 }
 
 /// Outcome of a storage command.
@@ -30,26 +33,38 @@ pub(in crate::command) enum Outcome {
 }
 
 impl Condition {
-    /// A condition of verb and CAS value only.
-    pub(in crate::command) fn plain(verb: StoreVerb, cas: u64) -> Self {
+    fn plain(verb: StoreVerb, cas: Option<Cas>) -> Self {
         Self {
             verb,
             cas,
             stale_wins: false,
             vivify: false,
             new_cas: None,
+            drops_old: verb == StoreVerb::Set,
         }
     }
 
-    /// Returns whether a refusal removes the old item.
-    pub(in crate::command) fn drops_stale(&self) -> bool {
-        self.verb == StoreVerb::Set
-    }
-
+    /// Returns the condition of a classic command.
+    #[inline]
     pub(in crate::command) fn classic(line: &StoreLine<'_>) -> Self {
         Self::plain(line.verb, line.cas)
     }
 
+    /// Returns the condition of a packet. With a CAS value, `set`, `add` and
+    /// `replace` act alike.
+    #[inline]
+    pub(in crate::command) fn packet(verb: StoreVerb, cas: Option<Cas>) -> Self {
+        let condition = Self::plain(verb, cas);
+        match (cas, verb.extends()) {
+            (Some(_), false) => Self {
+                verb: StoreVerb::Cas,
+                ..condition
+            },
+            _ => condition,
+        }
+    }
+
+    /// Returns the condition of `ms`.
     pub(in crate::command) fn meta(flags: &MetaFlags) -> Self {
         let verb = match (flags.mode, flags.cas) {
             (MetaMode::Add, _) => StoreVerb::Add,
@@ -61,39 +76,17 @@ impl Condition {
         };
         Self {
             verb,
-            cas: flags.cas.unwrap_or(0),
+            cas: flags.cas.and_then(Cas::new),
             stale_wins: flags.invalidate,
             vivify: flags.vivify.is_some(),
             // memcached reads `E` only when it stores, where 0 means absent.
             new_cas: flags.new_cas.filter(|cas| *cas != 0),
+            drops_old: true,
         }
-    }
-
-    /// Returns the command by its classic name.
-    pub(in crate::command) fn command(self) -> &'static str {
-        self.verb.name()
     }
 }
 
 impl Outcome {
-    pub(in crate::command) fn classic(self) -> &'static str {
-        match self {
-            Self::Stored { .. } => "STORED",
-            Self::NotStored => "NOT_STORED",
-            Self::Exists => "EXISTS",
-            Self::NotFound => "NOT_FOUND",
-        }
-    }
-
-    pub(in crate::command) fn meta(self) -> Status {
-        match self {
-            Self::Stored { .. } => Status::Done,
-            Self::NotStored => Status::NotStored,
-            Self::Exists => Status::Exists,
-            Self::NotFound => Status::NotFound,
-        }
-    }
-
     /// Returns the status as watchers see it.
     pub(in crate::command) fn status(self) -> &'static str {
         match self {
@@ -103,4 +96,10 @@ impl Outcome {
             Self::NotFound => "not_found",
         }
     }
+}
+
+/// Returns the CAS value of a changed item: the `given` one, or the next.
+#[inline]
+pub(in crate::command) fn cas_or_next(store: &Store, given: Option<u64>) -> u64 {
+    given.unwrap_or_else(|| store.next_cas())
 }

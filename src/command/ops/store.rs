@@ -1,288 +1,105 @@
-//! Storage commands `set`, `add`, `replace`, `append`, `prepend`, `cas` and
-//! `ms`. The item is made before the shard's lock is taken and linked under it.
+//! Storing values. The item is made before the shard's lock is taken and linked
+//! under it.
 
-use crate::command::executor::{Executor, reply};
+use crate::command::executor::Executor;
 use crate::command::ops::instrument::Storing;
-use crate::command::ops::meta::MetaKey;
-use crate::command::ops::outcome::{Condition, Outcome};
-use crate::command::ops::packet::write_stored;
+use crate::command::ops::outcome::{Condition, Outcome, cas_or_next};
 use crate::command::ops::refusal::Refusal;
-use crate::command::output::Output;
-use crate::command::pending::{CRLF, OwnedHow, OwnedMeta, Pending};
 use crate::limits::ClassId;
-use crate::protocol::binary::encode::{Status, error as binary_error};
-use crate::protocol::binary::packet::Packet;
-use crate::protocol::meta::encode::{self as meta_encode, FlagValue, ReturnKey};
-use crate::protocol::meta::request::MetaRequest;
-use crate::protocol::request::{Request, StoreLine};
-use crate::protocol::text::encode;
 use crate::protocol::verb::StoreVerb;
 use crate::store::mrc::Observed;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, NoMemory};
-use crate::time::Expiry;
+
+/// End of every value in an item.
+pub(in crate::command) const VALUE_END: &[u8] = b"\r\n";
 
 impl Executor<'_> {
-    /// Executes a classic storage command whose data block has arrived.
+    /// Stores a value if the condition holds. Its `pieces` end with
+    /// [`VALUE_END`].
+    ///
+    /// # Errors
+    /// The reason to refuse the value.
     #[inline]
-    pub(in crate::command) fn store_line(
+    pub(in crate::command) fn store_value<'p>(
         &mut self,
-        line: &StoreLine<'_>,
-        hash: Option<u64>,
-        block: &[u8],
-        out: &mut Output,
-    ) {
-        let key = match hash {
-            Some(hash) => Hashed {
-                key: line.key,
-                hash,
-            },
-            None => self.store.hashed(line.key),
-        };
-        let condition = Condition::classic(line);
-        let spec = self.classic_spec(line);
-        match self.begin_block(&key, &spec, condition.drops_stale(), block) {
-            Err(refusal) => {
-                self.count_refused(refusal);
-                reply(out, line.noreply, refusal.text());
-            }
-            Ok(new) => {
-                let outcome = self.commit(&key, new, condition);
-                reply(out, line.noreply, outcome.classic());
-            }
-        }
+        key: &Hashed<'_>,
+        spec: &ItemSpec<'_>,
+        condition: Condition,
+        pieces: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Result<Outcome, Refusal> {
+        let new = self.begin_filled(key, spec, condition, pieces)?;
+        Ok(self.commit(key, new, condition))
     }
 
-    pub(in crate::command) fn meta_set(
+    /// Stores the data block of a text client if the condition holds. Counts a
+    /// refusal; memcached does not count those of packets.
+    ///
+    /// # Errors
+    /// The reason to refuse the value.
+    #[inline]
+    pub(in crate::command) fn store_block(
         &mut self,
-        meta: &MetaRequest<'_>,
+        key: &Hashed<'_>,
+        spec: &ItemSpec<'_>,
+        condition: Condition,
         block: &[u8],
-        out: &mut Output,
-    ) {
-        let decoded = MetaKey::of(meta);
-        let key = self.store.hashed(decoded.bytes());
-        let condition = Condition::meta(&meta.flags);
-        let spec = self.meta_spec(meta, key.key);
-        if meta.flags.opaque_too_long {
-            return self.refuse_opaque(&key, &spec, out);
+    ) -> Result<Outcome, Refusal> {
+        let new = self
+            .begin_filled(key, spec, condition, std::iter::once(block))
+            .inspect_err(|refusal| self.count_refused(*refusal))?;
+        if block.ends_with(VALUE_END) {
+            return Ok(self.commit(key, new, condition));
         }
-        match self.begin_block(&key, &spec, true, block) {
-            Err(refusal) => {
-                self.count_refused(refusal);
-                encode::line(&mut out.bytes, refusal.text());
-            }
-            Ok(new) => {
-                let outcome = self.commit(&key, new, condition);
-                write_outcome(outcome, meta, key.key, out);
-            }
-        }
+        self.store.discard(self.local, new);
+        Err(Refusal::BadChunk)
     }
 
-    /// Begins a storage command whose value has not arrived. If the command is
-    /// refused, appends the reply and returns `None`: skip the value.
-    pub fn begin_store(&mut self, request: &Request<'_>, out: &mut Output) -> Option<Pending> {
-        match request {
-            Request::Store(line) => {
-                let key = self.store.hashed(line.key);
-                let condition = Condition::classic(line);
-                let spec = self.classic_spec(line);
-                let noreply = line.noreply;
-                let begun = self.begin(&key, &spec, condition.drops_stale());
-                let how = OwnedHow::Classic { condition, noreply };
-                begun
-                    .inspect_err(|refusal| self.count_refused(*refusal))
-                    .map_err(|refusal| reply(out, noreply, refusal.text()))
-                    .map(|new| Pending { new, how })
-                    .ok()
-            }
-            Request::MetaSet(meta) => {
-                let decoded = MetaKey::of(meta);
-                let key = self.store.hashed(decoded.bytes());
-                let spec = self.meta_spec(meta, key.key);
-                if meta.flags.opaque_too_long {
-                    self.refuse_opaque(&key, &spec, out);
-                    return None;
-                }
-                let how = OwnedHow::Meta(Box::new(OwnedMeta {
-                    condition: Condition::meta(&meta.flags),
-                    flags: meta.flags,
-                    base64: meta.base64,
-                    tokens: meta.tokens.to_vec(),
-                }));
-                self.begin(&key, &spec, true)
-                    .inspect_err(|refusal| self.count_refused(*refusal))
-                    .map_err(|refusal| encode::line(&mut out.bytes, refusal.text()))
-                    .map(|new| Pending { new, how })
-                    .ok()
-            }
-            Request::Packet(packet) => self.begin_packet(packet, out),
-            _ => None,
+    /// Stores an item that has received its value, if the condition holds.
+    ///
+    /// # Errors
+    /// [`Refusal::BadChunk`] if the value does not end with [`VALUE_END`].
+    #[inline]
+    pub(in crate::command) fn finish(
+        &mut self,
+        key: &Hashed<'_>,
+        new: NewItem,
+        condition: Condition,
+    ) -> Result<Outcome, Refusal> {
+        if new.ends_with_crlf() {
+            return Ok(self.commit(key, new, condition));
         }
+        self.store.discard(self.local, new);
+        Err(Refusal::BadChunk)
     }
 
-    /// Begins a storage packet. SASL packets are too short to come here.
-    fn begin_packet(&mut self, packet: &Packet<'_>, out: &mut Output) -> Option<Pending> {
-        let Packet { echo, quiet, .. } = *packet;
-        let key = self.store.hashed(packet.key);
-        let begun = match self.packet_store(packet) {
-            Some((condition, spec)) => self
-                .begin(&key, &spec, packet.is_set())
-                .map(|new| (condition, new))
-                .map_err(Refusal::status),
-            None => Err(Status::Unknown),
-        };
-        match begun {
-            Ok((condition, new)) => {
-                let how = OwnedHow::Binary {
-                    condition,
-                    echo,
-                    quiet,
-                };
-                Some(Pending { new, how })
-            }
-            Err(status) => {
-                binary_error(&mut out.bytes, echo, status);
-                None
-            }
-        }
-    }
-
-    /// Ends a storage command whose value has arrived.
-    pub fn finish_store(&mut self, pending: Pending, out: &mut Output) {
-        let Pending { mut new, how } = pending;
-        if let OwnedHow::Binary { .. } = how
-            && self.fill(&mut new, CRLF).is_err()
-        {
-            return self.fail_store(Pending { new, how }, out);
-        }
-        let key_bytes = new.item().key().to_vec();
-        let key = Hashed {
-            key: &key_bytes,
-            hash: new.hash(),
-        };
-        let complete = new.ends_with_crlf();
-        match how {
-            OwnedHow::Classic { noreply, .. } if !complete => {
-                self.store.discard(self.local, new);
-                reply(out, noreply, Refusal::BadChunk.text());
-            }
-            OwnedHow::Classic { condition, noreply } => {
-                let outcome = self.commit(&key, new, condition);
-                reply(out, noreply, outcome.classic());
-            }
-            OwnedHow::Meta(_) if !complete => {
-                self.store.discard(self.local, new);
-                encode::line(&mut out.bytes, Refusal::BadChunk.text());
-            }
-            OwnedHow::Meta(meta) => {
-                let outcome = self.commit(&key, new, meta.condition);
-                let request = MetaRequest {
-                    key: key.key,
-                    base64: meta.base64,
-                    value_len: 0,
-                    tokens: &meta.tokens,
-                    flags: meta.flags,
-                };
-                write_outcome(outcome, &request, key.key, out);
-            }
-            OwnedHow::Binary {
-                condition,
-                echo,
-                quiet,
-            } => {
-                let outcome = self.commit(&key, new, condition);
-                write_stored(outcome, condition.verb, echo, quiet, out);
-            }
-        }
-    }
-
-    /// Fails a storage command when memory runs out while its value arrives.
-    pub fn fail_store(&mut self, pending: Pending, out: &mut Output) {
-        self.local.counters.store_no_memory.add(1);
-        let silent = matches!(pending.how, OwnedHow::Classic { noreply: true, .. });
-        let echo = match pending.how {
-            OwnedHow::Binary { echo, .. } => Some(echo),
-            _ => None,
-        };
-        let key_bytes = pending.new.item().key().to_vec();
-        let hash = pending.new.hash();
-        pending.abandon(self.store, self.local);
-        self.drop_old(&Hashed {
-            key: &key_bytes,
-            hash,
-        });
-        match echo {
-            Some(echo) => binary_error(&mut out.bytes, echo, Refusal::NoMemory.status()),
-            None => reply(out, silent, Refusal::NoMemory.text()),
-        }
-    }
-
-    fn classic_spec<'k>(&self, line: &StoreLine<'k>) -> ItemSpec<'k> {
-        ItemSpec {
-            flags: line.flags,
-            expiry: Expiry::from_protocol(line.exptime, self.now),
-            ..ItemSpec::new(line.key, line.value_len as usize)
-        }
-    }
-
-    fn meta_spec<'k>(&self, meta: &MetaRequest<'_>, key: &'k [u8]) -> ItemSpec<'k> {
-        let exptime = if meta.flags.mode.extends() {
-            meta.flags.vivify
-        } else {
-            meta.flags.ttl
-        };
-        ItemSpec {
-            flags: meta.flags.client_flags,
-            expiry: Expiry::from_protocol(exptime.unwrap_or(0), self.now),
-            key_binary: meta.base64,
-            // A stale value inherits the old item's expiry time.
-            with_expiry_field: meta.flags.invalidate,
-            ..ItemSpec::new(key, meta.value_len as usize)
-        }
-    }
-
-    /// Makes an item whose value is yet to arrive. If that fails and `drops` is
-    /// set (a set), removes the old item, which is outdated.
+    /// Makes an item whose value is yet to arrive.
+    ///
+    /// # Errors
+    /// The reason to refuse the value. Flag `drops_old` of the condition has
+    /// taken effect.
     pub(in crate::command) fn begin(
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
-        drops: bool,
+        condition: Condition,
     ) -> Result<NewItem, Refusal> {
-        self.admit(key, spec, drops, |executor| {
+        self.admit(key, spec, condition, |executor| {
             let (store, now) = (executor.store, executor.now);
             executor.with_memory(|local| store.new_item(local, key, spec, now))
         })
     }
 
-    /// Makes an item with its value, whose pieces end with CRLF.
     #[inline]
-    pub(in crate::command) fn begin_filled<'p>(
+    fn begin_filled<'p>(
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
-        drops: bool,
-        value: impl Iterator<Item = &'p [u8]> + Clone,
+        condition: Condition,
+        pieces: impl Iterator<Item = &'p [u8]> + Clone,
     ) -> Result<NewItem, Refusal> {
-        self.admit(key, spec, drops, |executor| {
-            executor.new_filled(key, spec, value)
+        self.admit(key, spec, condition, |executor| {
+            executor.new_filled(key, spec, pieces)
         })
-    }
-
-    /// Makes an item from the data block of a text client.
-    #[inline]
-    fn begin_block(
-        &mut self,
-        key: &Hashed<'_>,
-        spec: &ItemSpec<'_>,
-        drops: bool,
-        block: &[u8],
-    ) -> Result<NewItem, Refusal> {
-        let new = self.begin_filled(key, spec, drops, std::iter::once(block))?;
-        if block.ends_with(CRLF) {
-            return Ok(new);
-        }
-        self.store.discard(self.local, new);
-        Err(Refusal::BadChunk)
     }
 
     #[inline]
@@ -290,7 +107,7 @@ impl Executor<'_> {
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
-        drops: bool,
+        condition: Condition,
         make: impl FnOnce(&mut Self) -> Result<NewItem, NoMemory>,
     ) -> Result<NewItem, Refusal> {
         let fits = self
@@ -308,7 +125,7 @@ impl Executor<'_> {
                 self.local.classes.of(new.item().class()).cmd_set.add(1);
             }
             Err(refusal) => {
-                if drops {
+                if condition.drops_old {
                     self.drop_old(key);
                 }
                 if !self.watched.is_empty() {
@@ -320,19 +137,14 @@ impl Executor<'_> {
         made
     }
 
-    fn drop_old(&mut self, key: &Hashed<'_>) {
+    /// Removes the item of a key whose newer value was refused.
+    pub(in crate::command) fn drop_old(&mut self, key: &Hashed<'_>) {
         self.store
             .edit(self.local, key, self.now, |entry| entry.remove());
     }
 
-    /// Stores a complete item if the condition holds.
     #[inline]
-    pub(in crate::command) fn commit(
-        &mut self,
-        key: &Hashed<'_>,
-        new: NewItem,
-        condition: Condition,
-    ) -> Outcome {
+    fn commit(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
         let sampler = self.curve.filter(|sampler| sampler.wants(key.hash));
         let observed = sampler.map(|_| Observed::set(new.item()));
         let outcome = match self.watched.is_empty() {
@@ -349,15 +161,16 @@ impl Executor<'_> {
 
     #[cold]
     fn commit_watched(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
-        let joins = matches!(condition.verb, StoreVerb::Append | StoreVerb::Prepend);
         let old_expiry = self.report_looked_up(key);
         let mut storing = Storing {
-            command: condition.command(),
+            command: condition.verb.name(),
             expiry: new.item().expiry(),
             new: new.item().item_size(),
         };
         let outcome = self.commit_unseen(key, new, condition);
-        if joins && let Outcome::Stored { value_len, .. } = outcome {
+        if condition.verb.extends()
+            && let Outcome::Stored { value_len, .. } = outcome
+        {
             // Watchers see the size and expiry time of the joined item.
             storing.new.value_len = value_len as u32;
             storing.expiry = old_expiry.unwrap_or(storing.expiry);
@@ -368,7 +181,7 @@ impl Executor<'_> {
 
     #[inline]
     fn commit_unseen(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
-        if matches!(condition.verb, StoreVerb::Append | StoreVerb::Prepend) {
+        if condition.verb.extends() {
             return self.join(key, new, condition);
         }
         let mut new = Some(new);
@@ -405,7 +218,6 @@ impl Executor<'_> {
         condition: Condition,
     ) -> Outcome {
         let (store, now) = (self.store, self.now);
-        let next_cas = || condition.new_cas.unwrap_or_else(|| store.next_cas());
         let mut old_class = None;
         let outcome = store.edit(self.local, key, now, |entry| {
             let mut stale = None;
@@ -419,20 +231,22 @@ impl Executor<'_> {
                 }
                 (StoreVerb::Replace, None) => return Outcome::NotStored,
                 (StoreVerb::Cas, None) => return Outcome::NotFound,
-                (StoreVerb::Cas, Some(item))
-                    if condition.cas != 0 && item.cas() == condition.cas => {}
-                (StoreVerb::Cas, Some(item)) => {
-                    if !condition.stale_wins || condition.cas == 0 || condition.cas > item.cas() {
-                        return Outcome::Exists;
+                (StoreVerb::Cas, Some(item)) => match condition.cas {
+                    Some(cas) if cas.is_of(item.cas()) => {}
+                    Some(cas) if condition.stale_wins && cas.get() < item.cas() => {
+                        stale = Some((item.expiry(), item.is_token_sent()));
                     }
-                    stale = Some((item.expiry(), item.is_token_sent()));
-                }
+                    _ => return Outcome::Exists,
+                },
                 _ => {}
             }
             let Some(new) = new.take() else {
                 return Outcome::NotStored;
             };
-            let (cas, value_len) = (next_cas(), new.item().value_len());
+            let (cas, value_len) = (
+                cas_or_next(store, condition.new_cas),
+                new.item().value_len(),
+            );
             entry.put(new, cas);
             if let Some((expiry, token_sent)) = stale {
                 let kept = entry.set_expiry(expiry);
@@ -446,25 +260,4 @@ impl Executor<'_> {
         }
         outcome
     }
-}
-
-/// Appends the reply to `ms`.
-fn write_outcome(outcome: Outcome, meta: &MetaRequest<'_>, key: &[u8], out: &mut Output) {
-    let stored = matches!(outcome, Outcome::Stored { .. });
-    if stored && meta.flags.quiet {
-        return;
-    }
-    let (cas, value_len) = match outcome {
-        Outcome::Stored { cas, value_len } => (cas, value_len),
-        _ => (0, meta.value_len as usize),
-    };
-    let base64 = meta.base64;
-    meta_encode::status(&mut out.bytes, outcome.meta());
-    let key = ReturnKey { key, base64 };
-    meta_encode::return_flags(&mut out.bytes, meta.tokens, key, |flag| match flag {
-        b'c' => FlagValue::Number(cas),
-        b's' => FlagValue::Number(value_len as u64),
-        _ => FlagValue::Absent,
-    });
-    meta_encode::end(&mut out.bytes);
 }

@@ -98,6 +98,31 @@ pub fn plain(out: &mut Vec<u8>, echo: Echo, cas: u64, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// Appends the reply to a retrieval up to its value, which follows. `key` is
+/// empty unless the reply includes it. Without a value, this is the reply to
+/// `touch`.
+#[inline]
+pub fn item(out: &mut Vec<u8>, echo: Echo, key: &[u8], flags: u32, value_len: usize, cas: u64) {
+    const FLAGS_BYTES: usize = 4;
+    let lengths = Lengths {
+        extras: FLAGS_BYTES as u8,
+        key: key.len(),
+        value: value_len,
+    };
+    let mut front = [0; HEADER_BYTES + FLAGS_BYTES];
+    let (head, extras) = front.split_at_mut(HEADER_BYTES);
+    head.copy_from_slice(&header(echo, Status::Ok, lengths, cas));
+    extras.copy_from_slice(&flags.to_be_bytes());
+    out.extend_from_slice(&front);
+    out.extend_from_slice(key);
+}
+
+/// Appends the reply to `increment` or `decrement`.
+#[inline]
+pub fn number(out: &mut Vec<u8>, echo: Echo, cas: u64, number: u64) {
+    plain(out, echo, cas, &number.to_be_bytes());
+}
+
 /// Appends an error reply with the text of its status.
 pub fn error(out: &mut Vec<u8>, echo: Echo, status: Status) {
     let text = status.text().as_bytes();
@@ -124,7 +149,7 @@ pub fn keyed(out: &mut Vec<u8>, echo: Echo, status: Status, key: &[u8], value: &
 
 #[cfg(test)]
 mod tests {
-    use super::{Echo, Status, error, keyed, plain};
+    use super::{Echo, Status, error, item, keyed, plain};
 
     const ECHO: Echo = Echo {
         opcode: 0x0a,
@@ -152,6 +177,15 @@ mod tests {
         let mut out = Vec::new();
         keyed(&mut out, ECHO, Status::NotFound, b"key", b"v");
         let want = b"\x81\x0a\0\x03\0\0\0\x01\0\0\0\x04mark\0\0\0\0\0\0\0\0keyv";
+        assert_eq!(out, want);
+    }
+
+    #[test]
+    fn client_flags_come_before_the_key() {
+        let mut out = Vec::new();
+        item(&mut out, ECHO, b"key", 5, 2, 7);
+        out.extend_from_slice(b"hi");
+        let want = b"\x81\x0a\0\x03\x04\0\0\0\0\0\0\x09mark\0\0\0\0\0\0\0\x07\0\0\0\x05keyhi";
         assert_eq!(out, want);
     }
 }

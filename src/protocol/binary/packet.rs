@@ -2,6 +2,7 @@
 
 use crate::protocol::binary::encode::{Echo, Status};
 use crate::protocol::binary::header::opcode;
+use crate::protocol::cas::Cas;
 use crate::protocol::verb::StoreVerb;
 
 /// A packet without its value.
@@ -13,8 +14,8 @@ pub struct Packet<'a> {
     pub echo: Echo,
     /// Quiet command: success, or a miss of a retrieval, gets no reply.
     pub quiet: bool,
-    /// CAS value to compare with; 0 for none.
-    pub cas: u64,
+    /// CAS value to compare with; `None` for 0.
+    pub cas: Option<Cas>,
     /// The key, at most 250 bytes of any value.
     pub key: &'a [u8],
     /// Bytes of the body after the key.

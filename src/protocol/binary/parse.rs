@@ -4,6 +4,7 @@ use crate::limits::{BODY_MAX_BYTES, KEY_MAX_BYTES};
 use crate::protocol::binary::encode::{Echo, Status};
 use crate::protocol::binary::header::{HEADER_BYTES, REQUEST_MAGIC, opcode};
 use crate::protocol::binary::packet::{Packet, Verb};
+use crate::protocol::cas::Cas;
 use crate::protocol::verb::StoreVerb;
 
 /// Exptime that keeps `increment` and `decrement` from creating a missing item.
@@ -70,7 +71,7 @@ fn packet<'a>(
         verb,
         echo: Echo { opcode, opaque },
         quiet,
-        cas: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        cas: Cas::new(u64::from_be_bytes([a, b, c, d, e, f, g, h])),
         key,
         rest,
     }
@@ -205,6 +206,7 @@ fn u64_at<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
 mod tests {
     use super::{HEADER_BYTES, Parsed, Verb, parse};
     use crate::protocol::binary::encode::Status;
+    use crate::protocol::cas::Cas;
     use crate::protocol::verb::StoreVerb;
 
     /// Encodes a packet whose header may have wrong lengths of key and body.
@@ -236,7 +238,8 @@ mod tests {
             panic!("no packet");
         };
         assert_eq!(used, HEADER_BYTES + 11);
-        assert_eq!((packet.key, packet.rest, packet.cas), (&b"key"[..], 100, 7));
+        assert_eq!((packet.key, packet.rest), (&b"key"[..], 100));
+        assert_eq!(packet.cas, Cas::new(7));
         assert_eq!((packet.echo.opcode, packet.quiet), (0x11, true));
         assert_eq!(packet.echo.opaque, *b"mark");
         let (verb, flags, exptime) = (StoreVerb::Set, 5, 9);

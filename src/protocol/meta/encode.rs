@@ -1,5 +1,6 @@
 //! Encodes the parts of meta replies. Appends to a buffer.
 
+use crate::limits::ClassId;
 use crate::protocol::meta::key::encode_key;
 use crate::protocol::text::encode;
 
@@ -70,6 +71,12 @@ pub fn value(out: &mut Vec<u8>, len: usize) {
     encode::number(out, len as u64);
 }
 
+/// Begins a reply whose value is `number` in decimal and follows the flags.
+#[inline]
+pub fn number_value(out: &mut Vec<u8>, number: u64) {
+    value(out, itoa::Buffer::new().format(number).len());
+}
+
 /// Appends the return flags of a request in their order. `tokens` are its flags
 /// as sent. The opaque and the key are always returned; `value_of` is called for
 /// each other flag in turn and returns its value.
@@ -111,6 +118,51 @@ pub fn recache_flags(out: &mut Vec<u8>, token_sent: bool, stale: bool, won: bool
     }
 }
 
+/// Appends the reply to `mn`.
+pub fn noop(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"MN\r\n");
+}
+
+/// Properties of an item that `me` returns.
+#[derive(Clone, Copy, Debug)]
+pub struct Debug<'a> {
+    /// The key.
+    pub key: ReturnKey<'a>,
+    /// TTL in seconds; `None` if the item never expires.
+    pub ttl: Option<u32>,
+    /// Seconds since the last access.
+    pub age: u32,
+    /// CAS value.
+    pub cas: u64,
+    /// The item was fetched since it was stored.
+    pub fetched: bool,
+    /// Size class.
+    pub class: ClassId,
+    /// Bytes of memory.
+    pub bytes: usize,
+}
+
+/// Appends the reply to `me`. A key in base64 is not marked as such.
+pub fn debug(out: &mut Vec<u8>, item: Debug<'_>) {
+    use std::io::Write as _;
+    out.extend_from_slice(b"ME ");
+    spell_key(out, item.key);
+    let ttl = item.ttl.map_or(-1, i64::from);
+    let fetched = if item.fetched { "yes" } else { "no" };
+    let Debug {
+        age,
+        cas,
+        class,
+        bytes,
+        ..
+    } = item;
+    // Writing to a Vec cannot fail.
+    let _ = write!(
+        out,
+        " exp={ttl} la={age} cas={cas} fetch={fetched} cls={class} size={bytes}\r\n"
+    );
+}
+
 /// Ends the line of a reply.
 #[inline]
 pub fn end(out: &mut Vec<u8>) {
@@ -119,9 +171,15 @@ pub fn end(out: &mut Vec<u8>) {
 
 fn return_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
     out.extend_from_slice(b" k");
+    spell_key(out, key);
+    if key.base64 {
+        out.extend_from_slice(b" b");
+    }
+}
+
+fn spell_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
     if key.base64 {
         encode_key(key.key, out);
-        out.extend_from_slice(b" b");
     } else {
         out.extend_from_slice(key.key);
     }

@@ -2,6 +2,49 @@
 
 use crate::limits::KEY_MAX_BYTES;
 
+/// The key of a meta command, decoded if it was sent in base64.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack for one command; a box would be memory per key"
+)]
+#[derive(Debug)]
+pub enum MetaKey<'a> {
+    /// The key as sent.
+    Plain(&'a [u8]),
+    /// The decoded key and its length in bytes.
+    Decoded([u8; KEY_MAX_BYTES], usize),
+}
+
+impl<'a> MetaKey<'a> {
+    /// Decodes a key if it was sent in base64. A key that does not decode is
+    /// empty; the parser refuses it except in `me`.
+    #[inline]
+    pub fn new(key: &'a [u8], base64: bool) -> Self {
+        if !base64 {
+            return Self::Plain(key);
+        }
+        let mut buffer = [0; KEY_MAX_BYTES];
+        let len = decode_key(key, &mut buffer).map_or(0, <[u8]>::len);
+        Self::Decoded(buffer, len)
+    }
+
+    /// Returns the bytes of the decoded key.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(key) => key,
+            Self::Decoded(buffer, len) => &buffer[..*len],
+        }
+    }
+}
+
+/// Returns whether a key that was sent in base64 must also be shown in base64.
+/// As in memcached, only items made by `ms` remember that their key was base64.
+/// This server makes an exception for keys that would break a text line.
+pub fn breaks_lines(key: &[u8]) -> bool {
+    key.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n'))
+}
+
 /// Decodes a base64 key into `buffer`, as leniently as memcached: characters
 /// outside the alphabet are skipped, unused bits may be set, and anything after
 /// a padded group is ignored. Returns `None` if the key is invalid, empty or

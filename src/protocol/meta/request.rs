@@ -3,6 +3,7 @@
 use crate::limits::{KEY_MAX_BYTES, LINE_TOKENS_MAX, META_TOKENS_MAX, OPAQUE_MAX_BYTES};
 use crate::protocol::meta::key::decode_key;
 use crate::protocol::number::{strict_i32, strict_u32, strict_u64};
+use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::tokens;
 
 /// A parsed meta command. The flags are kept both parsed and as sent, because
@@ -177,9 +178,7 @@ impl MetaError {
     }
 }
 
-/// Reply to an `O` longer than [`OPAQUE_MAX_BYTES`].
-pub const OPAQUE_TOO_LONG: &str = "CLIENT_ERROR opaque token too long";
-const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
+const BAD_FORMAT: &str = Reply::BadFormat.text();
 const BAD_TOKEN: &str = "CLIENT_ERROR bad token in command line format";
 
 /// Parses the flags in `line`, and whether the key is in base64. `leading` is

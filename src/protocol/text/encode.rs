@@ -6,6 +6,20 @@ pub fn line(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends the line that ends a retrieval or a list.
+#[inline]
+pub fn end(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"END\r\n");
+}
+
+/// Appends a number and CRLF: the reply to `incr` and `decr`, or the data block
+/// of `ma`.
+#[inline]
+pub fn number_line(out: &mut Vec<u8>, value: u64) {
+    number(out, value);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Appends a number in decimal.
 pub fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());

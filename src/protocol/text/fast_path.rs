@@ -63,7 +63,7 @@ impl<'a> Words<'a> {
             flags,
             exptime: exptime as i32,
             value_len,
-            cas: 0,
+            cas: None,
             noreply,
         })
     }

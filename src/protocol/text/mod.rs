@@ -4,3 +4,4 @@ pub mod ascii_auth;
 pub mod encode;
 mod fast_path;
 pub mod parse;
+pub mod reply;

@@ -6,14 +6,14 @@
 use crate::limits::{
     GET_LINE_MAX_BYTES, KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_TOKENS_MAX, LINE_WHOLE_MAX_BYTES,
 };
-use crate::protocol::meta::request::{
-    MetaError, MetaRequest, OPAQUE_TOO_LONG, count_flags, parse_flags,
-};
+use crate::protocol::cas::Cas;
+use crate::protocol::meta::request::{MetaError, MetaRequest, count_flags, parse_flags};
 use crate::protocol::number::{
     parse_client_flags, parse_exptime, strict_i32, strict_u32, strict_u64,
 };
 use crate::protocol::request::{GetLine, Request, StoreLine};
 use crate::protocol::text::fast_path::parse_plain;
+use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::{Tokens, tokens};
 use crate::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
 
@@ -62,7 +62,7 @@ pub enum ErrorReply {
     Close,
 }
 
-const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
+const BAD_FORMAT: &str = Reply::BadFormat.text();
 const BAD_EXPTIME: &str = "CLIENT_ERROR invalid exptime argument";
 /// Shortest line that memcached parses, its newline included.
 const LINE_MIN_BYTES: usize = 4;
@@ -361,8 +361,11 @@ fn store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
         return Err(refusal());
     };
     let cas = match verb {
-        StoreVerb::Cas => words.next().and_then(strict_u64).ok_or_else(refusal)?,
-        _ => 0,
+        StoreVerb::Cas => {
+            let number = words.next().and_then(strict_u64);
+            Cas::new(number.ok_or_else(refusal)?)
+        }
+        _ => None,
     };
     Ok(Request::Store(StoreLine {
         verb,
@@ -504,7 +507,7 @@ fn skipping(reply: &'static str, value_len: u32) -> Refusal {
 fn meta_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let meta = meta(rest)?;
     match meta.flags.opaque_too_long {
-        true => Err(Refusal::loud(OPAQUE_TOO_LONG)),
+        true => Err(Refusal::loud(Reply::OpaqueTooLong.text())),
         false => Ok(Request::MetaDelete(meta)),
     }
 }

@@ -8,6 +8,7 @@ use crate::limits::{BATCH_MAX, KEY_MAX_BYTES};
 use crate::protocol::request::Request;
 use crate::protocol::text::encode;
 use crate::protocol::text::parse::ErrorReply;
+use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::tokens;
 use crate::server::connection::batch::{Step, Steps, Stop, parse_batch, repeated_get};
 use crate::server::connection::budget::Budget;
@@ -397,7 +398,7 @@ impl Context {
             unfinished > KEY_MAX_BYTES + 1 || tokens(keys).any(|key| key.len() > KEY_MAX_BYTES);
         let (mut executor, out) = self.executor();
         if too_long {
-            encode::line(&mut out.bytes, "CLIENT_ERROR bad command line format");
+            encode::line(&mut out.bytes, Reply::BadFormat.text());
             if end.is_none() {
                 connection.state = State::SkippingLine;
                 return (input.len(), Turn::GoOn);
@@ -410,7 +411,7 @@ impl Context {
             return (done, Turn::GoOn);
         }
         if end.is_some() {
-            out.bytes.extend_from_slice(b"END\r\n");
+            encode::end(&mut out.bytes);
             return (used, Turn::GoOn);
         }
         connection.state = State::LongGet { cas, touch };

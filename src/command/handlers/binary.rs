@@ -1,24 +1,21 @@
-//! Commands of the binary protocol: the same operations as the text commands,
-//! with their outcomes encoded as packets. Quiet commands send no reply on
-//! success or, for retrievals, on a miss. Errors are always reported.
+//! Binary packets. Quiet commands send no reply on success or, for retrievals,
+//! on a miss. Errors are always reported.
 
 use crate::command::admin::control::VERSION;
 use crate::command::admin::stat_sink::StatSink;
 use crate::command::after::{After, StreamedReply};
 use crate::command::executor::Executor;
 use crate::command::ops::arithmetic::{ArithmeticOutcome, Change, InitialValue};
-use crate::command::ops::delete::Removed;
+use crate::command::ops::delete::Deleted;
 use crate::command::ops::outcome::{Condition, Outcome};
+use crate::command::ops::refusal::Refusal;
+use crate::command::ops::store::VALUE_END;
 use crate::command::output::Output;
-use crate::protocol::binary::encode::{Echo, Lengths, Status, error, header, keyed, plain};
-use crate::protocol::binary::header::HEADER_BYTES;
+use crate::protocol::binary::encode::{self, Echo, Status, error, keyed, plain};
 use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::verb::StoreVerb;
 use crate::store::{Hashed, Item, ItemSpec};
 use crate::time::Expiry;
-
-/// Length in bytes of the client flags in the extras of a reply.
-const FLAGS_BYTES: usize = 4;
 
 impl Executor<'_> {
     /// Executes a packet. `hash` is the hash of its key if that is the key of
@@ -42,15 +39,15 @@ impl Executor<'_> {
             Verb::Get { with_key, touch } => self.packet_get(packet, &key, with_key, touch, out),
             Verb::Touch { exptime } => self.packet_touch(packet, &key, exptime, out),
             Verb::Delete => {
-                let status = match self.remove(&key, packet.cas) {
-                    Removed::Done => Status::Ok,
-                    Removed::NotFound => Status::NotFound,
-                    Removed::Exists => Status::Exists,
+                let status = match self.delete(&key, packet.cas) {
+                    Deleted::Done => Status::Ok,
+                    Deleted::NotFound => Status::NotFound,
+                    Deleted::Exists => Status::Exists,
                 };
-                answer(packet, status, out);
+                write_status(packet, status, out);
             }
             Verb::Arithmetic { .. } => self.packet_arithmetic(packet, &key, out),
-            _ => self.packet_set(packet, &key, value, out),
+            _ => self.packet_store(packet, &key, value, out),
         }
         After::Continue
     }
@@ -67,10 +64,10 @@ impl Executor<'_> {
         let told_key = if with_key { key.key } else { &[] };
         let write = |item: Item<'_>, out: &mut Output| write_item(item, packet.echo, told_key, out);
         let hit = match touch {
-            None => self.show(key, out, write).is_ok(),
+            None => self.get(key, out, write).is_ok(),
             Some(exptime) => {
                 let expiry = Expiry::from_seconds(i64::from(exptime), self.now);
-                self.show_touched(key, expiry, |item| write(item, out))
+                self.touch(key, expiry, |item| write(item, out))
             }
         };
         if hit || packet.quiet {
@@ -91,14 +88,9 @@ impl Executor<'_> {
         out: &mut Output,
     ) {
         let expiry = Expiry::from_seconds(i64::from(exptime), self.now);
-        let lengths = Lengths {
-            extras: FLAGS_BYTES as u8,
-            ..Lengths::default()
-        };
-        let hit = self.show_touched(key, expiry, |item| {
-            let header = header(packet.echo, Status::Ok, lengths, item.cas());
-            out.bytes.extend_from_slice(&header);
-            out.bytes.extend_from_slice(&item.flags().to_be_bytes());
+        let hit = self.touch(key, expiry, |item| {
+            let (flags, cas) = (item.flags(), item.cas());
+            encode::item(&mut out.bytes, packet.echo, b"", flags, 0, cas);
         });
         if !hit {
             error(&mut out.bytes, packet.echo, Status::NotFound);
@@ -106,34 +98,26 @@ impl Executor<'_> {
     }
 
     #[inline]
-    fn packet_set(
+    fn packet_store(
         &mut self,
         packet: &Packet<'_>,
         key: &Hashed<'_>,
         value: &[u8],
         out: &mut Output,
     ) {
-        let Some((condition, spec)) = self.packet_store(packet) else {
+        let Some((condition, spec)) = self.packet_spec(packet) else {
             return;
         };
-        // Items always store their value with CRLF, which packets do not send.
-        let pieces = [value, b"\r\n"].into_iter();
-        match self.begin_filled(key, &spec, packet.is_set(), pieces) {
-            Err(refusal) => error(&mut out.bytes, packet.echo, refusal.status()),
-            Ok(new) => {
-                let outcome = self.commit(key, new, condition);
-                write_stored(outcome, condition.verb, packet.echo, packet.quiet, out);
-            }
-        }
+        // Packets do not send the end that every value in an item has.
+        let pieces = [value, VALUE_END].into_iter();
+        let stored = self.store_value(key, &spec, condition, pieces);
+        write_stored(stored, condition.verb, packet.echo, packet.quiet, out);
     }
 
     /// Returns the condition and the item of a storage packet; `None` for other
     /// packets.
     #[inline]
-    pub(in crate::command) fn packet_store<'k>(
-        &self,
-        packet: &Packet<'k>,
-    ) -> Option<(Condition, ItemSpec<'k>)> {
+    pub(super) fn packet_spec<'k>(&self, packet: &Packet<'k>) -> Option<(Condition, ItemSpec<'k>)> {
         let Verb::Store {
             verb,
             flags,
@@ -142,18 +126,12 @@ impl Executor<'_> {
         else {
             return None;
         };
-        let joins = matches!(verb, StoreVerb::Append | StoreVerb::Prepend);
-        let verb = if packet.cas != 0 && !joins {
-            StoreVerb::Cas
-        } else {
-            verb
-        };
         let spec = ItemSpec {
             flags,
             expiry: Expiry::from_seconds(i64::from(exptime), self.now),
             ..ItemSpec::new(packet.key, packet.rest as usize)
         };
-        Some((Condition::plain(verb, packet.cas), spec))
+        Some((Condition::packet(verb, packet.cas), spec))
     }
 
     fn packet_arithmetic(&mut self, packet: &Packet<'_>, key: &Hashed<'_>, out: &mut Output) {
@@ -180,7 +158,7 @@ impl Executor<'_> {
         let status = match self.change_or_create(key, change, beginning) {
             ArithmeticOutcome::Done { number, cas, .. } => {
                 if !packet.quiet {
-                    plain(&mut out.bytes, packet.echo, cas, &number.to_be_bytes());
+                    encode::number(&mut out.bytes, packet.echo, cas, number);
                 }
                 return;
             }
@@ -208,10 +186,10 @@ impl Executor<'_> {
                 }
                 self.local.counters.cmd_flush.add(1);
                 self.flush(i64::from(delay));
-                answer(packet, Status::Ok, out);
+                write_status(packet, Status::Ok, out);
             }
             Verb::Quit => {
-                answer(packet, Status::Ok, out);
+                write_status(packet, Status::Ok, out);
                 return After::Quit;
             }
             Verb::Refused { status, closes } => {
@@ -253,29 +231,34 @@ impl Executor<'_> {
 
 /// Appends the reply to a storage command.
 #[inline]
-pub(in crate::command) fn write_stored(
-    outcome: Outcome,
+pub(super) fn write_stored(
+    stored: Result<Outcome, Refusal>,
     verb: StoreVerb,
     echo: Echo,
     quiet: bool,
     out: &mut Output,
 ) {
-    let status = match (outcome, verb) {
-        (Outcome::Stored { cas, .. }, _) => {
+    let status = match (stored, verb) {
+        (Ok(Outcome::Stored { cas, .. }), _) => {
             if !quiet {
                 plain(&mut out.bytes, echo, cas, b"");
             }
             return;
         }
-        (Outcome::Exists, _) | (Outcome::NotStored, StoreVerb::Add) => Status::Exists,
-        (Outcome::NotFound, _) | (Outcome::NotStored, StoreVerb::Replace) => Status::NotFound,
-        (Outcome::NotStored, _) => Status::NotStored,
+        (Ok(Outcome::Exists), _) | (Ok(Outcome::NotStored), StoreVerb::Add) => Status::Exists,
+        (Ok(Outcome::NotFound), _) | (Ok(Outcome::NotStored), StoreVerb::Replace) => {
+            Status::NotFound
+        }
+        (Ok(Outcome::NotStored), _) => Status::NotStored,
+        (Err(Refusal::TooLarge), _) => Status::TooLarge,
+        (Err(Refusal::NoMemory), _) => Status::OutOfMemory,
+        (Err(Refusal::BadChunk), _) => Status::Invalid,
     };
     error(&mut out.bytes, echo, status);
 }
 
 /// Appends a reply that consists of a status only.
-fn answer(packet: &Packet<'_>, status: Status, out: &mut Output) {
+fn write_status(packet: &Packet<'_>, status: Status, out: &mut Output) {
     match status {
         Status::Ok if packet.quiet => {}
         Status::Ok => plain(&mut out.bytes, packet.echo, 0, b""),
@@ -286,16 +269,7 @@ fn answer(packet: &Packet<'_>, status: Status, out: &mut Output) {
 /// Appends the reply to a retrieval that hit.
 #[inline]
 fn write_item(item: Item<'_>, echo: Echo, key: &[u8], out: &mut Output) {
-    let lengths = Lengths {
-        extras: FLAGS_BYTES as u8,
-        key: key.len(),
-        value: item.value_len(),
-    };
-    let mut front = [0; HEADER_BYTES + FLAGS_BYTES];
-    let (head, flags) = front.split_at_mut(HEADER_BYTES);
-    head.copy_from_slice(&header(echo, Status::Ok, lengths, item.cas()));
-    flags.copy_from_slice(&item.flags().to_be_bytes());
-    out.bytes.extend_from_slice(&front);
-    out.bytes.extend_from_slice(key);
+    let (flags, value_len, cas) = (item.flags(), item.value_len(), item.cas());
+    encode::item(&mut out.bytes, echo, key, flags, value_len, cas);
     out.bare_value(item);
 }
