@@ -267,8 +267,11 @@ def main():
     loader.start()
     try:
         browser = Browser(port)
-        check(browser, url, pictures)
-        browser.quit()
+        try:
+            check(browser, url, pictures)
+        finally:
+            # chromedriver alone would leave the browser behind.
+            browser.quit()
     finally:
         ended.set()
         loader.join()
