@@ -418,6 +418,7 @@ fn the_page_works_in_a_browser() {
         admin(config, &["--admin-listen=127.0.0.1:0"]);
         config.observe = Observe {
             slow_log: Some(Duration::from_millis(1)),
+            curve: true,
             ..Observe::default()
         };
     });
