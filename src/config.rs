@@ -155,7 +155,7 @@ pub struct Observe {
     /// The busiest prefixes (`-o no_prefixes` turns them off). Needs
     /// [`Observe::hot_keys`], whose samples count them.
     pub prefixes: bool,
-    /// The miss ratio curve (`-o no_mrc` turns it off).
+    /// The miss ratio curve (`-o mrc` turns it on).
     pub curve: bool,
     /// Time from which a command is slow (`--slow-log-ms`); `None` for no slow
     /// log.
@@ -168,7 +168,7 @@ impl Default for Observe {
             latency: true,
             hot_keys: true,
             prefixes: true,
-            curve: true,
+            curve: false,
             slow_log: None,
         }
     }

@@ -243,7 +243,7 @@ pub const MRC_KEYS_MAX: usize = 64 * 1024 - 1;
 /// Most bytes that the miss ratio curve takes: sampled keys, ghosts and rings.
 pub const MRC_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Sampled requests per second above which fewer keys are sampled.
-pub const MRC_SAMPLES_PER_SECOND: u64 = 20_000;
+pub const MRC_SAMPLES_PER_SECOND: u64 = 10_000;
 /// Capacity of all workers' rings of sampled requests together, in requests.
 pub const MRC_RING_SAMPLES: usize = 16 * 1024;
 /// Most sampled requests that a step of the miss ratio curve replays.

@@ -94,6 +94,16 @@ struct Pair {
     cas: u64,
     /// The memory limit is low: the store may have evicted items of the model.
     may_miss: bool,
+    replies: Replies,
+}
+
+/// Replies to commands on keys that the model has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Replies {
+    /// Equal to the model's.
+    equal: u64,
+    /// Misses that the low memory limit excuses.
+    missed: u64,
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -189,6 +199,7 @@ impl Pair {
             model: HashMap::new(),
             cas: 0,
             may_miss,
+            replies: Replies::default(),
         }
     }
 
@@ -248,6 +259,7 @@ impl Pair {
     /// instead, and removes the item from the model.
     fn agrees(&mut self, key: usize, answer: &[u8], wanted: &[u8], miss: &[u8]) -> bool {
         if answer == wanted {
+            self.replies.equal += 1;
             return true;
         }
         let text =
@@ -260,6 +272,7 @@ impl Pair {
             text(wanted),
             wanted.len(),
         );
+        self.replies.missed += 1;
         self.model.remove(&key);
         false
     }
@@ -495,6 +508,7 @@ fn check(cases: u32, max_memory: usize, may_miss: bool) {
         ..Proptest::with_cases(cases)
     };
     let evictions = Cell::new(0);
+    let replies = Cell::new(Replies::default());
     let run = |acts: Vec<Act>| {
         let mut pair = Pair::new(max_memory, may_miss);
         acts.iter().for_each(|act| pair.act(act));
@@ -506,12 +520,21 @@ fn check(cases: u32, max_memory: usize, may_miss: bool) {
         assert_eq!((sum.items, sum.item_bytes), (0, 0));
         assert!(may_miss || sum.evictions == 0);
         evictions.set(evictions.get() + sum.evictions);
+        let before = replies.get();
+        replies.set(Replies {
+            equal: before.equal + pair.replies.equal,
+            missed: before.missed + pair.replies.missed,
+        });
         Ok(())
     };
     TestRunner::new(config)
         .run(&acts(), run)
         .expect("no command surprises");
     assert_eq!(evictions.get() > 0, may_miss);
+    // A store that always missed would agree with the model as well.
+    let Replies { equal, missed } = replies.get();
+    assert_eq!(missed > 0, may_miss);
+    assert!(missed < equal / 10, "{equal} equal, {missed} missed");
 }
 
 #[test]

@@ -53,6 +53,8 @@ impl Mix {
 struct Soak {
     store: Store,
     refused: AtomicU64,
+    gets: AtomicU64,
+    /// Gets that were hits, whose values were verified.
     verified: AtomicU64,
 }
 
@@ -186,6 +188,7 @@ impl Worker<'_> {
             verify(item);
             (Access::Counted, ())
         });
+        self.soak.gets.fetch_add(1, Ordering::Relaxed);
         let hits = u64::from(found.is_ok());
         self.soak.verified.fetch_add(hits, Ordering::Relaxed);
     }
@@ -317,6 +320,7 @@ fn no_value_is_ever_torn_foreign_or_freed() {
             cas: true,
         }),
         refused: AtomicU64::new(0),
+        gets: AtomicU64::new(0),
         verified: AtomicU64::new(0),
     };
     let length = Length::chosen();
@@ -345,7 +349,9 @@ fn no_value_is_ever_torn_foreign_or_freed() {
         worker.give_up_what_is_held();
     }
     let locals = workers.into_iter().map(|worker| worker.local).collect();
-    assert!(soak.verified.load(Ordering::Relaxed) > 0);
+    let gets = soak.gets.load(Ordering::Relaxed);
+    let verified = soak.verified.load(Ordering::Relaxed);
+    assert!(verified > gets / 10, "{verified} values of {gets} gets");
     let refused = soak.refused.load(Ordering::Relaxed);
     assert_eq!(refused, 0, "there was always something to evict");
     everything_balances(&soak.store, locals);

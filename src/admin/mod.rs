@@ -124,6 +124,14 @@ impl Site {
             let family = ("rustcached_memory_bytes", Type::Gauge, help);
             metrics.add(family, &[("use", of)], bytes);
         }
+        for (reason, count) in [
+            ("memory", sum.evictions.saturating_sub(sum.evicted_for_page)),
+            ("page", sum.evicted_for_page),
+        ] {
+            let help = "Live items evicted: to store others, or because their page was given up";
+            let family = ("rustcached_evictions_total", Type::Counter, help);
+            metrics.add(family, &[("reason", reason)], count);
+        }
         let help = "Idle time of evicted items, in seconds";
         let family = ("rustcached_evicted_age_seconds", Type::Summary, help);
         metrics.add_suffixed(family, "_sum", &[], sum.evicted_age);

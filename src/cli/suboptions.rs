@@ -294,10 +294,10 @@ pub(super) const WORDS: &[Word] = &[
         help: "do not count the busiest key prefixes",
     },
     Word {
-        name: "no_mrc",
+        name: "mrc",
         rule: Rule::Nothing,
-        effect: Effect::Set(|raw, _| raw.observe.curve = false),
-        help: "do not predict the hit ratio of other sizes of memory",
+        effect: Effect::Set(|raw, _| raw.observe.curve = true),
+        help: "predict the hit ratio of other sizes of memory (stats mrc)",
     },
     Word {
         name: "ssl_chain_cert",

@@ -166,8 +166,10 @@ impl<W: Write> Writer<W> {
             return;
         }
         let lines = dropped - self.reported;
-        let text = format_args!("rustcached: {lines} log lines were dropped");
-        self.batch.extend_from_slice(&self.log.formatted(text));
+        let line = self
+            .log
+            .formatted(format_args!("rustcached: {lines} log lines were dropped"));
+        self.batch.extend_from_slice(&line);
         if self.write_batch() == 0 {
             self.reported = dropped;
         }

@@ -137,6 +137,9 @@ counters! {
     evictions,
     /// Evictions of items that were never fetched.
     evicted_unfetched,
+    /// Of these, evictions because the item's page was given up and no other
+    /// one had room.
+    evicted_for_page,
     /// Idle time of evicted items in seconds, summed.
     evicted_age,
     /// Expired items removed by the eviction hand or, without the maintainer,

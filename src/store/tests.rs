@@ -366,6 +366,7 @@ fn shrunk(count: usize, len: usize, expiry: Expiry, now: Now) -> Bench {
 #[test]
 fn a_drained_page_evicts_only_live_items() {
     let later = Now::from_millis(NOW.millis() + 60_000);
+    let mut for_page = 0;
     // In one chunk, and chained.
     for (count, len) in [(150, 30_000), (50, 100_000)] {
         let expired = shrunk(count, len, Expiry::from_seconds(2, NOW), later);
@@ -375,6 +376,7 @@ fn a_drained_page_evicts_only_live_items() {
         let live = shrunk(count, len, Expiry::NEVER, later);
         let sum = live.store.stats().snapshot();
         assert!(sum.evictions > 0, "{len}");
+        for_page += sum.evicted_for_page;
         assert_eq!(sum.reclaimed, 0, "{len}");
         // The ghosts of so small a store are few.
         let mut keys = 0..count;
@@ -384,4 +386,5 @@ fn a_drained_page_evicts_only_live_items() {
         };
         assert!(keys.any(has_ghost), "{len}");
     }
+    assert!(for_page > 0, "none was evicted for its page");
 }

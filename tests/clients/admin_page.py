@@ -6,7 +6,9 @@ URL is the admin listener, HOST:PORT the cache server, which this program puts
 under load. Screenshots are written to DIRECTORY. Exits with an error unless the
 page loads, its figures and charts move under load, nothing is requested from
 another origin, the browser's console is empty, hostile keys are shown as text,
-and the page fits into windows of 360 and of 1,400 pixels.
+and the page fits into windows of 360 and of 1,400 pixels. The keyboard must reach
+the values of charts, a hidden tab must not poll, and the page must say that the
+server is lost and recover when it is back.
 """
 
 import base64
@@ -76,7 +78,7 @@ class Browser:
             if wanted(value):
                 return value
             time.sleep(0.2)
-        return fail(f"waited in vain: {what}; the last value was {value!r}")
+        return fail(f"waited in vain: {what}; the last value was {str(value)[:200]!r}")
 
     def resize(self, width, height):
         # The viewport itself: a window has a least width.
@@ -88,6 +90,18 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": name}]
         body = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}
         self.command("/goog/cdp/execute", body)
+
+    def offline(self, is_offline):
+        params = {"offline": is_offline, "latency": 0, "downloadThroughput": -1,
+                  "uploadThroughput": -1}
+        body = {"cmd": "Network.emulateNetworkConditions", "params": params}
+        self.command("/goog/cdp/execute", body)
+
+    def press(self, key, code):
+        for kind in ["rawKeyDown", "keyUp"]:
+            params = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}
+            body = {"cmd": "Input.dispatchKeyEvent", "params": params}
+            self.command("/goog/cdp/execute", body)
 
     def picture(self, path):
         shot = self.request("GET", f"/session/{self.session}/screenshot")
@@ -119,25 +133,66 @@ def load(address, ended):
             ask(f"get {key} missing{number}\r\n", b"END")
 
 
-def check(browser, url, pictures):
-    browser.resize(1400, 1000)
-    browser.command("/url", {"url": url})
-    browser.wait("the page is live", "document.getElementById('state').textContent",
-                 lambda text: text == "live")
-    browser.wait("operations are counted", "document.getElementById('tile-rate').textContent",
+def text_of(selector):
+    return f"document.querySelector({json.dumps(selector)})?.textContent"
+
+
+def check_live(browser):
+    """The figures and charts move, and all tables have rows."""
+    browser.wait("the page is live", text_of("#state"), lambda text: text == "live")
+    browser.wait("operations are counted", text_of("#tile-rate"),
                  lambda text: text[0] in "123456789")
-    browser.wait("the server is known", "past.t.length", lambda length: length >= 4)
-    before = browser.run("document.querySelector('canvas').toDataURL()")
-    browser.wait("a chart moves", "document.querySelector('canvas').toDataURL()",
-                 lambda picture: picture != before)
-    browser.wait("the hostile key is listed as text",
-                 "document.querySelector('#table-hotkeys td.key')?.textContent",
+    browser.wait("the history is known", "past.t.length", lambda length: length >= 4)
+    rate = browser.run(text_of("#tile-rate"))
+    browser.wait("the figure moves", text_of("#tile-rate"), lambda text: text != rate)
+    for chart in ["operations", "percentiles", "heat"]:
+        picture = f"document.querySelector('#chart-{chart} canvas').toDataURL()"
+        before = browser.run(picture)
+        browser.wait(f"the chart {chart} moves", picture, lambda now, before=before: now != before)
+    browser.wait("the hostile key is listed as text", text_of("#table-hotkeys td.key"),
                  lambda text: text == HOSTILE)
     if browser.run("document.querySelectorAll('img').length") != 0:
         fail("a key became an element")
     for table in ["mrc", "prefixes", "classes", "settings", "listeners", "workers", "latency"]:
         browser.wait(f"the table {table} has rows",
                      f"document.querySelectorAll('#table-{table} tbody tr').length")
+
+
+def check_keyboard(browser):
+    """Arrow keys read values off a chart."""
+    browser.press("Tab", 9)
+    browser.run("document.querySelector('#chart-operations canvas').focus()")
+    value = "document.getElementById('tip').textContent"
+    last = browser.wait("the focus shows the last values", value, lambda text: "get hits" in text)
+    browser.press("ArrowLeft", 37)
+    browser.wait("an arrow key shows others", value, lambda text: text != last)
+    browser.press("Escape", 27)
+    browser.wait("Escape hides them", "document.getElementById('tip').hidden")
+
+
+def check_controls(browser):
+    """Tables are filtered and sorted, and say how features are turned on."""
+    rows = "[...document.querySelectorAll('#table-settings tbody tr')]"
+    browser.run("(() => { tables.settings.input.value = 'MAXCONNS_F';"
+                " tables.settings.input.dispatchEvent(new Event('input')) })()")
+    browser.wait("settings are filtered", f"{rows}.map((row) => row.cells[0].textContent)",
+                 lambda names: names == ["maxconns_fast"])
+    browser.run("(() => { tables.settings.input.value = '';"
+                " tables.settings.input.dispatchEvent(new Event('input')) })()")
+    names = f"{rows}.map((row) => row.cells[0].textContent)"
+    before = browser.wait("all settings are back", names, lambda names: len(names) > 10)
+    browser.run("document.querySelector('#table-settings th button').click()")
+    browser.wait("settings are sorted", names,
+                 lambda names: names != before and sorted(names) == sorted(before))
+    for table in ["latency", "mrc", "hotkeys", "prefixes", "slowlog"]:
+        browser.run(f"tables.{table}.update({{ enabled: false }})")
+        option = browser.run(text_of(f"#table-{table} .empty code"))
+        if not option or not option.startswith("-"):
+            fail(f"the table {table} does not name the option that turns it on")
+
+
+def check_layout(browser, pictures):
+    """The page fits into its window in both schemes."""
     for width, theme in [(1400, "light"), (1400, "dark"), (360, "light"), (360, "dark")]:
         browser.theme(theme)
         browser.resize(width, 1000)
@@ -149,8 +204,49 @@ def check(browser, url, pictures):
         if over > 0:
             fail(f"the page is {over} pixels wider than {width}")
         browser.picture(pictures / f"admin-{width}-{theme}.png")
+
+
+def check_hidden(browser):
+    """A hidden tab does not poll, and catches up when it is shown."""
+    hide = ("(() => { Object.defineProperty(document, 'hidden', { configurable: true, value: %s });"
+            " document.dispatchEvent(new Event('visibilitychange')) })()")
+    browser.run(hide % "true")
+    browser.wait("the last poll ends", "isPolling", lambda is_polling: not is_polling)
+    requests = "performance.getEntriesByType('resource').length"
+    before = browser.run(f"[{requests}, performance.now()]")
+    browser.wait("time passes", "performance.now()", lambda now: now > before[1] + 2500)
+    if browser.run(requests) != before[0]:
+        fail("a hidden tab polls")
+    length = browser.run("past.t.length")
+    browser.run(hide % "false")
+    browser.wait("the page catches up", "past.t.length", lambda now: now >= length + 2)
+
+
+def check_lost(browser, pictures):
+    """The page says that the server is lost, and recovers."""
+    browser.offline(True)
+    browser.wait("the page says that the server is lost", text_of("#state"),
+                 lambda text: text == "unreachable")
+    browser.wait("the banner says it", "document.getElementById('banner').checkVisibility()")
+    browser.picture(pictures / "admin-lost.png")
+    browser.offline(False)
+    browser.wait("the page recovers", text_of("#state"), lambda text: text == "live")
+    if browser.run("document.getElementById('banner').checkVisibility()"):
+        fail("the banner stays")
+
+
+def check(browser, url, pictures):
+    browser.resize(1400, 1000)
+    browser.command("/url", {"url": url})
+    check_live(browser)
+    check_layout(browser, pictures)
+    check_keyboard(browser)
+    check_controls(browser)
+    check_hidden(browser)
     for entry in browser.log("browser"):
         fail(f"the console has: {entry['message']}")
+    # From here on, the browser reports failed requests.
+    check_lost(browser, pictures)
     for entry in browser.log("performance"):
         message = json.loads(entry["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
@@ -171,8 +267,11 @@ def main():
     loader.start()
     try:
         browser = Browser(port)
-        check(browser, url, pictures)
-        browser.quit()
+        try:
+            check(browser, url, pictures)
+        finally:
+            # chromedriver alone would leave the browser behind.
+            browser.quit()
     finally:
         ended.set()
         loader.join()

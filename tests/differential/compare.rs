@@ -148,6 +148,8 @@ fn has_bad_key(command: &[u8]) -> bool {
 
 /// Maximum number of attempts to begin a session.
 const STARTS_MAX: usize = 3;
+/// Reply to `version` by the target release and by rustcached.
+const TARGET_VERSION: &[u8] = b"VERSION 1.6.45\r\n";
 
 /// A connection, with the names given to the CAS values seen on it.
 struct Session {
@@ -164,13 +166,19 @@ impl Session {
         // values.
         let raise = "set a 0 0 1\r\nx\r\n".repeat(8);
         let mut client = Client::connect(address);
-        // memcached 1.6.18 occasionally closes a new connection.
         for _ in 0..STARTS_MAX {
             let sent = client.try_send(format!("{raise}mn\r\n"));
             if sent.is_ok() && client.answer_or_close().is_ok() {
                 break;
             }
+            // memcached 1.6.18 occasionally closes a new connection.
             client = Client::connect(address);
+            let version = client.try_send("version\r\nmn\r\n");
+            let version = version.map(|()| client.answer_or_close());
+            assert!(
+                !matches!(version, Ok(Ok(line)) if line == TARGET_VERSION),
+                "a new connection was closed"
+            );
         }
         client.ask("flush_all\r\n", "OK\r\n");
         Self {

@@ -273,7 +273,9 @@ fn cve_2021_37519_files_of_many_kinds_are_read() {
 #[test]
 fn the_file_is_read_again_on_a_signal() {
     let secret = Secret::new("old:one\n");
-    let (program, address) = start(&secret, &[]);
+    let log = secret.path.with_extension("log");
+    let option = format!("--log-file={}", log.display());
+    let (program, address) = start(&secret, &[&option]);
     let mut inside = Client::connect(&address);
     exchange(&mut inside, &login("old", "one"), "STORED\r\n");
     secret.replace("new:two\n");
@@ -292,6 +294,12 @@ fn the_file_is_read_again_on_a_signal() {
     // A malformed file changes nothing: the last valid list stays in force.
     secret.replace("broken\n");
     program.signal("HUP");
+    wait_until("the error is logged", || {
+        let lines = fs::read_to_string(&log).ok()?;
+        lines.contains("nothing changed: ").then_some(())
+    });
+    let mut client = Client::connect(&address);
+    exchange(&mut client, &login("new", "two"), "STORED\r\n");
     secret.replace("third:three\nfourth:four\n");
     program.signal("HUP");
     wait_until("the third password opens", || {

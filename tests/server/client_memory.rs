@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustcached::config::Config;
 use rustcached::limits::{OUTPUT_PAUSE_BYTES, READ_BUFFER_BYTES};
 use test_support::binary::{BinaryClient, Frame, opcode};
-use test_support::client::Client;
+use test_support::client::{Client, show};
 use test_support::server::Server;
 use test_support::wait_until;
 
@@ -254,21 +254,30 @@ fn input_that_nobody_completes_has_a_limit_in_all() {
     let line = [b"get ", &b"k"[..].repeat(200)[..]].concat();
     let block = [&b"set k 0 0 4000\r\n"[..], &b"v".repeat(3900)].concat();
     let packet = Frame::store(opcode::SET, "key", [7; 4000]).bytes();
-    for begun in [&line[..], &block, &packet[..4000]] {
-        let cut = stat(&mut client, "read_buf_oom");
-        let _stalled = stall(&server, 900, begun);
-        if begun.len() > 2000 {
-            wait_until("some are cut", || {
-                (stat(&mut client, "read_buf_oom") > cut).then_some(())
-            });
-        }
-        wait_until("the limit is kept", || {
-            (held_bytes(&mut client) <= MIB).then_some(())
-        });
+    let serves = |client: &mut Client| {
         client.ask(
             "set a 0 0 1\r\nx\r\nget a\r\n",
             "STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n",
         );
+    };
+    // These lines are within the limit.
+    let stalled = stall(&server, 900, &line);
+    wait_until("all are held", || {
+        (held_bytes(&mut client) >= 900 * line.len()).then_some(())
+    });
+    assert_eq!(stat(&mut client, "read_buf_oom"), 0);
+    serves(&mut client);
+    drop(stalled);
+    for begun in [&block, &packet[..4000]] {
+        let cut = stat(&mut client, "read_buf_oom");
+        let _stalled = stall(&server, 900, begun);
+        wait_until("some are cut", || {
+            (stat(&mut client, "read_buf_oom") > cut).then_some(())
+        });
+        wait_until("the limit is kept", || {
+            (held_bytes(&mut client) <= MIB).then_some(())
+        });
+        serves(&mut client);
     }
 }
 
@@ -366,7 +375,7 @@ fn near_a_limit_of_memcached_s_retrievals_are_refused() {
     let begun = [&b"set k 0 0 4000\r\n"[..], &b"v".repeat(3900)].concat();
     let mut stalled = Vec::new();
     let answer = wait_until("the limit is reached", || {
-        stalled.extend(stall(&server, 1, &begun));
+        stalled.extend(stall(&server, 20, &begun));
         let answer = client.answer("get key1\r\n");
         answer.starts_with(b"SERVER_ERROR").then_some(answer)
     });
@@ -539,12 +548,19 @@ fn hot_values_are_answered_once_while_buffers_are_small() {
             }
         });
         let _stop = StoreOnDrop(&over);
+        let values = ["a", "b"].map(|fill| fill.repeat(2000));
+        let lines = values
+            .each_ref()
+            .map(|value| format!("VALUE hot 0 2000\r\n{value}\r\nEND\r\n"));
+        let meta = values.map(|value| format!("VA 2000\r\n{value}\r\n"));
         for number in 0..READS {
-            let answer = client.answer(match number % 2 {
-                0 => "get hot\r\n",
-                _ => "mg hot v\r\n",
-            });
-            assert!(answer.len() < 2100, "{number}: {} bytes", answer.len());
+            let (send, want) = match number % 2 {
+                0 => ("get hot\r\n", &lines),
+                _ => ("mg hot v\r\n", &meta),
+            };
+            let answer = client.answer(send);
+            let whole = want.iter().any(|want| want.as_bytes() == answer);
+            assert!(whole, "{number}: {}", show(&answer));
         }
     });
 }

@@ -49,16 +49,13 @@ fn steps_of_the_system_clock_neither_immortalise_nor_drop_items() {
     let soon = wall.as_secs() + 3600;
     client.ask(format!("set past 0 {soon} 1\r\nd\r\n"), "STORED\r\n");
     client.ask("get past\r\n", "END\r\n");
-    let answer = client.answer("get short\r\n");
-    if begun.elapsed() < Duration::from_secs(2) {
-        assert_eq!(answer, b"VALUE short 0 1\r\na\r\nEND\r\n");
-    }
     client.ask(
         "get long ever\r\n",
         "VALUE long 0 1\r\nb\r\nVALUE ever 0 1\r\nc\r\nEND\r\n",
     );
 
     set_clock("-400d");
+    // Had a step ended this item, it would be gone already.
     wait_until("the short life ends", || {
         (client.answer("get short\r\n") == b"END\r\n").then_some(())
     });

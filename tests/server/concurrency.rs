@@ -78,9 +78,10 @@ fn check_answer(key: usize, answer: &[u8]) -> Option<u64> {
 fn values_are_whole_and_belong_to_their_key() {
     const KEYS: usize = 4;
     let server = Server::with(|config| config.threads = 4);
-    together(&server, |number, client| {
+    let hits = together(&server, |number, client| {
         let mut random = Random::new(number as u64);
         let mut last_cas = [0; KEYS];
+        let mut hits = 0;
         for _ in 0..ROUNDS {
             let key = random.below(KEYS);
             match random.below(10) {
@@ -100,11 +101,16 @@ fn values_are_whole_and_belong_to_their_key() {
                     if let Some(cas) = check_answer(key, &answer) {
                         assert!(cas >= last_cas[key], "CAS went back on k{key}");
                         last_cas[key] = cas;
+                        hits += 1;
                     }
                 }
             }
         }
+        hits
     });
+    // Half of the commands are gets, and there are four sets for each delete.
+    let hits: usize = hits.into_iter().sum();
+    assert!(hits > THREADS * ROUNDS / 4, "{hits} hits");
 }
 
 #[test]
@@ -230,19 +236,25 @@ fn one_client_wins_the_right_to_refill() {
 
 #[test]
 fn a_deleted_item_stays_deleted_under_incr() {
-    // A delete that races with an incr must not bring the old item back.
+    // An incr that races with a delete must not bring the old item back.
     let server = Server::with(|config| config.threads = 4);
-    together(&server, |number, client| {
-        for round in 0..ROUNDS {
-            if number == 0 {
-                client.ask(format!("set n{round} 0 0 1\r\n1\r\n"), "STORED\r\n");
-                client.ask(format!("delete n{round}\r\n"), "DELETED\r\n");
-                client.ask(format!("get n{round}\r\n"), "END\r\n");
-            } else {
-                client.answer(format!("incr n{round} 1\r\n"));
+    let done = AtomicBool::new(false);
+    let hits = together(&server, |number, client| {
+        let mut hits = 0;
+        if number == 0 {
+            for _ in 0..ROUNDS {
+                client.ask("set n 0 0 1\r\n1\r\n", "STORED\r\n");
+                client.ask("delete n\r\n", "DELETED\r\n");
+                client.ask("get n\r\n", "END\r\n");
             }
+            done.store(true, Ordering::Release);
         }
+        while !done.load(Ordering::Acquire) {
+            hits += usize::from(client.answer("incr n 1\r\n") != b"NOT_FOUND\r\n");
+        }
+        hits
     });
+    assert!(hits.into_iter().sum::<usize>() > 0, "no incr met the item");
 }
 
 #[test]

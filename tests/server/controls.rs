@@ -81,15 +81,13 @@ const SETTINGS: &[&str] = &[
 
 fn settings(client: &mut Client) -> Vec<String> {
     let answer = String::from_utf8(client.answer("stats settings\r\n")).expect("text");
-    let told = |name: &&&str| {
+    let line_of = |name: &&str| {
         let begin = format!("STAT {name} ");
-        answer
-            .lines()
-            .find(|line| line.starts_with(&begin))
-            .unwrap_or_default()
-            .to_owned()
+        let mut lines = answer.lines();
+        let line = lines.find(|line| line.starts_with(&begin));
+        line.unwrap_or_else(|| panic!("no {name}")).to_owned()
     };
-    SETTINGS.iter().map(|name| told(&name)).collect()
+    SETTINGS.iter().map(line_of).collect()
 }
 
 #[test]

@@ -13,8 +13,12 @@ const MIB: usize = 1 << 20;
 /// Returns a part of a value, which consists of 8-byte words, each computed
 /// from its index and a seed. `first` is the index of the first word.
 fn block(seed: u64, first: u64, bytes: usize) -> Vec<u8> {
-    let words = (first..).map(|place| (place ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    words.flat_map(u64::to_le_bytes).take(bytes).collect()
+    let mut block = vec![0; bytes];
+    for (word, place) in block.chunks_mut(8).zip(first..) {
+        let value = (place ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        word.copy_from_slice(&value.to_le_bytes()[..word.len()]);
+    }
+    block
 }
 
 struct Stream(TcpStream);

@@ -194,7 +194,7 @@ fn prefixes_can_be_off_or_secret() {
 
 #[test]
 fn other_sizes_of_memory_are_predicted() {
-    let server = Server::start();
+    let server = Server::with(|config| config.observe.curve = true);
     let mut client = server.client();
     for number in 0..100 {
         client.ask(format!("get {number}\r\n"), "END\r\n");
@@ -223,8 +223,8 @@ fn other_sizes_of_memory_are_predicted() {
 }
 
 #[test]
-fn the_curve_can_be_off() {
-    let server = Server::with(|config| config.observe.curve = false);
+fn the_curve_is_off_unless_it_is_asked_for() {
+    let server = Server::start();
     server.client().ask("stats mrc\r\n", "END\r\n");
 }
 

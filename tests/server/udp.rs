@@ -4,8 +4,8 @@
 use std::net::UdpSocket;
 
 use test_support::DEADLINE;
-use test_support::binary::{Frame, HEADER_BYTES, Reply, opcode, status};
-use test_support::client::{Address, Client, show};
+use test_support::binary::{BinaryClient, Frame, HEADER_BYTES, Reply, opcode, status};
+use test_support::client::{Client, show};
 use test_support::program::{Program, on_free_port};
 use test_support::random::Random;
 
@@ -415,7 +415,5 @@ fn a_protocol_may_be_the_only_one() {
     client.send("mn\r\n");
     let id = client.send(Frame::new(opcode::NOOP).bytes());
     assert_eq!(Reply::parse(&client.reply(id)).status, status::OK);
-    let Address::Tcp(_) = program.address() else {
-        panic!("it has a TCP port too");
-    };
+    BinaryClient::connect(&program.address()).in_step();
 }

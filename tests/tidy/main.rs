@@ -283,11 +283,7 @@ fn crate_paths_are_found() {
 fn files_are_short() {
     let mut faults = Vec::new();
     for folder in ["src", "tests", "benches"] {
-        let folder = root().join(folder);
-        if !folder.is_dir() {
-            continue;
-        }
-        for path in rust_files(&folder) {
+        for path in rust_files(&root().join(folder)) {
             let text = fs::read_to_string(&path).expect("a source file is text");
             let lines = text.lines().count();
             if lines > LINES_MAX {
@@ -404,11 +400,7 @@ const STREAMS: [&str; 2] = ["stdout()", "stderr()"];
 fn imports_name_what_they_bring() {
     let mut faults = Vec::new();
     for folder in ["src", "tests", "benches"] {
-        let folder = root().join(folder);
-        if !folder.is_dir() {
-            continue;
-        }
-        for path in rust_files(&folder) {
+        for path in rust_files(&root().join(folder)) {
             let text = fs::read_to_string(&path).expect("a source file is text");
             for (number, line) in text.lines().enumerate() {
                 let line = line.trim();

@@ -123,7 +123,7 @@ const OUR_WORDS: [&str; 6] = [
     "no_latency",
     "no_hotkeys",
     "no_prefixes",
-    "no_mrc",
+    "mrc",
 ];
 
 #[test]

@@ -348,6 +348,7 @@ impl Store {
                     let (_, alive) = self.take_out(local, &mut shard, bucket, local.now);
                     drop(shard);
                     if alive {
+                        local.counters.evicted_for_page.add(1);
                         local.report_evicted(item);
                     }
                     let freed = item.word().unpin();
@@ -394,6 +395,7 @@ impl Store {
                     let (head, alive) = self.take_out(local, &mut shard, bucket, local.now);
                     drop(shard);
                     if alive {
+                        local.counters.evicted_for_page.add(1);
                         // SAFETY: this function owns the reference that was the
                         // map's.
                         local.report_evicted(unsafe { Item::at(head) });

@@ -529,6 +529,23 @@ mod tests {
     }
 
     #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "a free chunk of class")]
+    fn a_write_to_a_free_chunk_is_detected() {
+        let memory = Memory::new(PAGE_BYTES);
+        let mut magazines = Magazines::new();
+        let class = class_for(10_000).unwrap();
+        // Keeps the page from becoming empty.
+        let _used = memory.alloc(&mut magazines, class).unwrap();
+        let chunk = memory.alloc(&mut magazines, class).unwrap();
+        // SAFETY: it came from `alloc` and is freed once.
+        unsafe { memory.free(&mut magazines, chunk) };
+        // SAFETY: the last byte of the chunk, whose page stays reserved.
+        unsafe { chunk.add(chunk_bytes(class) - 1).write(0) };
+        while memory.alloc(&mut magazines, class).is_some() {}
+    }
+
+    #[test]
     fn a_draining_page_is_not_allocated_from_and_goes_back_when_empty() {
         let memory = Memory::new(PAGE_BYTES * 2);
         let mut magazines = Magazines::new();

@@ -12,6 +12,8 @@ use crate::store::memory::classes::{PAGE_HEADER_BYTES, chunk_bytes};
 
 /// Fill byte of free chunks.
 const POISON: u8 = 0xDD;
+/// A block of fill bytes.
+static BLOCK: [u8; 4096] = [POISON; 4096];
 /// Poisoned bytes between the reference word and the link to the next free
 /// chunk.
 const FIRST: Range<usize> = size_of::<RefWord>()..NEXT_FREE_OFFSET;
@@ -52,11 +54,10 @@ pub(crate) fn check_poison(chunk: Chunk, class: usize) {
     assert!(word.is_free(), "a chunk was free and held: {word:?}");
     // SAFETY: the chunk is free and this long.
     let bytes = unsafe { free_bytes_of_chunk(chunk, class) };
+    // Comparing with a block is many times faster than looking at each byte.
+    let mut blocks = bytes.iter().flat_map(|bytes| bytes.chunks(BLOCK.len()));
     assert!(
-        bytes
-            .iter()
-            .flat_map(|bytes| bytes.iter())
-            .all(|byte| *byte == POISON),
+        blocks.all(|block| *block == BLOCK[..block.len()]),
         "a free chunk of class {class} was written to"
     );
 }

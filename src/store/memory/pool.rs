@@ -239,6 +239,25 @@ impl State {
     }
 }
 
+/// Returns the memory of free pages to the system, the rest of huge pages
+/// included. Pages in use keep their memory, because chunks may outlive the
+/// store.
+#[cfg(not(fuzzing))]
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut state = self.lock();
+        for extent in state.extents.iter().filter(|extent| extent.huge) {
+            advise(extent.base, EXTENT_BYTES, libc::MADV_NOHUGEPAGE);
+        }
+        let State {
+            touched, untouched, ..
+        } = &mut *state;
+        for page in touched.drain(..).chain(untouched.drain(..)) {
+            advise(page, PAGE_BYTES, libc::MADV_DONTNEED);
+        }
+    }
+}
+
 /// A fuzzer creates stores without end, and no chunk outlives its store there.
 #[cfg(fuzzing)]
 impl Drop for Pool {
@@ -283,5 +302,21 @@ mod tests {
         }
         assert_eq!(pool.pages_in_use(), 0);
         assert!(pool.take().is_none(), "overhead alone exceeds the limit");
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(miri), not(fuzzing)))]
+    fn a_dropped_pool_returns_the_memory_of_free_pages() {
+        let pool = Pool::new(10 * PAGE_BYTES);
+        let pages = [pool.take().unwrap(), pool.take().unwrap()];
+        for page in pages {
+            // SAFETY: the page belongs to this test.
+            unsafe { page.write_bytes(7, PAGE_BYTES) };
+        }
+        pool.give_back(pages[0]);
+        drop(pool);
+        // SAFETY: extents stay reserved when the pool is dropped.
+        let first_bytes = pages.map(|page| unsafe { page.read() });
+        assert_eq!(first_bytes, [0, 7], "the page in use keeps its memory");
     }
 }

@@ -13,11 +13,12 @@ use crate::time::Now;
 
 /// Interval between two publications of the curve, in milliseconds.
 const PUBLISH_EVERY_MS: u64 = 1000;
-/// Shortest time over which the rate of samples is measured, in milliseconds.
-const LOAD_MS: u64 = 100;
-/// Number of keys from which fewer are sampled if there are too many samples.
-/// With fewer keys, popular ones are the cause.
-const KEYS_WANTED: usize = 1024;
+/// Time over which the rate of samples is measured, in milliseconds.
+const LOAD_MS: u64 = 1000;
+/// Shortest such time, if there are too many samples before its end.
+const LOAD_MIN_MS: u64 = 100;
+/// Samples per second from which the threshold is lowered.
+const EXCESSIVE_SAMPLES: u64 = MRC_SAMPLES_PER_SECOND + MRC_SAMPLES_PER_SECOND / 4;
 /// Largest factor by which the threshold is lowered at once.
 const LOWER_MAX: u64 = 16;
 /// More keys are sampled if this multiple of the keys, of the ghosts and of the
@@ -69,6 +70,8 @@ struct Load {
     replayed: u64,
     /// Samples replayed and dropped at the start of the measurement.
     before: u64,
+    /// The threshold at the start of the measurement.
+    threshold: u64,
     /// The largest number of samples per second in this window.
     most: u64,
     /// The largest number of keys in this window.
@@ -91,7 +94,10 @@ impl Predictor {
             heads: Vec::new(),
             last: 0,
             totals: Totals::read(store),
-            load: Load::default(),
+            load: Load {
+                threshold: EVERY_KEY,
+                ..Load::default()
+            },
             limit,
             generation: store.sweep_begins(),
             stepped: 0,
@@ -171,7 +177,7 @@ impl Predictor {
             }
             let heads = self.heads.iter_mut().filter(|head| head.is_some());
             let last = self.last;
-            // Numbers wrap around. They differ from the last one by less than half of their range.
+            // Numbers wrap around. Those in the rings are close to the last one.
             let order =
                 |head: &Option<Sample>| head.map(|head| head.number.wrapping_sub(last) as i32);
             let Some(sample) = heads.min_by_key(|head| order(head)).and_then(Option::take) else {
@@ -209,23 +215,26 @@ impl Predictor {
 
     /// Lowers the threshold if there are too many samples.
     fn limit_load(&mut self, now: Now) {
+        let seen = self.load.replayed + self.dropped();
         let load = &mut self.load;
         load.keys = load.keys.max(self.simulation.keys());
+        let samples = seen - load.before;
         let passed = now.millis().saturating_sub(load.since);
-        if passed < LOAD_MS {
+        if passed < LOAD_MIN_MS || passed < LOAD_MS && samples <= EXCESSIVE_SAMPLES * LOAD_MS / 1000
+        {
             return;
         }
-        let seen = load.replayed + self.dropped();
-        let load = &mut self.load;
-        let samples = seen - load.before;
-        (load.since, load.before) = (now.millis(), seen);
+        let begun_at = load.threshold;
+        let threshold = self.simulation.threshold();
+        (load.since, load.before, load.threshold) = (now.millis(), seen, threshold);
         let per_second = samples * 1000 / passed;
         load.most = load.most.max(per_second);
-        if per_second > MRC_SAMPLES_PER_SECOND && self.simulation.keys() > KEYS_WANTED {
-            let threshold = self.simulation.threshold();
-            let lowered = threshold * MRC_SAMPLES_PER_SECOND / per_second;
-            self.simulation
-                .set_threshold(lowered.max(threshold / LOWER_MAX));
+        if per_second > EXCESSIVE_SAMPLES {
+            // Too many keys may have lowered it meanwhile.
+            let lowered = begun_at * MRC_SAMPLES_PER_SECOND / per_second;
+            let lowered = lowered.clamp(threshold / LOWER_MAX, threshold);
+            self.simulation.set_threshold(lowered);
+            load.threshold = lowered;
         }
     }
 
@@ -242,6 +251,7 @@ impl Predictor {
             && most * SPARE_FACTOR < MRC_SAMPLES_PER_SECOND;
         if has_room && threshold < EVERY_KEY {
             self.simulation.set_threshold(2 * threshold);
+            self.load.threshold = self.simulation.threshold();
             self.windows.pause();
         }
     }

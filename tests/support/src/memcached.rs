@@ -76,11 +76,20 @@ impl Memcached {
         alive.then_some(server)
     }
 
-    /// Returns the release as three numbers.
+    /// Returns the release as three numbers. Ignores the suffix of a build
+    /// between releases, such as `1.6.45_3_gabcdef`.
     pub fn version(&self) -> [u32; 3] {
         let version = Client::connect(&self.address).stat("version");
-        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-        std::array::from_fn(|_| parts.next().unwrap_or(0))
+        let mut parts = version.split('.').map(|part| {
+            let digits = part.find(|letter: char| !letter.is_ascii_digit());
+            let number = part[..digits.unwrap_or(part.len())].parse();
+            number.unwrap_or_else(|_| panic!("no release: {version}"))
+        });
+        std::array::from_fn(|_| {
+            parts
+                .next()
+                .unwrap_or_else(|| panic!("no release: {version}"))
+        })
     }
 
     /// Returns the address of the TCP listener.

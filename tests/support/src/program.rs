@@ -53,17 +53,6 @@ impl Program {
         Self::spawn_command(&mut command)
     }
 
-    /// Starts the program from a shell that first lowers the limit of open
-    /// files.
-    pub fn spawn_with_open_files(limit: u32, options: &[&str]) -> Self {
-        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
-        Self::spawn_command(
-            Command::new("sh")
-                .args(["-c", &script, server_program()])
-                .args(options),
-        )
-    }
-
     /// Starts the program by the given command.
     pub fn spawn_command(command: &mut Command) -> Self {
         Self::spawn_with(command, Stdio::null(), Stdio::piped())
@@ -199,6 +188,17 @@ impl Program {
     pub fn is_running(&mut self) -> bool {
         let status = self.child.try_wait().expect("a child can be waited for");
         status.is_none()
+    }
+
+    /// Limits the number of files that the running program may have open. Lower
+    /// limits before the start are raised by the program if it may.
+    pub fn limit_open_files(&self, limit: u32) {
+        let process = self.child.id().to_string();
+        let status = Command::new("prlimit")
+            .args(["--pid", &process, &format!("--nofile={limit}:{limit}")])
+            .status()
+            .expect("prlimit can be executed");
+        assert!(status.success(), "prlimit --nofile={limit}");
     }
 
     /// Sends a signal by name (`TERM`, `INT`, …) with `kill`.

@@ -35,8 +35,8 @@ impl Executor<'_> {
         let most = count.unwrap_or(HOT_DEFAULT);
         let report = merge_hot_keys(&shared.hot_keys, shared.clock.now(), most);
         stat(out, "seconds", format_args!("{:.1}", report.seconds));
-        let rate = format_args!("{:.1}", report.requests_per_second);
-        stat(out, "requests_per_second", rate);
+        let rate = report.requests_per_second;
+        stat(out, "requests_per_second", format_args!("{rate:.1}"));
         for (number, hot) in (1..).zip(&report.keys) {
             let name = |name: &str| format!("{number}:{name}");
             stat(out, &name("key"), escape_key(&hot.key));
