@@ -129,7 +129,7 @@ pub(super) fn slow_log(reporter: &Reporter, count: usize) -> Value {
             "executing_us": slow.executing_us,
             "sending_us": slow.sending_us,
             "command": slow.command,
-            "key": shared.config.dump.then_some(&slow.key),
+            "key": shared.config.dump.then(|| printable(&slow.key)),
             "bytes": slow.bytes,
             "peer": slow.peer,
         })
@@ -151,7 +151,7 @@ pub(super) fn hot_keys(reporter: &Reporter, count: usize) -> Value {
     let total = report.requests_per_second.max(f64::MIN_POSITIVE);
     let rows = report.keys.iter().map(|hot| {
         json!({
-            "key": shared.config.dump.then(|| hot.key.escape_ascii().to_string()),
+            "key": shared.config.dump.then(|| printable(&hot.key)),
             "requests_per_second": hot.requests_per_second,
             "share": hot.share,
             "reads": hot.reads_per_second,
@@ -177,7 +177,7 @@ pub(super) fn prefixes(reporter: &Reporter, count: usize) -> Value {
     let prefixes = shared.busy_prefixes.busiest(count);
     let rows = prefixes.iter().map(|(prefix, figures)| {
         json!({
-            "prefix": shared.config.dump.then(|| prefix.escape_ascii().to_string()),
+            "prefix": shared.config.dump.then(|| printable(prefix)),
             "requests": figures.requests,
             "hits": figures.hits,
             "sets": figures.sets,
@@ -212,4 +212,34 @@ pub(super) fn curve(reporter: &Reporter) -> Value {
         "gets": curve.map_or(0, |curve| curve.gets),
         "points": points.collect::<Value>(),
     })
+}
+
+/// Returns a key as text. Bytes that are not printable ASCII, and backslashes,
+/// become `\xNN`.
+fn printable(key: &[u8]) -> String {
+    let mut text = String::with_capacity(key.len());
+    for &byte in key {
+        match byte {
+            b' '..=b'~' if byte != b'\\' => text.push(char::from(byte)),
+            _ => text.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn keys_are_shown_without_ambiguity() {
+        for (key, shown) in [
+            (&b"user:1"[..], "user:1"),
+            (b"50%25 <img> \"it's\"", "50%25 <img> \"it's\""),
+            (b"\xff\0", "\\xff\\x00"),
+            (b"\\xff", "\\x5cxff"),
+        ] {
+            assert_eq!(printable(key), shown);
+        }
+    }
 }

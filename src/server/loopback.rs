@@ -45,7 +45,10 @@ impl Loopback {
     /// # Errors
     /// The system has no more descriptors.
     pub fn new(config: Config) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(Config {
+            threads: 1,
+            ..config
+        }));
         let store = Arc::new(new_store(&shared));
         shared.connections.open.fetch_add(1, Ordering::Relaxed);
         let (stop, stop_requests) = bounded(1);

@@ -48,8 +48,8 @@ pub struct SlowCommand {
     pub sending_us: u64,
     /// Name of the command.
     pub command: &'static str,
-    /// Its key, or the first of several, escaped by [`escape_key`].
-    pub key: String,
+    /// Its key, or the first of several; at most [`KEY_MAX_BYTES`] bytes.
+    pub key: Box<[u8]>,
     /// Bytes of the values received or sent.
     pub bytes: u64,
     /// Address of the client.
@@ -151,7 +151,7 @@ mod tests {
             executing_us: 2,
             sending_us: 3,
             command: "get",
-            key: escape_key(number.to_string().as_bytes()),
+            key: number.to_string().into_bytes().into(),
             bytes: 10,
             peer: "127.0.0.1:80".to_owned(),
         }

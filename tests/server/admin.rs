@@ -489,10 +489,16 @@ fn promtool_accepts_the_metrics() {
         .filter(|line| line.starts_with("rustcached_") || !line.starts_with("memcached_"));
     let foreign: Vec<&str> = foreign.collect();
     assert!(foreign.is_empty(), "{foreign:?}");
-    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/prometheus/alerts.yml");
-    let checked = Command::new("promtool")
-        .args(["check", "rules", rules])
-        .output()
-        .expect("promtool starts");
-    assert!(checked.status.success(), "{checked:?}");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/prometheus");
+    for arguments in [
+        ["check", "rules", "alerts.yml"],
+        ["test", "rules", "alerts_test.yml"],
+    ] {
+        let checked = Command::new("promtool")
+            .args(arguments)
+            .current_dir(folder)
+            .output()
+            .expect("promtool starts");
+        assert!(checked.status.success(), "{checked:?}");
+    }
 }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::events::{EventKind, Kinds, Ring};
-use crate::limits::BATCH_SOCKETS_MAX;
+use crate::limits::{BATCH_SOCKETS_MAX, KEY_MAX_BYTES};
 use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::request::Request;
 use crate::protocol::tokens::tokens;
 use crate::server::connection::batch::Step;
 use crate::shared::Shared;
-use crate::stats::{CommandKind, Latencies, SlowCommand, escape_key};
+use crate::stats::{CommandKind, Latencies, SlowCommand};
 use crate::time::unix_micros;
 
 /// Number of kinds of commands.
@@ -167,7 +167,7 @@ impl Share {
             executing_us: micros(total.saturating_sub(waiting + sending)),
             sending_us: micros(sending),
             command: self.command,
-            key: escape_key(&self.key),
+            key: self.key[..self.key.len().min(KEY_MAX_BYTES)].into(),
             bytes: bytes.saturating_sub(self.bytes),
             peer: peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string()),
         };

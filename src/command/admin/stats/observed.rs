@@ -121,7 +121,7 @@ impl Executor<'_> {
             entry("sending_us", &slow.sending_us);
             entry("command", &slow.command);
             if shows_keys && !slow.key.is_empty() {
-                entry("key", &slow.key);
+                entry("key", &escape_key(&slow.key));
             }
             entry("bytes", &slow.bytes);
             entry("peer", &slow.peer);
