@@ -126,7 +126,7 @@ impl Context {
         }
         let begun = self.shared.clock.nanos();
         let sent = connection.send(&mut self.out, &self.store, &mut self.local);
-        self.timing.sending += self.shared.clock.nanos() - begun;
+        self.timing.add_send(begun, self.shared.clock.nanos());
         sent
     }
 

@@ -30,13 +30,18 @@ pub(in crate::server) struct Timing {
     latencies: Option<Arc<Latencies>>,
     /// Time of the last wake-up, in nanoseconds of the server's clock.
     pub(in crate::server) woken: u64,
+    /// The last time read for the slow log: a wake-up, the end of a send or the
+    /// end of a share. The next share begins then.
+    last: u64,
+    /// Buffer for the key of a [`Share`].
+    key: Vec<u8>,
     /// Commands executed for the current connection.
     counts: Counts,
     any: bool,
     /// Commands of the batch, with the wake-up that their latency begins at.
     batch: ArrayVec<(u64, Counts), BATCH_SOCKETS_MAX>,
     /// Time spent in sends for the current connection, if the slow log is on.
-    pub(in crate::server) sending: u64,
+    sending: u64,
 }
 
 impl Timing {
@@ -45,11 +50,25 @@ impl Timing {
         Self {
             latencies,
             woken: 0,
+            last: 0,
+            key: Vec::with_capacity(KEY_MAX_BYTES),
             counts: [0; KINDS],
             any: false,
             batch: ArrayVec::new(),
             sending: 0,
         }
+    }
+
+    /// Notes the time of a wake-up.
+    #[inline]
+    pub(in crate::server) fn wake(&mut self, nanos: u64) {
+        (self.woken, self.last) = (nanos, nanos);
+    }
+
+    /// Adds a send to the current connection's share.
+    pub(in crate::server) fn add_send(&mut self, begun: u64, ended: u64) {
+        self.sending += ended.saturating_sub(begun);
+        self.last = ended;
     }
 
     /// Counts executed steps.
@@ -109,7 +128,6 @@ impl Timing {
 /// First command of a connection's share, and the times of the share.
 pub(in crate::server) struct Share {
     command: &'static str,
-    key: Vec<u8>,
     woken: u64,
     begun: u64,
     /// Bytes received and sent by the worker before.
@@ -121,6 +139,7 @@ impl Share {
     #[inline]
     pub(in crate::server) fn begin(
         shared: &Shared,
+        timing: &mut Timing,
         steps: &[Step<'_>],
         woken: u64,
         bytes: impl FnOnce() -> u64,
@@ -133,11 +152,15 @@ impl Share {
             Some(Step::Refuse(_)) => ("malformed", &b""[..]),
             None => ("value", &b""[..]),
         };
+        timing.sending = 0;
+        timing.key.clear();
+        timing
+            .key
+            .extend_from_slice(&key[..key.len().min(KEY_MAX_BYTES)]);
         Some(Self {
             command,
-            key: key.into(),
             woken,
-            begun: shared.clock.nanos(),
+            begun: timing.last,
             bytes: bytes(),
         })
     }
@@ -146,12 +169,16 @@ impl Share {
     pub(in crate::server) fn end(
         self,
         shared: &Shared,
+        timing: &mut Timing,
         fd: i32,
-        sending: u64,
         bytes: u64,
         ring: &Ring,
     ) {
-        let ended = shared.clock.nanos();
+        // Usually the last send ended just now.
+        if timing.sending == 0 {
+            timing.last = shared.clock.nanos();
+        }
+        let (ended, sending) = (timing.last, timing.sending);
         let total = ended.saturating_sub(self.woken);
         if !shared.slow_log.is_slow(total) {
             return;
@@ -167,14 +194,14 @@ impl Share {
             executing_us: micros(total.saturating_sub(waiting + sending)),
             sending_us: micros(sending),
             command: self.command,
-            key: self.key[..self.key.len().min(KEY_MAX_BYTES)].into(),
+            key: timing.key.as_slice().into(),
             bytes: bytes.saturating_sub(self.bytes),
             peer: peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string()),
         };
         if ring.wanted().any_of(Kinds::SLOW) {
             ring.put(EventKind::Slow {
                 command: slow.command,
-                key: self.key.into(),
+                key: timing.key.as_slice().into(),
                 total_us: slow.total_us,
                 waiting_us: slow.waiting_us,
                 executing_us: slow.executing_us,

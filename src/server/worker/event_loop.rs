@@ -175,7 +175,9 @@ impl Worker {
         if !self.wait(events, timeout) {
             return false;
         }
-        (self.context.now, self.context.timing.woken) = self.context.shared.clock.now_and_nanos();
+        let (now, nanos) = self.context.shared.clock.now_and_nanos();
+        self.context.now = now;
+        self.context.timing.wake(nanos);
         self.context.local.now = self.context.now;
         self.context.release_cold();
         self.context.flush_if_due();
@@ -387,8 +389,7 @@ impl Worker {
             ..
         } = &mut self.context;
         let (woken, fd) = (connection.woken, connection.stream.fd());
-        timing.sending = 0;
-        let share = Share::begin(shared, first, woken, || traffic(&local.counters));
+        let share = Share::begin(shared, timing, first, woken, || traffic(&local.counters));
         let (used, served) = self
             .context
             .serve(connection, job.input, first, begun, budget);
@@ -400,8 +401,8 @@ impl Worker {
         } = &mut self.context;
         timing.end_share(woken);
         if let Some(share) = share {
-            let (sending, bytes) = (timing.sending, traffic(&local.counters));
-            share.end(shared, fd, sending, bytes, &local.events);
+            let bytes = traffic(&local.counters);
+            share.end(shared, timing, fd, bytes, &local.events);
         }
         connection.readable |= more;
         connection.hung_up |= hung_up;
