@@ -1,7 +1,7 @@
 //! A storage command between its line and the end of its value.
 
 use crate::command::ops::outcome::Condition;
-use crate::command::ops::store::VALUE_END;
+use crate::command::ops::outcome::VALUE_END;
 use crate::protocol::binary::encode::Echo;
 use crate::protocol::meta::request::{MetaFlags, MetaRequest};
 use crate::store::{Local, NewItem, Store};

@@ -3,9 +3,9 @@
 use crate::command::executor::{Executor, reply};
 use crate::command::handlers::text::reply_to_store;
 use crate::command::handlers::{binary, meta};
+use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::outcome::{Condition, Outcome};
 use crate::command::ops::refusal::Refusal;
-use crate::command::ops::store::VALUE_END;
 use crate::command::output::Output;
 use crate::command::pending::{OwnedMeta, Pending, ReplyForm};
 use crate::protocol::binary::encode::{Status, error};

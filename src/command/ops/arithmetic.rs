@@ -3,8 +3,8 @@
 use crate::command::executor::Executor;
 use crate::command::ops::expiry::NoExpiryField;
 use crate::command::ops::instrument::Storing;
+use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::outcome::cas_or_next;
-use crate::command::ops::store::VALUE_END;
 use crate::limits::ClassId;
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::key::breaks_lines;

@@ -6,6 +6,9 @@ use crate::protocol::request::StoreLine;
 use crate::protocol::verb::StoreVerb;
 use crate::store::Store;
 
+/// End of every value in an item.
+pub(in crate::command) const VALUE_END: &[u8] = b"\r\n";
+
 /// Condition and effect of a storage command.
 #[derive(Clone, Copy)]
 pub(in crate::command) struct Condition {

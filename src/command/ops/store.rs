@@ -3,15 +3,12 @@
 
 use crate::command::executor::Executor;
 use crate::command::ops::instrument::Storing;
-use crate::command::ops::outcome::{Condition, Outcome, cas_or_next};
+use crate::command::ops::outcome::{Condition, Outcome, VALUE_END, cas_or_next};
 use crate::command::ops::refusal::Refusal;
 use crate::limits::ClassId;
 use crate::protocol::verb::StoreVerb;
 use crate::store::mrc::Observed;
 use crate::store::{Hashed, Item, ItemSpec, NewItem, NoMemory};
-
-/// End of every value in an item.
-pub(in crate::command) const VALUE_END: &[u8] = b"\r\n";
 
 impl Executor<'_> {
     /// Stores a value if the condition holds. Its `pieces` end with

@@ -28,7 +28,7 @@ impl Executor<'_> {
 
     fn process_stats(&self, out: &mut StatSink<'_>) {
         stat(out, "pid", std::process::id());
-        stat(out, "uptime", self.now.uptime());
+        stat(out, "uptime", self.shared.clock.uptime(self.now));
         stat(out, "time", unix_seconds());
         stat(out, "version", VERSION);
         stat(out, "libevent", "none");
