@@ -152,6 +152,11 @@ impl Shared {
     /// Creates the shared state of a server with these settings. `sasl`, `tls`
     /// and `passwords` are `None`; the server sets them.
     pub fn new(config: Config) -> Self {
+        Self::with_clock(config, Clock::start())
+    }
+
+    /// Creates the shared state as [`Shared::new`] does, with this clock.
+    pub fn with_clock(config: Config, clock: Clock) -> Self {
         let shared = Self {
             runtime: Runtime {
                 verbosity: AtomicU32::new(config.verbosity),
@@ -159,7 +164,7 @@ impl Shared {
                 tunables: Mutex::new(config.tunables),
                 crawl: Crawl::default(),
             },
-            clock: Clock::start(),
+            clock,
             stats: Arc::default(),
             events: Arc::default(),
             connections: Connections::default(),

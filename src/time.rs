@@ -20,6 +20,8 @@ const START_SECONDS: u64 = 2;
 #[derive(Debug)]
 pub struct Clock {
     started: Instant,
+    /// Reading at the start, in milliseconds.
+    origin_ms: u64,
     skew_ms: AtomicU64,
 }
 
@@ -45,10 +47,21 @@ pub struct Expiry(pub u32);
 impl Clock {
     /// Creates a clock that starts now.
     pub fn start() -> Self {
+        Self::resume(Now::from_millis(START_SECONDS * 1000))
+    }
+
+    /// Creates a clock that goes on from the reading `now` of an earlier clock.
+    pub fn resume(now: Now) -> Self {
         Self {
             started: Instant::now(),
+            origin_ms: now.millis(),
             skew_ms: AtomicU64::new(0),
         }
+    }
+
+    /// Returns the seconds from the start of the server until `now`.
+    pub fn uptime(&self, now: Now) -> u32 {
+        (now.millis().saturating_sub(self.origin_ms) / 1000) as u32
     }
 
     /// Reads the clock.
@@ -60,7 +73,7 @@ impl Clock {
     pub fn now_and_nanos(&self) -> (Now, u64) {
         let nanos = self.nanos();
         let now = Now {
-            ms: START_SECONDS * 1000 + nanos / 1_000_000 + self.skew_ms.load(Ordering::Relaxed),
+            ms: self.origin_ms + nanos / 1_000_000 + self.skew_ms.load(Ordering::Relaxed),
         };
         (now, nanos)
     }
@@ -103,11 +116,6 @@ impl Now {
     /// Eighths of a second since the clock's origin, rounded up.
     const fn running_eighth(self) -> u32 {
         self.ms.div_ceil(EIGHTH_MS) as u32
-    }
-
-    /// Returns the seconds since the server started.
-    pub const fn uptime(self) -> u32 {
-        (self.ms / 1000).saturating_sub(START_SECONDS) as u32
     }
 
     /// Returns the eighths of a second left until `expiry`, or `u32::MAX` for
@@ -197,6 +205,41 @@ impl Expiry {
     /// Returns whether this time has passed at `now`.
     pub const fn is_over(self, now: Now) -> bool {
         self.0 != 0 && self.0 <= now.passed_eighth()
+    }
+}
+
+/// A reading of the system's clocks, which a later process can compare with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Milliseconds since the machine started, including those it was suspended.
+    pub boot_ms: u64,
+    /// Random number of the machine's present run; 0 if unknown.
+    pub boot_id: u128,
+}
+
+impl Moment {
+    /// Reads the clocks.
+    pub fn now() -> Self {
+        let boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let boot_id = boot_id.unwrap_or_default().trim().replace('-', "");
+        Self {
+            unix_ms: unix_time().as_millis() as u64,
+            boot_ms: boot.map_or(0, |time| Duration::from(time).as_millis() as u64),
+            boot_id: u128::from_str_radix(&boot_id, 16).unwrap_or(0),
+        }
+    }
+
+    /// Returns the milliseconds since `earlier`, a reading by another process.
+    /// Uses the system's clock only if the machine was started in between,
+    /// because it may have been set. Returns `None` if it went back.
+    pub fn since(&self, earlier: &Self) -> Option<u64> {
+        if self.boot_id != 0 && self.boot_id == earlier.boot_id {
+            return self.boot_ms.checked_sub(earlier.boot_ms);
+        }
+        self.unix_ms.checked_sub(earlier.unix_ms)
     }
 }
 

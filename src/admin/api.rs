@@ -23,7 +23,7 @@ pub(super) fn server(reporter: &Reporter, history: &History, draining: bool) -> 
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
-        "uptime_seconds": shared.clock.now().uptime(),
+        "uptime_seconds": shared.clock.uptime(shared.clock.now()),
         "time_unix_ms": unix_micros() / 1000,
         "threads": config.threads,
         "memory_limit_bytes": reporter.store.memory_limit(),

@@ -30,6 +30,7 @@ mod memory;
 pub mod mrc;
 mod outcome;
 mod read;
+pub mod restart;
 mod state;
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::store::index::prefetch::CACHE_LINE_BYTES;
 use crate::store::item::layout::CRLF_BYTES;
 use crate::store::memory::arena::Memory;
 use crate::store::memory::classes::PAGE_BYTES;
+use crate::store::memory::file::LockedFile;
 use crate::store::memory::magazine::{Levels, Magazines};
 use crate::store::mrc::sampling::Sampling;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -135,11 +136,22 @@ impl Store {
     /// evictions to `events`. The fixed size of index and ghosts counts against
     /// the memory limit from the start.
     pub fn with_telemetry(options: Options, stats: Arc<Registry>, events: Arc<Hub>) -> Self {
+        Self::with_file(options, stats, events, None)
+    }
+
+    /// Creates an empty store as [`Store::with_telemetry`] does. Its pages lie in
+    /// `file`, if there is one.
+    pub(in crate::store) fn with_file(
+        options: Options,
+        stats: Arc<Registry>,
+        events: Arc<Hub>,
+        file: Option<LockedFile>,
+    ) -> Self {
         let shards = shards_for(options.max_memory);
         let store = Self {
             map: Map::new(shards),
             hand: Hand::new(shards),
-            memory: Memory::new(options.max_memory),
+            memory: Memory::new(options.max_memory, file),
             policy: Policy::new(options.eviction),
             ghosts: Ghosts::new(options.max_memory),
             // The first value given is 2, as in memcached.

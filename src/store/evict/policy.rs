@@ -53,6 +53,17 @@ const SPEED_RANGE: (f32, f32) = (1.0 / 256.0, 64.0);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp(pub(crate) u16);
 
+/// The part of the policy's state that outlives a restart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// The hand's clock: ticks in fixed point.
+    pub(crate) clock: u64,
+    /// Factor on the ticks per turn: the bits of an `f32`.
+    pub(crate) speed: u32,
+    /// Ticks per eighth of a second, in fixed point.
+    pub(crate) pace: u32,
+}
+
 /// The policy's state: the hand's clock and the table of lifetimes.
 pub(crate) struct Policy {
     kind: Eviction,
@@ -176,6 +187,27 @@ impl Policy {
             before + (measured - before) / PACE_MEMORY
         };
         self.pace.store(smooth as u32, Ordering::Relaxed);
+    }
+
+    /// Returns what a restarted server needs to go on with the stamps of this
+    /// one: clock, speed and pace.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            clock: self.clock.load(Ordering::Relaxed),
+            speed: self.speed.load(Ordering::Relaxed),
+            pace: self.pace.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Goes on from the progress of an earlier server.
+    pub(crate) fn resume(&self, progress: Progress) {
+        let speed = f32::from_bits(progress.speed);
+        let speed = if speed.is_finite() { speed } else { 1.0 };
+        let speed = speed.clamp(SPEED_RANGE.0, SPEED_RANGE.1);
+        self.speed.store(speed.to_bits(), Ordering::Relaxed);
+        self.clock.store(progress.clock, Ordering::Relaxed);
+        self.paced[0].store(progress.clock, Ordering::Relaxed);
+        self.pace.store(progress.pace, Ordering::Relaxed);
     }
 
     /// Returns the stamp of an item with this use count, size in bytes and TTL

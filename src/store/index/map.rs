@@ -408,6 +408,16 @@ impl WriteShard<'_> {
         (index, table_bytes(&self.table) - before)
     }
 
+    /// Makes room for `more` further items. Returns by how many bytes the table
+    /// grew.
+    pub(crate) fn reserve(&mut self, more: usize) -> usize {
+        let before = table_bytes(&self.table);
+        if self.table.capacity() - self.table.len() < more {
+            self.rebuild(self.table.len() + more);
+        }
+        table_bytes(&self.table) - before
+    }
+
     /// Returns the shard's number.
     pub(crate) fn index(&self) -> usize {
         self.index

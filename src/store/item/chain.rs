@@ -155,6 +155,48 @@ impl<'a> Item<'a> {
         true
     }
 
+    /// Links the segments of an item that was read from a file. `claim` returns
+    /// the segment that lay at an address of the earlier process, and the bytes
+    /// of its chunk. Writes `hash`, the hash of the key in this process, to each.
+    /// Returns false if the item is damaged.
+    ///
+    /// # Safety
+    /// No other thread accesses the item. [`Item::fits`] has returned true. A
+    /// segment that `claim` returns belongs to the caller.
+    pub(in crate::store) unsafe fn relink(
+        self,
+        hash: u64,
+        mut claim: impl FnMut(u64) -> Option<(Chunk, usize)>,
+    ) -> bool {
+        let mut left = self.value_len() + CRLF_BYTES - self.here();
+        let (mut previous, mut is_head) = (self.chunk, true);
+        loop {
+            // SAFETY: a chained head or a claimed segment, all the caller's.
+            let link = unsafe { next_link(previous, is_head) };
+            // SAFETY: as above. The link is a number from another process.
+            let address = unsafe { link.cast::<u64>().read() };
+            if address == 0 {
+                return left == 0;
+            }
+            let Some((chunk, bytes)) = claim(address) else {
+                return false;
+            };
+            let segment = chunk.cast::<Segment>().as_ptr();
+            // SAFETY: the segment belongs to the caller, and every chunk is
+            // longer than a segment's header.
+            unsafe {
+                let len = (&raw const (*segment).len).read() as usize;
+                if len > left || len > bytes - SEGMENT_HEADER_BYTES {
+                    return false;
+                }
+                left -= len;
+                (&raw mut (*segment).hash).write(hash);
+                link.write(chunk.as_ptr());
+            }
+            (previous, is_head) = (chunk, false);
+        }
+    }
+
     /// Copies segment `old` to `new` and links `new` in its place. Returns
     /// false if `old` is not a segment of this item.
     ///

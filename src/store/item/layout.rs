@@ -24,7 +24,7 @@ use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 
-use crate::limits::ClassId;
+use crate::limits::{ClassId, KEY_MAX_BYTES};
 use crate::store::item::access_stamp::AccessStamp;
 use crate::store::item::refs::RefWord;
 use crate::store::item::segment::Pieces;
@@ -47,6 +47,9 @@ const HAS_EXPIRY: u8 = 1 << 4;
 const HAS_FLAGS: u8 = 1 << 5;
 /// Bit: the item has segments.
 const CHAINED: u8 = 1 << 6;
+
+/// All bits.
+const BITS: u8 = FETCHED | STALE | TOKEN_SENT | KEY_BINARY | HAS_EXPIRY | HAS_FLAGS | CHAINED;
 
 const HEADER_BYTES: usize = 20;
 /// Offset of the fields that only a chained item has.
@@ -279,6 +282,22 @@ impl<'a> Item<'a> {
         unsafe { self.chunk.cast().as_ref() }
     }
 
+    /// Returns whether the lengths of an item that was read from a file fit its
+    /// chunk of `chunk_bytes` bytes.
+    pub(in crate::store) fn fits(self, chunk_bytes: usize) -> bool {
+        let key_len = self.key_len();
+        if self.layout & !BITS != 0 || key_len == 0 || key_len > KEY_MAX_BYTES {
+            return false;
+        }
+        let Some(room) = chunk_bytes.checked_sub(data_offset(self.layout, key_len)) else {
+            return false;
+        };
+        match self.chain() {
+            None => self.value_len() + CRLF_BYTES <= room,
+            Some(chain) => chain.here as usize <= room.min(self.value_len() + CRLF_BYTES),
+        }
+    }
+
     /// Returns the item's head chunk.
     pub(crate) fn chunk(self) -> Chunk {
         self.chunk
@@ -327,6 +346,11 @@ impl<'a> Item<'a> {
         // item.
         (self.layout & CHAINED != 0)
             .then(|| unsafe { self.chunk.add(CHAIN_OFFSET).cast::<Chain>().as_ref() })
+    }
+
+    /// Returns the bytes of value and CRLF in the head chunk of a chained item.
+    pub(in crate::store) fn here(self) -> usize {
+        self.chain().map_or(0, |chain| chain.here as usize)
     }
 
     /// Returns the CAS value.

@@ -12,6 +12,13 @@ use crate::sync::{AtomicU32, Ordering};
 const LINKED: u32 = 1 << 31;
 /// The chunk is a segment of an item.
 const SEGMENT: u32 = 1 << 30;
+/// In a memory file: the item was linked when the server stopped. The low 16
+/// bits are the eviction stamp.
+const SEALED: u32 = 1 << 29;
+/// Bits of a sealed word that hold the stamp.
+const STAMP: u32 = u16::MAX as u32;
+/// While a memory file is loaded: the segment belongs to an item.
+const CLAIMED: u32 = 1 << 28;
 /// Bits of the reference count.
 const COUNT: u32 = (1 << 30) - 1;
 /// Maximum number of references to a chunk. Further ones are refused, so that
@@ -112,6 +119,59 @@ impl RefWord {
         debug_assert!(before & LINKED == 0, "the map's reference was dropped");
         self.0.store(0, Ordering::Release);
         true
+    }
+
+    /// Marks a linked item for the next server that reads its memory: the word
+    /// becomes its eviction stamp. No other thread uses the item any more.
+    pub(crate) fn seal(&self, stamp: u16) {
+        let sealed = LINKED | SEALED | u32::from(stamp);
+        self.0.store(sealed, Ordering::Relaxed);
+    }
+
+    /// Returns the eviction stamp of a sealed item; `None` for other chunks.
+    pub(crate) fn sealed_stamp(&self) -> Option<u16> {
+        let word = self.0.load(Ordering::Relaxed);
+        (word & !STAMP == LINKED | SEALED).then_some((word & STAMP) as u16)
+    }
+
+    /// Makes a sealed item one that the map links to and nobody else holds.
+    pub(crate) fn unseal(&self) {
+        self.0.store(1 | LINKED, Ordering::Release);
+    }
+
+    /// Returns whether the chunk was a segment when its memory was sealed.
+    pub(crate) fn is_segment(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & (LINKED | SEGMENT) == SEGMENT
+    }
+
+    /// Claims a segment for an item of a file that is loaded. Returns false if
+    /// the chunk is no segment, or another item has claimed it.
+    pub(crate) fn claim_segment(&self) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        let is_free = word & (LINKED | SEGMENT | CLAIMED) == SEGMENT;
+        let claimed = SEGMENT | CLAIMED | 1;
+        is_free
+            && self
+                .0
+                .compare_exchange(word, claimed, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// Gives up the claim on a segment, which is then free.
+    pub(crate) fn give_up_segment(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Ends the loading of a chunk. Returns true if an item uses it: it is a
+    /// claimed segment, or was unsealed.
+    pub(crate) fn end_loading(&self) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            word if word == SEGMENT | CLAIMED | 1 => {
+                self.init_segment();
+                true
+            }
+            word => word == LINKED | 1,
+        }
     }
 
     /// Returns whether the chunk has no reference.

@@ -23,26 +23,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crossbeam::utils::CachePadded;
 
 use crate::store::memory::chunk::{Chunk, NEXT_FREE_OFFSET, Page, Stock, class_of, page_of};
+use crate::store::memory::class_pages::Class;
 use crate::store::memory::classes::{CLASSES, PAGE_HEADER_BYTES, chunk_bytes, per_page};
+use crate::store::memory::file::LockedFile;
 use crate::store::memory::magazine::Magazines;
 use crate::store::memory::poison::{check_poison, poison};
 use crate::store::memory::pool::Pool;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
-
-/// Number of lists of a class's pages, by how full the pages are. Allocation
-/// takes from the fullest pages, so that the emptiest ones become empty.
-const BINS: usize = 4;
-
-/// A size class: its pages that have free chunks.
-struct Class {
-    /// Rings of pages, the fullest pages first.
-    bins: [*mut Page; BINS],
-    /// Number of the class's pages, full and draining ones included.
-    pages: usize,
-}
-
-// SAFETY: the page pointers of a class are dereferenced only under its lock.
-unsafe impl Send for Class {}
 
 /// The allocator: the size classes and the pool of pages.
 pub(crate) struct Memory {
@@ -87,19 +74,15 @@ pub(crate) struct DrainingPage {
 }
 
 impl Memory {
-    /// Creates an allocator with a limit of `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Self {
-        let class = || {
-            CachePadded::new(Mutex::new(Class {
-                bins: [null_mut(); BINS],
-                pages: 0,
-            }))
-        };
+    /// Creates an allocator with a limit of `limit` bytes. Its pages lie in
+    /// `file`, if there is one.
+    pub(crate) fn new(limit: usize, file: Option<LockedFile>) -> Self {
+        let class = || CachePadded::new(Mutex::new(Class::new()));
         Self {
             classes: (0..CLASSES).map(|_| class()).collect(),
             free_chunks: (0..CLASSES).map(|_| AtomicUsize::new(0)).collect(),
             flush_requests: AtomicU32::new(0),
-            pool: Pool::new(limit),
+            pool: Pool::new(limit, file),
         }
     }
 
@@ -349,28 +332,93 @@ impl Memory {
         self.pool.give_back(page.cast());
     }
 
+    /// Writes the header of a page that was read from a file, with its class
+    /// only. [`Memory::adopt_page`] must follow.
+    ///
+    /// # Safety
+    /// The page was taken from the pool, and the caller is the only one to
+    /// access it.
+    pub(in crate::store) unsafe fn begin_page(page: NonNull<u8>, class: usize) {
+        // SAFETY: as the caller guarantees.
+        unsafe { page.cast::<Page>().write(header_of(class)) };
+    }
+
+    /// Adds a page that was read from a file to its class. Of its chunks, the
+    /// first `bump` were ever handed out. Those for which `is_used` returns
+    /// false are free from now on. A page without used chunks returns to the
+    /// pool.
+    ///
+    /// # Safety
+    /// The page was given to [`Memory::begin_page`] with this class. The caller
+    /// is the only one to access it, except its used chunks.
+    pub(in crate::store) unsafe fn adopt_page(
+        &self,
+        page: NonNull<u8>,
+        class: usize,
+        bump: usize,
+        mut is_used: impl FnMut(Chunk) -> bool,
+    ) {
+        let (mut free, mut free_head) = (per_page(class) - bump, null_mut());
+        for number in (0..bump).rev() {
+            // SAFETY: the chunk lies in the page. A free one is the caller's.
+            unsafe {
+                let chunk = page.add(PAGE_HEADER_BYTES + number * chunk_bytes(class));
+                if is_used(chunk) {
+                    continue;
+                }
+                chunk.cast::<u32>().write(0);
+                poison(chunk, class);
+                chunk
+                    .add(NEXT_FREE_OFFSET)
+                    .cast::<*mut u8>()
+                    .write(free_head);
+                free_head = chunk.as_ptr();
+            }
+            free += 1;
+        }
+        if free == per_page(class) {
+            self.pool.give_back(page);
+            return;
+        }
+        let page = page.cast::<Page>();
+        let mut guard = self.lock(class);
+        // SAFETY: nobody else accesses this part of the header yet.
+        let stock = unsafe { &mut (*page.as_ptr()).stock };
+        (stock.free, stock.bump) = (free as u16, bump as u16);
+        stock.free_head = free_head;
+        guard.pages += 1;
+        if free > 0 {
+            guard.link(page, class);
+        }
+        self.free_chunks[class].fetch_add(free, Ordering::Relaxed);
+    }
+
     /// Takes a page from the pool, writes its header and adds it to the class.
     fn new_page(&self, class: &mut Class, id: usize) -> Option<NonNull<Page>> {
         let page = self.pool.take()?.cast::<Page>();
-        let header = Page {
-            class: id as u16,
-            stock: Stock {
-                free: per_page(id) as u16,
-                bump: 0,
-                bin: 0,
-                draining: false,
-                stuck: false,
-                free_head: null_mut(),
-                prev: null_mut(),
-                next: null_mut(),
-            },
-        };
         // SAFETY: the whole page belongs to the caller.
-        unsafe { page.write(header) };
+        unsafe { page.write(header_of(id)) };
         class.pages += 1;
         class.link(page, id);
         self.free_chunks[id].fetch_add(per_page(id), Ordering::Relaxed);
         Some(page)
+    }
+}
+
+/// Returns the header of a page of class `id` without a used chunk.
+fn header_of(id: usize) -> Page {
+    Page {
+        class: id as u16,
+        stock: Stock {
+            free: per_page(id) as u16,
+            bump: 0,
+            bin: 0,
+            draining: false,
+            stuck: false,
+            free_head: null_mut(),
+            prev: null_mut(),
+            next: null_mut(),
+        },
     }
 }
 
@@ -392,95 +440,6 @@ impl DrainingPage {
 
 // Pages are accessed through raw pointers: a reference to the header would give
 // no right to access the chunks behind it.
-impl Class {
-    /// Returns a page of the fullest list that has any.
-    fn fullest(&self) -> Option<NonNull<Page>> {
-        self.bins.iter().find_map(|&page| NonNull::new(page))
-    }
-
-    /// Returns a page of the emptiest list that has any.
-    fn emptiest(&self) -> Option<NonNull<Page>> {
-        self.bins.iter().rev().find_map(|&page| NonNull::new(page))
-    }
-
-    /// Inserts a page at the front of the list for its number of free chunks.
-    fn link(&mut self, page: NonNull<Page>, id: usize) {
-        // SAFETY: the page is of this class, whose lock is held; so this is the
-        // only access to its header. The same is true of its neighbours.
-        unsafe {
-            let header = page.as_ptr();
-            let bin = bin_of(&page.as_ref().stock, id);
-            (*header).stock.bin = bin as u8;
-            let first = self.bins[bin];
-            if first.is_null() {
-                (*header).stock.prev = header;
-                (*header).stock.next = header;
-            } else {
-                let last = (*first).stock.prev;
-                (*header).stock.prev = last;
-                (*header).stock.next = first;
-                (*last).stock.next = header;
-                (*first).stock.prev = header;
-            }
-            self.bins[bin] = header;
-        }
-    }
-
-    /// Inserts a page at the end of the list for its number of free chunks.
-    fn link_last(&mut self, page: NonNull<Page>, id: usize) {
-        self.link(page, id);
-        // SAFETY: as in `link`. The lists are rings: the successor of the last
-        // page is the first.
-        let header = unsafe { &page.as_ref().stock };
-        self.bins[usize::from(header.bin)] = header.next;
-    }
-
-    /// Removes a page from its list.
-    fn unlink(&mut self, page: NonNull<Page>) {
-        // SAFETY: as in `link`.
-        unsafe {
-            let header = page.as_ptr();
-            let (bin, prev, next) = (
-                usize::from((*header).stock.bin),
-                (*header).stock.prev,
-                (*header).stock.next,
-            );
-            if next == header {
-                self.bins[bin] = null_mut();
-                return;
-            }
-            (*prev).stock.next = next;
-            (*next).stock.prev = prev;
-            if self.bins[bin] == header {
-                self.bins[bin] = next;
-            }
-        }
-    }
-
-    /// Moves a listed page to the list for its number of free chunks, or out of
-    /// the lists if it is full.
-    fn rebin(&mut self, page: NonNull<Page>, id: usize) {
-        // SAFETY: as in `link`.
-        let header = unsafe { &page.as_ref().stock };
-        let moved = bin_of(header, id) != usize::from(header.bin);
-        if header.free == 0 {
-            self.unlink(page);
-        } else if moved {
-            self.unlink(page);
-            self.link(page, id);
-        }
-    }
-}
-
-/// Returns the list that a page belongs to. A stuck page counts as full: it is
-/// allocated from first and drained last.
-fn bin_of(page: &Stock, id: usize) -> usize {
-    if page.stuck {
-        return 0;
-    }
-    (usize::from(page.free) * BINS / (per_page(id) + 1)).min(BINS - 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Chunk, Memory, PinnedClasses};
@@ -501,7 +460,7 @@ mod tests {
 
     #[test]
     fn hands_out_disjoint_chunks_up_to_the_limit() {
-        let memory = Memory::new(PAGE_BYTES * 4);
+        let memory = Memory::new(PAGE_BYTES * 4, None);
         let mut magazines = Magazines::new();
         let class = class_for(100).unwrap();
         let mut chunks = fill(&memory, &mut magazines, class);
@@ -518,7 +477,7 @@ mod tests {
 
     #[test]
     fn pages_go_from_class_to_class() {
-        let memory = Memory::new(PAGE_BYTES * 3);
+        let memory = Memory::new(PAGE_BYTES * 3, None);
         let mut magazines = Magazines::new();
         for bytes in [40, 5000, 300, 32_000] {
             let class = class_for(bytes).unwrap();
@@ -532,7 +491,7 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "a free chunk of class")]
     fn a_write_to_a_free_chunk_is_detected() {
-        let memory = Memory::new(PAGE_BYTES);
+        let memory = Memory::new(PAGE_BYTES, None);
         let mut magazines = Magazines::new();
         let class = class_for(10_000).unwrap();
         // Keeps the page from becoming empty.
@@ -547,7 +506,7 @@ mod tests {
 
     #[test]
     fn a_draining_page_is_not_allocated_from_and_goes_back_when_empty() {
-        let memory = Memory::new(PAGE_BYTES * 2);
+        let memory = Memory::new(PAGE_BYTES * 2, None);
         let mut magazines = Magazines::new();
         let class = class_for(200).unwrap();
         let mut chunks = fill(&memory, &mut magazines, class);

@@ -6,12 +6,17 @@
 //! values. An extent loses that advice as soon as the memory of one of its
 //! pages is returned: the kernel would otherwise fill the hole with a huge page
 //! again.
+//!
+//! Extents are anonymous memory, or parts of a file (`-e`).
 
 use std::alloc::{Layout, alloc};
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::store::memory::classes::PAGE_BYTES;
+use crate::store::memory::file::{LockedFile, MemoryFile};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Free pages that keep their memory when idle ones are released.
@@ -22,7 +27,7 @@ const HEAP_TRIM_BYTES: usize = 4 << 20;
 
 /// Pages per extent. An extent takes only address space; memory follows when it
 /// is touched.
-const EXTENT_PAGES: usize = if cfg!(miri) { 64 } else { 512 };
+pub(in crate::store) const EXTENT_PAGES: usize = if cfg!(miri) { 64 } else { 512 };
 const EXTENT_BYTES: usize = EXTENT_PAGES * PAGE_BYTES;
 /// Bytes of a huge page, the alignment of extents.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -51,6 +56,9 @@ struct State {
     untouched: Vec<NonNull<u8>>,
     /// Extents in ascending order of address.
     extents: Vec<Extent>,
+    /// The file that the extents are parts of; `None` if they are anonymous
+    /// memory.
+    file: Option<MemoryFile>,
 }
 
 /// A range of address space of `EXTENT_BYTES` bytes.
@@ -58,20 +66,40 @@ struct Extent {
     base: NonNull<u8>,
     /// Whether the kernel is advised to use huge pages.
     huge: bool,
+    /// Number of the extent in the file.
+    number: usize,
 }
+
+/// A page in use.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct UsedPage {
+    /// Address of the page.
+    pub(in crate::store) page: NonNull<u8>,
+    /// Its offset in the file; 0 without a file.
+    pub(in crate::store) offset: u64,
+}
+
+// SAFETY: a page may be passed to another thread; whoever accesses it follows
+// the rules of the arena.
+unsafe impl Send for UsedPage {}
+// SAFETY: as above.
+unsafe impl Sync for UsedPage {}
 
 // SAFETY: a page in the pool belongs to the thread that takes it out under the
 // lock.
 unsafe impl Send for State {}
 
 impl Pool {
-    /// Creates an empty pool with a limit of `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// Creates an empty pool with a limit of `limit` bytes. Its pages lie in
+    /// `file`, if there is one.
+    pub(crate) fn new(limit: usize, file: Option<LockedFile>) -> Self {
+        let file = file.map(|file| MemoryFile::new(file, EXTENT_BYTES, HUGE_PAGE_BYTES));
         Self {
             state: Mutex::new(State {
                 touched: Vec::new(),
                 untouched: Vec::new(),
                 extents: Vec::new(),
+                file,
             }),
             in_use: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
@@ -91,9 +119,84 @@ impl Pool {
         if state.touched.is_empty() && state.untouched.is_empty() {
             state.reserve_extent()?;
         }
-        let page = state.touched.pop().or_else(|| state.untouched.pop())?;
+        let page = match state.touched.pop() {
+            Some(page) => page,
+            None => state.touch_next()?,
+        };
         self.in_use.fetch_add(1, Ordering::Relaxed);
         Some(page)
+    }
+
+    /// Maps the first `extents` extents of the pool's file. Their pages for
+    /// which `is_used` returns true, given extent and number of the page, are in
+    /// use afterwards. Returns the addresses of the extents. Only for a pool
+    /// without pages.
+    ///
+    /// # Errors
+    /// The system cannot map them all.
+    pub(in crate::store) fn map_existing(
+        &self,
+        extents: usize,
+        is_used: impl Fn(usize, usize) -> bool,
+    ) -> io::Result<Vec<NonNull<u8>>> {
+        let mut state = self.lock();
+        debug_assert!(state.extents.is_empty());
+        let mut bases = Vec::with_capacity(extents);
+        for extent in 0..extents {
+            let base = state.map_extent()?;
+            for number in (0..EXTENT_PAGES).rev() {
+                // SAFETY: the page lies inside the extent.
+                let page = unsafe { base.add(number * PAGE_BYTES) };
+                if is_used(extent, number) {
+                    self.in_use.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    state.untouched.push(page);
+                }
+            }
+            bases.push(base);
+        }
+        Ok(bases)
+    }
+
+    /// Returns the pages in use in ascending order of address.
+    pub(in crate::store) fn used_pages(&self) -> Vec<UsedPage> {
+        let state = self.lock();
+        let mut free: Vec<_> = state.touched.iter().chain(&state.untouched).collect();
+        free.sort_unstable();
+        let mut free = free.into_iter().peekable();
+        let mut used = Vec::with_capacity(self.pages_in_use());
+        for extent in &state.extents {
+            let first = state
+                .file
+                .as_ref()
+                .map(|file| file.offset_of(extent.number));
+            for number in 0..EXTENT_PAGES {
+                // SAFETY: the page lies inside the extent.
+                let page = unsafe { extent.base.add(number * PAGE_BYTES) };
+                if free.next_if_eq(&&page).is_some() {
+                    continue;
+                }
+                let offset = first.map_or(0, |first| first + (number * PAGE_BYTES) as u64);
+                used.push(UsedPage { page, offset });
+            }
+        }
+        used
+    }
+
+    /// Returns the memory of all free pages to the system.
+    pub(in crate::store) fn release_all(&self) {
+        let mut state = self.lock();
+        while !state.touched.is_empty() {
+            state.release_one();
+        }
+    }
+
+    /// Calls `f` with the pool's file and the number of its extents, if it has a
+    /// file.
+    pub(in crate::store) fn with_file<R>(&self, f: impl FnOnce(&File, usize) -> R) -> Option<R> {
+        let state = self.lock();
+        let file = state.file.as_ref()?;
+        Some(f(file.file(), file.extents()))
     }
 
     /// Returns a page to the pool. If the limit is exceeded, memory of free
@@ -205,13 +308,7 @@ impl State {
     /// Reserves an extent of untouched pages. Returns `None` if the system
     /// refuses.
     fn reserve_extent(&mut self) -> Option<()> {
-        let layout = Layout::from_size_align(EXTENT_BYTES, HUGE_PAGE_BYTES).ok()?;
-        // SAFETY: the layout has a size. Extents live as long as the process,
-        // because threads may hold chunks of them until the end.
-        let base = NonNull::new(unsafe { alloc(layout) })?;
-        let place = self.extents.partition_point(|extent| extent.base < base);
-        self.extents.insert(place, Extent { base, huge: true });
-        advise(base, EXTENT_BYTES, libc::MADV_HUGEPAGE);
+        let base = self.map_extent().ok()?;
         // Reversed, so that pages are handed out in ascending order of address.
         let pages = (0..EXTENT_PAGES).rev();
         // SAFETY: the pages lie inside the extent.
@@ -220,12 +317,56 @@ impl State {
         Some(())
     }
 
+    /// Maps an extent of memory or of the file, without adding its pages.
+    fn map_extent(&mut self) -> io::Result<NonNull<u8>> {
+        let number = self.extents.len();
+        let base = match &mut self.file {
+            Some(file) => file.map_next()?,
+            None => {
+                let layout = Layout::from_size_align(EXTENT_BYTES, HUGE_PAGE_BYTES)
+                    .map_err(io::Error::other)?;
+                // SAFETY: the layout has a size. Extents live as long as the
+                // process, because threads may hold chunks of them until the
+                // end.
+                NonNull::new(unsafe { alloc(layout) }).ok_or(ErrorKind::OutOfMemory)?
+            }
+        };
+        let place = self.extents.partition_point(|extent| extent.base < base);
+        let huge = advise(base, EXTENT_BYTES, libc::MADV_HUGEPAGE) && self.file.is_none();
+        self.extents.insert(place, Extent { base, huge, number });
+        Ok(base)
+    }
+
+    /// Takes an untouched page. In a file, allocates its blocks. Returns `None`
+    /// if there is no page, or no room in the file system.
+    fn touch_next(&mut self) -> Option<NonNull<u8>> {
+        let page = *self.untouched.last()?;
+        if let (Some(file), Some(extent)) = (&self.file, self.extent_of(page)) {
+            let offset = page.addr().get() - extent.base.addr().get();
+            file.allocate(extent.number, offset, PAGE_BYTES).ok()?;
+        }
+        self.untouched.pop()
+    }
+
+    /// Returns the extent that a page lies in.
+    fn extent_of(&self, page: NonNull<u8>) -> Option<&Extent> {
+        let behind = self.extents.partition_point(|extent| extent.base <= page);
+        self.extents.get(behind.checked_sub(1)?)
+    }
+
     /// Returns the memory of a free page to the system; the page keeps its
     /// address.
     fn release_one(&mut self) {
         let Some(page) = self.touched.pop() else {
             return;
         };
+        if let (Some(file), Some(extent)) = (&self.file, self.extent_of(page)) {
+            let offset = page.addr().get() - extent.base.addr().get();
+            // Without support for holes, the page keeps its blocks.
+            let _ = file.discard(extent.number, offset, PAGE_BYTES);
+            self.untouched.push(page);
+            return;
+        }
         let behind = self.extents.partition_point(|extent| extent.base <= page);
         if let Some(extent) = behind.checked_sub(1).map(|index| &mut self.extents[index])
             && extent.huge
@@ -246,6 +387,10 @@ impl State {
 impl Drop for Pool {
     fn drop(&mut self) {
         let mut state = self.lock();
+        if state.file.is_some() {
+            // Its pages may be in the image of the next start.
+            return;
+        }
         for extent in state.extents.iter().filter(|extent| extent.huge) {
             advise(extent.base, EXTENT_BYTES, libc::MADV_NOHUGEPAGE);
         }
@@ -290,7 +435,7 @@ mod tests {
 
     #[test]
     fn the_limit_counts_pages_and_overhead() {
-        let pool = Pool::new(10 * PAGE_BYTES);
+        let pool = Pool::new(10 * PAGE_BYTES, None);
         pool.add_overhead(PAGE_BYTES * 3);
         let pages: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
         assert_eq!(pages.len(), 7);
@@ -307,7 +452,7 @@ mod tests {
     #[test]
     #[cfg(all(target_os = "linux", not(miri), not(fuzzing)))]
     fn a_dropped_pool_returns_the_memory_of_free_pages() {
-        let pool = Pool::new(10 * PAGE_BYTES);
+        let pool = Pool::new(10 * PAGE_BYTES, None);
         let pages = [pool.take().unwrap(), pool.take().unwrap()];
         for page in pages {
             // SAFETY: the page belongs to this test.

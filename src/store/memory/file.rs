@@ -1,0 +1,138 @@
+//! The file that holds the item memory (`-e`). Its extents are mapped shared, so
+//! that the pages stay in the file when the process ends.
+//!
+//! A page's blocks are allocated before it is touched. On a full file system, a
+//! write to a mapped page without blocks would end the process with SIGBUS.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::{NonNull, null_mut};
+
+use nix::fcntl::{FallocateFlags, Flock, fallocate};
+
+/// Offset of the first extent in the file. The superblock lies before it.
+pub(in crate::store) const DATA_OFFSET: u64 = 2 << 20;
+
+/// A file that no other server uses.
+pub(in crate::store) type LockedFile = Flock<File>;
+
+/// A file whose extents are mapped as item memory.
+pub(in crate::store) struct MemoryFile {
+    file: LockedFile,
+    /// Bytes of an extent.
+    extent_bytes: usize,
+    /// Alignment of a mapped extent, in bytes.
+    alignment: usize,
+    /// Extents mapped so far: the first ones of the file.
+    extents: usize,
+}
+
+impl MemoryFile {
+    /// Takes over a file. Its length is a whole number of extents after
+    /// [`DATA_OFFSET`], or less.
+    pub(super) fn new(file: LockedFile, extent_bytes: usize, alignment: usize) -> Self {
+        Self {
+            file,
+            extent_bytes,
+            alignment,
+            extents: 0,
+        }
+    }
+
+    /// Returns the file.
+    pub(in crate::store) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Returns the number of extents mapped so far.
+    pub(super) fn extents(&self) -> usize {
+        self.extents
+    }
+
+    /// Returns the offset of extent number `extent` in the file.
+    pub(super) fn offset_of(&self, extent: usize) -> u64 {
+        DATA_OFFSET + (extent * self.extent_bytes) as u64
+    }
+
+    /// Maps the next extent. Makes the file longer if the extent is not in it
+    /// yet. The address is aligned.
+    ///
+    /// # Errors
+    /// The file cannot grow, or the system has no address space.
+    pub(super) fn map_next(&mut self) -> io::Result<NonNull<u8>> {
+        let offset = self.offset_of(self.extents);
+        let end = offset + self.extent_bytes as u64;
+        if self.file.metadata()?.len() < end {
+            self.file.set_len(end)?;
+        }
+        let base = self.reserve()?;
+        // SAFETY: replaces a part of a reservation that nothing uses. The
+        // mapping is never removed, so its addresses stay valid.
+        let mapped = unsafe {
+            libc::mmap(
+                base.as_ptr().cast(),
+                self.extent_bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_FIXED,
+                self.file.as_raw_fd(),
+                offset as libc::off_t,
+            )
+        };
+        if mapped == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        self.extents += 1;
+        Ok(base)
+    }
+
+    /// Allocates blocks for `bytes` bytes at `offset` in extent number `extent`.
+    ///
+    /// # Errors
+    /// The file system is full.
+    pub(super) fn allocate(&self, extent: usize, offset: usize, bytes: usize) -> io::Result<()> {
+        let start = self.offset_of(extent) + offset as u64;
+        let flags = FallocateFlags::empty();
+        fallocate(&*self.file, flags, start as i64, bytes as i64).map_err(io::Error::from)
+    }
+
+    /// Returns the blocks of `bytes` bytes at `offset` in extent number `extent`
+    /// to the file system. They read as zeros afterwards.
+    ///
+    /// # Errors
+    /// The file system does not support this.
+    pub(super) fn discard(&self, extent: usize, offset: usize, bytes: usize) -> io::Result<()> {
+        let start = self.offset_of(extent) + offset as u64;
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&*self.file, flags, start as i64, bytes as i64).map_err(io::Error::from)
+    }
+
+    /// Reserves aligned address space for an extent.
+    fn reserve(&self) -> io::Result<NonNull<u8>> {
+        let bytes = self.extent_bytes + self.alignment;
+        // SAFETY: creates a mapping at an address that the kernel chooses.
+        let start = unsafe {
+            libc::mmap(
+                null_mut(),
+                bytes,
+                libc::PROT_NONE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let before = start.cast::<u8>().align_offset(self.alignment);
+        // SAFETY: both ends lie in the reservation, and nothing uses them.
+        unsafe {
+            let base = start.cast::<u8>().add(before);
+            if before > 0 {
+                libc::munmap(start, before);
+            }
+            libc::munmap(base.add(self.extent_bytes).cast(), self.alignment - before);
+            NonNull::new(base).ok_or_else(|| io::Error::other("mapped at address 0"))
+        }
+    }
+}

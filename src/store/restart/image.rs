@@ -1,0 +1,161 @@
+//! Opening and validation of memory files.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::store::memory::classes::PAGE_BYTES;
+use crate::store::memory::file::{DATA_OFFSET, LockedFile};
+use crate::store::memory::pool::EXTENT_PAGES;
+use crate::store::restart::format::{
+    PageRecord, Superblock, read_directory, read_superblock, write_superblock,
+};
+use crate::store::restart::report::EmptyReason;
+use crate::time::{Clock, Expiry, Moment, Now};
+
+/// A memory file that the last server left behind, validated except for its
+/// pages.
+#[derive(Debug)]
+pub struct Image {
+    pub(super) file: File,
+    pub(super) superblock: Superblock,
+    pub(super) records: Vec<PageRecord>,
+    /// Time since the last stop.
+    pub(super) away: Duration,
+}
+
+/// Result of opening a memory file.
+#[derive(Debug)]
+pub struct Opened {
+    /// The items of the last server, or the reason why there are none.
+    pub image: Result<Image, EmptyReason>,
+    /// The file that is to hold the pages (`-e`), if it can be used.
+    pub(super) arena: Option<LockedFile>,
+}
+
+impl Opened {
+    /// Opens the file of `-e`, and creates it if it does not exist. The file is
+    /// locked until the process ends, so that no other server uses it. `max_gap`
+    /// is the longest time since the last stop, `now` a reading of the clocks.
+    pub fn arena(path: &Path, max_gap: Option<Duration>, now: Moment) -> Self {
+        let unusable = |reason| Self {
+            image: Err(reason),
+            arena: None,
+        };
+        let file = match open_locked(path) {
+            Ok(file) => file,
+            Err(reason) => return unusable(reason),
+        };
+        let image = file
+            .try_clone()
+            .map_err(EmptyReason::Unreadable)
+            .and_then(|file| Image::read(file, true, max_gap, now));
+        match image {
+            Err(reason) if !reason.permits_overwriting() => unusable(reason),
+            image => Self {
+                image,
+                arena: Some(file),
+            },
+        }
+    }
+
+    /// Opens the file of `--save-path`, if it exists.
+    pub fn saved(path: &Path, max_gap: Option<Duration>, now: Moment) -> Self {
+        let image = match File::open(path) {
+            Ok(file) => Image::read(file, false, max_gap, now),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(EmptyReason::New),
+            Err(error) => Err(EmptyReason::Unreadable(error)),
+        };
+        Self { image, arena: None }
+    }
+
+    /// Returns the server's clock: that of the last server goes on.
+    pub fn clock(&self) -> Clock {
+        match &self.image {
+            Ok(image) => Clock::resume(image.now()),
+            Err(_) => Clock::start(),
+        }
+    }
+
+    /// Returns the time of the delayed flush that was pending at the last stop.
+    pub fn flush_at(&self) -> Expiry {
+        let image = self.image.as_ref();
+        image.map_or(Expiry::NEVER, |image| Expiry(image.superblock.flush_at))
+    }
+}
+
+impl Image {
+    /// Reads superblock and directory, and validates them.
+    fn read(
+        file: File,
+        is_arena: bool,
+        max_gap: Option<Duration>,
+        now: Moment,
+    ) -> Result<Self, EmptyReason> {
+        let superblock = read_superblock(&file)?;
+        if superblock.is_arena != is_arena {
+            return Err(EmptyReason::OtherKind);
+        }
+        let away = now.since(&superblock.moment);
+        let away = Duration::from_millis(away.ok_or(EmptyReason::ClockWentBack)?);
+        if max_gap.is_some_and(|max_gap| away > max_gap) {
+            return Err(EmptyReason::Gap(away));
+        }
+        if is_arena {
+            let extent = (EXTENT_PAGES * PAGE_BYTES) as u64;
+            let bytes = superblock.extents.checked_mul(extent);
+            if bytes.and_then(|bytes| bytes.checked_add(DATA_OFFSET)) != Some(superblock.directory)
+            {
+                return Err(EmptyReason::Damaged("superblock"));
+            }
+        }
+        let records = read_directory(&file, &superblock)?;
+        Ok(Self {
+            file,
+            superblock,
+            records,
+            away,
+        })
+    }
+
+    /// Returns the reading of the server's clock at the start.
+    fn now(&self) -> Now {
+        let away = self.away.as_millis() as u64;
+        Now::from_millis(self.superblock.clock_ms.saturating_add(away))
+    }
+}
+
+/// Opens a regular file for reading and writing, and locks it.
+fn open_locked(path: &Path) -> Result<LockedFile, EmptyReason> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(EmptyReason::Unreadable)?;
+    if !file.metadata().map_err(EmptyReason::Unreadable)?.is_file() {
+        return Err(EmptyReason::Foreign);
+    }
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        Errno::EWOULDBLOCK => EmptyReason::InUse,
+        error => EmptyReason::Unreadable(error.into()),
+    })
+}
+
+/// Marks a memory file unclean, and removes what follows its first `data_bytes`
+/// bytes of pages.
+///
+/// # Errors
+/// The file cannot be written.
+pub(super) fn begin_use(file: &File, data_bytes: u64) -> io::Result<()> {
+    write_superblock(file, &Superblock::default())?;
+    file.set_len(DATA_OFFSET + data_bytes)
+}

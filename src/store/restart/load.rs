@@ -1,0 +1,512 @@
+//! Loading of a memory file. Several threads verify the pages and link their
+//! items. Nothing in a page is trusted: its checksum shows damage, and every
+//! length and address is checked before it is used.
+//!
+//! 1. Each page is verified and its items in one chunk are linked. A page with
+//!    nothing else is complete.
+//! 2. Chained items are linked, once all pages are verified. Each claims its
+//!    segments, so that no two items share one.
+//! 3. The other pages are completed: chunks that no item uses are free.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrayvec::ArrayVec;
+
+use crate::events::Hub;
+use crate::stats::Registry;
+use crate::store::evict::policy::Stamp;
+use crate::store::index::map::Hashed;
+use crate::store::item::layout::{Item, word_of};
+use crate::store::memory::arena::Memory;
+use crate::store::memory::chunk::Chunk;
+use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes};
+use crate::store::memory::file::DATA_OFFSET;
+use crate::store::memory::pool::EXTENT_PAGES;
+use crate::store::restart::format::PageRecord;
+use crate::store::restart::image::{Image, Opened, begin_use};
+use crate::store::restart::parallel::{Parallel, Turns, chunks_crc};
+use crate::store::restart::report::{Dropped, EmptyReason, Restored};
+use crate::store::state::{Local, Options, Store};
+use crate::sync::{AtomicBool, Ordering};
+use crate::time::Now;
+
+/// Pages that a thread loads in one turn.
+const PAGES_PER_TURN: usize = 16;
+/// Shards whose tables a thread enlarges in one turn.
+const SHARDS_PER_TURN: usize = 8;
+/// Items that are linked together, so that their cache misses overlap.
+const LINKED_TOGETHER: usize = 16;
+
+/// Bytes of an extent.
+const EXTENT_BYTES: u64 = (EXTENT_PAGES * PAGE_BYTES) as u64;
+
+impl Store {
+    /// Creates a store with the items of a memory file, or an empty one if there
+    /// are none. `now` is the clock that [`Opened::clock`] returned. Before this
+    /// returns, the file is marked unclean (`-e`) or removed (`saved` is its
+    /// path): its items must not come back after a crash.
+    ///
+    /// Returns the store, and what was kept or the reason why it is empty.
+    pub fn open(
+        options: Options,
+        stats: Arc<Registry>,
+        events: Arc<Hub>,
+        opened: Opened,
+        saved: Option<&Path>,
+        now: Now,
+        parallel: Parallel<'_>,
+    ) -> (Self, Result<Restored, EmptyReason>) {
+        let Opened { image, arena } = opened;
+        let in_file =
+            |file| Self::with_file(options, Arc::clone(&stats), Arc::clone(&events), file);
+        let image = match image {
+            Ok(image) => image,
+            Err(reason) => {
+                let arena = arena.filter(|file| begin_use(file, 0).is_ok());
+                return (in_file(arena), Err(reason));
+            }
+        };
+        let store = in_file(arena);
+        match store.load(&image, saved, now, parallel) {
+            Ok(restored) => (store, Ok(restored)),
+            Err(reason) => (in_file(None), Err(reason)),
+        }
+    }
+
+    /// Loads an image into this empty store.
+    fn load(
+        &self,
+        image: &Image,
+        saved: Option<&Path>,
+        now: Now,
+        parallel: Parallel<'_>,
+    ) -> Result<Restored, EmptyReason> {
+        let superblock = &image.superblock;
+        let addresses = if superblock.is_arena {
+            begin_use(&image.file, superblock.extents * EXTENT_BYTES)
+                .map_err(EmptyReason::Unreadable)?;
+            Some(self.map_arena(image)?)
+        } else {
+            None
+        };
+        self.flush
+            .generation
+            .store(superblock.generation, Ordering::Relaxed);
+        self.flush
+            .oldest
+            .store(superblock.generation, Ordering::Relaxed);
+        self.cas.fetch_max(superblock.cas, Ordering::Relaxed);
+        self.policy.resume(superblock.progress);
+        let pages = image.records.iter().enumerate();
+        let pages = pages.map(|(number, record)| LoadingPage {
+            record,
+            page: Mutex::new(addresses.as_ref().map(|addresses| addresses[number])),
+            verified: AtomicBool::new(false),
+        });
+        let loader = Loader {
+            store: self,
+            image,
+            now,
+            pages: pages.collect(),
+            later: Mutex::default(),
+            dropped: Mutex::default(),
+        };
+        loader.run(parallel);
+        let mut dropped = loader
+            .dropped
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(path) = saved {
+            std::fs::remove_file(path).map_err(EmptyReason::Unreadable)?;
+        }
+        let loaded = self.stats.snapshot().items;
+        self.survey();
+        let mut local = self.local();
+        local.now = now;
+        while !self.shrink_to_limit(&mut local) {}
+        self.memory.flush(&mut local.magazines);
+        let kept = self.stats.snapshot().items;
+        dropped.over_limit += loaded - kept;
+        Ok(Restored {
+            kept,
+            dropped,
+            away: image.away,
+        })
+    }
+
+    /// Maps the extents of a file. Returns the addresses of the recorded pages.
+    fn map_arena(&self, image: &Image) -> Result<Vec<Page>, EmptyReason> {
+        let place = |record: &PageRecord| {
+            let offset = record.offset - DATA_OFFSET;
+            let (extent, rest) = (offset / EXTENT_BYTES, offset % EXTENT_BYTES);
+            (extent as usize, rest as usize / PAGE_BYTES)
+        };
+        let mut used = vec![false; image.superblock.extents as usize * EXTENT_PAGES];
+        for record in &image.records {
+            let (extent, page) = place(record);
+            used[extent * EXTENT_PAGES + page] = true;
+        }
+        let bases = self
+            .memory
+            .pool()
+            .map_existing(image.superblock.extents as usize, |extent, page| {
+                used[extent * EXTENT_PAGES + page]
+            })
+            .map_err(EmptyReason::Unreadable)?;
+        let address = |record| {
+            let (extent, page) = place(record);
+            // SAFETY: the page lies inside the extent.
+            Page(unsafe { bases[extent].add(page * PAGE_BYTES) })
+        };
+        Ok(image.records.iter().map(address).collect())
+    }
+}
+
+/// Address of a page that is being loaded.
+#[derive(Clone, Copy)]
+struct Page(NonNull<u8>);
+
+// SAFETY: only the thread that loads a page accesses it, apart from segments,
+// which their claimer accesses.
+unsafe impl Send for Page {}
+
+/// A page of the file.
+struct LoadingPage<'a> {
+    record: &'a PageRecord,
+    /// Its address; `None` while it is not in memory.
+    page: Mutex<Option<Page>>,
+    /// Its checksum is right, and its header is written.
+    verified: AtomicBool,
+}
+
+impl LoadingPage<'_> {
+    fn class(&self) -> usize {
+        self.record.class.into()
+    }
+
+    fn bump(&self) -> usize {
+        self.record.bump.into()
+    }
+
+    fn page(&self) -> Option<Page> {
+        *self.page.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A chained item that waits for its segments' pages.
+struct ChainedHead {
+    chunk: Chunk,
+    stamp: u16,
+}
+
+// SAFETY: the chunk belongs to the thread that takes this value in its turn.
+unsafe impl Send for ChainedHead {}
+// SAFETY: as above.
+unsafe impl Sync for ChainedHead {}
+
+/// What the first pass leaves for the others.
+#[derive(Default)]
+struct Later {
+    /// Chained items.
+    heads: Vec<ChainedHead>,
+    /// Numbers of pages with segments or chained items.
+    pages: Vec<usize>,
+}
+
+struct Loader<'a> {
+    store: &'a Store,
+    image: &'a Image,
+    now: Now,
+    pages: Vec<LoadingPage<'a>>,
+    later: Mutex<Later>,
+    dropped: Mutex<Dropped>,
+}
+
+impl Loader<'_> {
+    fn run(&self, parallel: Parallel<'_>) {
+        self.enlarge_tables(parallel);
+        let turns = Turns::new(self.pages.len(), PAGES_PER_TURN);
+        parallel(&|| {
+            let mut thread = LoaderThread::new(self);
+            while let Some(numbers) = turns.next() {
+                numbers.for_each(|number| thread.load_page(number));
+            }
+            thread.end();
+        });
+        let later = std::mem::take(&mut *self.later());
+        let turns = Turns::new(later.heads.len(), LINKED_TOGETHER);
+        parallel(&|| {
+            let mut thread = LoaderThread::new(self);
+            while let Some(numbers) = turns.next() {
+                for head in &later.heads[numbers] {
+                    thread.load_chained(head);
+                }
+            }
+            thread.end();
+        });
+        let turns = Turns::new(later.pages.len(), PAGES_PER_TURN);
+        parallel(&|| {
+            while let Some(numbers) = turns.next() {
+                for number in &later.pages[numbers] {
+                    self.complete(&self.pages[*number]);
+                }
+            }
+        });
+    }
+
+    /// Enlarges the tables for all items at once.
+    fn enlarge_tables(&self, parallel: Parallel<'_>) {
+        let map = &self.store.map;
+        let mean = self.image.superblock.items as usize / map.shard_count();
+        // Four standard deviations: no table grows later.
+        let room = mean + 4 * mean.isqrt();
+        // A damaged number must not take more memory than items could need.
+        let room = room.min(self.store.memory_limit() / map.shard_count() / 32);
+        let turns = Turns::new(map.shard_count(), SHARDS_PER_TURN);
+        parallel(&|| {
+            while let Some(numbers) = turns.next() {
+                for number in numbers {
+                    let grown = map.write_at(number).reserve(room);
+                    self.store.memory.pool().add_overhead(grown);
+                }
+            }
+        });
+    }
+
+    fn later(&self) -> std::sync::MutexGuard<'_, Later> {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes a page: the chunks that no item uses are free.
+    fn complete(&self, loading: &LoadingPage<'_>) {
+        let Some(Page(page)) = loading.page() else {
+            return;
+        };
+        let memory = &self.store.memory;
+        // SAFETY: `begin_page` was called for it with this class. Nobody
+        // accesses its free chunks.
+        unsafe {
+            memory.adopt_page(page, loading.class(), loading.bump(), |chunk| {
+                word_of(chunk).end_loading()
+            });
+        }
+    }
+
+    /// Returns the segment that lay at `address` in the earlier process, and the
+    /// bytes of its chunk. Claims it.
+    fn claim(&self, address: u64) -> Option<(Chunk, usize)> {
+        let offset = address % PAGE_BYTES as u64;
+        let base = address - offset;
+        let records = &self.image.records;
+        let number = records
+            .binary_search_by_key(&base, |record| record.address)
+            .ok()?;
+        let loading = &self.pages[number];
+        // Acquire pairs with the Release in `verify`.
+        if !loading.verified.load(Ordering::Acquire) {
+            return None;
+        }
+        let bytes = chunk_bytes(loading.class());
+        let offset = (offset as usize).checked_sub(PAGE_HEADER_BYTES)?;
+        if offset % bytes != 0 || offset / bytes >= loading.bump() {
+            return None;
+        }
+        let Page(page) = loading.page()?;
+        // SAFETY: a chunk of this page.
+        let chunk = unsafe { page.add(PAGE_HEADER_BYTES + offset) };
+        // SAFETY: as above.
+        unsafe { word_of(chunk) }
+            .claim_segment()
+            .then_some((chunk, bytes))
+    }
+}
+
+/// One of the threads that load.
+struct LoaderThread<'a> {
+    loader: &'a Loader<'a>,
+    local: Local,
+    later: Later,
+    dropped: Dropped,
+    /// Items of the current page that are to be linked.
+    ready: ArrayVec<(Chunk, u64, u16), LINKED_TOGETHER>,
+}
+
+impl<'a> LoaderThread<'a> {
+    fn new(loader: &'a Loader<'a>) -> Self {
+        let mut local = loader.store.local();
+        local.now = loader.now;
+        Self {
+            loader,
+            local,
+            later: Later::default(),
+            dropped: Dropped::default(),
+            ready: ArrayVec::new(),
+        }
+    }
+
+    /// Hands over what the thread leaves for later.
+    fn end(mut self) {
+        let mut later = self.loader.later();
+        later.heads.append(&mut self.later.heads);
+        later.pages.append(&mut self.later.pages);
+        drop(later);
+        let sum = &self.loader.dropped;
+        let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+        sum.expired += self.dropped.expired;
+        sum.flushed += self.dropped.flushed;
+        sum.damaged += self.dropped.damaged;
+        sum.over_limit += self.dropped.over_limit;
+    }
+
+    /// Verifies page number `number` and links its items in one chunk.
+    fn load_page(&mut self, number: usize) {
+        let loading = &self.loader.pages[number];
+        let Some(page) = self.verify(loading) else {
+            return;
+        };
+        let bytes = chunk_bytes(loading.class());
+        let mut is_complete = true;
+        for chunk in 0..loading.bump() {
+            // SAFETY: a chunk of this page, which this thread loads.
+            let chunk = unsafe { page.add(PAGE_HEADER_BYTES + chunk * bytes) };
+            // SAFETY: as above.
+            let word = unsafe { word_of(chunk) };
+            let Some(stamp) = word.sealed_stamp() else {
+                is_complete &= !word.is_segment();
+                continue;
+            };
+            // SAFETY: nobody else has the item.
+            let item = unsafe { Item::at(chunk) };
+            if !item.fits(bytes) {
+                self.dropped.damaged += 1;
+            } else if item.is_chained() {
+                is_complete = false;
+                self.later.heads.push(ChainedHead { chunk, stamp });
+            } else if self.is_wanted(item) {
+                let hash = self.loader.store.map.hash(item.key());
+                self.loader.store.map.prefetch_lock(hash);
+                self.loader.store.map.prefetch_slot(hash);
+                self.ready.push((chunk, hash, stamp));
+                if self.ready.is_full() {
+                    self.link_ready();
+                }
+            }
+        }
+        self.link_ready();
+        if is_complete {
+            self.loader.complete(loading);
+        } else {
+            self.later.pages.push(number);
+        }
+    }
+
+    /// Brings a page into memory and verifies its checksum. Returns its address;
+    /// `None` if it is damaged or over the memory limit. Counts its items then.
+    fn verify(&mut self, loading: &LoadingPage<'_>) -> Option<NonNull<u8>> {
+        let record = loading.record;
+        let items = u64::from(record.items);
+        let pool = self.loader.store.memory.pool();
+        let mut place = loading.page.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_read = true;
+        if place.is_none() {
+            let Some(page) = pool.take() else {
+                self.dropped.over_limit += items;
+                return None;
+            };
+            *place = Some(Page(page));
+            // SAFETY: the page is this thread's. Its memory was zeroed by the
+            // system or written before.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(page.as_ptr(), PAGE_BYTES) };
+            is_read = self
+                .loader
+                .image
+                .file
+                .read_exact_at(bytes, record.offset)
+                .is_ok();
+        }
+        let Page(page) = (*place)?;
+        if !is_read || chunks_crc(page, loading.class(), loading.bump()) != record.crc {
+            self.dropped.damaged += items;
+            *place = None;
+            pool.give_back(page);
+            return None;
+        }
+        // SAFETY: this thread alone accesses the page until it is verified.
+        unsafe { Memory::begin_page(page, loading.class()) };
+        loading.verified.store(true, Ordering::Release);
+        Some(page)
+    }
+
+    /// Returns whether an item is alive. Counts it if it is not.
+    fn is_wanted(&mut self, item: Item<'_>) -> bool {
+        if item.generation() != self.loader.store.generation() {
+            self.dropped.flushed += 1;
+            return false;
+        }
+        if item.expiry().is_over(self.loader.now) {
+            self.dropped.expired += 1;
+            return false;
+        }
+        true
+    }
+
+    fn link_ready(&mut self) {
+        for (chunk, hash, stamp) in std::mem::take(&mut self.ready) {
+            self.link(chunk, hash, stamp);
+        }
+    }
+
+    /// Links an item, unless its key is linked already. Returns whether it did.
+    fn link(&mut self, chunk: Chunk, hash: u64, stamp: u16) -> bool {
+        let store = self.loader.store;
+        // SAFETY: this thread alone has the item.
+        let item = unsafe { Item::at(chunk) };
+        let key = Hashed {
+            key: item.key(),
+            hash,
+        };
+        let mut shard = store.map.write(hash);
+        if shard.find(&key).is_some() {
+            self.dropped.damaged += 1;
+            return false;
+        }
+        item.word().unseal();
+        self.local.count_linked(item);
+        let (_, grown) = shard.insert(hash, chunk, Stamp(stamp));
+        drop(shard);
+        if grown > 0 {
+            store.memory.pool().add_overhead(grown);
+        }
+        true
+    }
+
+    /// Links a chained item, if all its segments are there.
+    fn load_chained(&mut self, head: &ChainedHead) {
+        // SAFETY: this thread alone has the item.
+        let item = unsafe { Item::at(head.chunk) };
+        if !self.is_wanted(item) {
+            return;
+        }
+        let hash = self.loader.store.map.hash(item.key());
+        let mut claimed = Vec::new();
+        let claim = |address| {
+            let segment = self.loader.claim(address)?;
+            claimed.push(segment.0);
+            Some(segment)
+        };
+        // SAFETY: as above; `Item::fits` was checked in the first pass.
+        let is_whole = unsafe { item.relink(hash, claim) };
+        if !is_whole {
+            self.dropped.damaged += 1;
+        }
+        if !is_whole || !self.link(head.chunk, hash, head.stamp) {
+            for segment in claimed {
+                // SAFETY: a segment that this thread has claimed.
+                unsafe { word_of(segment) }.give_up_segment();
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Writing the memory at a clean stop. First, the word of every linked item
+//! becomes its eviction stamp: only such items are read again. Then come the
+//! checksums, the directory, and last the clean mark.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::store::index::prefetch::prefetch;
+use crate::store::item::layout::word_of;
+use crate::store::memory::chunk::{Page, class_of};
+use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes};
+use crate::store::memory::file::DATA_OFFSET;
+use crate::store::memory::pool::{EXTENT_PAGES, UsedPage};
+use crate::store::restart::format::{PageRecord, Superblock, encode_directory, write_superblock};
+use crate::store::restart::parallel::{Parallel, Turns, chunks_crc};
+use crate::store::state::Store;
+use crate::sync::Ordering;
+use crate::time::{Expiry, Moment, Now};
+
+/// Shards that a thread seals in one turn.
+const SHARDS_PER_TURN: usize = 8;
+/// Pages that a thread sums up in one turn.
+const PAGES_PER_TURN: usize = 64;
+/// Items whose words are prefetched together.
+const AHEAD: usize = 16;
+/// Pages written in one call.
+const PAGES_PER_WRITE: usize = 32;
+
+/// What goes into the superblock apart from the store.
+#[derive(Clone, Copy, Debug)]
+pub struct StopState {
+    /// The server's clock at the stop.
+    pub now: Now,
+    /// The system's clocks at the same time.
+    pub moment: Moment,
+    /// Time of the pending delayed flush; [`Expiry::NEVER`] if there is none.
+    pub flush_at: Expiry,
+}
+
+impl Store {
+    /// Writes the state of a store in a memory file (`-e`), so that the next
+    /// server goes on with its items. Returns the number of items. The store must
+    /// not be used afterwards, and no other thread may use it during the call.
+    /// Does nothing without a memory file.
+    ///
+    /// # Errors
+    /// The file cannot be written. It then stays marked unclean.
+    pub fn seal(&self, state: StopState, parallel: Parallel<'_>) -> io::Result<u64> {
+        self.memory.pool().release_all();
+        let records = self.records(parallel);
+        let written = self.memory.pool().with_file(|file, extents| {
+            let bytes = extents as u64 * (EXTENT_PAGES * PAGE_BYTES) as u64;
+            let superblock = Superblock {
+                is_arena: true,
+                extents: extents as u64,
+                directory: DATA_OFFSET + bytes,
+                ..self.superblock(&records, state)
+            };
+            file.set_len(superblock.directory)?;
+            finish(file, superblock, &records)?;
+            Ok(superblock.items)
+        });
+        written.unwrap_or(Ok(0))
+    }
+
+    /// Writes all items to a file (`--save-path`), under a temporary name until
+    /// it is complete. Calls `progress` with the bytes written and those to
+    /// write. Returns the number of items. The store must not be used afterwards,
+    /// and no other thread may use it during the call.
+    ///
+    /// # Errors
+    /// The file cannot be written. A file of that name stays as it is.
+    pub fn save(
+        &self,
+        path: &Path,
+        state: StopState,
+        parallel: Parallel<'_>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> io::Result<u64> {
+        let mut records = self.records(parallel);
+        let part = part_of(path);
+        let result = (|| {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&part)?;
+            self.write_pages(&file, &mut records, &mut progress)?;
+            let superblock = Superblock {
+                directory: DATA_OFFSET + (records.len() * PAGE_BYTES) as u64,
+                ..self.superblock(&records, state)
+            };
+            finish(&file, superblock, &records)?;
+            fs::rename(&part, path)?;
+            Ok(superblock.items)
+        })();
+        if result.is_err() {
+            let _ = fs::remove_file(&part);
+        }
+        result
+    }
+
+    /// Writes the pages one after the other, and their places to the records.
+    fn write_pages(
+        &self,
+        file: &File,
+        records: &mut [PageRecord],
+        progress: &mut impl FnMut(u64, u64),
+    ) -> io::Result<()> {
+        let total = (records.len() * PAGE_BYTES) as u64;
+        let mut buffer = Vec::with_capacity(PAGES_PER_WRITE * PAGE_BYTES);
+        let mut offset = DATA_OFFSET;
+        for records in records.chunks_mut(PAGES_PER_WRITE) {
+            buffer.clear();
+            for record in &mut *records {
+                record.offset = offset + buffer.len() as u64;
+                let page = std::ptr::with_exposed_provenance::<u8>(record.address as usize);
+                // SAFETY: the address of a page in use, which no other thread
+                // writes.
+                buffer.extend_from_slice(unsafe { std::slice::from_raw_parts(page, PAGE_BYTES) });
+            }
+            file.write_all_at(&buffer, offset)?;
+            offset += buffer.len() as u64;
+            progress(offset - DATA_OFFSET, total);
+        }
+        Ok(())
+    }
+
+    fn superblock(&self, records: &[PageRecord], state: StopState) -> Superblock {
+        Superblock {
+            clean: true,
+            items: records.iter().map(|record| u64::from(record.items)).sum(),
+            flush_at: state.flush_at.0,
+            clock_ms: state.now.millis(),
+            moment: state.moment,
+            cas: self.cas.load(Ordering::Relaxed),
+            generation: self.flush.generation.load(Ordering::Relaxed),
+            progress: self.policy.progress(),
+            ..Superblock::default()
+        }
+    }
+
+    /// Seals all items, and returns records of the pages with items.
+    fn records(&self, parallel: Parallel<'_>) -> Vec<PageRecord> {
+        let turns = Turns::new(self.map.shard_count(), SHARDS_PER_TURN);
+        parallel(&|| {
+            while let Some(shards) = turns.next() {
+                shards.for_each(|shard| self.seal_shard(shard));
+            }
+        });
+        let pages = self.memory.pool().used_pages();
+        let records = std::sync::Mutex::new(vec![PageRecord::default(); pages.len()]);
+        let turns = Turns::new(pages.len(), PAGES_PER_TURN);
+        parallel(&|| {
+            while let Some(numbers) = turns.next() {
+                let start = numbers.start;
+                let part: Vec<_> = pages[numbers].iter().map(record_of).collect();
+                let mut records = records.lock().unwrap_or_else(|error| error.into_inner());
+                records[start..start + part.len()].copy_from_slice(&part);
+            }
+        });
+        let mut records = records
+            .into_inner()
+            .unwrap_or_else(|error| error.into_inner());
+        records.retain(|record| record.bump > 0);
+        records
+    }
+
+    /// Replaces the words of a shard's items by their stamps.
+    fn seal_shard(&self, number: usize) {
+        let shard = self.map.read_at(number);
+        let mut slots = (0..shard.buckets()).filter_map(|bucket| shard.slot(bucket));
+        loop {
+            let batch: arrayvec::ArrayVec<_, AHEAD> = slots.by_ref().take(AHEAD).collect();
+            if batch.is_empty() {
+                break;
+            }
+            batch
+                .iter()
+                .for_each(|slot| prefetch(slot.chunk().as_ptr()));
+            for slot in batch {
+                shard.item(slot).word().seal(slot.stamp().0);
+            }
+        }
+    }
+}
+
+/// Sums up a page. The record of a page without items or segments is empty.
+fn record_of(used: &UsedPage) -> PageRecord {
+    // SAFETY: a page in use, whose header no other thread writes any more.
+    let (class, bump) = unsafe {
+        let header = used.page.cast::<Page>().as_ptr();
+        let bump = (&raw const (*header).stock.bump).read();
+        (class_of(used.page), bump)
+    };
+    let (mut items, mut segments) = (0, 0);
+    for number in 0..usize::from(bump) {
+        // SAFETY: the start of a chunk that was handed out before.
+        let word = unsafe {
+            let chunk = used
+                .page
+                .add(PAGE_HEADER_BYTES + number * chunk_bytes(class));
+            word_of(chunk)
+        };
+        items += u16::from(word.sealed_stamp().is_some());
+        segments += usize::from(word.is_segment());
+    }
+    if items == 0 && segments == 0 {
+        return PageRecord::default();
+    }
+    PageRecord {
+        address: used.page.as_ptr().expose_provenance() as u64,
+        offset: used.offset,
+        crc: chunks_crc(used.page, class, usize::from(bump)),
+        class: class as u16,
+        bump,
+        items,
+    }
+}
+
+/// Writes the directory, and then the superblock with the clean mark.
+fn finish(file: &File, mut superblock: Superblock, records: &[PageRecord]) -> io::Result<()> {
+    let directory = encode_directory(records);
+    superblock.pages = records.len() as u64;
+    superblock.directory_crc = crc32fast::hash(&directory);
+    file.write_all_at(&directory, superblock.directory)?;
+    sync(file)?;
+    write_superblock(file, &superblock)?;
+    sync(file)
+}
+
+/// Writes a file's data to its disk, if it has one.
+fn sync(file: &File) -> io::Result<()> {
+    match file.sync_data() {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
+/// Returns the name of a file that is being written.
+fn part_of(path: &Path) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}
