@@ -1,20 +1,20 @@
 //! Processes observed from outside: CPU time, memory, CPU affinity, and servers started for a
 //! measurement.
 //!
-//! Reads `/proc` and runs `taskset` and `prlimit` (util-linux): the system calls would need unsafe
-//! code. A [`ServerProcess`] is killed when its owner drops it. Linux only.
+//! Reads `/proc` and runs `taskset` (util-linux), which parses lists of CPUs and pins a server before
+//! it starts. A [`ServerProcess`] is killed when its owner drops it. Linux only.
 
 use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{self, Signal};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use super::address::Address;
 use super::client::Client;
@@ -115,29 +115,26 @@ fn first_number(text: &str) -> Option<u64> {
 /// Pins all threads of this process to the given CPUs, in the syntax of `taskset -c`.
 pub fn pin_self(cpus: &str) -> Result<(), Failure> {
     let pid = std::process::id().to_string();
-    tool("taskset", &["-a", "-c", "-p", cpus, &pid])
-}
-
-/// Raises the limit of open files of this process and its future children.
-pub fn raise_file_limit(files: u64) -> Result<(), Failure> {
-    let pid = std::process::id().to_string();
-    tool(
-        "prlimit",
-        &["--pid", &pid, &format!("--nofile={files}:{files}")],
-    )
-}
-
-fn tool(name: &str, arguments: &[&str]) -> Result<(), Failure> {
-    let failed = Failure::io(format!("running {name} (of util-linux)"));
-    let output = Command::new(name)
-        .args(arguments)
+    let output = Command::new("taskset")
+        .args(["-a", "-c", "-p", cpus, &pid])
         .output()
-        .map_err(failed)?;
+        .map_err(Failure::io("running taskset (of util-linux)"))?;
     if output.status.success() {
         return Ok(());
     }
     let why = String::from_utf8_lossy(&output.stderr).trim().to_string();
-    Err(Failure::Usage(format!("{name}: {why}")))
+    Err(Failure::Usage(format!("taskset: {why}")))
+}
+
+/// Raises the limit of open files of this process and its future children, unless it is higher
+/// already.
+pub fn raise_file_limit(files: u64) -> Result<(), Failure> {
+    let raise = || {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, soft.max(files), hard.max(files))
+    };
+    let raising = Failure::io(format!("raising the limit of open files to {files}"));
+    raise().map_err(|errno| raising(errno.into()))
 }
 
 /// Parameters for starting a server.
@@ -193,7 +190,7 @@ impl Launch {
         command.args(["-t", &self.threads.to_string()]);
         command.args(["-m", &self.memory_mib.to_string()]);
         command.args(["-c", &self.connections.to_string()]);
-        if is_root() {
+        if geteuid().is_root() {
             command.args(["-u", "root"]);
         }
         command.args(&self.extra);
@@ -212,10 +209,6 @@ pub fn pinned(binary: &Path, cpus: Option<&str>) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", cpus]).arg(binary);
     command
-}
-
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 /// Returns whether this reply to `version` shows that the server is up. With `-Y`, the server
