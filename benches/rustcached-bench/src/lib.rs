@@ -20,8 +20,6 @@ pub mod density;
 pub mod driver;
 pub mod failure;
 pub mod floor;
-pub mod idle;
-pub mod keep;
 pub mod memory;
 pub mod null_server;
 pub mod plan;

@@ -1,8 +1,8 @@
 //! Sends sets, appends, deletes and gets over a connection, in batches, and counts the replies.
 //!
 //! A refusal is not an error but counted by its text, since the scenes study how a server refuses
-//! when memory is short. The values of hits are compared with their keys. Used by `memory` and
-//! `keep`.
+//! when memory is short. The values of hits are compared with their keys. Used by `memory`,
+//! `density` and `stall`.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,6 @@ use super::wire::{Expected, Kind, push_delete, push_get, push_set};
 /// Batches are large, so that the load of the machine does not delay every reply.
 const BATCH_BYTES: usize = 256 * 1024;
 const BATCH_REQUESTS: usize = 4096;
-/// Key length in bytes.
-pub const KEY_LENGTH: usize = 20;
 /// Reply to an append to a key without an item.
 const NOT_STORED: &[u8] = b"NOT_STORED";
 
@@ -62,6 +60,7 @@ pub struct Player {
     client: Client,
     names: KeyNames,
     values: Values,
+    key_length: usize,
     request: Vec<u8>,
     expected: Vec<Expected>,
     name: Vec<u8>,
@@ -69,12 +68,14 @@ pub struct Player {
 }
 
 impl Player {
-    /// Creates a player for values of up to `largest` bytes. `client` must return whole values.
-    pub fn new(client: Client, largest: usize) -> Self {
+    /// Creates a player for keys of `key_length` bytes and values of up to `largest` bytes. `client`
+    /// must return whole values.
+    pub fn new(client: Client, key_length: usize, largest: usize) -> Self {
         Player {
             client,
             names: KeyNames::new(""),
             values: Values::new(largest),
+            key_length,
             request: Vec::new(),
             expected: Vec::new(),
             name: Vec::new(),
@@ -106,6 +107,22 @@ impl Player {
         });
         self.tally.sets += 1;
         self.expect(Kind::Stored, key)
+    }
+
+    /// Sets all the keys. Each comes with the size of its value in bytes. Fails if the server
+    /// refuses a set.
+    pub fn set_all(&mut self, items: impl Iterator<Item = (u32, usize)>) -> Result<(), Failure> {
+        for (key, size) in items {
+            self.set(key, size, 0)?;
+        }
+        self.finish()?;
+        match self.tally.refused() {
+            0 => Ok(()),
+            _ => Err(Failure::Server(format!(
+                "sets were refused: {}",
+                self.tally.refusal_text()
+            ))),
+        }
     }
 
     /// Queues an append of `size` bytes to a key's value. Returns whether this completed a batch.
@@ -155,7 +172,7 @@ impl Player {
 
     fn spell(&mut self, key: u32) {
         self.name.clear();
-        self.names.push(&mut self.name, key, KEY_LENGTH);
+        self.names.push(&mut self.name, key, self.key_length);
     }
 
     fn expect(&mut self, kind: Kind, key: u32) -> Result<bool, Failure> {

@@ -408,3 +408,57 @@ fn the_floor_answers_all_its_loads_beside_both_servers() {
         }
     }
 }
+
+#[test]
+fn density_counts_all_items_or_those_kept_at_the_limit() {
+    let (text, rows) = versus_itself("density", &["--items=2000", "--shapes=20+32"]);
+    assert_eq!(rows.len(), 2, "{text}");
+    for row in &rows {
+        assert_eq!(
+            (&row["items"], &row["shifted_items"]),
+            (&2000.into(), &2000.into())
+        );
+        assert!(
+            row["filled_bytes"].as_u64() > row["empty_bytes"].as_u64(),
+            "{text}"
+        );
+    }
+    let full = ["--full", "--memory=64", "--shapes=20+100000"];
+    let (text, rows) = versus_itself("density", &full);
+    assert_eq!(rows.len(), 2, "{text}");
+    for row in &rows {
+        // Three times 64 MiB were sent, in items of 100,020 bytes.
+        assert_eq!(row["sets"], 2012, "{text}");
+        let items = row["items"].as_u64().expect("a whole number");
+        assert!((300..=670).contains(&items), "{text}");
+        assert_eq!(row["wrong_values"], 0, "{text}");
+    }
+}
+
+#[test]
+fn startup_measures_starts_and_idle_connections() {
+    let (text, rows) = versus_itself("startup", &["--rounds=2", "--connections=50"]);
+    assert_eq!(rows.len(), 2, "{text}");
+    for row in &rows {
+        assert!(row["trouble"].is_null(), "{text}");
+        assert_eq!(
+            row["milliseconds"].as_array().map(Vec::len),
+            Some(2),
+            "{text}"
+        );
+        assert_eq!(row["connections"]["connections"], 50, "{text}");
+    }
+}
+
+#[test]
+fn former_subcommands_name_their_successors() {
+    for (former, current) in [("idle", "`startup`"), ("keep", "`density --full`")] {
+        let output = process::Command::new(env!("CARGO_BIN_EXE_rustcached-bench"))
+            .args([former, "--ours", "server", "-m", "128", "--no-pin"])
+            .output()
+            .expect("the generator starts");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains(current), "{errors}");
+    }
+}

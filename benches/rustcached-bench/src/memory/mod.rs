@@ -36,6 +36,8 @@ const MIB: u64 = 1 << 20;
 /// Maximum resident memory: a percentage of the memory limit plus a number of bytes.
 const BOUND_PERCENT: u64 = 110;
 const BOUND_EXTRA: u64 = 24 * MIB;
+/// Key length in bytes.
+const KEY_LENGTH: usize = 20;
 /// Maximum item size that is requested, in MiB; a server may accept only less.
 const ITEM_MIB: u64 = 512;
 
@@ -243,7 +245,7 @@ impl<'a> Show<'a> {
         let server = ServerProcess::start(&launch)?;
         let client = Client::connect(&server.address, true)?;
         let stage = Stage {
-            player: Player::new(client, largest_value(limit)),
+            player: Player::new(client, KEY_LENGTH, largest_value(limit)),
             recorder: Recorder::new(self.side, server.pid(), self.begun, limit),
             random: Random::new(11),
             limit,

@@ -3,8 +3,9 @@
 //! Contains the options of the scenes and creates each scene's [`Load`]. Items that must exist
 //! beforehand are stored without a probe. Independent of the probe.
 
-use crate::density::Filler;
+use crate::client::Client;
 use crate::failure::Failure;
+use crate::player::Player;
 use crate::process::{Launch, ServerProcess};
 use crate::stall::MIB;
 use crate::stall::huge::Huge;
@@ -191,20 +192,20 @@ fn in_millions(millions: f64) -> u32 {
 
 /// Sets new items until the server evicts. Returns the number of the first unused key.
 fn fill(server: &ServerProcess, size: usize, memory: u64) -> Result<u32, Failure> {
-    let mut client = server.client()?;
-    let mut filler = Filler::new(KEY_LENGTH, size);
+    let client = Client::connect(&server.address, true)?;
+    let mut player = Player::new(client, KEY_LENGTH, size);
     let item = (KEY_LENGTH + size) as u64;
     let step = (FILL_STEP / item).max(1);
     // No server can hold more items than this.
     let most = memory / item + step;
     let mut next = 0;
-    while client.stat("evictions")? == 0 {
+    while player.client().stat("evictions")? == 0 {
         if next > most {
             let text = format!("{next} items do not make it evict");
             return Err(Failure::Server(text));
         }
         let keys = next as u32..(next + step) as u32;
-        filler.set_all(&mut client, keys.map(|key| (key, size)))?;
+        player.set_all(keys.map(|key| (key, size)))?;
         next += step;
     }
     Ok(next as u32)

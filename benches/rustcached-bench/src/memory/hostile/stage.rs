@@ -30,6 +30,8 @@ use crate::versus::Side;
 const MIB: u64 = 1 << 20;
 /// Connections of the server in addition to the hostile connections.
 const SPARE_CONNECTIONS: usize = 200;
+/// Key length of the initial fill in bytes.
+const KEY_LENGTH: usize = 20;
 /// Size of the initial fill in percent of the memory limit.
 const FILL_PERCENT: u64 = 110;
 const GET_EVERY: Duration = Duration::from_millis(1);
@@ -135,7 +137,7 @@ fn fill(
     plan: &Plan,
 ) -> Result<(), Failure> {
     let client = logged_in(&server.address, plan.login)?;
-    let mut player = Player::new(client, plan.fill.1.max(ITEM_BYTES));
+    let mut player = Player::new(client, KEY_LENGTH, plan.fill.1.max(ITEM_BYTES));
     let wanted = settings.memory_mib * MIB * FILL_PERCENT / 100;
     let (mut key, mut sent, mut random) = (0, 0, Random::new(3));
     let span = (plan.fill.1 - plan.fill.0) as u64 + 1;
