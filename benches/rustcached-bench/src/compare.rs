@@ -10,9 +10,9 @@ use super::failure::Failure;
 use super::plan::{Plan, STANDARD, Standard, Target};
 use super::report::{OutputOptions, Summary, Table};
 use super::rounds::{
-    Contender, NOTHING, Played, Ratio, RoundOptions, SideResult, busy, cpu, csv_table, ops, play,
+    LoadRounds, NO_VALUE, Ratio, RoundOptions, SideResult, busy, cpu, csv_table, ops, run_rounds,
 };
-use super::versus::{Side, VersusOptions};
+use super::versus::VersusOptions;
 
 /// Options of `compare`.
 #[derive(Clone, Debug, clap::Args)]
@@ -64,16 +64,16 @@ impl Comparison {
 
 /// All results of a comparison, for JSON.
 #[derive(Clone, Debug, Serialize)]
-struct Findings {
+struct Results {
     loads: Vec<Comparison>,
     latency: Vec<Comparison>,
 }
 
-impl Findings {
-    fn played(&self) -> impl Iterator<Item = Played<'_>> {
+impl Results {
+    fn load_rounds(&self) -> impl Iterator<Item = LoadRounds<'_>> {
         let loads = self.loads.iter().chain(&self.latency);
         loads.flat_map(|load| {
-            load.sides().map(|(server, result)| Played {
+            load.sides().map(|(server, result)| LoadRounds {
                 load: &load.load,
                 rate: load.rate,
                 server,
@@ -86,14 +86,14 @@ impl Findings {
 /// Runs the comparison and returns the text to print.
 pub fn compare(options: &CompareOptions) -> Result<String, Failure> {
     options.versus.pin()?;
-    let mut found = Findings {
+    let mut found = Results {
         loads: Vec::new(),
         latency: Vec::new(),
     };
     let mut judged = Vec::new();
     for load in chosen(options)? {
         let plan = options.rounds.plan(load.name)?;
-        found.loads.push(versus(options, &plan, load.title));
+        found.loads.push(compare_load(options, &plan, load.title));
         judged.push(load.target);
     }
     for &rate in options.rates.iter().filter(|&&rate| rate > 0.0) {
@@ -101,7 +101,7 @@ pub fn compare(options: &CompareOptions) -> Result<String, Failure> {
         plan.rate = Some(rate);
         found
             .latency
-            .push(versus(options, &plan, "get, one at a time"));
+            .push(compare_load(options, &plan, "get, one at a time"));
     }
     let table = load_table(&found.loads, &judged, options.versus.threads);
     let mut text = options.versus.describe();
@@ -117,7 +117,7 @@ pub fn compare(options: &CompareOptions) -> Result<String, Failure> {
     }
     options
         .output
-        .write(&text, &csv_table(found.played()), &found)?;
+        .write(&text, &csv_table(found.load_rounds()), &found)?;
     Ok(text)
 }
 
@@ -130,10 +130,8 @@ fn chosen(options: &CompareOptions) -> Result<Vec<&'static Standard>, Failure> {
 }
 
 /// Runs a load against both servers.
-fn versus(options: &CompareOptions, plan: &Plan, title: &str) -> Comparison {
-    let memory = options.rounds.memory;
-    let servers = Side::BOTH.map(|side| Contender::loaded(&options.versus, side, memory, plan));
-    let [(_, theirs), (_, ours)] = play(plan, options.rounds.rounds, servers, &options.output);
+fn compare_load(options: &CompareOptions, plan: &Plan, title: &str) -> Comparison {
+    let [theirs, ours] = run_rounds(plan, &options.versus, &options.rounds, &options.output);
     Comparison {
         load: plan.name.clone(),
         title: title.to_string(),
@@ -191,7 +189,7 @@ fn load_table(loads: &[Comparison], targets: &[Target], threads: usize) -> Table
             });
             row.push(bottleneck(idle).to_string());
         } else {
-            row.extend([NOTHING; 4].map(String::from));
+            row.extend([NO_VALUE; 4].map(String::from));
             row.push(not_answered(load));
         }
         table.push(row);

@@ -1,6 +1,5 @@
 //! The `rustcached-bench` load generator: command line and exit code.
 
-use std::convert::Infallible;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -8,9 +7,7 @@ use clap::{Parser, Subcommand};
 use rustcached_bench::compare::{CompareOptions, compare};
 use rustcached_bench::density::{DensityOptions, density};
 use rustcached_bench::failure::Failure;
-use rustcached_bench::floor::{FloorOptions, floor};
 use rustcached_bench::memory::{MemoryOptions, MemoryPlotOptions, memory, memory_plot};
-use rustcached_bench::null_server::{self, NullServerOptions};
 use rustcached_bench::replay::{ReplayOptions, replay};
 use rustcached_bench::replay_compare::{ReplayCompareOptions, replay_compare};
 use rustcached_bench::run::{RunOptions, run};
@@ -31,9 +28,6 @@ enum Task {
     Run(RunOptions),
     /// Starts two servers and runs the standard loads against both, in alternating rounds
     Compare(CompareOptions),
-    /// CPU time per operation of two servers and of a server that stores nothing, which shows the
-    /// cost of the system calls alone
-    Floor(FloorOptions),
     /// Replays recorded request streams against a server: hit ratio, evictions, memory
     Replay(ReplayOptions),
     /// Replays traces against two servers at several memory limits and compares the hit ratios
@@ -50,9 +44,6 @@ enum Task {
     Memory(MemoryOptions),
     /// Redraws the graph from a CSV file written by `memory`
     MemoryPlot(MemoryPlotOptions),
-    /// The server without a store that `floor` measures
-    #[command(hide = true)]
-    NullServer(NullServerOptions),
     /// Former name of `startup`
     #[command(hide = true, disable_help_flag = true)]
     Idle(Ignored),
@@ -74,7 +65,6 @@ impl Task {
         match self {
             Task::Run(options) => run(options),
             Task::Compare(options) => compare(options),
-            Task::Floor(options) => floor(options),
             Task::Replay(options) => replay(options),
             Task::ReplayCompare(options) => replay_compare(options),
             Task::Startup(options) => startup(options),
@@ -82,9 +72,6 @@ impl Task {
             Task::Density(options) => density(options),
             Task::Memory(options) => memory(options),
             Task::MemoryPlot(options) => memory_plot(options),
-            Task::NullServer(options) => {
-                null_server::serve(options).map(|never: Infallible| match never {})
-            }
             Task::Idle(_) => renamed("idle", "startup"),
             Task::Keep(_) => renamed("keep", "density --full"),
         }

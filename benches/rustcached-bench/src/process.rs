@@ -202,7 +202,7 @@ impl Launch {
 
 /// Returns a command that runs a program pinned to the given CPUs, in the syntax of `taskset -c`.
 /// `None` does not pin it.
-pub fn pinned(binary: &Path, cpus: Option<&str>) -> Command {
+fn pinned(binary: &Path, cpus: Option<&str>) -> Command {
     let Some(cpus) = cpus else {
         return Command::new(binary);
     };
@@ -237,7 +237,7 @@ impl ServerProcess {
 
     /// Starts a server that listens at `address` by the given command, and waits for its first
     /// reply.
-    pub fn spawn(name: &str, mut command: Command, address: Address) -> Result<Self, Failure> {
+    fn spawn(name: &str, mut command: Command, address: Address) -> Result<Self, Failure> {
         let starting = Failure::io(format!("starting {name}"));
         let begun = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
@@ -291,7 +291,7 @@ impl Drop for ServerProcess {
 
 /// Returns an unused address. Another process may bind the port before the server does. The server
 /// then fails to start and reports that.
-pub fn free_address(unix_socket: bool) -> Result<Address, Failure> {
+fn free_address(unix_socket: bool) -> Result<Address, Failure> {
     let finding = || Failure::io("looking for a free port");
     let listener = TcpListener::bind("127.0.0.1:0").map_err(finding())?;
     let address = listener.local_addr().map_err(finding())?;

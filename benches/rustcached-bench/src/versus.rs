@@ -108,11 +108,6 @@ impl VersusOptions {
         pin_self(&self.load_cpus)
     }
 
-    /// Returns the CPUs of the servers, `None` if they are not pinned.
-    pub fn cpus(&self) -> Option<&str> {
-        (!self.no_pin).then_some(self.server_cpus.as_str())
-    }
-
     /// Returns the parameters for starting a side with this memory limit.
     pub fn launch(&self, side: Side, memory_mib: u64) -> Launch {
         let (binary, flags) = match side {
@@ -123,7 +118,7 @@ impl VersusOptions {
             threads: self.threads,
             memory_mib,
             unix_socket: self.unix,
-            cpus: self.cpus().map(String::from),
+            cpus: (!self.no_pin).then(|| self.server_cpus.clone()),
             extra: flags.clone(),
             ..Launch::new(binary)
         }

@@ -20,6 +20,7 @@ use rustcached_bench::replay::{PaceOptions, replay_on};
 use rustcached_bench::report::Summary;
 use rustcached_bench::run::measure;
 use rustcached_bench::trace::Trace;
+use serde_json::Value;
 
 type Items = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
@@ -258,7 +259,14 @@ fn server_program() -> &'static str {
 
 /// Runs a comparison of this workspace's server with itself. Returns the printed
 /// text and the JSON rows.
-fn versus_itself(task: &str, arguments: &[&str]) -> (String, Vec<serde_json::Value>) {
+fn versus_itself(task: &str, arguments: &[&str]) -> (String, Vec<Value>) {
+    let (text, mut figures) = figures_versus_itself(task, arguments);
+    let rows = figures.as_array_mut().expect("a list of rows");
+    (text, std::mem::take(rows))
+}
+
+/// Like [`versus_itself`], for a comparison whose JSON is not a list of rows.
+fn figures_versus_itself(task: &str, arguments: &[&str]) -> (String, Value) {
     let server = server_program();
     let json = std::env::temp_dir().join(format!("{task}-{}.json", process::id()));
     let output = process::Command::new(env!("CARGO_BIN_EXE_rustcached-bench"))
@@ -272,8 +280,39 @@ fn versus_itself(task: &str, arguments: &[&str]) -> (String, Vec<serde_json::Val
     assert!(output.status.success(), "{output:?}");
     let figures = fs::read_to_string(&json).expect("the figures are written");
     fs::remove_file(&json).expect("the file is ours");
-    let rows = serde_json::from_str(&figures).expect("it is JSON");
-    (String::from_utf8_lossy(&output.stdout).into_owned(), rows)
+    let figures = serde_json::from_str(&figures).expect("it is JSON");
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        figures,
+    )
+}
+
+#[test]
+fn compare_measures_its_loads_on_both_servers() {
+    let loads = [
+        "get1", "set1", "get32", "set32", "mget50", "mg32", "bget32", "incr32", "get100k", "zipf",
+    ];
+    let arguments = [
+        "--rates=2000",
+        "--rounds=1",
+        "--seconds=0.05",
+        "--keys=500",
+        "--connections=4",
+        "--memory=64",
+    ];
+    let (text, figures) = figures_versus_itself("compare", &arguments);
+    let found = |list: &str| figures[list].as_array().expect("a list").clone();
+    assert_eq!(found("loads").len(), loads.len(), "{text}");
+    for (name, load) in loads.iter().zip(found("loads")) {
+        assert_eq!(load["load"], *name);
+        for server in ["theirs", "ours"] {
+            assert!(load[server]["trouble"].is_null(), "{text}");
+            let round = &load[server]["rounds"][0];
+            assert!(round["operations"].as_u64() > Some(0), "{text}");
+            assert_eq!(round["misses"], 0, "{text}");
+        }
+    }
+    assert_eq!(found("latency")[0]["rate"], 2000.0, "{text}");
 }
 
 #[test]
@@ -377,36 +416,6 @@ fn the_watchdog_kills_a_server_that_grows() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("killed by the watchdog at"), "{errors}");
-}
-
-#[test]
-fn the_floor_answers_all_its_loads_beside_both_servers() {
-    let loads = [
-        "get1", "get32", "mget50", "mg32", "get100k", "set1", "set32",
-    ];
-    let arguments = [
-        &format!("--loads={}", loads.join(",")),
-        "--rounds=1",
-        "--seconds=0.05",
-        "--keys=500",
-        "--connections=4",
-        "--memory=64",
-    ];
-    let (text, found) = versus_itself("floor", &arguments);
-    let names = ["theirs", "ours", "floor, in cache", "floor, in memory"];
-    assert_eq!(found.len(), loads.len(), "{text}");
-    for (load, figures) in loads.iter().zip(&found) {
-        assert_eq!(figures["load"], *load);
-        let servers = figures["servers"].as_array().expect("a list");
-        assert_eq!(servers.len(), names.len(), "{text}");
-        for (name, server) in names.iter().zip(servers) {
-            assert_eq!(server["server"], *name);
-            assert!(server["trouble"].is_null(), "{text}");
-            let round = &server["rounds"][0];
-            assert!(round["operations"].as_u64() > Some(0), "{text}");
-            assert_eq!(round["misses"], 0, "{text}");
-        }
-    }
 }
 
 #[test]
