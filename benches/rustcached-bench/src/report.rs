@@ -173,21 +173,15 @@ impl Table {
 
     /// Returns comma-separated values with a header line.
     pub fn to_csv(&self) -> String {
-        let mut text = String::new();
+        let mut writer = csv::WriterBuilder::new()
+            .flexible(true)
+            .from_writer(Vec::new());
         for line in std::iter::once(&self.head).chain(&self.rows) {
-            let cells: Vec<String> = line.iter().map(|cell| csv_cell(cell)).collect();
-            text.push_str(&cells.join(","));
-            text.push('\n');
+            writer.write_record(line).expect("a vector takes all bytes");
         }
-        text
+        let bytes = writer.into_inner().expect("a vector takes all bytes");
+        String::from_utf8(bytes).expect("the cells are text")
     }
-}
-
-fn csv_cell(cell: &str) -> String {
-    if cell.contains([',', '"', '\n']) {
-        return format!("\"{}\"", cell.replace('"', "\"\""));
-    }
-    cell.to_string()
 }
 
 /// Destinations of the results besides standard output.

@@ -8,6 +8,7 @@
 //! A second family of scenes, in `hostile`, uses thousands of clients to make a server hold memory.
 //! `choice` parses the names of both families.
 
+pub mod bound;
 pub mod choice;
 pub mod hostile;
 pub mod plot;
@@ -27,15 +28,13 @@ use crate::random::Random;
 use crate::report::{OutputOptions, Table};
 use crate::versus::{Side, VersusOptions};
 
+use self::bound::bound;
 use self::choice::{Choice, Selected, select};
 use self::hostile::{HostileOptions, hostile};
 use self::recorder::{Recorder, Row, from_csv, to_table};
 use self::scenes::{Scene, Stage, largest_value};
 
 const MIB: u64 = 1 << 20;
-/// Maximum resident memory: a percentage of the memory limit plus a number of bytes.
-const BOUND_PERCENT: u64 = 110;
-const BOUND_EXTRA: u64 = 24 * MIB;
 /// Key length in bytes.
 const KEY_LENGTH: usize = 20;
 /// Maximum item size that is requested, in MiB; a server may accept only less.
@@ -150,12 +149,7 @@ pub fn memory_plot(options: &MemoryPlotOptions) -> Result<String, Failure> {
 
 fn draw(path: &Path, rows: &[Row]) -> Result<(), Failure> {
     let writing = Failure::io(format!("writing {}", path.display()));
-    fs::write(path, plot::svg(rows)).map_err(writing)
-}
-
-/// Returns the maximum resident memory in bytes for a memory limit.
-fn bound(limit_bytes: u64) -> u64 {
-    limit_bytes * BOUND_PERCENT / 100 + BOUND_EXTRA
+    fs::write(path, plot::svg(rows)?).map_err(writing)
 }
 
 /// All scenarios of a server.
@@ -299,7 +293,7 @@ fn judge(rows: &[&Row], tally: &Tally) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MIB, Row, bound, judge};
+    use super::{MIB, Row, judge};
     use crate::player::Tally;
 
     fn row(rss_mib: u64, limit_mib: u64) -> Row {
@@ -319,7 +313,6 @@ mod tests {
 
     #[test]
     fn rows_are_judged_by_the_limit_of_their_time() {
-        assert_eq!(bound(100 * MIB), 134 * MIB);
         let (full, lowered) = (row(130, 100), row(60, 25));
         let cells = judge(&[&full], &Tally::default());
         assert_eq!(&cells[..5], ["130.0", "1.300", "yes", "130.0", "5"]);

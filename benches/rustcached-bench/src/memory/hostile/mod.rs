@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::memory::bound;
+use crate::memory::bound::bound;
 use crate::memory::watchdog::Fate;
 use crate::process::raise_file_limit;
 use crate::report::{Latency, OutputOptions, Table};
