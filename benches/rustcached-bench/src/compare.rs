@@ -247,7 +247,7 @@ fn latency_table(loads: &[Comparison]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::{Comparison, load_table};
-    use crate::driver::Tally;
+    use crate::collector::Counts;
     use crate::plan::STANDARD;
     use crate::report::Summary;
     use crate::rounds::{Ratio, SideResult, cpu, ops};
@@ -255,11 +255,11 @@ mod tests {
 
     fn side(rounds: &[(u64, f64, f64)]) -> SideResult {
         let summary = |&(operations, cpu_ns, busy): &(u64, f64, f64)| {
-            let tally = Tally {
+            let counts = Counts {
                 operations,
-                ..Tally::default()
+                ..Counts::default()
             };
-            let mut summary = Summary::of("get1", "x", 1.0, tally, &Histogram::new(3).unwrap());
+            let mut summary = Summary::of("get1", "x", 1.0, counts, &Histogram::new(3).unwrap());
             summary.server_cpu_ns = Some(cpu_ns);
             summary.server_busy = Some(busy);
             summary

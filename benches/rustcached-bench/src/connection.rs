@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use mio::{Interest, Registry, Token};
 
-use super::address::Stream;
-use super::driver::{Job, Score};
+use super::address::{Address, Stream};
+use super::collector::Collector;
 use super::replies::ReplyReader;
 use super::ring::Ring;
 
@@ -64,18 +64,19 @@ impl Connection {
     /// Connects and registers for readability under token `number`. `cursor` is the index of the
     /// first batch to send.
     pub(super) fn open(
-        job: &Job,
+        address: &Address,
+        verify: bool,
         cursor: usize,
         registry: &Registry,
         number: usize,
     ) -> io::Result<Self> {
-        let mut stream = Stream::connect(&job.address)?;
+        let mut stream = Stream::connect(address)?;
         let token = Token(number);
         registry.register(&mut stream, token, Interest::READABLE)?;
         Ok(Connection {
             stream,
             token,
-            reader: ReplyReader::new(job.verify),
+            reader: ReplyReader::new(verify),
             cursor,
             flights: VecDeque::new(),
             unsent: VecDeque::new(),
@@ -152,7 +153,7 @@ impl Connection {
         &mut self,
         buffer: &mut [u8],
         sender: &mut Sender,
-        score: &mut Score,
+        collector: &mut Collector,
         closed_loop: bool,
     ) -> io::Result<()> {
         loop {
@@ -166,7 +167,7 @@ impl Connection {
                 Err(error) => return Err(error),
             };
             self.kept.clear();
-            self.digest(&buffer[..kept + n], sender, score, closed_loop)?;
+            self.digest(&buffer[..kept + n], sender, collector, closed_loop)?;
             if kept + n < buffer.len() {
                 return Ok(());
             }
@@ -177,18 +178,18 @@ impl Connection {
         &mut self,
         data: &[u8],
         sender: &mut Sender,
-        score: &mut Score,
+        collector: &mut Collector,
         closed_loop: bool,
     ) -> io::Result<()> {
         let now = Instant::now();
         let mut used = 0;
         while let Some(flight) = self.flights.front() {
             let expected = sender.ring.expected_of(flight.batch);
-            let fed = self.reader.feed(&data[used..], expected, score);
+            let fed = self.reader.feed(&data[used..], expected, collector);
             let fed = fed.map_err(|garbled| io::Error::other(garbled.0))?;
             used += fed.used;
             let waited = now.saturating_duration_since(flight.since).as_nanos() as u64;
-            score
+            collector
                 .latency
                 .saturating_record_n(waited.max(1), fed.answered);
             if !fed.finished {

@@ -10,22 +10,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use mio::{Events, Poll};
 
 use super::address::Address;
+use super::collector::Collector;
 use super::connection::{Connection, Sender};
 use super::failure::Failure;
-use super::replies::{Answers, Outcome};
 use super::ring::{Ring, Speller};
-use super::wire::Expected;
 
 /// Size of a worker's read buffer in addition to the longest value, in bytes.
 const BUFFER: usize = 256 * 1024;
 /// Maximum time a worker waits before it checks the phase again.
 const LOOK_UP: Duration = Duration::from_millis(50);
-/// Upper bound of the latency histogram, whose resolution is three digits.
-const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
 /// Phase of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,107 +67,6 @@ impl Shared {
     }
 }
 
-/// Counts of replies.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Keys looked up, stored or refused.
-    pub operations: u64,
-    /// Keys found.
-    pub hits: u64,
-    /// Keys not found.
-    pub misses: u64,
-    /// Sets stored.
-    pub stored: u64,
-    /// Requests answered by an error or a refusal such as `NOT_STORED`.
-    pub refused: u64,
-    /// Hits with a value that does not belong to the key.
-    pub wrong_values: u64,
-    /// Connections that were closed or received malformed replies.
-    pub lost_connections: u64,
-    /// Description of the first error, refusal or wrong value.
-    pub complaint: Option<String>,
-}
-
-impl Tally {
-    /// Adds the counts of another worker.
-    pub fn add(&mut self, other: Tally) {
-        self.operations += other.operations;
-        self.hits += other.hits;
-        self.misses += other.misses;
-        self.stored += other.stored;
-        self.refused += other.refused;
-        self.wrong_values += other.wrong_values;
-        self.lost_connections += other.lost_connections;
-        self.complaint = self.complaint.take().or(other.complaint);
-    }
-
-    fn complain(&mut self, text: impl FnOnce() -> String) {
-        self.complaint.get_or_insert_with(text);
-    }
-}
-
-/// Measurements of a worker.
-#[derive(Debug)]
-pub struct Score {
-    /// Counts of replies.
-    pub tally: Tally,
-    /// Latency of batches in nanoseconds. With a rate, it begins when a batch was due.
-    pub latency: Histogram<u64>,
-    speller: Arc<Speller>,
-}
-
-impl Score {
-    fn new(speller: Arc<Speller>) -> Self {
-        Score {
-            tally: Tally::default(),
-            latency: Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3)
-                .expect("the bounds are constants that fit"),
-            speller,
-        }
-    }
-
-    /// Resets the measurements at the start of the measured phase. Lost connections stay counted.
-    fn reset(&mut self) {
-        self.tally = Tally {
-            lost_connections: self.tally.lost_connections,
-            complaint: self.tally.complaint.take(),
-            ..Tally::default()
-        };
-        self.latency.reset();
-    }
-}
-
-impl Answers for Score {
-    fn answer(&mut self, _index: usize, outcome: Outcome<'_>) {
-        match outcome {
-            Outcome::Looked { hits, misses } => {
-                self.tally.operations += u64::from(hits + misses);
-                self.tally.hits += u64::from(hits);
-                self.tally.misses += u64::from(misses);
-            }
-            Outcome::Stored => {
-                self.tally.operations += 1;
-                self.tally.stored += 1;
-            }
-            Outcome::Refused(line) => {
-                self.tally.operations += 1;
-                self.tally.refused += 1;
-                self.tally.complain(|| line.escape_ascii().to_string());
-            }
-        }
-    }
-
-    fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
-        if !self.speller.value_is_right(expected.key, key, value) {
-            self.tally.wrong_values += 1;
-            self.tally.complain(|| {
-                let key = key.map_or(String::new(), |key| key.escape_ascii().to_string());
-                format!("wrong value for key {} {key}", expected.key)
-            });
-        }
-    }
-}
-
 /// Settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -197,7 +92,7 @@ pub struct Worker {
     poll: Poll,
     connections: Vec<Connection>,
     sender: Sender,
-    score: Score,
+    collector: Collector,
     buffer: Vec<u8>,
     pace: Option<Pace>,
     shared: Arc<Shared>,
@@ -219,7 +114,8 @@ impl Worker {
         for number in 0..job.connections {
             let cursor = (job.first_batch + number * spread) % ring.batches.len();
             let failed = Failure::io(format!("connecting to {}", job.address));
-            let connection = Connection::open(job, cursor, poll.registry(), number);
+            let connection =
+                Connection::open(&job.address, job.verify, cursor, poll.registry(), number);
             connections.push(connection.map_err(failed)?);
         }
         Ok(Worker {
@@ -230,7 +126,7 @@ impl Worker {
                 ring,
                 budget: job.budget,
             },
-            score: Score::new(speller),
+            collector: Collector::new(speller),
             buffer: vec![0; BUFFER + 2 * job.longest_value],
             pace: job.interval.map(Pace::new),
             shared,
@@ -239,7 +135,7 @@ impl Worker {
     }
 
     /// Runs until the phase ends, the budget is exhausted or all connections are lost.
-    pub fn run(mut self) -> Result<Score, Failure> {
+    pub fn run(mut self) -> Result<Collector, Failure> {
         let mut events = Events::with_capacity(1024);
         if let Some(pace) = &mut self.pace {
             pace.start(Instant::now());
@@ -257,14 +153,14 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 result => result.map_err(Failure::io("waiting for answers"))?,
             }
-            let before = self.score.tally.operations;
+            let before = self.collector.counts.operations;
             for event in &events {
                 self.serve(event.token().0, event.is_writable());
             }
-            let done = self.score.tally.operations - before;
+            let done = self.collector.counts.operations - before;
             self.shared.operations.fetch_add(done, Ordering::Relaxed);
         }
-        Ok(self.score)
+        Ok(self.collector)
     }
 
     fn start_all(&mut self) {
@@ -281,7 +177,7 @@ impl Worker {
 
     fn begin_measuring(&mut self) {
         self.phase = Phase::Measure;
-        self.score.reset();
+        self.collector.reset();
     }
 
     /// Sends all batches that are due and returns the timeout of the next poll. With a rate, the
@@ -323,7 +219,7 @@ impl Worker {
             connection.read(
                 &mut self.buffer,
                 &mut self.sender,
-                &mut self.score,
+                &mut self.collector,
                 closed_loop,
             )
         });
@@ -336,9 +232,9 @@ impl Worker {
         if let Err(error) = result.and_then(|()| connection.watch_writing(registry)) {
             connection.close();
             self.alive -= 1;
-            self.score.tally.lost_connections += 1;
-            self.score
-                .tally
+            self.collector.counts.lost_connections += 1;
+            self.collector
+                .counts
                 .complain(|| format!("connection lost: {error}"));
         }
     }

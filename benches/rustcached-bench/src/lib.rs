@@ -13,6 +13,7 @@
 
 pub mod address;
 pub mod client;
+pub mod collector;
 pub mod compare;
 mod connection;
 pub mod content;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::driver::Tally;
+use super::collector::Counts;
 use super::failure::Failure;
 
 /// Percentiles of a latency distribution in microseconds.
@@ -86,20 +86,20 @@ pub struct Summary {
 
 impl Summary {
     /// Creates a summary from the counts of the workers. The caller adds the CPU figures.
-    pub fn of(load: &str, server: &str, seconds: f64, tally: Tally, ns: &Histogram<u64>) -> Self {
+    pub fn of(load: &str, server: &str, seconds: f64, counts: Counts, ns: &Histogram<u64>) -> Self {
         Summary {
             load: load.to_string(),
             server: server.to_string(),
             seconds,
-            operations: tally.operations,
-            operations_per_second: tally.operations as f64 / seconds.max(1e-9),
-            hits: tally.hits,
-            misses: tally.misses,
-            stored: tally.stored,
-            refused: tally.refused,
-            wrong_values: tally.wrong_values,
-            lost_connections: tally.lost_connections,
-            complaint: tally.complaint,
+            operations: counts.operations,
+            operations_per_second: counts.operations as f64 / seconds.max(1e-9),
+            hits: counts.hits,
+            misses: counts.misses,
+            stored: counts.stored,
+            refused: counts.refused,
+            wrong_values: counts.wrong_values,
+            lost_connections: counts.lost_connections,
+            complaint: counts.complaint,
             latency_us: Latency::of(ns),
             server_cpu_ns: None,
             server_busy: None,

@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::address::Address;
+use super::collector::Collector;
 use super::content::SizeRange;
-use super::driver::{Job, Phase, Score, Shared, Worker};
+use super::driver::{Job, Phase, Shared, Worker};
 use super::failure::Failure;
 use super::plan::{Command, Plan, Popularity, Stop};
 use super::preload::load_keys;
@@ -241,7 +242,7 @@ fn jobs(plan: &Plan, address: &Address, ring: &Ring) -> Vec<Job> {
     (0..plan.threads).map(job).collect()
 }
 
-type WorkerResult = Result<Score, Failure>;
+type WorkerResult = Result<Collector, Failure>;
 
 /// Waits for the given time, or until all workers have ended.
 fn wait(
@@ -330,12 +331,12 @@ fn summarize(
 ) -> Result<Summary, Failure> {
     let mut results = results.into_iter();
     let mut total = results.next().ok_or_else(worker_died)??;
-    for score in results {
-        let score = score?;
-        total.tally.add(score.tally);
+    for part in results {
+        let part = part?;
+        total.counts.add(part.counts);
         total
             .latency
-            .add(&score.latency)
+            .add(&part.latency)
             .map_err(|error| Failure::Usage(format!("adding histograms: {error}")))?;
     }
     let server = address.to_string();
@@ -343,7 +344,7 @@ fn summarize(
         &plan.name,
         &server,
         spent.seconds,
-        total.tally,
+        total.counts,
         &total.latency,
     );
     let operations = summary.operations.max(1) as f64;

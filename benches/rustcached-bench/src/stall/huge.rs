@@ -10,9 +10,10 @@ use crate::address::Stream;
 use crate::content::Values;
 use crate::failure::Failure;
 use crate::process::ServerProcess;
-use crate::stall::link::{connect, now_or_zero};
-use crate::stall::scenes::Load;
+use crate::stall::load::Load;
+use crate::stall::nonblocking::{connect, now_or_zero};
 
+const MIB: u64 = 1 << 20;
 /// Size of the block and maximum bytes per turn.
 const PIECE: usize = 64 * 1024;
 /// Offset in the block at which the second value begins, so that it differs from the first.
@@ -116,7 +117,7 @@ impl Load for Huge {
     }
 
     fn progress(&self) -> String {
-        let mib = self.value_bytes() / super::MIB;
+        let mib = self.value_bytes() / MIB;
         format!("{mib} MiB ({})", self.phase())
     }
 

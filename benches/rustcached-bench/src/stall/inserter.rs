@@ -8,8 +8,8 @@ use crate::address::Stream;
 use crate::content::{KeyNames, Values};
 use crate::failure::Failure;
 use crate::process::ServerProcess;
-use crate::stall::link::{connect, now_or_zero};
-use crate::stall::scenes::Load;
+use crate::stall::load::Load;
+use crate::stall::nonblocking::{connect, now_or_zero};
 use crate::wire::push_set;
 
 /// Key length in bytes.

@@ -6,7 +6,8 @@
 
 mod huge;
 mod inserter;
-mod link;
+mod load;
+mod nonblocking;
 mod prober;
 mod scenes;
 
@@ -19,8 +20,9 @@ use crate::process::ServerProcess;
 use crate::report::{Latency, OutputOptions, Table};
 use crate::versus::{Side, VersusOptions};
 
+use self::load::Load;
 use self::prober::{Phase, Prober};
-use self::scenes::{Load, Scene, SceneOptions};
+use self::scenes::{Scene, SceneOptions};
 
 const MIB: u64 = 1 << 20;
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use crate::address::Stream;
 use crate::failure::Failure;
 use crate::process::ServerProcess;
-use crate::stall::link::{connect, now_or_zero};
+use crate::stall::nonblocking::{connect, now_or_zero};
 
 const PROBE_EVERY: Duration = Duration::from_millis(1);
 /// The requests of the probe. The loads do not use its key.

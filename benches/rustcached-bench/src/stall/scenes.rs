@@ -7,11 +7,12 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::player::Player;
 use crate::process::{Launch, ServerProcess};
-use crate::stall::MIB;
 use crate::stall::huge::Huge;
 use crate::stall::inserter::{Inserter, KEY_LENGTH, Run};
+use crate::stall::load::Load;
 use crate::versus::{Side, VersusOptions};
 
+const MIB: u64 = 1 << 20;
 /// Number of runs per value size at the memory limit.
 const TURNS: usize = 2;
 /// Bytes of values stored between two checks for evictions.
@@ -19,30 +20,6 @@ const FILL_STEP: u64 = 8 * MIB;
 /// Upper bound, in bytes, of a huge item's key, flags and links. Servers count them towards the
 /// maximum item size.
 const HUGE_OVERHEAD: u64 = 1024;
-
-/// A load on a single connection.
-pub(super) trait Load {
-    /// Moves a bounded number of bytes. Never waits.
-    fn turn(&mut self) -> Result<(), Failure>;
-
-    /// Returns whether everything has been sent and answered.
-    fn is_finished(&self) -> bool;
-
-    /// Returns the name of the current phase.
-    fn phase(&self) -> &str;
-
-    /// Returns a text about the progress.
-    fn progress(&self) -> String;
-
-    /// Returns the number of sets answered.
-    fn sets(&self) -> u64;
-
-    /// Returns the number of sets refused for lack of memory.
-    fn refused(&self) -> u64;
-
-    /// Returns the bytes of values sent and received.
-    fn value_bytes(&self) -> u64;
-}
 
 /// A scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -15,11 +15,11 @@ use hdrhistogram::Histogram;
 use crate::address::Address;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::memory::hostile::asker::{Asker, Churn, Gets, Record, Sets, Traffic, no_latencies};
+use crate::memory::hostile::asker::{Asker, Churn, Gets, Sets, Traffic, no_latencies};
 use crate::memory::hostile::crowd::Crowd;
 use crate::memory::hostile::datagrams::Datagrams;
 use crate::memory::hostile::plan::{Beside, ITEM_BYTES, ITEMS, Plan, Scene, Site};
-use crate::memory::hostile::{Found, Settings};
+use crate::memory::hostile::result::{Clients, Found, Settings};
 use crate::memory::watchdog::{Fate, Watchdog};
 use crate::player::Player;
 use crate::process::{ServerProcess, cpu_wait_ns, resident_and_peak};
@@ -184,17 +184,6 @@ impl Drop for Folder {
         // A folder that cannot be removed does no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// Results of the well-behaved clients.
-#[derive(Debug)]
-pub(super) struct Clients {
-    /// Gets, one per millisecond.
-    pub(super) gets: Record,
-    /// Small sets, at a lower rate.
-    pub(super) sets: Record,
-    /// The client beside the attackers, if any.
-    pub(super) beside: Option<Record>,
 }
 
 /// The additional activity beside the attackers.
