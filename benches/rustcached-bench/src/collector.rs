@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
-use super::replies::{Answers, Outcome};
-use super::ring::Speller;
+use super::replies::{Outcome, ReplyHandler};
+use super::ring::Encoder;
 use super::wire::Expected;
 
 /// Upper bound of the latency histogram, whose resolution is three digits.
@@ -29,7 +29,7 @@ pub struct Counts {
     /// Connections that were closed or received malformed replies.
     pub lost_connections: u64,
     /// Description of the first error, refusal or wrong value.
-    pub complaint: Option<String>,
+    pub first_error: Option<String>,
 }
 
 impl Counts {
@@ -42,11 +42,11 @@ impl Counts {
         self.refused += other.refused;
         self.wrong_values += other.wrong_values;
         self.lost_connections += other.lost_connections;
-        self.complaint = self.complaint.take().or(other.complaint);
+        self.first_error = self.first_error.take().or(other.first_error);
     }
 
-    pub(super) fn complain(&mut self, text: impl FnOnce() -> String) {
-        self.complaint.get_or_insert_with(text);
+    pub(super) fn note_error(&mut self, text: impl FnOnce() -> String) {
+        self.first_error.get_or_insert_with(text);
     }
 }
 
@@ -57,16 +57,16 @@ pub struct Collector {
     pub counts: Counts,
     /// Latency of batches in nanoseconds. With a rate, it begins when a batch was due.
     pub latency: Histogram<u64>,
-    speller: Arc<Speller>,
+    encoder: Arc<Encoder>,
 }
 
 impl Collector {
-    pub(super) fn new(speller: Arc<Speller>) -> Self {
+    pub(super) fn new(encoder: Arc<Encoder>) -> Self {
         Collector {
             counts: Counts::default(),
             latency: Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3)
                 .expect("the bounds are constants that fit"),
-            speller,
+            encoder,
         }
     }
 
@@ -74,17 +74,17 @@ impl Collector {
     pub(super) fn reset(&mut self) {
         self.counts = Counts {
             lost_connections: self.counts.lost_connections,
-            complaint: self.counts.complaint.take(),
+            first_error: self.counts.first_error.take(),
             ..Counts::default()
         };
         self.latency.reset();
     }
 }
 
-impl Answers for Collector {
-    fn answer(&mut self, _index: usize, outcome: Outcome<'_>) {
+impl ReplyHandler for Collector {
+    fn on_reply(&mut self, _index: usize, outcome: Outcome<'_>) {
         match outcome {
-            Outcome::Looked { hits, misses } => {
+            Outcome::Lookup { hits, misses } => {
                 self.counts.operations += u64::from(hits + misses);
                 self.counts.hits += u64::from(hits);
                 self.counts.misses += u64::from(misses);
@@ -96,15 +96,15 @@ impl Answers for Collector {
             Outcome::Refused(line) => {
                 self.counts.operations += 1;
                 self.counts.refused += 1;
-                self.counts.complain(|| line.escape_ascii().to_string());
+                self.counts.note_error(|| line.escape_ascii().to_string());
             }
         }
     }
 
-    fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
-        if !self.speller.value_is_right(expected.key, key, value) {
+    fn on_value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
+        if !self.encoder.value_is_right(expected.key, key, value) {
             self.counts.wrong_values += 1;
-            self.counts.complain(|| {
+            self.counts.note_error(|| {
                 let key = key.map_or(String::new(), |key| key.escape_ascii().to_string());
                 format!("wrong value for key {} {key}", expected.key)
             });

@@ -6,23 +6,22 @@
 //! - `wire` and `replies`: encoding requests and parsing replies,
 //! - `content` and `random`: keys, values and their distribution,
 //! - `plan` and `ring`: loads and their encoded requests,
-//! - `driver`: connections and latencies,
+//! - `worker`: connections and latencies,
 //! - `process`: server processes,
 //! - `rounds`: comparisons of several servers,
 //! - a module for each subcommand.
 
 pub mod address;
+pub mod batch_client;
 pub mod client;
 pub mod collector;
 pub mod compare;
 mod connection;
 pub mod content;
 pub mod density;
-pub mod driver;
 pub mod failure;
 pub mod memory;
 pub mod plan;
-pub mod player;
 pub mod preload;
 pub mod process;
 pub mod random;
@@ -33,8 +32,9 @@ pub mod report;
 pub mod ring;
 pub mod rounds;
 pub mod run;
+pub mod servers;
 pub mod stall;
 pub mod startup;
 pub mod trace;
-pub mod versus;
 pub mod wire;
+pub mod worker;

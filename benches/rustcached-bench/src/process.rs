@@ -1,8 +1,8 @@
 //! Processes observed from outside: CPU time, memory, CPU affinity, and servers started for a
 //! measurement.
 //!
-//! Reads `/proc` and runs `taskset` (util-linux), which parses lists of CPUs and pins a server before
-//! it starts. A [`ServerProcess`] is killed when its owner drops it. Linux only.
+//! Reads `/proc` and runs `taskset` (util-linux), which parses lists of CPUs and pins a server
+//! before it starts. A [`ServerProcess`] is killed when its owner drops it. Linux only.
 
 use std::fs;
 use std::io;
@@ -22,8 +22,8 @@ use super::failure::Failure;
 
 /// Nanoseconds per tick of `/proc/PID/stat`; Linux always reports 100 ticks per second.
 const TICK_NS: u64 = 10_000_000;
-const START_PATIENCE: Duration = Duration::from_secs(20);
-const START_STEP: Duration = Duration::from_micros(100);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_POLL_INTERVAL: Duration = Duration::from_micros(100);
 
 /// Returns the CPU time of a process, all threads together, in nanoseconds.
 pub fn cpu_ns(pid: u32) -> Result<u64, Failure> {
@@ -103,7 +103,7 @@ pub fn kill(pid: u32) {
 }
 
 /// Makes the process the kernel's first victim when the machine runs out of memory.
-pub fn offer_to_oom_killer(pid: u32) -> Result<(), Failure> {
+pub fn prefer_as_oom_victim(pid: u32) -> Result<(), Failure> {
     let offering = Failure::io(format!("setting oom_score_adj of process {pid}"));
     fs::write(format!("/proc/{pid}/oom_score_adj"), "1000").map_err(offering)
 }
@@ -213,7 +213,7 @@ fn pinned(binary: &Path, cpus: Option<&str>) -> Command {
 
 /// Returns whether this reply to `version` shows that the server is up. With `-Y`, the server
 /// refuses clients that are not authenticated.
-fn is_answer(line: &str) -> bool {
+fn is_version_reply(line: &str) -> bool {
     line.starts_with("VERSION") || line.starts_with("CLIENT_ERROR unauthenticated")
 }
 
@@ -247,9 +247,9 @@ impl ServerProcess {
             start_time: Duration::ZERO,
         };
         loop {
-            let answer = Client::connect(&server.address, false)
+            let reply = Client::connect(&server.address, false)
                 .and_then(|mut client| client.command("version"));
-            if answer.is_ok_and(|line| is_answer(&line)) {
+            if reply.is_ok_and(|line| is_version_reply(&line)) {
                 server.start_time = begun.elapsed();
                 return Ok(server);
             }
@@ -260,10 +260,10 @@ impl ServerProcess {
             if let Some(status) = ended {
                 return Err(Failure::Server(format!("{name} ended at once: {status}")));
             }
-            if begun.elapsed() > START_PATIENCE {
-                return Err(Failure::Server(format!("{name} does not answer")));
+            if begun.elapsed() > START_TIMEOUT {
+                return Err(Failure::Server(format!("{name} does not reply")));
             }
-            thread::sleep(START_STEP);
+            thread::sleep(START_POLL_INTERVAL);
         }
     }
 

@@ -73,7 +73,7 @@ pub struct Summary {
     /// Connections that were closed or received malformed replies.
     pub lost_connections: u64,
     /// Description of the first error, refusal or wrong value.
-    pub complaint: Option<String>,
+    pub first_error: Option<String>,
     /// Latency in microseconds. With a rate, it begins when a batch was due.
     pub latency_us: Latency,
     /// The server's CPU time per operation in nanoseconds, if its process is known.
@@ -99,7 +99,7 @@ impl Summary {
             refused: counts.refused,
             wrong_values: counts.wrong_values,
             lost_connections: counts.lost_connections,
-            complaint: counts.complaint,
+            first_error: counts.first_error,
             latency_us: Latency::of(ns),
             server_cpu_ns: None,
             server_busy: None,
@@ -108,9 +108,9 @@ impl Summary {
     }
 
     /// Returns the reason for which the results are invalid, if they are.
-    pub fn trouble(&self) -> Option<String> {
+    pub fn error(&self) -> Option<String> {
         let text = self
-            .complaint
+            .first_error
             .as_deref()
             .unwrap_or("no operation was answered");
         let bad = self.refused + self.wrong_values + self.lost_connections;

@@ -14,7 +14,7 @@ use super::preload::load_keys;
 use super::process::ServerProcess;
 use super::report::{OutputOptions, Summary, Table, median};
 use super::run::measure;
-use super::versus::{Side, VersusOptions};
+use super::servers::{ServersOptions, Side};
 
 /// CPU usage, in cores per worker, below which a server has been waiting for the generator.
 const SATURATED: f64 = 0.9;
@@ -71,19 +71,19 @@ impl RoundOptions {
 /// the results in the order of [`Side::BOTH`].
 pub fn run_rounds(
     plan: &Plan,
-    versus: &VersusOptions,
+    servers: &ServersOptions,
     options: &RoundOptions,
     output: &OutputOptions,
 ) -> [SideResult; 2] {
-    let servers = Side::BOTH.map(|side| start_loaded(versus, side, options.memory, plan));
-    let mut results = servers.each_ref().map(|server| SideResult {
+    let running = Side::BOTH.map(|side| start_loaded(servers, side, options.memory, plan));
+    let mut results = running.each_ref().map(|server| SideResult {
         rounds: Vec::new(),
-        trouble: server.as_ref().err().map(ToString::to_string),
+        error: server.as_ref().err().map(ToString::to_string),
     });
     for round in 0..options.rounds {
         for side in Side::order(round) {
             let result = &mut results[side.index()];
-            if let (Ok(server), None) = (&servers[side.index()], &result.trouble) {
+            if let (Ok(server), None) = (&running[side.index()], &result.error) {
                 result.add_round(plan, server, side.name());
                 output.progress(&result.progress_line(plan, side.name()));
             }
@@ -93,12 +93,12 @@ pub fn run_rounds(
 }
 
 fn start_loaded(
-    versus: &VersusOptions,
+    servers: &ServersOptions,
     side: Side,
     memory_mib: u64,
     plan: &Plan,
 ) -> Result<ServerProcess, Failure> {
-    let server = versus.start(side, memory_mib)?;
+    let server = servers.start(side, memory_mib)?;
     load_keys(plan, &server.address)?;
     Ok(server)
 }
@@ -109,13 +109,13 @@ pub struct SideResult {
     /// Results of each round.
     pub rounds: Vec<Summary>,
     /// The reason for which rounds are missing.
-    pub trouble: Option<String>,
+    pub error: Option<String>,
 }
 
 impl SideResult {
     /// Returns the median of a number over the rounds, `None` if rounds are missing.
     pub fn median(&self, figure: impl Fn(&Summary) -> f64) -> Option<f64> {
-        let complete = self.trouble.is_none() && !self.rounds.is_empty();
+        let complete = self.error.is_none() && !self.rounds.is_empty();
         let values: Vec<f64> = self.rounds.iter().map(figure).collect();
         complete.then(|| median(&values))
     }
@@ -128,7 +128,7 @@ impl SideResult {
 
     /// Returns whether the server, with this number of workers, waited for the generator. Its
     /// throughput is then limited by the generator.
-    pub fn waited(&self, workers: usize) -> bool {
+    pub fn is_unsaturated(&self, workers: usize) -> bool {
         let busy = self.median(busy);
         busy.is_some_and(|busy| busy / (workers as f64) < SATURATED)
     }
@@ -137,17 +137,17 @@ impl SideResult {
         match measure(plan, &server.address, Some(server.pid()), &mut |_| ()) {
             Ok(mut summary) => {
                 summary.server = name.to_string();
-                self.trouble = summary.trouble();
+                self.error = summary.error();
                 self.rounds.push(summary);
             }
-            Err(failure) => self.trouble = Some(failure.to_string()),
+            Err(failure) => self.error = Some(failure.to_string()),
         }
     }
 
     fn progress_line(&self, plan: &Plan, name: &str) -> String {
         let head = format!("{} round {} {name:6}", plan.name, self.rounds.len());
-        match (&self.trouble, self.rounds.last()) {
-            (Some(trouble), _) => format!("{head} {trouble}"),
+        match (&self.error, self.rounds.last()) {
+            (Some(error), _) => format!("{head} {error}"),
             (None, Some(summary)) => format!(
                 "{head} {:>9.0} ops/s  {:>7.0} CPU ns/op  server {:.2}  load {:.2} busy",
                 ops(summary),
@@ -235,7 +235,7 @@ pub fn csv_table<'a>(all: impl Iterator<Item = LoadRounds<'a>>) -> Table {
         "p99_us",
         "p999_us",
         "max_us",
-        "trouble",
+        "error",
     ]);
     for load in all {
         let (name, server) = (load.load.to_string(), load.server.to_string());
@@ -249,13 +249,13 @@ pub fn csv_table<'a>(all: impl Iterator<Item = LoadRounds<'a>>) -> Table {
             row.extend([cpu, busy].map(|figure| format!("{:.3}", figure(summary))));
             row.push(format!("{:.3}", summary.generator_busy));
             row.extend(summary.latency_us.figures().map(|us| format!("{us:.1}")));
-            row.push(summary.trouble().unwrap_or_default());
+            row.push(summary.error().unwrap_or_default());
             table.push(row);
         }
         if result.rounds.is_empty() {
             let mut row = names.to_vec();
             row.resize(table.head.len() - 1, String::new());
-            row.push(result.trouble.clone().unwrap_or_default());
+            row.push(result.error.clone().unwrap_or_default());
             table.push(row);
         }
     }

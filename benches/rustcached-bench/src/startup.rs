@@ -16,12 +16,12 @@ use super::address::Stream;
 use super::failure::Failure;
 use super::process::{ServerProcess, raise_file_limit, resident_bytes};
 use super::report::{OutputOptions, Table, median};
-use super::versus::{Side, VersusOptions};
+use super::servers::{ServersOptions, Side};
 
 /// Open files in addition to the connections.
 const SPARE_FILES: usize = 200;
 /// Maximum time for a reply, and for the server to accept all connections.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests that each connection sends once, with the ends of their replies.
 const EXCHANGES: [(&[u8], &[u8]); 2] = [
     (b"set idle 0 0 5\r\nhello\r\n", b"STORED\r\n"),
@@ -33,7 +33,7 @@ const EXCHANGES: [(&[u8], &[u8]); 2] = [
 pub struct StartupOptions {
     /// The servers
     #[command(flatten)]
-    pub versus: VersusOptions,
+    pub servers: ServersOptions,
     /// Starts of each server
     #[arg(long, value_name = "N", default_value_t = 21)]
     pub rounds: usize,
@@ -54,7 +54,7 @@ struct Starts {
     milliseconds: Vec<f64>,
     resident_kib: Vec<f64>,
     connections: Option<ConnectionMemory>,
-    trouble: Option<String>,
+    error: Option<String>,
 }
 
 /// Resident memory of a server with many connections.
@@ -69,7 +69,7 @@ struct ConnectionMemory {
 /// Measures both servers and returns the text to print.
 pub fn startup(options: &StartupOptions) -> Result<String, Failure> {
     raise_file_limit((options.connections + SPARE_FILES) as u64)?;
-    options.versus.pin()?;
+    options.servers.pin()?;
     let mut starts = Side::BOTH.map(|side| Starts {
         server: side.name(),
         ..Starts::default()
@@ -78,7 +78,7 @@ pub fn startup(options: &StartupOptions) -> Result<String, Failure> {
         for side in Side::order(round) {
             let place = &mut starts[side.index()];
             if let Err(failure) = start_once(options, side, place) {
-                place.trouble.get_or_insert(failure.to_string());
+                place.error.get_or_insert(failure.to_string());
             }
         }
     }
@@ -88,13 +88,13 @@ pub fn startup(options: &StartupOptions) -> Result<String, Failure> {
             match connection_memory(options, side) {
                 Ok(memory) => place.connections = Some(memory),
                 Err(failure) => {
-                    place.trouble.get_or_insert(failure.to_string());
+                    place.error.get_or_insert(failure.to_string());
                 }
             }
         }
     }
     let table = table(&starts);
-    let text = options.versus.describe() + &table.to_text();
+    let text = options.servers.describe() + &table.to_text();
     options.output.write(&text, &table, &starts)?;
     Ok(text)
 }
@@ -123,7 +123,7 @@ fn table(starts: &[Starts]) -> Table {
         row.push(format!("{:.0}", median(&side.resident_kib)));
         let cells = side.connections.as_ref().map(ConnectionMemory::cells);
         row.extend(cells.unwrap_or_else(|| ["-"; 5].map(String::from)));
-        row.push(side.trouble.clone().unwrap_or_default());
+        row.push(side.error.clone().unwrap_or_default());
         table.push(row);
     }
     table
@@ -147,7 +147,7 @@ impl ConnectionMemory {
 }
 
 fn start_once(options: &StartupOptions, side: Side, starts: &mut Starts) -> Result<(), Failure> {
-    let server = options.versus.start(side, options.memory)?;
+    let server = options.servers.start(side, options.memory)?;
     starts
         .milliseconds
         .push(server.start_time.as_secs_f64() * 1000.0);
@@ -158,13 +158,13 @@ fn start_once(options: &StartupOptions, side: Side, starts: &mut Starts) -> Resu
 }
 
 fn connection_memory(options: &StartupOptions, side: Side) -> Result<ConnectionMemory, Failure> {
-    let mut launch = options.versus.launch(side, options.memory);
+    let mut launch = options.servers.launch(side, options.memory);
     launch.connections = options.connections + SPARE_FILES;
     let server = ServerProcess::start(&launch)?;
     let mut control = server.client()?;
-    for (request, answer) in EXCHANGES {
+    for (request, reply) in EXCHANGES {
         let mut stream = Stream::connect(&server.address).map_err(Failure::io("connecting"))?;
-        exchange(&mut stream, request, answer)?;
+        exchange(&mut stream, request, reply)?;
     }
     let open_before = control.stat("curr_connections")?;
     let empty_bytes = resident_bytes(server.pid())?;
@@ -175,7 +175,7 @@ fn connection_memory(options: &StartupOptions, side: Side) -> Result<ConnectionM
     let begun = Instant::now();
     let wanted = (open_before + options.connections as u64).saturating_sub(EXCHANGES.len() as u64);
     while control.stat("curr_connections")? < wanted {
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             return Err(Failure::Server("does not take all connections".to_string()));
         }
     }
@@ -186,8 +186,8 @@ fn connection_memory(options: &StartupOptions, side: Side) -> Result<ConnectionM
         streams.len()
     ));
     for stream in &mut streams {
-        for (request, answer) in EXCHANGES {
-            exchange(stream, request, answer)?;
+        for (request, reply) in EXCHANGES {
+            exchange(stream, request, reply)?;
         }
     }
     Ok(ConnectionMemory {
@@ -202,17 +202,17 @@ fn exchange(stream: &mut Stream, request: &[u8], end: &[u8]) -> Result<(), Failu
     stream
         .write_all(request)
         .map_err(Failure::io("writing to the server"))?;
-    let (mut answer, mut buffer) = (Vec::new(), [0u8; 256]);
+    let (mut reply, mut buffer) = (Vec::new(), [0u8; 256]);
     let begun = Instant::now();
-    while !answer.ends_with(end) {
+    while !reply.ends_with(end) {
         match stream.read(&mut buffer) {
             Ok(0) => return Err(Failure::Server("closed a connection".to_string())),
-            Ok(n) => answer.extend_from_slice(&buffer[..n]),
+            Ok(n) => reply.extend_from_slice(&buffer[..n]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
             Err(error) => return Err(Failure::io("reading from the server")(error)),
         }
-        if begun.elapsed() > PATIENCE {
-            return Err(Failure::Server("does not answer".to_string()));
+        if begun.elapsed() > TIMEOUT {
+            return Err(Failure::Server("does not reply".to_string()));
         }
     }
     Ok(())

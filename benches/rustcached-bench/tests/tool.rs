@@ -60,18 +60,18 @@ fn serve(mut stream: TcpStream, items: &Items) -> Option<()> {
             return None;
         }
         let words: Vec<&str> = line.split_whitespace().collect();
-        let mut answer = Vec::new();
+        let mut reply = Vec::new();
         match words.as_slice() {
             ["get", keys @ ..] => {
                 let items = items.lock().expect("no panic under the lock");
                 for key in keys {
                     if let Some(value) = items.get(*key) {
-                        write!(answer, "VALUE {key} 0 {}\r\n", value.len()).ok()?;
-                        answer.extend_from_slice(value);
-                        answer.extend_from_slice(b"\r\n");
+                        write!(reply, "VALUE {key} 0 {}\r\n", value.len()).ok()?;
+                        reply.extend_from_slice(value);
+                        reply.extend_from_slice(b"\r\n");
                     }
                 }
-                answer.extend_from_slice(b"END\r\n");
+                reply.extend_from_slice(b"END\r\n");
             }
             ["set", key, _, _, size] => {
                 let mut value = vec![0; size.parse::<usize>().ok()? + 2];
@@ -81,7 +81,7 @@ fn serve(mut stream: TcpStream, items: &Items) -> Option<()> {
                     .lock()
                     .expect("no panic under the lock")
                     .insert(key.to_string(), value);
-                answer.extend_from_slice(b"STORED\r\n");
+                reply.extend_from_slice(b"STORED\r\n");
             }
             ["delete", key] => {
                 let gone = items
@@ -89,16 +89,16 @@ fn serve(mut stream: TcpStream, items: &Items) -> Option<()> {
                     .expect("no panic under the lock")
                     .remove(*key)
                     .is_some();
-                answer.extend_from_slice(if gone {
+                reply.extend_from_slice(if gone {
                     b"DELETED\r\n"
                 } else {
                     b"NOT_FOUND\r\n"
                 });
             }
-            ["stats"] => answer.extend_from_slice(b"STAT evictions 0\r\nEND\r\n"),
-            _ => answer.extend_from_slice(b"ERROR\r\n"),
+            ["stats"] => reply.extend_from_slice(b"STAT evictions 0\r\nEND\r\n"),
+            _ => reply.extend_from_slice(b"ERROR\r\n"),
         }
-        stream.write_all(&answer).ok()?;
+        stream.write_all(&reply).ok()?;
     }
 }
 
@@ -134,7 +134,7 @@ fn loaded_keys_are_all_found_with_their_values() {
             ..plan()
         };
         let summary = run(&plan, &server);
-        assert_eq!(summary.trouble(), None);
+        assert_eq!(summary.error(), None);
         assert_eq!((summary.hits, summary.misses), (summary.operations, 0));
         assert!(
             (4000..4400).contains(&summary.operations),
@@ -158,14 +158,14 @@ fn misses_sets_and_refusals_are_counted_apart() {
     let summary = run(&mixed, &server);
     assert_eq!(summary.stored + summary.hits + summary.misses, 4000);
     assert!((1800..2200).contains(&summary.stored), "{}", summary.stored);
-    assert_eq!(summary.trouble(), None);
+    assert_eq!(summary.error(), None);
     let unknown = Plan {
         command: Command::Mg,
         ..plan()
     };
     let summary = run(&unknown, &server);
     assert_eq!(summary.refused, 4000);
-    assert_eq!(summary.trouble().as_deref(), Some("ERROR"));
+    assert_eq!(summary.error().as_deref(), Some("ERROR"));
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn wrong_values_and_foreign_protocols_are_reported() {
     };
     let summary = run(&binary, &server);
     assert_eq!((summary.lost_connections, summary.operations), (4, 0));
-    let trouble = summary.trouble().unwrap();
-    assert!(trouble.contains("connection lost"), "{trouble}");
+    let error = summary.error().unwrap();
+    assert!(error.contains("connection lost"), "{error}");
 }
 
 #[test]
@@ -306,7 +306,7 @@ fn compare_measures_its_loads_on_both_servers() {
     for (name, load) in loads.iter().zip(found("loads")) {
         assert_eq!(load["load"], *name);
         for server in ["theirs", "ours"] {
-            assert!(load[server]["trouble"].is_null(), "{text}");
+            assert!(load[server]["error"].is_null(), "{text}");
             let round = &load[server]["rounds"][0];
             assert!(round["operations"].as_u64() > Some(0), "{text}");
             assert_eq!(round["misses"], 0, "{text}");
@@ -449,7 +449,7 @@ fn startup_measures_starts_and_idle_connections() {
     let (text, rows) = versus_itself("startup", &["--rounds=2", "--connections=50"]);
     assert_eq!(rows.len(), 2, "{text}");
     for row in &rows {
-        assert!(row["trouble"].is_null(), "{text}");
+        assert!(row["error"].is_null(), "{text}");
         assert_eq!(
             row["milliseconds"].as_array().map(Vec::len),
             Some(2),

@@ -6,14 +6,14 @@
 
 use serde::Serialize;
 
+use crate::batch_client::BatchClient;
 use crate::client::Client;
 use crate::density::shape::Shape;
 use crate::failure::Failure;
-use crate::player::Player;
 use crate::process::resident_bytes;
 use crate::random::Random;
 use crate::report::{OutputOptions, Table};
-use crate::versus::{Side, VersusOptions};
+use crate::servers::{ServersOptions, Side};
 
 #[derive(Clone, Debug, Serialize)]
 struct Density {
@@ -29,7 +29,7 @@ struct Density {
 /// Measures all shapes on both servers and returns the text to print. Each shape gets fresh servers
 /// and `items` items.
 pub(super) fn measure_all(
-    versus: &VersusOptions,
+    servers: &ServersOptions,
     memory_mib: u64,
     shapes: &[Shape],
     items: u32,
@@ -49,7 +49,7 @@ pub(super) fn measure_all(
     let mut found = Vec::new();
     for &shape in shapes {
         for side in Side::BOTH {
-            match measure(versus, memory_mib, side, shape, items) {
+            match measure(servers, memory_mib, side, shape, items) {
                 Ok(density) => {
                     let row = row(&density);
                     output.progress(&row.join("  "));
@@ -63,7 +63,7 @@ pub(super) fn measure_all(
             }
         }
     }
-    let text = versus.describe() + &table.to_text();
+    let text = servers.describe() + &table.to_text();
     output.write(&text, &table, &found)?;
     Ok(text)
 }
@@ -88,20 +88,20 @@ fn row(density: &Density) -> Vec<String> {
 }
 
 fn measure(
-    versus: &VersusOptions,
+    servers: &ServersOptions,
     memory_mib: u64,
     side: Side,
     shape: Shape,
     count: u32,
 ) -> Result<Density, Failure> {
-    let server = versus.start(side, memory_mib)?;
+    let server = servers.start(side, memory_mib)?;
     let size = shape.value_size;
     let client = Client::connect(&server.address, true)?;
-    let mut player = Player::new(client, shape.key_length, size + size / 2);
+    let mut batch_client = BatchClient::new(client, shape.key_length, size + size / 2);
     let empty_bytes = resident_bytes(server.pid())?;
-    player.set_all((0..count).map(|key| (key, size)))?;
+    batch_client.set_all((0..count).map(|key| (key, size)))?;
     let (items, filled_bytes) = (
-        player.client().stat("curr_items")?,
+        batch_client.client().stat("curr_items")?,
         resident_bytes(server.pid())?,
     );
     let mut random = Random::new(3);
@@ -110,14 +110,14 @@ fn measure(
         let key = random.below(u64::from(count)) as u32;
         (key, size / 2 + random.below(spread) as usize)
     });
-    player.set_all(shifted)?;
+    batch_client.set_all(shifted)?;
     Ok(Density {
         shape: shape.to_string(),
         server: side.name(),
         items,
         empty_bytes,
         filled_bytes,
-        shifted_items: player.client().stat("curr_items")?,
+        shifted_items: batch_client.client().stat("curr_items")?,
         shifted_bytes: resident_bytes(server.pid())?,
     })
 }

@@ -6,13 +6,13 @@
 
 use serde::Serialize;
 
+use crate::batch_client::BatchClient;
 use crate::client::Client;
 use crate::density::shape::Shape;
 use crate::failure::Failure;
-use crate::player::Player;
 use crate::random::Random;
 use crate::report::{OutputOptions, Table};
-use crate::versus::{Side, VersusOptions};
+use crate::servers::{ServersOptions, Side};
 
 const MIB: u64 = 1 << 20;
 /// Factor by which the items sent exceed the memory limit.
@@ -32,9 +32,10 @@ struct ItemsKept {
     wrong_values: u64,
 }
 
-/// Measures all shapes on both servers and returns the text to print. Each shape gets fresh servers.
+/// Measures all shapes on both servers and returns the text to print. Each shape gets fresh
+/// servers.
 pub(super) fn measure_all(
-    versus: &VersusOptions,
+    servers: &ServersOptions,
     memory_mib: u64,
     shapes: &[Shape],
     output: &OutputOptions,
@@ -58,7 +59,7 @@ pub(super) fn measure_all(
         let mut row = vec![shape.to_string(), count.to_string()];
         let mut items = [0; 2];
         for side in Side::BOTH {
-            match measure(versus, memory_mib, side, shape, count) {
+            match measure(servers, memory_mib, side, shape, count) {
                 Ok(kept) => {
                     items[side.index()] = kept.items;
                     row.extend(cells(&kept));
@@ -77,7 +78,7 @@ pub(super) fn measure_all(
     }
     let text = format!(
         "{}-m {memory_mib}, fresh servers for each shape\n{}",
-        versus.describe(),
+        servers.describe(),
         table.to_text()
     );
     output.write(&text, &table, &found)?;
@@ -98,27 +99,27 @@ fn cells(kept: &ItemsKept) -> [String; 4] {
 }
 
 fn measure(
-    versus: &VersusOptions,
+    servers: &ServersOptions,
     memory_mib: u64,
     side: Side,
     shape: Shape,
     count: u64,
 ) -> Result<ItemsKept, Failure> {
-    let server = versus.start(side, memory_mib)?;
+    let server = servers.start(side, memory_mib)?;
     let client = Client::connect(&server.address, true)?;
-    let mut player = Player::new(client, shape.key_length, shape.value_size);
+    let mut batch_client = BatchClient::new(client, shape.key_length, shape.value_size);
     for key in 0..count {
-        player.set(key as u32, shape.value_size, 0)?;
+        batch_client.set(key as u32, shape.value_size, 0)?;
     }
-    player.finish()?;
-    let set = player.take_tally();
-    let items = player.client().stat("curr_items")?;
+    batch_client.flush()?;
+    let set = batch_client.take_counts();
+    let items = batch_client.client().stat("curr_items")?;
     let mut random = Random::new(5);
     for key in sample(count, &mut random) {
-        player.get(key)?;
+        batch_client.get(key)?;
     }
-    player.finish()?;
-    let read = player.take_tally();
+    batch_client.flush()?;
+    let read = batch_client.take_counts();
     let looked_up = (read.hits + read.misses).max(1);
     Ok(ItemsKept {
         shape: shape.to_string(),

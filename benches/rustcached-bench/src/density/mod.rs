@@ -10,7 +10,7 @@ mod shape;
 
 use crate::failure::Failure;
 use crate::report::OutputOptions;
-use crate::versus::VersusOptions;
+use crate::servers::ServersOptions;
 
 use self::shape::Shape;
 
@@ -25,7 +25,7 @@ const FULL_MEMORY_MIB: u64 = 128;
 pub struct DensityOptions {
     /// The servers
     #[command(flatten)]
-    pub versus: VersusOptions,
+    pub servers: ServersOptions,
     /// Fill the servers with three times the memory limit, and count the items that they keep
     #[arg(long)]
     pub full: bool,
@@ -60,18 +60,18 @@ pub struct DensityOptions {
 /// Measures both servers and returns the text to print.
 pub fn density(options: &DensityOptions) -> Result<String, Failure> {
     let DensityOptions {
-        versus,
+        servers,
         shapes,
         output,
         ..
     } = options;
-    versus.pin()?;
+    servers.pin()?;
     if options.full {
         let memory = options.memory.unwrap_or(FULL_MEMORY_MIB);
-        items_kept::measure_all(versus, memory, shapes, output)
+        items_kept::measure_all(servers, memory, shapes, output)
     } else {
         let memory = options.memory.unwrap_or(MEMORY_MIB);
-        bytes_per_item::measure_all(versus, memory, shapes, options.items, output)
+        bytes_per_item::measure_all(servers, memory, shapes, options.items, output)
     }
 }
 

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::batch_client::BatchClient;
 use crate::failure::Failure;
-use crate::player::Player;
 use crate::process::resident_bytes;
 use crate::report::Table;
-use crate::versus::Side;
+use crate::servers::Side;
 
 /// Interval between two rows, and between two samples of the resident memory.
 const ROW_EVERY: Duration = Duration::from_millis(200);
-const LOOK_EVERY: Duration = Duration::from_millis(25);
+const SAMPLE_EVERY: Duration = Duration::from_millis(25);
 
 /// State of a server at a point in time.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -88,7 +88,7 @@ pub fn from_csv(text: &str) -> Result<Vec<Row>, Failure> {
 #[derive(Debug)]
 pub struct Recorder {
     side: Side,
-    watcher: Watcher,
+    sampler: PeakSampler,
     begun: Instant,
     last: Instant,
     scenario: String,
@@ -102,7 +102,7 @@ impl Recorder {
     pub fn new(side: Side, pid: u32, begun: Instant, limit_bytes: u64) -> Self {
         Recorder {
             side,
-            watcher: Watcher::new(pid),
+            sampler: PeakSampler::new(pid),
             begun,
             last: begun,
             scenario: String::new(),
@@ -129,39 +129,39 @@ impl Recorder {
     }
 
     /// Records a row if the interval has elapsed. Only call it between batches.
-    pub fn tick(&mut self, player: &mut Player) -> Result<(), Failure> {
+    pub fn tick(&mut self, batch_client: &mut BatchClient) -> Result<(), Failure> {
         if self.last.elapsed() < ROW_EVERY {
             return Ok(());
         }
-        self.note(player)
+        self.record(batch_client)
     }
 
     /// Records a row.
-    pub fn note(&mut self, player: &mut Player) -> Result<(), Failure> {
-        let items = player.client().stat("curr_items")?;
-        let tally = player.tally();
+    pub fn record(&mut self, batch_client: &mut BatchClient) -> Result<(), Failure> {
+        let items = batch_client.client().stat("curr_items")?;
+        let counts = batch_client.counts();
         self.last = Instant::now();
         self.rows.push(Row {
             server: self.side.name().to_string(),
             scenario: self.scenario.clone(),
             phase: self.phase.clone(),
             seconds: self.begun.elapsed().as_secs_f64(),
-            rss_bytes: self.watcher.take_peak()?,
+            rss_bytes: self.sampler.take_peak()?,
             limit_bytes: self.limit_bytes,
             items,
-            sets: tally.sets,
-            refused: tally.refused(),
-            bad_answers: tally.refusal_text(),
+            sets: counts.sets,
+            refused: counts.refused(),
+            bad_answers: counts.refusal_text(),
         });
         Ok(())
     }
 
     /// Waits for `time` while recording rows.
-    pub fn wait(&mut self, player: &mut Player, time: Duration) -> Result<(), Failure> {
+    pub fn wait(&mut self, batch_client: &mut BatchClient, time: Duration) -> Result<(), Failure> {
         let until = Instant::now() + time;
         while Instant::now() < until {
             thread::sleep(ROW_EVERY.min(until.saturating_duration_since(Instant::now())));
-            self.note(player)?;
+            self.record(batch_client)?;
         }
         Ok(())
     }
@@ -174,32 +174,32 @@ impl Recorder {
 
 /// A thread that samples the peak of the resident memory.
 #[derive(Debug)]
-struct Watcher {
+struct PeakSampler {
     pid: u32,
     peak: Arc<AtomicU64>,
-    over: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watcher {
+impl PeakSampler {
     fn new(pid: u32) -> Self {
-        let (peak, over) = (
+        let (peak, stopped) = (
             Arc::new(AtomicU64::new(0)),
             Arc::new(AtomicBool::new(false)),
         );
-        let (its_peak, its_over) = (Arc::clone(&peak), Arc::clone(&over));
+        let (its_peak, its_stopped) = (Arc::clone(&peak), Arc::clone(&stopped));
         let thread = thread::spawn(move || {
-            while !its_over.load(Ordering::Relaxed) {
+            while !its_stopped.load(Ordering::Relaxed) {
                 if let Ok(bytes) = resident_bytes(pid) {
                     its_peak.fetch_max(bytes, Ordering::Relaxed);
                 }
-                thread::sleep(LOOK_EVERY);
+                thread::sleep(SAMPLE_EVERY);
             }
         });
-        Watcher {
+        PeakSampler {
             pid,
             peak,
-            over,
+            stopped,
             thread: Some(thread),
         }
     }
@@ -211,9 +211,9 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for PeakSampler {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // The thread does not panic, and its result is not needed.
             let _ = thread.join();

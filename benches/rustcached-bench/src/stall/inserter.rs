@@ -9,7 +9,7 @@ use crate::content::{KeyNames, Values};
 use crate::failure::Failure;
 use crate::process::ServerProcess;
 use crate::stall::load::Load;
-use crate::stall::nonblocking::{connect, now_or_zero};
+use crate::stall::nonblocking::{bytes_or_zero, connect};
 use crate::wire::push_set;
 
 /// Key length in bytes.
@@ -119,7 +119,7 @@ impl Inserter {
         self.sent += count;
     }
 
-    fn take_answers(&mut self) -> Result<(), Failure> {
+    fn take_replies(&mut self) -> Result<(), Failure> {
         let mut taken = 0;
         for end in memchr_iter(b'\n', &self.buffer[..self.filled]) {
             let line = &self.buffer[taken..=end];
@@ -146,10 +146,10 @@ impl Load for Inserter {
             self.fill_request();
         }
         if self.written < self.request.len() {
-            self.written += now_or_zero(self.stream.write(&self.request[self.written..]))?;
+            self.written += bytes_or_zero(self.stream.write(&self.request[self.written..]))?;
         }
-        self.filled += now_or_zero(self.stream.read(&mut self.buffer[self.filled..]))?;
-        self.take_answers()
+        self.filled += bytes_or_zero(self.stream.read(&mut self.buffer[self.filled..]))?;
+        self.take_replies()
     }
 
     fn is_finished(&self) -> bool {

@@ -2,21 +2,21 @@
 //!
 //! Each scene runs against a fresh process of each server, with well-behaved clients beside the
 //! attackers. The server under test fails if its resident memory exceeds the bound or its process
-//! ends. It also fails if a well-behaved client is slow, refused or disconnected. `outputs`,
-//! `inputs` and `doors` define the scenes, `stage` runs them.
+//! ends. It also fails if a well-behaved client is slow, refused or disconnected. `unread_replies`,
+//! `incomplete_requests` and `handshakes` define the scenes, `runner` runs them.
 
-mod asker;
 mod certificate;
-mod crowd;
+mod connections;
 mod datagrams;
-mod doors;
-mod inputs;
-mod outputs;
+mod handshakes;
+mod incomplete_requests;
+mod paced_client;
 mod plan;
 mod report;
 mod result;
+mod runner;
 mod script;
-mod stage;
+mod unread_replies;
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::failure::Failure;
 use crate::memory::bound::bound;
 use crate::process::raise_file_limit;
 use crate::report::OutputOptions;
-use crate::versus::{Side, VersusOptions};
+use crate::servers::{ServersOptions, Side};
 
 use self::report::Report;
 use self::result::Settings;
@@ -60,26 +60,28 @@ pub struct HostileOptions {
 
 /// Returns all scenes in the order in which they run.
 pub fn scenes() -> impl Iterator<Item = &'static Scene> {
-    let families = outputs::SCENES.iter().chain(&inputs::SCENES);
-    families.chain(&doors::SCENES)
+    let families = unread_replies::SCENES
+        .iter()
+        .chain(&incomplete_requests::SCENES);
+    families.chain(&handshakes::SCENES)
 }
 
 /// Runs scenes against both servers and returns the text to print. Skips the reference server if it
 /// is not installed. Returns [`Failure::Broken`] if the server under test breaks a rule.
 pub fn hostile(
-    versus: &VersusOptions,
+    servers: &ServersOptions,
     memory_mib: u64,
     options: &HostileOptions,
     chosen: &[&'static Scene],
     output: &OutputOptions,
 ) -> Result<String, Failure> {
     raise_file_limit(FILES)?;
-    versus.pin()?;
+    servers.pin()?;
     let client_limit = options
         .client_limit
         .unwrap_or(default_client_limit(memory_mib));
     let settings = Settings {
-        versus,
+        servers,
         memory_mib,
         time: Duration::try_from_secs_f64(options.seconds)
             .map_err(|error| Failure::Usage(format!("--seconds: {error}")))?,
@@ -88,12 +90,12 @@ pub fn hostile(
     };
     let sides = Side::BOTH
         .into_iter()
-        .filter(|&side| side == Side::Ours || versus.theirs.exists());
+        .filter(|&side| side == Side::Ours || servers.theirs.exists());
     let sides: Vec<Side> = sides.collect();
     let mut report = Report::new(options.p99_limit);
     for scene in chosen {
         for &side in &sides {
-            let row = report.add(scene, side, stage::run(&settings, scene, side));
+            let row = report.add(scene, side, runner::run(&settings, scene, side));
             output.progress(&row.join("  "));
         }
     }

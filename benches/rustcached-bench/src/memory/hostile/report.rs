@@ -1,4 +1,4 @@
-//! The report of hostile scenes: rows, broken rules and the verdict.
+//! The report of hostile scenes: rows, broken rules and verdicts.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::memory::hostile::plan::Scene;
-use crate::memory::hostile::result::{Found, Settings};
-use crate::memory::watchdog::Fate;
+use crate::memory::hostile::result::{SceneResult, Settings};
+use crate::memory::watchdog::ServerState;
 use crate::report::{Latency, OutputOptions, Table};
-use crate::versus::Side;
+use crate::servers::Side;
 
 const MIB: u64 = 1 << 20;
 
@@ -80,13 +80,13 @@ impl Report {
         &mut self,
         scene: &Scene,
         side: Side,
-        found: Result<Found, Failure>,
+        found: Result<SceneResult, Failure>,
     ) -> &[String] {
         match found {
             Ok(found) => {
                 let figures = figures(&found, self.p99_limit_us);
                 self.note_faults(scene, side, &figures.faults);
-                self.table.push(row(&figures, found.fate));
+                self.table.push(row(&figures, found.state));
                 self.figures.push(figures);
             }
             Err(failure) => {
@@ -117,13 +117,13 @@ impl Report {
         client_limit: u64,
         output: &OutputOptions,
     ) -> Result<String, Failure> {
-        let mut text = settings.versus.describe();
+        let mut text = settings.servers.describe();
         text += &format!(
             "-m {}; the bound is 1.1 x -m + 24 MiB + {client_limit} MiB for clients; {} s each\n",
             settings.memory_mib,
             settings.time.as_secs_f64()
         );
-        if !settings.versus.theirs.exists() {
+        if !settings.servers.theirs.exists() {
             text += "theirs is not there and was left out\n";
         }
         text += &self.table.to_text();
@@ -141,10 +141,10 @@ impl Report {
     }
 }
 
-fn figures(found: &Found, p99_limit_us: f64) -> Figures {
+fn figures(found: &SceneResult, p99_limit_us: f64) -> Figures {
     let clients = &found.clients;
-    let records = [Some(&clients.sets), clients.beside.as_ref()];
-    let setters = records.into_iter().flatten();
+    let results = [Some(&clients.sets), clients.extra_load.as_ref()];
+    let setters = results.into_iter().flatten();
     let refused = |refusals: &BTreeMap<String, u64>| refusals.values().sum::<u64>();
     Figures {
         scene: found.scene,
@@ -154,26 +154,26 @@ fn figures(found: &Found, p99_limit_us: f64) -> Figures {
         base_bytes: found.base_bytes,
         peak_bytes: found.peak_bytes,
         bound_bytes: found.bound_bytes,
-        alive: found.fate == Fate::Alive,
+        alive: found.state == ServerState::Alive,
         gets: clients.gets.answered,
         get_misses: clients.gets.missed,
         latency_us: Latency::of(&clients.gets.latency),
         generator_us: found.generator_us,
         cpu_wait: found.cpu_wait,
-        sets: setters.clone().map(|record| record.answered).sum(),
-        sets_refused: setters.map(|record| refused(&record.refusals)).sum(),
+        sets: setters.clone().map(|result| result.answered).sum(),
+        sets_refused: setters.map(|result| refused(&result.refusals)).sum(),
         faults: faults(found, p99_limit_us),
     }
 }
 
 /// Returns a line per broken rule.
-fn faults(found: &Found, p99_limit_us: f64) -> Vec<String> {
+fn faults(found: &SceneResult, p99_limit_us: f64) -> Vec<String> {
     let mut faults = Vec::new();
     let peak = mib(found.peak_bytes);
-    match found.fate {
-        Fate::Alive => {}
-        Fate::Killed => faults.push(format!("killed by the watchdog at {peak} MiB")),
-        Fate::Ended => faults.push(format!("the server ended, at {peak} MiB or more")),
+    match found.state {
+        ServerState::Alive => {}
+        ServerState::Killed => faults.push(format!("killed by the watchdog at {peak} MiB")),
+        ServerState::Ended => faults.push(format!("the server ended, at {peak} MiB or more")),
     }
     if found.peak_bytes > found.bound_bytes {
         let limit = mib(found.bound_bytes);
@@ -191,15 +191,15 @@ fn faults(found: &Found, p99_limit_us: f64) -> Vec<String> {
         ));
     }
     let named = [("get", Some(&clients.gets)), ("set", Some(&clients.sets))];
-    for (name, record) in named
+    for (name, result) in named
         .into_iter()
-        .chain([("worker", clients.beside.as_ref())])
+        .chain([("additional", clients.extra_load.as_ref())])
     {
-        let Some(record) = record else { continue };
-        for (text, times) in &record.refusals {
+        let Some(result) = result else { continue };
+        for (text, times) in &result.refusals {
             faults.push(format!("well-behaved {name} refused {times} times: {text}"));
         }
-        if let (Some(why), Fate::Alive) = (&record.lost, found.fate) {
+        if let (Some(why), ServerState::Alive) = (&result.lost, found.state) {
             faults.push(format!(
                 "well-behaved {name} client lost its connection: {why}"
             ));
@@ -208,7 +208,7 @@ fn faults(found: &Found, p99_limit_us: f64) -> Vec<String> {
     faults
 }
 
-fn row(figures: &Figures, fate: Fate) -> Vec<String> {
+fn row(figures: &Figures, state: ServerState) -> Vec<String> {
     let growth = figures.peak_bytes.saturating_sub(figures.base_bytes);
     let mut row = vec![figures.scene.to_string(), figures.server.to_string()];
     row.push(figures.connections.to_string());
@@ -220,10 +220,10 @@ fn row(figures: &Figures, fate: Fate) -> Vec<String> {
         figures.bound_bytes,
     ];
     row.extend(sizes.map(mib));
-    row.push(match fate {
-        Fate::Alive => "yes".to_string(),
-        Fate::Killed => "KILLED".to_string(),
-        Fate::Ended => "NO".to_string(),
+    row.push(match state {
+        ServerState::Alive => "yes".to_string(),
+        ServerState::Killed => "KILLED".to_string(),
+        ServerState::Ended => "NO".to_string(),
     });
     let latency = &figures.latency_us;
     let own = &figures.generator_us;
@@ -249,16 +249,16 @@ fn in_ms(us: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fate, Found, MIB, faults};
-    use crate::memory::hostile::asker::{Record, no_latencies};
-    use crate::memory::hostile::result::Clients;
+    use super::{MIB, SceneResult, ServerState, faults};
+    use crate::memory::hostile::paced_client::{ClientResult, no_latencies};
+    use crate::memory::hostile::result::ClientResults;
     use crate::report::Latency;
     use std::collections::BTreeMap;
 
-    fn record(late_ms: u64) -> Record {
+    fn result(late_ms: u64) -> ClientResult {
         let mut latency = no_latencies();
         latency.record_n(late_ms * 1_000_000, 100).unwrap();
-        Record {
+        ClientResult {
             latency,
             answered: 100,
             missed: 0,
@@ -267,8 +267,8 @@ mod tests {
         }
     }
 
-    fn found() -> Found {
-        Found {
+    fn found() -> SceneResult {
+        SceneResult {
             scene: "get",
             server: "ours",
             connections: 10,
@@ -276,13 +276,13 @@ mod tests {
             base_bytes: 200 * MIB,
             peak_bytes: 300 * MIB,
             bound_bytes: 300 * MIB,
-            fate: Fate::Alive,
+            state: ServerState::Alive,
             generator_us: Latency::default(),
             cpu_wait: 0.0,
-            clients: Clients {
-                gets: record(1),
-                sets: record(1),
-                beside: None,
+            clients: ClientResults {
+                gets: result(1),
+                sets: result(1),
+                extra_load: None,
             },
         }
     }
@@ -292,9 +292,9 @@ mod tests {
         assert_eq!(faults(&found(), 5000.0), [""; 0]);
         let mut bad = found();
         bad.peak_bytes += MIB;
-        bad.fate = Fate::Killed;
-        bad.clients.gets = record(6);
-        bad.clients.beside = Some(record(60));
+        bad.state = ServerState::Killed;
+        bad.clients.gets = result(6);
+        bad.clients.extra_load = Some(result(60));
         let text = "SERVER_ERROR out of memory".to_string();
         bad.clients.sets.refusals.insert(text, 3);
         let lines = faults(&bad, 5000.0);
@@ -315,7 +315,7 @@ mod tests {
         let mut bad = found();
         bad.clients.gets.lost = Some("closed by the server".to_string());
         assert_eq!(faults(&bad, 5000.0).len(), 1);
-        bad.fate = Fate::Ended;
+        bad.state = ServerState::Ended;
         let lines = faults(&bad, 5000.0);
         assert_eq!(lines, ["the server ended, at 300.0 MiB or more"]);
     }

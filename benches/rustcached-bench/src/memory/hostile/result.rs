@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::memory::hostile::asker::Record;
-use crate::memory::watchdog::Fate;
+use crate::memory::hostile::paced_client::ClientResult;
+use crate::memory::watchdog::ServerState;
 use crate::report::Latency;
-use crate::versus::VersusOptions;
+use crate::servers::ServersOptions;
 
 /// Settings of all scenes of a run.
 pub(super) struct Settings<'a> {
-    pub(super) versus: &'a VersusOptions,
+    pub(super) servers: &'a ServersOptions,
     pub(super) memory_mib: u64,
     pub(super) time: Duration,
     pub(super) watchdog_bytes: u64,
@@ -17,7 +17,7 @@ pub(super) struct Settings<'a> {
 }
 
 /// Results of a scene on a server.
-pub(super) struct Found {
+pub(super) struct SceneResult {
     pub(super) scene: &'static str,
     pub(super) server: &'static str,
     pub(super) connections: usize,
@@ -26,21 +26,21 @@ pub(super) struct Found {
     pub(super) base_bytes: u64,
     pub(super) peak_bytes: u64,
     pub(super) bound_bytes: u64,
-    pub(super) fate: Fate,
+    pub(super) state: ServerState,
     /// Lateness of the generator's own turns.
     pub(super) generator_us: Latency,
     /// Share of the time that the server's threads waited for a CPU.
     pub(super) cpu_wait: f64,
-    pub(super) clients: Clients,
+    pub(super) clients: ClientResults,
 }
 
 /// Results of the well-behaved clients.
 #[derive(Debug)]
-pub(super) struct Clients {
+pub(super) struct ClientResults {
     /// Gets, one per millisecond.
-    pub(super) gets: Record,
+    pub(super) gets: ClientResult,
     /// Small sets, at a lower rate.
-    pub(super) sets: Record,
+    pub(super) sets: ClientResult,
     /// The client beside the attackers, if any.
-    pub(super) beside: Option<Record>,
+    pub(super) extra_load: Option<ClientResult>,
 }

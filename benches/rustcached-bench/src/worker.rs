@@ -14,14 +14,14 @@ use mio::{Events, Poll};
 
 use super::address::Address;
 use super::collector::Collector;
-use super::connection::{Connection, Sender};
+use super::connection::{Connection, RequestSource};
 use super::failure::Failure;
-use super::ring::{Ring, Speller};
+use super::ring::{Encoder, Ring};
 
 /// Size of a worker's read buffer in addition to the longest value, in bytes.
 const BUFFER: usize = 256 * 1024;
 /// Maximum time a worker waits before it checks the phase again.
-const LOOK_UP: Duration = Duration::from_millis(50);
+const PHASE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Phase of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,22 +37,22 @@ pub enum Phase {
 
 /// State shared by the controller and all workers.
 #[derive(Debug)]
-pub struct Shared {
+pub struct Control {
     phase: AtomicU8,
     /// Number of operations answered so far, for the progress line.
     pub operations: AtomicU64,
 }
 
-impl Default for Shared {
+impl Default for Control {
     fn default() -> Self {
-        Shared {
+        Control {
             phase: AtomicU8::new(Phase::Warmup as u8),
             operations: AtomicU64::new(0),
         }
     }
 }
 
-impl Shared {
+impl Control {
     /// Changes the phase for all workers.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
@@ -69,7 +69,7 @@ impl Shared {
 
 /// Settings of a worker.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct WorkerSettings {
     /// Address of the server.
     pub address: Address,
     /// Number of connections.
@@ -91,11 +91,11 @@ pub struct Job {
 pub struct Worker {
     poll: Poll,
     connections: Vec<Connection>,
-    sender: Sender,
+    source: RequestSource,
     collector: Collector,
     buffer: Vec<u8>,
     pace: Option<Pace>,
-    shared: Arc<Shared>,
+    control: Arc<Control>,
     phase: Phase,
     alive: usize,
 }
@@ -103,33 +103,38 @@ pub struct Worker {
 impl Worker {
     /// Opens the worker's connections.
     pub fn new(
-        job: &Job,
+        settings: &WorkerSettings,
         ring: Arc<Ring>,
-        speller: Arc<Speller>,
-        shared: Arc<Shared>,
+        encoder: Arc<Encoder>,
+        control: Arc<Control>,
     ) -> Result<Self, Failure> {
         let poll = Poll::new().map_err(Failure::io("making a poll"))?;
-        let spread = (ring.batches.len() / job.connections).max(1);
-        let mut connections = Vec::with_capacity(job.connections);
-        for number in 0..job.connections {
-            let cursor = (job.first_batch + number * spread) % ring.batches.len();
-            let failed = Failure::io(format!("connecting to {}", job.address));
-            let connection =
-                Connection::open(&job.address, job.verify, cursor, poll.registry(), number);
+        let spread = (ring.batches.len() / settings.connections).max(1);
+        let mut connections = Vec::with_capacity(settings.connections);
+        for number in 0..settings.connections {
+            let cursor = (settings.first_batch + number * spread) % ring.batches.len();
+            let failed = Failure::io(format!("connecting to {}", settings.address));
+            let connection = Connection::open(
+                &settings.address,
+                settings.verify,
+                cursor,
+                poll.registry(),
+                number,
+            );
             connections.push(connection.map_err(failed)?);
         }
         Ok(Worker {
             poll,
             alive: connections.len(),
             connections,
-            sender: Sender {
+            source: RequestSource {
                 ring,
-                budget: job.budget,
+                budget: settings.budget,
             },
-            collector: Collector::new(speller),
-            buffer: vec![0; BUFFER + 2 * job.longest_value],
-            pace: job.interval.map(Pace::new),
-            shared,
+            collector: Collector::new(encoder),
+            buffer: vec![0; BUFFER + 2 * settings.longest_value],
+            pace: settings.interval.map(Pace::new),
+            control,
             phase: Phase::Warmup,
         })
     }
@@ -143,7 +148,7 @@ impl Worker {
             self.start_all();
         }
         while self.alive > 0 && !self.budget_is_used() {
-            match self.shared.phase() {
+            match self.control.phase() {
                 Phase::Stop => break,
                 Phase::Measure if self.phase == Phase::Warmup => self.begin_measuring(),
                 _ => {}
@@ -158,7 +163,7 @@ impl Worker {
                 self.serve(event.token().0, event.is_writable());
             }
             let done = self.collector.counts.operations - before;
-            self.shared.operations.fetch_add(done, Ordering::Relaxed);
+            self.control.operations.fetch_add(done, Ordering::Relaxed);
         }
         Ok(self.collector)
     }
@@ -166,13 +171,13 @@ impl Worker {
     fn start_all(&mut self) {
         let now = Instant::now();
         for number in 0..self.connections.len() {
-            let result = self.connections[number].send_next(&mut self.sender, now);
-            self.settle(number, result);
+            let result = self.connections[number].send_next(&mut self.source, now);
+            self.handle_result(number, result);
         }
     }
 
     fn budget_is_used(&self) -> bool {
-        self.sender.budget == Some(0) && self.connections.iter().all(Connection::is_idle)
+        self.source.budget == Some(0) && self.connections.iter().all(Connection::is_idle)
     }
 
     fn begin_measuring(&mut self) {
@@ -185,13 +190,13 @@ impl Worker {
     /// a slow server.
     fn send_due(&mut self) -> Duration {
         if self.pace.is_none() {
-            return LOOK_UP;
+            return PHASE_CHECK_INTERVAL;
         }
         let now = Instant::now();
         while let Some((due, number)) = self.next_due(now) {
             if self.connections[number].is_open() {
-                let result = self.connections[number].send_next(&mut self.sender, due);
-                self.settle(number, result);
+                let result = self.connections[number].send_next(&mut self.source, due);
+                self.handle_result(number, result);
             }
         }
         Duration::ZERO
@@ -211,22 +216,22 @@ impl Worker {
             return;
         }
         let result = match writable {
-            true => connection.write(&self.sender.ring),
+            true => connection.write(&self.source.ring),
             false => Ok(()),
         };
         let closed_loop = self.pace.is_none();
         let result = result.and_then(|()| {
             connection.read(
                 &mut self.buffer,
-                &mut self.sender,
+                &mut self.source,
                 &mut self.collector,
                 closed_loop,
             )
         });
-        self.settle(number, result);
+        self.handle_result(number, result);
     }
 
-    fn settle(&mut self, number: usize, result: io::Result<()>) {
+    fn handle_result(&mut self, number: usize, result: io::Result<()>) {
         let connection = &mut self.connections[number];
         let registry = self.poll.registry();
         if let Err(error) = result.and_then(|()| connection.watch_writing(registry)) {
@@ -235,7 +240,7 @@ impl Worker {
             self.collector.counts.lost_connections += 1;
             self.collector
                 .counts
-                .complain(|| format!("connection lost: {error}"));
+                .note_error(|| format!("connection lost: {error}"));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::process::{Launch, ServerProcess, pin_self};
 
 /// The two servers and their environment.
 #[derive(Clone, Debug, clap::Args)]
-pub struct VersusOptions {
+pub struct ServersOptions {
     /// The server under test: a program that accepts memcached's options
     #[arg(long, value_name = "PATH")]
     pub ours: PathBuf,
@@ -99,7 +99,7 @@ impl Side {
     }
 }
 
-impl VersusOptions {
+impl ServersOptions {
     /// Pins the generator to its CPUs.
     pub fn pin(&self) -> Result<(), Failure> {
         if self.no_pin {
