@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use hdrhistogram::Histogram;
 
+use super::latency::latency_histogram;
 use super::replies::{Outcome, ReplyHandler};
 use super::ring::Encoder;
 use super::wire::Expected;
-
-/// Upper bound of the latency histogram, whose resolution is three digits.
-const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
 /// Counts of replies.
 #[derive(Clone, Debug, Default)]
@@ -64,8 +62,7 @@ impl Collector {
     pub(super) fn new(encoder: Arc<Encoder>) -> Self {
         Collector {
             counts: Counts::default(),
-            latency: Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3)
-                .expect("the bounds are constants that fit"),
+            latency: latency_histogram(),
             encoder,
         }
     }

@@ -248,10 +248,10 @@ fn latency_table(loads: &[Comparison]) -> Table {
 mod tests {
     use super::{Comparison, load_table};
     use crate::collector::Counts;
+    use crate::latency::latency_histogram;
     use crate::plan::STANDARD_LOADS;
     use crate::report::Summary;
     use crate::rounds::{Ratio, SideResult, cpu, ops};
-    use hdrhistogram::Histogram;
 
     fn side(rounds: &[(u64, f64, f64)]) -> SideResult {
         let summary = |&(operations, cpu_ns, busy): &(u64, f64, f64)| {
@@ -259,7 +259,7 @@ mod tests {
                 operations,
                 ..Counts::default()
             };
-            let mut summary = Summary::of("get1", "x", 1.0, counts, &Histogram::new(3).unwrap());
+            let mut summary = Summary::of("get1", "x", 1.0, counts, &latency_histogram());
             summary.server_cpu_ns = Some(cpu_ns);
             summary.server_busy = Some(busy);
             summary

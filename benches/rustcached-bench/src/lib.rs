@@ -1,15 +1,20 @@
 //! The load generator behind `rustcached-bench`.
 //!
-//! Measures any server that speaks memcached's protocols, from outside: it shares no code with this
-//! package's server, store or commands. Modules from the bottom:
+//! Measures any server that speaks memcached's protocols, from outside: it shares no code with
+//! rustcached. Modules from the bottom:
 //!
 //! - `wire` and `replies`: encoding requests and parsing replies,
 //! - `content` and `random`: keys, values and their distribution,
+//! - `client` and `batch_client`: a connection, blocking; the same with batches and counts,
 //! - `plan` and `ring`: loads and their encoded requests,
-//! - `worker`: connections and latencies,
-//! - `process`: server processes,
-//! - `rounds`: comparisons of several servers,
+//! - `worker`, `connection` and `collector`: sending a load and measuring the replies,
+//! - `process` and `servers`: server processes; the two sides of a comparison,
+//! - `rounds`: alternating rounds of a load on two servers,
+//! - `latency` and `report`: percentiles, tables, CSV and JSON,
 //! - a module for each subcommand.
+//!
+//! `density`, `memory`, `replay-compare`, `stall` and `startup` compare two servers without
+//! `rounds`. The imports of files never form a circle; `tests/tidy` enforces this.
 
 pub mod address;
 pub mod batch_client;
@@ -20,6 +25,7 @@ mod connection;
 pub mod content;
 pub mod density;
 pub mod failure;
+pub mod latency;
 pub mod memory;
 pub mod plan;
 pub mod preload;

@@ -12,40 +12,7 @@ use serde::Serialize;
 
 use super::collector::Counts;
 use super::failure::Failure;
-
-/// Percentiles of a latency distribution in microseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Latency {
-    /// Median.
-    pub p50: f64,
-    /// 90th percentile.
-    pub p90: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// 99.9th percentile.
-    pub p999: f64,
-    /// Maximum.
-    pub max: f64,
-}
-
-impl Latency {
-    /// Computes the percentiles of a histogram in nanoseconds.
-    pub fn of(histogram: &Histogram<u64>) -> Self {
-        let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-        Latency {
-            p50: us(0.5),
-            p90: us(0.9),
-            p99: us(0.99),
-            p999: us(0.999),
-            max: histogram.max() as f64 / 1000.0,
-        }
-    }
-
-    /// Returns all percentiles in ascending order, as columns of a table.
-    pub fn figures(&self) -> [f64; 5] {
-        [self.p50, self.p90, self.p99, self.p999, self.max]
-    }
-}
+use super::latency::Latency;
 
 /// Results of a load.
 #[derive(Clone, Debug, Serialize)]
@@ -239,8 +206,7 @@ pub fn median(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Latency, Table, median};
-    use hdrhistogram::Histogram;
+    use super::{Table, median};
 
     #[test]
     fn tables_line_up_and_csv_is_quoted_where_needed() {
@@ -262,19 +228,5 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(median(&[]), 0.0);
-    }
-
-    #[test]
-    fn percentiles_are_in_microseconds() {
-        let mut histogram = Histogram::new(3).unwrap();
-        for us in 1..=1000u64 {
-            histogram.record(us * 1000).unwrap();
-        }
-        let latency = Latency::of(&histogram);
-        assert!((latency.p50 - 500.0).abs() < 1.0, "{latency:?}");
-        assert!(
-            (latency.p999 - 999.0).abs() < 2.0 && latency.max >= 1000.0,
-            "{latency:?}"
-        );
     }
 }

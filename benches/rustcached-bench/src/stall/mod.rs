@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::latency::Latency;
 use crate::process::ServerProcess;
-use crate::report::{Latency, OutputOptions, Table};
+use crate::report::{OutputOptions, Table};
 use crate::servers::{ServersOptions, Side};
 
 use self::load::Load;
@@ -58,8 +59,8 @@ struct Stall {
     probe_misses: u64,
     latency_us: Latency,
     over_10_ms: u64,
-    /// Longest time between two turns of the generator, in microseconds. Shorter pauses may be caused by the
-    /// generator instead of the server.
+    /// Longest time between two turns of the generator, in microseconds. Shorter pauses may be
+    /// caused by the generator instead of the server.
     generator_max_us: f64,
     evictions: u64,
     phases: Vec<PhaseFigures>,

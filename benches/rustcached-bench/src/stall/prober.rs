@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 
 use crate::address::Stream;
 use crate::failure::Failure;
+use crate::latency::latency_histogram;
 use crate::process::ServerProcess;
 use crate::stall::nonblocking::{bytes_or_zero, connect};
 
@@ -99,7 +100,7 @@ impl Prober {
 
     /// Returns the latencies of all phases together.
     pub(super) fn latency(&self) -> Histogram<u64> {
-        let mut all = no_latencies();
+        let mut all = latency_histogram();
         for phase in &self.phases {
             all += &phase.latency;
         }
@@ -113,7 +114,7 @@ impl Prober {
         if known.is_none() {
             self.phases.push(Phase {
                 name: name.to_string(),
-                latency: no_latencies(),
+                latency: latency_histogram(),
             });
         }
     }
@@ -162,8 +163,4 @@ impl Prober {
             self.due += PROBE_EVERY;
         }
     }
-}
-
-fn no_latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are constants that fit")
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
+use crate::latency::latency_histogram;
 use crate::random::mix;
 
 /// Number of items that [`Churn`] overwrites and slow readers get.
@@ -97,7 +98,7 @@ impl<R: Requests> PacedClient<R> {
             reply: Vec::new(),
             waiting: false,
             result: ClientResult {
-                latency: no_latencies(),
+                latency: latency_histogram(),
                 answered: 0,
                 missed: 0,
                 refusals: BTreeMap::new(),
@@ -181,11 +182,6 @@ impl<R: Requests> PacedClient<R> {
             self.due += self.every;
         }
     }
-}
-
-/// Returns an empty histogram for up to a minute, in nanoseconds.
-pub(super) fn no_latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are constants that fit")
 }
 
 fn connected(address: SocketAddr, login: &str) -> std::io::Result<TcpStream> {

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::latency::Latency;
 use crate::memory::hostile::plan::Scene;
 use crate::memory::hostile::result::{SceneResult, Settings};
 use crate::memory::watchdog::ServerState;
-use crate::report::{Latency, OutputOptions, Table};
+use crate::report::{OutputOptions, Table};
 use crate::servers::Side;
 
 const MIB: u64 = 1 << 20;
@@ -250,13 +251,13 @@ fn in_ms(us: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{MIB, SceneResult, ServerState, faults};
-    use crate::memory::hostile::paced_client::{ClientResult, no_latencies};
+    use crate::latency::{Latency, latency_histogram};
+    use crate::memory::hostile::paced_client::ClientResult;
     use crate::memory::hostile::result::ClientResults;
-    use crate::report::Latency;
     use std::collections::BTreeMap;
 
     fn result(late_ms: u64) -> ClientResult {
-        let mut latency = no_latencies();
+        let mut latency = latency_histogram();
         latency.record_n(late_ms * 1_000_000, 100).unwrap();
         ClientResult {
             latency,

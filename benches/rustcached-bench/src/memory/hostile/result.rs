@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::latency::Latency;
 use crate::memory::hostile::paced_client::ClientResult;
 use crate::memory::watchdog::ServerState;
-use crate::report::Latency;
 use crate::servers::ServersOptions;
 
 /// Settings of all scenes of a run.

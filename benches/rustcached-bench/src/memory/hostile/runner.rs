@@ -16,15 +16,15 @@ use crate::address::Address;
 use crate::batch_client::BatchClient;
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::latency::{Latency, latency_histogram};
 use crate::memory::hostile::connections::HostileConnections;
 use crate::memory::hostile::datagrams::Datagrams;
-use crate::memory::hostile::paced_client::{Churn, Gets, PacedClient, Sets, Traffic, no_latencies};
+use crate::memory::hostile::paced_client::{Churn, Gets, PacedClient, Sets, Traffic};
 use crate::memory::hostile::plan::{ExtraLoad, ITEM_BYTES, ITEMS, Plan, Resources, Scene};
 use crate::memory::hostile::result::{ClientResults, SceneResult, Settings};
 use crate::memory::watchdog::{ServerState, Watchdog};
 use crate::process::{ServerProcess, cpu_wait_ns, resident_and_peak};
 use crate::random::Random;
-use crate::report::Latency;
 use crate::servers::Side;
 
 const MIB: u64 = 1 << 20;
@@ -209,7 +209,7 @@ impl LatenessMeter {
     fn new() -> Self {
         LatenessMeter {
             due: Instant::now(),
-            lateness: no_latencies(),
+            lateness: latency_histogram(),
         }
     }
 
