@@ -198,7 +198,7 @@ struct Replayer<'a> {
     expected: Vec<Expected>,
     in_batch: HashSet<u32>,
     /// Keys of the batch's gets, in order, and those that were hits.
-    asked: Vec<u32>,
+    gets: Vec<u32>,
     hit: HashSet<u32>,
     name: Vec<u8>,
 }
@@ -217,7 +217,7 @@ impl<'a> Replayer<'a> {
             request: Vec::new(),
             expected: Vec::new(),
             in_batch: HashSet::new(),
-            asked: Vec::new(),
+            gets: Vec::new(),
             hit: HashSet::new(),
             name: Vec::new(),
         }
@@ -250,7 +250,7 @@ impl<'a> Replayer<'a> {
     /// and the server looks the keys up in the same order.
     fn push_get(&mut self, key: u32) {
         self.encode_key(key);
-        self.asked.push(key);
+        self.gets.push(key);
         match self.expected.last_mut() {
             Some(last) if last.kind == Kind::Values => {
                 last.keys += 1;
@@ -290,8 +290,8 @@ impl<'a> Replayer<'a> {
         self.exchange(client)?;
         self.in_batch.clear();
         let hit = std::mem::take(&mut self.hit);
-        let asked = std::mem::take(&mut self.asked);
-        for &key in asked.iter().filter(|key| !hit.contains(key)) {
+        let gets = std::mem::take(&mut self.gets);
+        for &key in gets.iter().filter(|key| !hit.contains(key)) {
             self.push_set(key);
         }
         self.exchange(client)

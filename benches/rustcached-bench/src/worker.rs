@@ -156,7 +156,7 @@ impl Worker {
             let wait = self.send_due();
             match self.poll.poll(&mut events, Some(wait)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                result => result.map_err(Failure::io("waiting for answers"))?,
+                result => result.map_err(Failure::io("waiting for replies"))?,
             }
             let before = self.collector.counts.operations;
             for event in &events {

@@ -92,17 +92,17 @@ impl Load for HugeValue {
             return Ok(());
         }
         let n = bytes_or_zero(self.stream.read(&mut self.buffer))?;
-        let mut come = &self.buffer[..n];
-        while !come.is_empty() {
+        let mut received = &self.buffer[..n];
+        while !received.is_empty() {
             let piece = step.reply.next_piece(&self.block);
-            let length = piece.len().min(come.len());
-            if length == 0 || piece[..length] != come[..length] {
-                let text = come[..come.len().min(80)].escape_ascii();
+            let length = piece.len().min(received.len());
+            if length == 0 || piece[..length] != received[..length] {
+                let text = received[..received.len().min(80)].escape_ascii();
                 let text = format!("{} was answered \"{text}\"", step.name);
                 return Err(Failure::Server(text));
             }
             step.reply.done += length as u64;
-            come = &come[length..];
+            received = &received[length..];
         }
         self.step += usize::from(step.reply.is_done());
         Ok(())

@@ -82,7 +82,7 @@ pub(super) const SCENES: [Scene; 6] = [
     },
     Scene {
         name: "udp",
-        help: "200,000 datagrams: garbage, and requests with long answers",
+        help: "200,000 datagrams: garbage, and requests with long replies",
         plan: |resources| {
             let port = resources.second.port().to_string();
             Ok(Plan {

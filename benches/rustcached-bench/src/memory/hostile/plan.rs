@@ -1,7 +1,7 @@
 //! The definition of a hostile scene.
 //!
 //! A scene creates a [`Plan`]: how the server is started, what it holds, which connections attack
-//! it, and which well-behaved clients run beside them. `stage` runs any plan, so scenes are data.
+//! it, and which well-behaved clients run beside them. `runner` runs any plan, so scenes are data.
 
 use std::fmt;
 use std::net::SocketAddr;
