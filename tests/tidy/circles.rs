@@ -1,16 +1,25 @@
-//! Imports between the files of the library never form a circle. A `mod.rs`
-//! that re-exports what its files define may therefore not be imported by them.
+//! Imports between the files of a crate never form a circle. A `mod.rs` that
+//! re-exports what its files define may therefore not be imported by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Source, is_word, no_faults, sources};
+use crate::{Source, is_word, no_faults, sources_in};
+
+/// The crates that are checked: the library and the load generator.
+const CRATES: [&str; 2] = ["src", "benches/rustcached-bench/src"];
 
 /// A module's path below the crate, such as `["store", "index", "map"]`.
 type Module = Vec<String>;
 
 #[test]
 fn no_imports_form_a_circle() {
-    let sources = sources();
+    let faults: Vec<String> = CRATES.iter().flat_map(|folder| circles(folder)).collect();
+    no_faults(&faults);
+}
+
+/// Returns a line for each import that is part of a circle.
+fn circles(folder: &str) -> Vec<String> {
+    let sources = sources_in(folder);
     let modules: BTreeSet<Module> = sources.iter().map(module_of).collect();
     let imports: BTreeMap<Module, BTreeSet<Module>> = sources
         .iter()
@@ -21,10 +30,12 @@ fn no_imports_form_a_circle() {
     for (from, targets) in &imports {
         for to in targets.iter().filter(|to| in_circle(from, to)) {
             let (from, to) = (from.join("::"), to.join("::"));
-            faults.push(format!("{from} imports {to}, which leads back to it"));
+            faults.push(format!(
+                "{folder}: {from} imports {to}, which leads back to it"
+            ));
         }
     }
-    no_faults(&faults);
+    faults
 }
 
 fn module_of(source: &Source) -> Module {

@@ -127,7 +127,7 @@ const BANNED: [Banned; 5] = [
 /// which block while the reader is slow and panic after it has gone.
 const MAY_WRITE_STREAMS: [&str; 2] = ["logging/", "main.rs"];
 
-/// A source file, with its path below `src/` and its text.
+/// A source file, with its path below the crate's `src/` and its text.
 struct Source {
     path: String,
     text: String,
@@ -160,8 +160,13 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Returns the source files of the library.
 fn sources() -> Vec<Source> {
-    let base = root().join("src");
+    sources_in("src")
+}
+
+fn sources_in(folder: &str) -> Vec<Source> {
+    let base = root().join(folder);
     let read = |path: PathBuf| Source {
         text: fs::read_to_string(&path).expect("a source file is text"),
         path: name_below(&path, &base),

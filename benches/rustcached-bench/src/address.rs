@@ -1,7 +1,7 @@
 //! Server addresses, and streams connected to them.
 //!
 //! Parses and prints the two forms of an address (`HOST:PORT`, `unix:PATH`), and hides from the
-//! driver which of the two a stream is. Never buffers, never retries.
+//! worker which of the two a stream is. Never buffers, never retries.
 
 use std::fmt;
 use std::io::{self, Read, Write};

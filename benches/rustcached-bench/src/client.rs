@@ -1,7 +1,7 @@
 //! Blocking client for loading keys, reading statistics and replaying traces.
 //!
 //! Writes and reads at the same time, so a long pipeline cannot deadlock. Not used where the cost
-//! of the generator matters: the driver serves those loads.
+//! of the generator matters: `worker` serves those loads.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
@@ -11,11 +11,11 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::address::{Address, Stream};
 use super::failure::Failure;
-use super::replies::{Answers, ReplyReader};
+use super::replies::{ReplyHandler, ReplyReader};
 use super::wire::Expected;
 
 /// Time without a received byte after which an exchange fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Initial size of the read buffer in bytes.
 const BUFFER: usize = 256 * 1024;
 
@@ -31,7 +31,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects. With `whole_values`, exchanges pass the values of hits to [`Answers::value`].
+    /// Connects. With `whole_values`, exchanges pass the values of hits to
+    /// [`ReplyHandler::on_value`].
     pub fn connect(address: &Address, whole_values: bool) -> Result<Self, Failure> {
         let connecting = Failure::io(format!("connecting to {address}"));
         let mut stream = Stream::connect(address).map_err(connecting)?;
@@ -54,37 +55,37 @@ impl Client {
     }
 
     /// Sends `request` and reads the replies to all of `expected`.
-    pub fn exchange<A: Answers>(
+    pub fn exchange<A: ReplyHandler>(
         &mut self,
         request: &[u8],
         expected: &[Expected],
-        answers: &mut A,
+        handler: &mut A,
     ) -> Result<(), Failure> {
         let mut reader = ReplyReader::new(self.whole_values);
-        self.talk(request, |data| {
-            let fed = reader.feed(data, expected, answers);
-            let fed = fed.map_err(|garbled| Failure::Server(garbled.0))?;
-            Ok((fed.used, fed.finished))
+        self.transfer(request, |data| {
+            let parsed = reader.feed(data, expected, handler);
+            let parsed = parsed.map_err(|invalid_reply| Failure::Server(invalid_reply.0))?;
+            Ok((parsed.used, parsed.finished))
         })
     }
 
     /// Sends a command line and returns the first line of the reply.
     pub fn command(&mut self, line: &str) -> Result<String, Failure> {
-        let mut answer = String::new();
-        self.talk(format!("{line}\r\n").as_bytes(), |data| {
+        let mut reply = String::new();
+        self.transfer(format!("{line}\r\n").as_bytes(), |data| {
             let Some(end) = memmem::find(data, b"\r\n") else {
                 return Ok((0, false));
             };
-            answer = String::from_utf8_lossy(&data[..end]).into_owned();
+            reply = String::from_utf8_lossy(&data[..end]).into_owned();
             Ok((end + 2, true))
         })?;
-        Ok(answer)
+        Ok(reply)
     }
 
     /// Sends `stats` and returns the names and values.
     pub fn stats(&mut self) -> Result<Vec<(String, String)>, Failure> {
         let mut text = String::new();
-        self.talk(b"stats\r\n", |data| {
+        self.transfer(b"stats\r\n", |data| {
             if !data.ends_with(b"END\r\n") && !data.ends_with(b"ERROR\r\n") {
                 return Ok((0, false));
             }
@@ -107,7 +108,7 @@ impl Client {
 
     /// Writes all of `request` and reads until `take` reports the end of the reply. `take` receives
     /// the unconsumed bytes and returns the number of bytes consumed.
-    fn talk(
+    fn transfer(
         &mut self,
         request: &[u8],
         mut take: impl FnMut(&[u8]) -> Result<(usize, bool), Failure>,
@@ -165,10 +166,10 @@ impl Client {
     }
 
     fn wait(&mut self) -> Result<(), Failure> {
-        match self.poll.poll(&mut self.events, Some(PATIENCE)) {
+        match self.poll.poll(&mut self.events, Some(REPLY_TIMEOUT)) {
             Ok(()) if self.events.is_empty() => Err(Failure::Server(format!(
-                "no answer for {} seconds",
-                PATIENCE.as_secs()
+                "no reply for {} seconds",
+                REPLY_TIMEOUT.as_secs()
             ))),
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),

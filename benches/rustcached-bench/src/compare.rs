@@ -1,25 +1,25 @@
 //! `compare`: runs the standard loads against two servers, in alternating rounds, and checks the
 //! targets.
 //!
-//! Both servers run for the duration of a load; `rounds` plays and measures it. Throughput is
+//! Both servers run for the duration of a load; `rounds` runs and measures it. Throughput is
 //! compared only if the server's core was saturated. Otherwise the generator was the bottleneck.
 
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::plan::{Plan, STANDARD, Standard, Target};
+use super::plan::{Plan, STANDARD_LOADS, StandardLoad, Target};
 use super::report::{OutputOptions, Summary, Table};
 use super::rounds::{
-    Contender, NOTHING, Played, Ratio, RoundOptions, SideResult, busy, cpu, csv_table, ops, play,
+    LoadRounds, NO_VALUE, Ratio, RoundOptions, SideResult, busy, cpu, csv_table, ops, run_rounds,
 };
-use super::versus::{Side, VersusOptions};
+use super::servers::ServersOptions;
 
 /// Options of `compare`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CompareOptions {
     /// The servers
     #[command(flatten)]
-    pub versus: VersusOptions,
+    pub servers: ServersOptions,
     /// The rounds
     #[command(flatten)]
     pub rounds: RoundOptions,
@@ -64,16 +64,16 @@ impl Comparison {
 
 /// All results of a comparison, for JSON.
 #[derive(Clone, Debug, Serialize)]
-struct Findings {
+struct Results {
     loads: Vec<Comparison>,
     latency: Vec<Comparison>,
 }
 
-impl Findings {
-    fn played(&self) -> impl Iterator<Item = Played<'_>> {
+impl Results {
+    fn load_rounds(&self) -> impl Iterator<Item = LoadRounds<'_>> {
         let loads = self.loads.iter().chain(&self.latency);
         loads.flat_map(|load| {
-            load.sides().map(|(server, result)| Played {
+            load.sides().map(|(server, result)| LoadRounds {
                 load: &load.load,
                 rate: load.rate,
                 server,
@@ -85,26 +85,26 @@ impl Findings {
 
 /// Runs the comparison and returns the text to print.
 pub fn compare(options: &CompareOptions) -> Result<String, Failure> {
-    options.versus.pin()?;
-    let mut found = Findings {
+    options.servers.pin()?;
+    let mut found = Results {
         loads: Vec::new(),
         latency: Vec::new(),
     };
-    let mut judged = Vec::new();
+    let mut targets = Vec::new();
     for load in chosen(options)? {
         let plan = options.rounds.plan(load.name)?;
-        found.loads.push(versus(options, &plan, load.title));
-        judged.push(load.target);
+        found.loads.push(compare_load(options, &plan, load.title));
+        targets.push(load.target);
     }
     for &rate in options.rates.iter().filter(|&&rate| rate > 0.0) {
         let mut plan = options.rounds.plan("get1")?;
         plan.rate = Some(rate);
         found
             .latency
-            .push(versus(options, &plan, "get, one at a time"));
+            .push(compare_load(options, &plan, "get, one at a time"));
     }
-    let table = load_table(&found.loads, &judged, options.versus.threads);
-    let mut text = options.versus.describe();
+    let table = load_table(&found.loads, &targets, options.servers.threads);
+    let mut text = options.servers.describe();
     if !table.rows.is_empty() {
         text += &table.to_text();
         text += "Ratios: ours to theirs, of medians (spread over the rounds). aim, hold: target \
@@ -117,23 +117,21 @@ pub fn compare(options: &CompareOptions) -> Result<String, Failure> {
     }
     options
         .output
-        .write(&text, &csv_table(found.played()), &found)?;
+        .write(&text, &csv_table(found.load_rounds()), &found)?;
     Ok(text)
 }
 
-fn chosen(options: &CompareOptions) -> Result<Vec<&'static Standard>, Failure> {
+fn chosen(options: &CompareOptions) -> Result<Vec<&'static StandardLoad>, Failure> {
     let Some(names) = &options.loads else {
-        return Ok(STANDARD.iter().collect());
+        return Ok(STANDARD_LOADS.iter().collect());
     };
     let names = names.iter().filter(|name| *name != "none");
-    names.map(|name| Standard::named(name)).collect()
+    names.map(|name| StandardLoad::named(name)).collect()
 }
 
 /// Runs a load against both servers.
-fn versus(options: &CompareOptions, plan: &Plan, title: &str) -> Comparison {
-    let memory = options.rounds.memory;
-    let servers = Side::BOTH.map(|side| Contender::loaded(&options.versus, side, memory, plan));
-    let [(_, theirs), (_, ours)] = play(plan, options.rounds.rounds, servers, &options.output);
+fn compare_load(options: &CompareOptions, plan: &Plan, title: &str) -> Comparison {
+    let [theirs, ours] = run_rounds(plan, &options.servers, &options.rounds, &options.output);
     Comparison {
         load: plan.name.clone(),
         title: title.to_string(),
@@ -143,7 +141,7 @@ fn versus(options: &CompareOptions, plan: &Plan, title: &str) -> Comparison {
     }
 }
 
-fn judge(hold: bool, aim: bool) -> String {
+fn rating(hold: bool, aim: bool) -> String {
     let word = match (aim, hold) {
         (true, _) => "aim",
         (false, true) => "hold",
@@ -176,23 +174,23 @@ fn load_table(loads: &[Comparison], targets: &[Target], threads: usize) -> Table
         row.extend([theirs, ours].map(|side| side.show(share, 2)));
         let ratios = (Ratio::of(ours, theirs, cpu), Ratio::of(ours, theirs, ops));
         if let (Some(cpu), Some(ops)) = ratios {
-            let idle = [theirs, ours].map(|side| side.waited(threads));
+            let idle = [theirs, ours].map(|side| side.is_unsaturated(threads));
             row.push(cpu.show());
-            row.push(judge(
+            row.push(rating(
                 cpu.median <= target.cpu_hold,
                 cpu.median <= target.cpu_aim,
             ));
             row.push(ops.show());
             row.push(match idle {
                 [false, false] => {
-                    judge(ops.median >= target.ops_hold, ops.median >= target.ops_aim)
+                    rating(ops.median >= target.ops_hold, ops.median >= target.ops_aim)
                 }
                 _ => "?".to_string(),
             });
             row.push(bottleneck(idle).to_string());
         } else {
-            row.extend([NOTHING; 4].map(String::from));
-            row.push(not_answered(load));
+            row.extend([NO_VALUE; 4].map(String::from));
+            row.push(not_measured(load));
         }
         table.push(row);
     }
@@ -208,10 +206,10 @@ fn bottleneck(idle: [bool; 2]) -> &'static str {
     }
 }
 
-fn not_answered(load: &Comparison) -> String {
+fn not_measured(load: &Comparison) -> String {
     let sides = load.sides().into_iter();
     let said: Vec<String> = sides
-        .filter_map(|(name, result)| Some(format!("{name}: {}", result.trouble.as_ref()?)))
+        .filter_map(|(name, result)| Some(format!("{name}: {}", result.error.as_ref()?)))
         .collect();
     format!("not measured; {}", said.join("; "))
 }
@@ -239,7 +237,7 @@ fn latency_table(loads: &[Comparison]) -> Table {
             } else {
                 ""
             };
-            row.push(result.trouble.clone().unwrap_or(lag.to_string()));
+            row.push(result.error.clone().unwrap_or(lag.to_string()));
             table.push(row);
         }
     }
@@ -249,26 +247,26 @@ fn latency_table(loads: &[Comparison]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::{Comparison, load_table};
-    use crate::driver::Tally;
-    use crate::plan::STANDARD;
+    use crate::collector::Counts;
+    use crate::latency::latency_histogram;
+    use crate::plan::STANDARD_LOADS;
     use crate::report::Summary;
     use crate::rounds::{Ratio, SideResult, cpu, ops};
-    use hdrhistogram::Histogram;
 
     fn side(rounds: &[(u64, f64, f64)]) -> SideResult {
         let summary = |&(operations, cpu_ns, busy): &(u64, f64, f64)| {
-            let tally = Tally {
+            let counts = Counts {
                 operations,
-                ..Tally::default()
+                ..Counts::default()
             };
-            let mut summary = Summary::of("get1", "x", 1.0, tally, &Histogram::new(3).unwrap());
+            let mut summary = Summary::of("get1", "x", 1.0, counts, &latency_histogram());
             summary.server_cpu_ns = Some(cpu_ns);
             summary.server_busy = Some(busy);
             summary
         };
         SideResult {
             rounds: rounds.iter().map(summary).collect(),
-            trouble: None,
+            error: None,
         }
     }
 
@@ -280,7 +278,9 @@ mod tests {
             theirs,
             ours,
         };
-        load_table(&[load], &[STANDARD[0].target], 1).rows.remove(0)
+        load_table(&[load], &[STANDARD_LOADS[0].target], 1)
+            .rows
+            .remove(0)
     }
 
     #[test]
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn a_load_that_is_not_answered_has_a_row_that_says_so() {
         let mut ours = side(&[]);
-        ours.trouble = Some("ERROR".into());
+        ours.error = Some("ERROR".into());
         let row = row(side(&[(100, 1000.0, 1.0)]), ours);
         assert_eq!(row[11], "not measured; ours: ERROR");
         assert_eq!(row[1], "100");

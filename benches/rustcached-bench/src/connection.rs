@@ -1,4 +1,4 @@
-//! A connection of the driver: batches in flight, unsent requests, and a partial reply.
+//! A connection of a worker: batches in flight, unsent requests, and a partial reply.
 //!
 //! Reads into its worker's buffer, and owns memory only for a partial reply. The worker decides
 //! when to send, and closes the connection after an error.
@@ -10,21 +10,21 @@ use std::time::Instant;
 
 use mio::{Interest, Registry, Token};
 
-use super::address::Stream;
-use super::driver::{Job, Score};
+use super::address::{Address, Stream};
+use super::collector::Collector;
 use super::replies::ReplyReader;
 use super::ring::Ring;
 
 /// The requests that a worker's connections send, with the number of operations left to send.
 #[derive(Debug)]
-pub(super) struct Sender {
+pub(super) struct RequestSource {
     /// The encoded requests.
     pub(super) ring: Arc<Ring>,
     /// Number of operations left to send, `None` for no limit.
     pub(super) budget: Option<u64>,
 }
 
-impl Sender {
+impl RequestSource {
     /// Subtracts a batch from the budget. Returns false if the budget is exhausted.
     fn take(&mut self, batch: usize) -> bool {
         match &mut self.budget {
@@ -38,8 +38,9 @@ impl Sender {
     }
 }
 
+/// A batch that has been sent and not yet been answered.
 #[derive(Debug)]
-struct Flight {
+struct InFlight {
     batch: usize,
     since: Instant,
 }
@@ -51,12 +52,12 @@ pub(super) struct Connection {
     token: Token,
     reader: ReplyReader,
     cursor: usize,
-    flights: VecDeque<Flight>,
+    in_flight: VecDeque<InFlight>,
     /// Ranges of the ring not yet written to the socket.
     unsent: VecDeque<(usize, usize)>,
     watches_writing: bool,
     /// Bytes of a partial reply.
-    kept: Vec<u8>,
+    partial_reply: Vec<u8>,
     open: bool,
 }
 
@@ -64,23 +65,24 @@ impl Connection {
     /// Connects and registers for readability under token `number`. `cursor` is the index of the
     /// first batch to send.
     pub(super) fn open(
-        job: &Job,
+        address: &Address,
+        verify: bool,
         cursor: usize,
         registry: &Registry,
         number: usize,
     ) -> io::Result<Self> {
-        let mut stream = Stream::connect(&job.address)?;
+        let mut stream = Stream::connect(address)?;
         let token = Token(number);
         registry.register(&mut stream, token, Interest::READABLE)?;
         Ok(Connection {
             stream,
             token,
-            reader: ReplyReader::new(job.verify),
+            reader: ReplyReader::new(verify),
             cursor,
-            flights: VecDeque::new(),
+            in_flight: VecDeque::new(),
             unsent: VecDeque::new(),
             watches_writing: false,
-            kept: Vec::new(),
+            partial_reply: Vec::new(),
             open: true,
         })
     }
@@ -92,27 +94,31 @@ impl Connection {
 
     /// Returns whether no batch awaits a reply. True for a closed connection.
     pub(super) fn is_idle(&self) -> bool {
-        self.flights.is_empty()
+        self.in_flight.is_empty()
     }
 
     /// Marks the connection as closed and drops its batches in flight.
     pub(super) fn close(&mut self) {
         self.open = false;
-        self.flights.clear();
+        self.in_flight.clear();
     }
 
     /// Sends the next batch, or nothing if the budget is exhausted. Latency counts from `since`.
-    pub(super) fn send_next(&mut self, sender: &mut Sender, since: Instant) -> io::Result<()> {
+    pub(super) fn send_next(
+        &mut self,
+        source: &mut RequestSource,
+        since: Instant,
+    ) -> io::Result<()> {
         let batch = self.cursor;
-        if !sender.take(batch) {
+        if !source.take(batch) {
             return Ok(());
         }
-        self.cursor = (batch + 1) % sender.ring.batches.len();
-        self.flights.push_back(Flight { batch, since });
-        let range = &sender.ring.batches[batch];
+        self.cursor = (batch + 1) % source.ring.batches.len();
+        self.in_flight.push_back(InFlight { batch, since });
+        let range = &source.ring.batches[batch];
         self.unsent.push_back((range.start, range.end));
         if self.unsent.len() == 1 {
-            self.write(&sender.ring)?;
+            self.write(&source.ring)?;
         }
         Ok(())
     }
@@ -151,60 +157,60 @@ impl Connection {
     pub(super) fn read(
         &mut self,
         buffer: &mut [u8],
-        sender: &mut Sender,
-        score: &mut Score,
+        source: &mut RequestSource,
+        collector: &mut Collector,
         closed_loop: bool,
     ) -> io::Result<()> {
         loop {
-            let kept = self.kept.len();
-            buffer[..kept].copy_from_slice(&self.kept);
-            let n = match self.stream.read(&mut buffer[kept..]) {
+            let partial_reply = self.partial_reply.len();
+            buffer[..partial_reply].copy_from_slice(&self.partial_reply);
+            let n = match self.stream.read(&mut buffer[partial_reply..]) {
                 Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof)),
                 Ok(n) => n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            self.kept.clear();
-            self.digest(&buffer[..kept + n], sender, score, closed_loop)?;
-            if kept + n < buffer.len() {
+            self.partial_reply.clear();
+            self.parse_replies(&buffer[..partial_reply + n], source, collector, closed_loop)?;
+            if partial_reply + n < buffer.len() {
                 return Ok(());
             }
         }
     }
 
-    fn digest(
+    fn parse_replies(
         &mut self,
         data: &[u8],
-        sender: &mut Sender,
-        score: &mut Score,
+        source: &mut RequestSource,
+        collector: &mut Collector,
         closed_loop: bool,
     ) -> io::Result<()> {
         let now = Instant::now();
         let mut used = 0;
-        while let Some(flight) = self.flights.front() {
-            let expected = sender.ring.expected_of(flight.batch);
-            let fed = self.reader.feed(&data[used..], expected, score);
-            let fed = fed.map_err(|garbled| io::Error::other(garbled.0))?;
-            used += fed.used;
-            let waited = now.saturating_duration_since(flight.since).as_nanos() as u64;
-            score
+        while let Some(batch) = self.in_flight.front() {
+            let expected = source.ring.expected_of(batch.batch);
+            let parsed = self.reader.feed(&data[used..], expected, collector);
+            let parsed = parsed.map_err(|invalid_reply| io::Error::other(invalid_reply.0))?;
+            used += parsed.used;
+            let waited = now.saturating_duration_since(batch.since).as_nanos() as u64;
+            collector
                 .latency
-                .saturating_record_n(waited.max(1), fed.answered);
-            if !fed.finished {
+                .saturating_record_n(waited.max(1), parsed.answered);
+            if !parsed.finished {
                 break;
             }
-            self.flights.pop_front();
+            self.in_flight.pop_front();
             if closed_loop {
-                self.send_next(sender, now)?;
+                self.send_next(source, now)?;
             }
         }
         let left = &data[used..];
-        if self.flights.is_empty() && !left.is_empty() {
+        if self.in_flight.is_empty() && !left.is_empty() {
             let text = left[..left.len().min(80)].escape_ascii();
             return Err(io::Error::other(format!("unasked for \"{text}\"")));
         }
-        self.kept.extend_from_slice(left);
+        self.partial_reply.extend_from_slice(left);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Keys and values that can be verified without storing them.
 //!
-//! A key is spelt from its number. A value is determined by its key's number and its size. All
+//! A key is encoded from its number. A value is determined by its key's number and its size. All
 //! values are cut from the same pattern, so building or checking a value costs a copy or a
 //! comparison.
 
@@ -55,7 +55,7 @@ impl FromStr for SizeRange {
     }
 }
 
-/// The spelling of keys: a prefix, zeros and the number, padded to a given length.
+/// The format of keys: a prefix, zeros and the number, padded to a given length.
 #[derive(Clone, Debug)]
 pub struct KeyNames {
     prefix: Vec<u8>,

@@ -1,31 +1,33 @@
 //! The load generator behind `rustcached-bench`.
 //!
-//! Measures any server that speaks memcached's protocols, from outside: it shares no code with this
-//! package's server, store or commands. Modules from the bottom:
+//! Measures any server that speaks memcached's protocols, from outside: it shares no code with
+//! rustcached. Modules from the bottom:
 //!
 //! - `wire` and `replies`: encoding requests and parsing replies,
 //! - `content` and `random`: keys, values and their distribution,
+//! - `client` and `batch_client`: a connection, blocking; the same with batches and counts,
 //! - `plan` and `ring`: loads and their encoded requests,
-//! - `driver`: connections and latencies,
-//! - `process`: server processes,
-//! - `rounds`: comparisons of several servers,
+//! - `worker`, `connection` and `collector`: sending a load and measuring the replies,
+//! - `process` and `servers`: server processes; the two sides of a comparison,
+//! - `rounds`: alternating rounds of a load on two servers,
+//! - `latency` and `report`: percentiles, tables, CSV and JSON,
 //! - a module for each subcommand.
+//!
+//! `density`, `memory`, `replay-compare`, `stall` and `startup` compare two servers without
+//! `rounds`. The imports of files never form a circle; `tests/tidy` enforces this.
 
 pub mod address;
+pub mod batch_client;
 pub mod client;
+pub mod collector;
 pub mod compare;
 mod connection;
 pub mod content;
 pub mod density;
-pub mod driver;
 pub mod failure;
-pub mod floor;
-pub mod idle;
-pub mod keep;
+pub mod latency;
 pub mod memory;
-pub mod null_server;
 pub mod plan;
-pub mod player;
 pub mod preload;
 pub mod process;
 pub mod random;
@@ -36,8 +38,9 @@ pub mod report;
 pub mod ring;
 pub mod rounds;
 pub mod run;
+pub mod servers;
 pub mod stall;
 pub mod startup;
 pub mod trace;
-pub mod versus;
 pub mod wire;
+pub mod worker;

@@ -1,22 +1,18 @@
 //! The `rustcached-bench` load generator: command line and exit code.
 
-use std::convert::Infallible;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rustcached_bench::compare::{self, CompareOptions};
-use rustcached_bench::density::{self, DensityOptions};
+use rustcached_bench::compare::{CompareOptions, compare};
+use rustcached_bench::density::{DensityOptions, density};
 use rustcached_bench::failure::Failure;
-use rustcached_bench::floor::{self, FloorOptions};
-use rustcached_bench::idle::{self, IdleOptions};
-use rustcached_bench::keep::{self, KeepOptions};
-use rustcached_bench::memory::{self, MemoryOptions, MemoryPlotOptions};
-use rustcached_bench::null_server::{self, NullServerOptions};
-use rustcached_bench::replay::{self, ReplayOptions};
-use rustcached_bench::replay_compare::{self, ReplayCompareOptions};
-use rustcached_bench::run::{self, RunOptions};
-use rustcached_bench::stall::{self, StallOptions};
-use rustcached_bench::startup::{self, StartupOptions};
+use rustcached_bench::memory::{MemoryOptions, MemoryPlotOptions, memory, memory_plot};
+use rustcached_bench::replay::{ReplayOptions, replay};
+use rustcached_bench::replay_compare::{ReplayCompareOptions, replay_compare};
+use rustcached_bench::run::{RunOptions, run};
+use rustcached_bench::stall::{StallOptions, stall};
+use rustcached_bench::startup::{StartupOptions, startup};
 
 /// Measures servers that speak memcached's protocols
 #[derive(Debug, Parser)]
@@ -32,35 +28,64 @@ enum Task {
     Run(RunOptions),
     /// Starts two servers and runs the standard loads against both, in alternating rounds
     Compare(CompareOptions),
-    /// CPU time per operation of two servers and of a server that stores nothing, which shows the
-    /// cost of the system calls alone
-    Floor(FloorOptions),
     /// Replays recorded request streams against a server: hit ratio, evictions, memory
     Replay(ReplayOptions),
     /// Replays traces against two servers at several memory limits and compares the hit ratios
     ReplayCompare(ReplayCompareOptions),
-    /// Memory of idle connections of two servers
-    Idle(IdleOptions),
-    /// Time from start to first reply of two servers
+    /// Time from start to first reply of two servers, and memory of their idle connections
     Startup(StartupOptions),
     /// Longest pauses of two servers while they grow, evict, or store and return a huge value
     Stall(StallOptions),
-    /// Resident bytes per item of two servers
+    /// Resident bytes per item of two servers, or with --full, the number of items that they keep
+    /// in the same memory
     Density(DensityOptions),
     /// Resident memory of two servers under loads and hostile clients designed to exceed the memory
     /// limit
     Memory(MemoryOptions),
     /// Redraws the graph from a CSV file written by `memory`
     MemoryPlot(MemoryPlotOptions),
-    /// Number of items of several sizes that two servers keep in the same memory
-    Keep(KeepOptions),
-    /// The server without a store that `floor` measures
-    #[command(hide = true)]
-    NullServer(NullServerOptions),
+    /// Former name of `startup`
+    #[command(hide = true, disable_help_flag = true)]
+    Idle(Ignored),
+    /// Former name of `density --full`
+    #[command(hide = true, disable_help_flag = true)]
+    Keep(Ignored),
+}
+
+/// The arguments of a former subcommand.
+#[derive(Debug, clap::Args)]
+struct Ignored {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _arguments: Vec<OsString>,
+}
+
+impl Task {
+    /// Performs the task and returns the text to print.
+    fn perform(&self) -> Result<String, Failure> {
+        match self {
+            Task::Run(options) => run(options),
+            Task::Compare(options) => compare(options),
+            Task::Replay(options) => replay(options),
+            Task::ReplayCompare(options) => replay_compare(options),
+            Task::Startup(options) => startup(options),
+            Task::Stall(options) => stall(options),
+            Task::Density(options) => density(options),
+            Task::Memory(options) => memory(options),
+            Task::MemoryPlot(options) => memory_plot(options),
+            Task::Idle(_) => renamed("idle", "startup"),
+            Task::Keep(_) => renamed("keep", "density --full"),
+        }
+    }
+}
+
+fn renamed(former: &str, current: &str) -> Result<String, Failure> {
+    Err(Failure::Usage(format!(
+        "`{former}` is now `{current}`; see `rustcached-bench {current} --help`"
+    )))
 }
 
 fn main() -> ExitCode {
-    match perform(Arguments::parse().task) {
+    match Arguments::parse().task.perform() {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -71,26 +96,6 @@ fn main() -> ExitCode {
             }
             eprintln!("rustcached-bench: {failure}");
             ExitCode::FAILURE
-        }
-    }
-}
-
-fn perform(task: Task) -> Result<String, Failure> {
-    match task {
-        Task::Run(options) => run::run(&options),
-        Task::Compare(options) => compare::compare(&options),
-        Task::Floor(options) => floor::floor(&options),
-        Task::Replay(options) => replay::replay(&options),
-        Task::ReplayCompare(options) => replay_compare::replay_compare(&options),
-        Task::Idle(options) => idle::idle(&options),
-        Task::Startup(options) => startup::startup(&options),
-        Task::Stall(options) => stall::stall(&options),
-        Task::Density(options) => density::density(&options),
-        Task::Memory(options) => memory::memory(&options),
-        Task::MemoryPlot(options) => memory::memory_plot(&options),
-        Task::Keep(options) => keep::keep(&options),
-        Task::NullServer(options) => {
-            null_server::serve(&options).map(|never: Infallible| match never {})
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The definition of a load: requests, keys, rate and duration.
 //!
 //! Contains the [`Plan`] and the ten standard loads for which the project states its targets. Only
-//! data and checks: `ring` encodes a plan, `driver` sends it.
+//! data and checks: `ring` encodes a plan, `worker` sends it.
 
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ impl Default for Plan {
 impl Plan {
     /// Returns the plan of a standard load. Fails for an unknown name.
     pub fn standard(name: &str) -> Result<Plan, Failure> {
-        let load = Standard::named(name)?;
+        let load = StandardLoad::named(name)?;
         let mut plan = Plan {
             name: name.to_string(),
             command: load.command,
@@ -166,43 +166,43 @@ impl Plan {
             ("keys", self.keys as usize),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return refuse(format!("{name}: at least 1"));
+            return usage_error(format!("{name}: at least 1"));
         }
         let shortest = KeyNames::new(&self.key_prefix).shortest(self.keys);
         if self.key_length < shortest || self.key_length > 250 {
-            return refuse(format!("key length: {shortest} to 250 with these keys"));
+            return usage_error(format!("key length: {shortest} to 250 with these keys"));
         }
         if self.multiget > 1 && !matches!(self.command, Command::Get | Command::Gets) {
-            return refuse("several keys per request: only with get and gets".to_string());
+            return usage_error("several keys per request: only with get and gets".to_string());
         }
         if self.multiget > 1000 {
-            return refuse("multiget: at most 1000 keys".to_string());
+            return usage_error("multiget: at most 1000 keys".to_string());
         }
         if self.connections < self.threads {
-            return refuse("each thread needs a connection".to_string());
+            return usage_error("each thread needs a connection".to_string());
         }
         if !(0.0..=1.0).contains(&self.sets) {
-            return refuse("sets: a share from 0 to 1".to_string());
+            return usage_error("sets: a share from 0 to 1".to_string());
         }
         if self.sets > 0.0 && matches!(self.command, Command::BinaryGet | Command::Incr) {
-            return refuse("sets cannot be mixed into binary gets or incr".to_string());
+            return usage_error("sets cannot be mixed into binary gets or incr".to_string());
         }
         if matches!(self.popularity, Popularity::Zipf(theta) if theta <= 0.0) {
-            return refuse("zipf: above 0".to_string());
+            return usage_error("zipf: above 0".to_string());
         }
         if self.rate.is_some_and(|rate| rate <= 0.0) {
-            return refuse("rate: above 0".to_string());
+            return usage_error("rate: above 0".to_string());
         }
         Ok(())
     }
 
     /// Returns whether the command works on counters instead of ordinary values.
-    pub fn counts(&self) -> bool {
+    pub fn uses_counters(&self) -> bool {
         self.command == Command::Incr
     }
 }
 
-fn refuse<T>(why: String) -> Result<T, Failure> {
+fn usage_error<T>(why: String) -> Result<T, Failure> {
     Err(Failure::Usage(why))
 }
 
@@ -221,7 +221,7 @@ pub struct Target {
 
 /// A standard load with its targets.
 #[derive(Clone, Copy, Debug)]
-pub struct Standard {
+pub struct StandardLoad {
     /// Name on the command line.
     pub name: &'static str,
     /// Description for reports.
@@ -233,19 +233,19 @@ pub struct Standard {
     multiget: usize,
 }
 
-impl Standard {
-    /// Returns the load of this name from [`STANDARD`]. Fails for an unknown name.
-    pub fn named(name: &str) -> Result<&'static Standard, Failure> {
-        let load = STANDARD.iter().find(|load| load.name == name);
+impl StandardLoad {
+    /// Returns the load of this name from [`STANDARD_LOADS`]. Fails for an unknown name.
+    pub fn named(name: &str) -> Result<&'static StandardLoad, Failure> {
+        let load = STANDARD_LOADS.iter().find(|load| load.name == name);
         load.ok_or_else(|| {
-            let names: Vec<&str> = STANDARD.iter().map(|load| load.name).collect();
+            let names: Vec<&str> = STANDARD_LOADS.iter().map(|load| load.name).collect();
             Failure::Usage(format!("no load {name:?}; there are {}", names.join(", ")))
         })
     }
 }
 
 /// The ten standard loads.
-pub const STANDARD: [Standard; 10] = [
+pub const STANDARD_LOADS: [StandardLoad; 10] = [
     load(
         "get1",
         "get, one at a time",
@@ -335,8 +335,8 @@ const fn load(
     depth: usize,
     multiget: usize,
     [cpu_hold, cpu_aim, ops_hold, ops_aim]: [f64; 4],
-) -> Standard {
-    Standard {
+) -> StandardLoad {
+    StandardLoad {
         name,
         title,
         target: Target {
@@ -353,11 +353,11 @@ const fn load(
 
 #[cfg(test)]
 mod tests {
-    use super::{Command, Plan, STANDARD};
+    use super::{Command, Plan, STANDARD_LOADS};
 
     #[test]
     fn every_standard_load_is_a_plan_that_can_be_run() {
-        for load in STANDARD {
+        for load in STANDARD_LOADS {
             let plan = Plan::standard(load.name).unwrap();
             plan.check().unwrap();
             assert_eq!((plan.depth, plan.multiget), (load.depth, load.multiget));

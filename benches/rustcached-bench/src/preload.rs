@@ -7,8 +7,8 @@ use super::address::Address;
 use super::client::Client;
 use super::failure::Failure;
 use super::plan::Plan;
-use super::replies::{Answers, Outcome};
-use super::ring::Speller;
+use super::replies::{Outcome, ReplyHandler};
+use super::ring::Encoder;
 use super::wire::{Expected, Kind, push_get};
 
 /// Bytes of requests or values per exchange.
@@ -18,19 +18,19 @@ const CHECK_KEYS: u32 = 50;
 
 /// Sets every key of the plan, then gets each and checks its value. Fails if any is missing.
 pub fn load_keys(plan: &Plan, address: &Address) -> Result<(), Failure> {
-    let speller = Speller::new(plan);
+    let encoder = Encoder::new(plan);
     let mut client = Client::connect(address, true)?;
     let mut check = LoadCheck {
-        speller: &speller,
-        counters: plan.counts(),
+        encoder: &encoder,
+        counters: plan.uses_counters(),
         stored: 0,
         found: 0,
         wrong: 0,
-        complaint: None,
+        first_error: None,
     };
     let (mut request, mut expected) = (Vec::new(), Vec::new());
     for key in 0..plan.keys {
-        speller.push_set(&mut request, key);
+        encoder.push_set(&mut request, key);
         expected.push(Expected::one(Kind::Stored, key));
         if request.len() >= LOAD_BATCH || key + 1 == plan.keys {
             client.exchange(&request, &expected, &mut check)?;
@@ -43,7 +43,7 @@ pub fn load_keys(plan: &Plan, address: &Address) -> Result<(), Failure> {
         names.clear();
         let end = plan.keys.min(first + CHECK_KEYS);
         for key in first..end {
-            speller.push_key(&mut names, key);
+            encoder.push_key(&mut names, key);
             names.push(b' ');
         }
         names.pop();
@@ -57,12 +57,12 @@ pub fn load_keys(plan: &Plan, address: &Address) -> Result<(), Failure> {
 }
 
 struct LoadCheck<'a> {
-    speller: &'a Speller,
+    encoder: &'a Encoder,
     counters: bool,
     stored: u32,
     found: u32,
     wrong: u32,
-    complaint: Option<String>,
+    first_error: Option<String>,
 }
 
 impl LoadCheck<'_> {
@@ -77,7 +77,7 @@ impl LoadCheck<'_> {
             ..
         } = self;
         let why = self
-            .complaint
+            .first_error
             .map_or(String::new(), |text| format!(" ({text})"));
         Err(Failure::Server(format!(
             "of {keys} keys {stored} were stored, {found} found again, {wrong} wrong{why}"
@@ -85,20 +85,20 @@ impl LoadCheck<'_> {
     }
 }
 
-impl Answers for LoadCheck<'_> {
-    fn answer(&mut self, _index: usize, outcome: Outcome<'_>) {
+impl ReplyHandler for LoadCheck<'_> {
+    fn on_reply(&mut self, _index: usize, outcome: Outcome<'_>) {
         match outcome {
             Outcome::Stored => self.stored += 1,
-            Outcome::Looked { hits, .. } => self.found += hits,
+            Outcome::Lookup { hits, .. } => self.found += hits,
             Outcome::Refused(line) => {
                 let text = || line.escape_ascii().to_string();
-                self.complaint.get_or_insert_with(text);
+                self.first_error.get_or_insert_with(text);
             }
         }
     }
 
-    fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
-        let right = self.counters || self.speller.value_is_right(expected.key, key, value);
+    fn on_value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
+        let right = self.counters || self.encoder.value_is_right(expected.key, key, value);
         self.wrong += u32::from(!right);
     }
 }

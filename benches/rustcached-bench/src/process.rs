@@ -1,20 +1,20 @@
 //! Processes observed from outside: CPU time, memory, CPU affinity, and servers started for a
 //! measurement.
 //!
-//! Reads `/proc` and runs `taskset` and `prlimit` (util-linux): the system calls would need unsafe
-//! code. A [`ServerProcess`] is killed when its owner drops it. Linux only.
+//! Reads `/proc` and runs `taskset` (util-linux), which parses lists of CPUs and pins a server
+//! before it starts. A [`ServerProcess`] is killed when its owner drops it. Linux only.
 
 use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{self, Signal};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use super::address::Address;
 use super::client::Client;
@@ -22,8 +22,8 @@ use super::failure::Failure;
 
 /// Nanoseconds per tick of `/proc/PID/stat`; Linux always reports 100 ticks per second.
 const TICK_NS: u64 = 10_000_000;
-const START_PATIENCE: Duration = Duration::from_secs(20);
-const START_STEP: Duration = Duration::from_micros(100);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_POLL_INTERVAL: Duration = Duration::from_micros(100);
 
 /// Returns the CPU time of a process, all threads together, in nanoseconds.
 pub fn cpu_ns(pid: u32) -> Result<u64, Failure> {
@@ -103,7 +103,7 @@ pub fn kill(pid: u32) {
 }
 
 /// Makes the process the kernel's first victim when the machine runs out of memory.
-pub fn offer_to_oom_killer(pid: u32) -> Result<(), Failure> {
+pub fn prefer_as_oom_victim(pid: u32) -> Result<(), Failure> {
     let offering = Failure::io(format!("setting oom_score_adj of process {pid}"));
     fs::write(format!("/proc/{pid}/oom_score_adj"), "1000").map_err(offering)
 }
@@ -115,29 +115,26 @@ fn first_number(text: &str) -> Option<u64> {
 /// Pins all threads of this process to the given CPUs, in the syntax of `taskset -c`.
 pub fn pin_self(cpus: &str) -> Result<(), Failure> {
     let pid = std::process::id().to_string();
-    tool("taskset", &["-a", "-c", "-p", cpus, &pid])
-}
-
-/// Raises the limit of open files of this process and its future children.
-pub fn raise_file_limit(files: u64) -> Result<(), Failure> {
-    let pid = std::process::id().to_string();
-    tool(
-        "prlimit",
-        &["--pid", &pid, &format!("--nofile={files}:{files}")],
-    )
-}
-
-fn tool(name: &str, arguments: &[&str]) -> Result<(), Failure> {
-    let failed = Failure::io(format!("running {name} (of util-linux)"));
-    let output = Command::new(name)
-        .args(arguments)
+    let output = Command::new("taskset")
+        .args(["-a", "-c", "-p", cpus, &pid])
         .output()
-        .map_err(failed)?;
+        .map_err(Failure::io("running taskset (of util-linux)"))?;
     if output.status.success() {
         return Ok(());
     }
     let why = String::from_utf8_lossy(&output.stderr).trim().to_string();
-    Err(Failure::Usage(format!("{name}: {why}")))
+    Err(Failure::Usage(format!("taskset: {why}")))
+}
+
+/// Raises the limit of open files of this process and its future children, unless it is higher
+/// already.
+pub fn raise_file_limit(files: u64) -> Result<(), Failure> {
+    let raise = || {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, soft.max(files), hard.max(files))
+    };
+    let raising = Failure::io(format!("raising the limit of open files to {files}"));
+    raise().map_err(|errno| raising(errno.into()))
 }
 
 /// Parameters for starting a server.
@@ -193,7 +190,7 @@ impl Launch {
         command.args(["-t", &self.threads.to_string()]);
         command.args(["-m", &self.memory_mib.to_string()]);
         command.args(["-c", &self.connections.to_string()]);
-        if is_root() {
+        if geteuid().is_root() {
             command.args(["-u", "root"]);
         }
         command.args(&self.extra);
@@ -205,7 +202,7 @@ impl Launch {
 
 /// Returns a command that runs a program pinned to the given CPUs, in the syntax of `taskset -c`.
 /// `None` does not pin it.
-pub fn pinned(binary: &Path, cpus: Option<&str>) -> Command {
+fn pinned(binary: &Path, cpus: Option<&str>) -> Command {
     let Some(cpus) = cpus else {
         return Command::new(binary);
     };
@@ -214,13 +211,9 @@ pub fn pinned(binary: &Path, cpus: Option<&str>) -> Command {
     command
 }
 
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
-}
-
 /// Returns whether this reply to `version` shows that the server is up. With `-Y`, the server
 /// refuses clients that are not authenticated.
-fn is_answer(line: &str) -> bool {
+fn is_version_reply(line: &str) -> bool {
     line.starts_with("VERSION") || line.starts_with("CLIENT_ERROR unauthenticated")
 }
 
@@ -244,7 +237,7 @@ impl ServerProcess {
 
     /// Starts a server that listens at `address` by the given command, and waits for its first
     /// reply.
-    pub fn spawn(name: &str, mut command: Command, address: Address) -> Result<Self, Failure> {
+    fn spawn(name: &str, mut command: Command, address: Address) -> Result<Self, Failure> {
         let starting = Failure::io(format!("starting {name}"));
         let begun = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
@@ -254,9 +247,9 @@ impl ServerProcess {
             start_time: Duration::ZERO,
         };
         loop {
-            let answer = Client::connect(&server.address, false)
+            let reply = Client::connect(&server.address, false)
                 .and_then(|mut client| client.command("version"));
-            if answer.is_ok_and(|line| is_answer(&line)) {
+            if reply.is_ok_and(|line| is_version_reply(&line)) {
                 server.start_time = begun.elapsed();
                 return Ok(server);
             }
@@ -267,10 +260,10 @@ impl ServerProcess {
             if let Some(status) = ended {
                 return Err(Failure::Server(format!("{name} ended at once: {status}")));
             }
-            if begun.elapsed() > START_PATIENCE {
-                return Err(Failure::Server(format!("{name} does not answer")));
+            if begun.elapsed() > START_TIMEOUT {
+                return Err(Failure::Server(format!("{name} does not reply")));
             }
-            thread::sleep(START_STEP);
+            thread::sleep(START_POLL_INTERVAL);
         }
     }
 
@@ -298,7 +291,7 @@ impl Drop for ServerProcess {
 
 /// Returns an unused address. Another process may bind the port before the server does. The server
 /// then fails to start and reports that.
-pub fn free_address(unix_socket: bool) -> Result<Address, Failure> {
+fn free_address(unix_socket: bool) -> Result<Address, Failure> {
     let finding = || Failure::io("looking for a free port");
     let listener = TcpListener::bind("127.0.0.1:0").map_err(finding())?;
     let address = listener.local_addr().map_err(finding())?;

@@ -41,7 +41,7 @@ pub fn mix(number: u64) -> u64 {
 ///
 /// Uses rejection-inversion (Hörmann and Derflinger, 1996): constant time and memory for any count,
 /// and exact for every theta above 0. The common approximation without a table supports only theta
-/// below 1.
+/// below 1. The crate `rand_distr` would bring a second version of `getrandom`.
 #[derive(Clone, Debug)]
 pub struct Zipf {
     theta: f64,
@@ -54,17 +54,17 @@ pub struct Zipf {
 impl Zipf {
     /// Creates a distribution over `count` ranks, at least 1; `theta` must be above 0.
     pub fn new(count: u64, theta: f64) -> Self {
-        let mut law = Zipf {
+        let mut zipf = Zipf {
             theta,
             count: count as f64,
             area_low: 0.0,
             area_high: 0.0,
             shortcut: 0.0,
         };
-        law.area_low = law.area(1.5) - 1.0;
-        law.area_high = law.area(law.count + 0.5);
-        law.shortcut = 2.0 - law.area_inverse(law.area(2.5) - law.height(2.0));
-        law
+        zipf.area_low = zipf.area(1.5) - 1.0;
+        zipf.area_high = zipf.area(zipf.count + 0.5);
+        zipf.shortcut = 2.0 - zipf.area_inverse(zipf.area(2.5) - zipf.height(2.0));
+        zipf
     }
 
     /// Draws a rank; 1 is the most popular.
@@ -135,16 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn zipf_draws_each_rank_as_often_as_the_law_says() {
+    fn zipf_draws_each_rank_as_often_as_its_probability() {
         for theta in [0.6, 0.99, 1.0, 1.3] {
             let count = 1000u64;
-            let law = Zipf::new(count, theta);
+            let zipf = Zipf::new(count, theta);
             let total: f64 = (1..=count).map(|r| (r as f64).powf(-theta)).sum();
             let mut random = Random::new(42);
             let draws = 400_000;
             let mut seen = vec![0u32; count as usize + 1];
             for _ in 0..draws {
-                seen[law.draw(&mut random) as usize] += 1;
+                seen[zipf.draw(&mut random) as usize] += 1;
             }
             assert_eq!(seen[0], 0);
             for rank in [1u64, 2, 3, 10] {

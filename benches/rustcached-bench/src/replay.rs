@@ -16,7 +16,7 @@ use super::client::Client;
 use super::content::{KeyNames, Values};
 use super::failure::Failure;
 use super::process::{cpu_ns, resident_bytes};
-use super::replies::{Answers, Outcome};
+use super::replies::{Outcome, ReplyHandler};
 use super::report::{OutputOptions, Table};
 use super::trace::{Operation, Trace};
 use super::wire::{Expected, Kind, push_delete, push_get, push_set};
@@ -82,7 +82,7 @@ pub struct Replayed {
     /// Hits with a value that does not belong to the key.
     pub wrong_values: u64,
     /// Description of the first refusal or wrong value.
-    pub complaint: Option<String>,
+    pub first_error: Option<String>,
     /// Number of evictions, as counted by the server.
     pub evictions: u64,
     /// Duration in seconds.
@@ -120,9 +120,9 @@ pub fn replay(options: &ReplayOptions) -> Result<String, Failure> {
     for path in &options.traces {
         let trace = Trace::open(path)?;
         if options.flush {
-            let answer = Client::connect(&options.server, true)?.command("flush_all")?;
-            if answer != "OK" {
-                return Err(Failure::Server(format!("flush_all: {answer}")));
+            let reply = Client::connect(&options.server, true)?.command("flush_all")?;
+            if reply != "OK" {
+                return Err(Failure::Server(format!("flush_all: {reply}")));
             }
         }
         let mut progress = |line: &str| options.output.progress(line);
@@ -132,8 +132,8 @@ pub fn replay(options: &ReplayOptions) -> Result<String, Failure> {
     let table = table(&found);
     let mut text = table.to_text();
     for replayed in &found {
-        if let Some(complaint) = &replayed.complaint {
-            text += &format!("{}: {complaint}\n", replayed.trace);
+        if let Some(first_error) = &replayed.first_error {
+            text += &format!("{}: {first_error}\n", replayed.trace);
         }
     }
     options.output.write(&text, &table, &found)?;
@@ -158,25 +158,25 @@ pub fn replay_on(
     let cpu = pid.map(cpu_ns).transpose()?;
     let begun = Instant::now();
     let total = pace.requests.unwrap_or(usize::MAX).min(trace.len());
-    let mut player = Player::new(trace, pace);
+    let mut replayer = Replayer::new(trace, pace);
     let mut last_line = begun;
     for request in trace.requests().take(total) {
-        if player.is_full_for(request.key) {
-            player.play(&mut client)?;
+        if replayer.is_full_for(request.key) {
+            replayer.send_batch(&mut client)?;
             if last_line.elapsed().as_secs() >= 1 {
                 last_line = Instant::now();
-                let done = 100 * player.found.requests / total as u64;
-                let ratio = player.found.hit_ratio();
+                let done = 100 * replayer.found.requests / total as u64;
+                let ratio = replayer.found.hit_ratio();
                 progress(&format!(
                     "{}  {done:3} %  {ratio:.2} % hits so far",
                     trace.name
                 ));
             }
         }
-        player.push(request.operation, request.key);
+        replayer.push(request.operation, request.key);
     }
-    player.play(&mut client)?;
-    let mut found = player.found;
+    replayer.send_batch(&mut client)?;
+    let mut found = replayer.found;
     found.seconds = begun.elapsed().as_secs_f64();
     found.evictions = client.stat("evictions")?.saturating_sub(evictions);
     if let (Some(pid), Some(before)) = (pid, cpu) {
@@ -188,7 +188,7 @@ pub fn replay_on(
 }
 
 /// Builds batches of requests and reads the replies.
-struct Player<'a> {
+struct Replayer<'a> {
     trace: &'a Trace,
     pace: &'a PaceOptions,
     names: KeyNames,
@@ -198,14 +198,14 @@ struct Player<'a> {
     expected: Vec<Expected>,
     in_batch: HashSet<u32>,
     /// Keys of the batch's gets, in order, and those that were hits.
-    asked: Vec<u32>,
+    gets: Vec<u32>,
     hit: HashSet<u32>,
     name: Vec<u8>,
 }
 
-impl<'a> Player<'a> {
+impl<'a> Replayer<'a> {
     fn new(trace: &'a Trace, pace: &'a PaceOptions) -> Self {
-        Player {
+        Replayer {
             trace,
             pace,
             names: KeyNames::new(&format!("{}:", trace.name)),
@@ -217,7 +217,7 @@ impl<'a> Player<'a> {
             request: Vec::new(),
             expected: Vec::new(),
             in_batch: HashSet::new(),
-            asked: Vec::new(),
+            gets: Vec::new(),
             hit: HashSet::new(),
             name: Vec::new(),
         }
@@ -239,7 +239,7 @@ impl<'a> Player<'a> {
             }
             Operation::Set => self.push_set(key),
             Operation::Delete => {
-                self.spell(key);
+                self.encode_key(key);
                 push_delete(&mut self.request, &self.name);
                 self.expected.push(Expected::one(Kind::Found, key));
             }
@@ -249,8 +249,8 @@ impl<'a> Player<'a> {
     /// Adds a get. If the previous request is a get, extends its line: this costs both sides less,
     /// and the server looks the keys up in the same order.
     fn push_get(&mut self, key: u32) {
-        self.spell(key);
-        self.asked.push(key);
+        self.encode_key(key);
+        self.gets.push(key);
         match self.expected.last_mut() {
             Some(last) if last.kind == Kind::Values => {
                 last.keys += 1;
@@ -267,7 +267,7 @@ impl<'a> Player<'a> {
     }
 
     fn push_set(&mut self, key: u32) {
-        self.spell(key);
+        self.encode_key(key);
         let (size, ttl) = (self.trace.size(key), self.scaled_ttl(key));
         push_set(&mut self.request, &self.name, ttl, size, |out| {
             self.values.push(out, key, size);
@@ -275,7 +275,7 @@ impl<'a> Player<'a> {
         self.expected.push(Expected::one(Kind::Stored, key));
     }
 
-    fn spell(&mut self, key: u32) {
+    fn encode_key(&mut self, key: u32) {
         self.name.clear();
         self.names
             .push(&mut self.name, key, self.trace.key_length(key));
@@ -286,12 +286,12 @@ impl<'a> Player<'a> {
     }
 
     /// Sends the batch, then the sets for its misses.
-    fn play(&mut self, client: &mut Client) -> Result<(), Failure> {
+    fn send_batch(&mut self, client: &mut Client) -> Result<(), Failure> {
         self.exchange(client)?;
         self.in_batch.clear();
         let hit = std::mem::take(&mut self.hit);
-        let asked = std::mem::take(&mut self.asked);
-        for &key in asked.iter().filter(|key| !hit.contains(key)) {
+        let gets = std::mem::take(&mut self.gets);
+        for &key in gets.iter().filter(|key| !hit.contains(key)) {
             self.push_set(key);
         }
         self.exchange(client)
@@ -312,33 +312,33 @@ impl<'a> Player<'a> {
     }
 }
 
-struct Reading<'p, 'a>(&'p mut Player<'a>);
+struct Reading<'p, 'a>(&'p mut Replayer<'a>);
 
-impl Answers for Reading<'_, '_> {
-    fn answer(&mut self, _index: usize, outcome: Outcome<'_>) {
+impl ReplyHandler for Reading<'_, '_> {
+    fn on_reply(&mut self, _index: usize, outcome: Outcome<'_>) {
         if let Outcome::Refused(line) = outcome {
             self.0.found.refused += 1;
             let text = || line.escape_ascii().to_string();
-            self.0.found.complaint.get_or_insert_with(text);
+            self.0.found.first_error.get_or_insert_with(text);
         }
     }
 
-    fn value(&mut self, _expected: &Expected, name: Option<&[u8]>, value: &[u8]) {
-        let player = &mut *self.0;
-        let key = name.and_then(|name| player.names.number(name));
-        let key = key.filter(|key| player.in_batch.contains(key));
-        let size = key.map_or(0, |key| player.trace.size(key));
+    fn on_value(&mut self, _expected: &Expected, name: Option<&[u8]>, value: &[u8]) {
+        let replayer = &mut *self.0;
+        let key = name.and_then(|name| replayer.names.number(name));
+        let key = key.filter(|key| replayer.in_batch.contains(key));
+        let size = key.map_or(0, |key| replayer.trace.size(key));
         if let Some(key) = key
-            && player.hit.insert(key)
+            && replayer.hit.insert(key)
         {
-            player.found.hits += 1;
-            player.found.bytes_found += size as u64;
+            replayer.found.hits += 1;
+            replayer.found.bytes_found += size as u64;
         }
-        if !key.is_some_and(|key| player.values.matches(key, size, value)) {
-            player.found.wrong_values += 1;
+        if !key.is_some_and(|key| replayer.values.matches(key, size, value)) {
+            replayer.found.wrong_values += 1;
             let name = name.unwrap_or_default();
             let text = || format!("wrong value for key {}", name.escape_ascii());
-            player.found.complaint.get_or_insert_with(text);
+            replayer.found.first_error.get_or_insert_with(text);
         }
     }
 }
@@ -409,7 +409,7 @@ fn parse_points(text: &str) -> Result<Vec<(String, Vec<u64>)>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PaceOptions, Player, parse_points};
+    use super::{PaceOptions, Replayer, parse_points};
     use crate::trace::{Operation, Trace, tests::encode};
 
     const PACE: PaceOptions = PaceOptions {
@@ -422,14 +422,14 @@ mod tests {
     fn a_batch_ends_at_its_length_and_before_a_key_it_holds() {
         let bytes = encode(&[(1, 0, 9), (2, 3, 9), (3, 0, 9), (4, 0, 9)], &[]);
         let trace = Trace::read(bytes.as_slice()).unwrap();
-        let mut player = Player::new(&trace, &PACE);
-        player.push(Operation::Get, 0);
-        player.push(Operation::Set, 1);
-        assert!(player.is_full_for(0) && player.is_full_for(1) && !player.is_full_for(2));
-        player.push(Operation::Delete, 2);
-        assert!(player.is_full_for(3));
-        assert_eq!(player.expected.len(), 3);
-        let text = String::from_utf8(player.request.clone()).unwrap();
+        let mut replayer = Replayer::new(&trace, &PACE);
+        replayer.push(Operation::Get, 0);
+        replayer.push(Operation::Set, 1);
+        assert!(replayer.is_full_for(0) && replayer.is_full_for(1) && !replayer.is_full_for(2));
+        replayer.push(Operation::Delete, 2);
+        assert!(replayer.is_full_for(3));
+        assert_eq!(replayer.expected.len(), 3);
+        let text = String::from_utf8(replayer.request.clone()).unwrap();
         let (gets, rest) = text.split_at("get tiny:0000\r\n".len());
         assert_eq!(gets, "get tiny:0000\r\n");
         assert!(rest.starts_with("set tiny:0001 0 5 2\r\n"), "{rest}");
@@ -440,13 +440,13 @@ mod tests {
     fn neighbouring_gets_share_a_line() {
         let bytes = encode(&[(1, 0, 6), (2, 3, 6), (3, 0, 6)], &[]);
         let trace = Trace::read(bytes.as_slice()).unwrap();
-        let mut player = Player::new(&trace, &PACE);
-        (0..2).for_each(|key| player.push(Operation::Get, key));
-        player.push(Operation::Delete, 2);
-        player.push(Operation::Get, 1);
+        let mut replayer = Replayer::new(&trace, &PACE);
+        (0..2).for_each(|key| replayer.push(Operation::Get, key));
+        replayer.push(Operation::Delete, 2);
+        replayer.push(Operation::Get, 1);
         let lines = "get tiny:0 tiny:1\r\ndelete tiny:2\r\nget tiny:1\r\n";
-        assert_eq!(String::from_utf8_lossy(&player.request), lines);
-        assert_eq!(player.expected[0].keys, 2);
+        assert_eq!(String::from_utf8_lossy(&replayer.request), lines);
+        assert_eq!(replayer.expected[0].keys, 2);
     }
 
     #[test]

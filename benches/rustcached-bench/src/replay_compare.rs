@@ -10,15 +10,15 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::replay::{PaceOptions, Replayed, read_points, replay_on};
 use super::report::{OutputOptions, Table};
+use super::servers::{ServersOptions, Side};
 use super::trace::Trace;
-use super::versus::{Side, VersusOptions};
 
 /// Options of `replay-compare`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ReplayCompareOptions {
     /// The servers
     #[command(flatten)]
-    pub versus: VersusOptions,
+    pub servers: ServersOptions,
     /// File with the points: lines with a trace's name and memory limits in MiB, such as "tw24
     /// 24,48,96"
     #[arg(long, value_name = "FILE")]
@@ -44,12 +44,12 @@ struct Point {
     memory_mib: u64,
     theirs: Option<Replayed>,
     ours: Option<Replayed>,
-    trouble: Option<String>,
+    error: Option<String>,
 }
 
 /// Runs all points and returns the text to print.
 pub fn replay_compare(options: &ReplayCompareOptions) -> Result<String, Failure> {
-    options.versus.pin()?;
+    options.servers.pin()?;
     let mut points = Vec::new();
     for (name, sizes) in read_points(&options.points)? {
         if options
@@ -65,7 +65,7 @@ pub fn replay_compare(options: &ReplayCompareOptions) -> Result<String, Failure>
         }
     }
     let table = table(&points);
-    let text = options.versus.describe()
+    let text = options.servers.describe()
         + &table.to_text()
         + "Hit ratios in percent, differences in points (ours less theirs); misses gone: percent \
            of their misses that ours does not have.\n"
@@ -80,10 +80,10 @@ fn run_point(options: &ReplayCompareOptions, trace: &Trace, name: &str, memory_m
         memory_mib,
         theirs: None,
         ours: None,
-        trouble: None,
+        error: None,
     };
     for side in Side::BOTH {
-        let replayed = options.versus.start(side, memory_mib).and_then(|server| {
+        let replayed = options.servers.start(side, memory_mib).and_then(|server| {
             let process = (&server.address, Some(server.pid()));
             replay_on(trace, process, &options.pace, &mut |_| ())
         });
@@ -100,12 +100,12 @@ fn run_point(options: &ReplayCompareOptions, trace: &Trace, name: &str, memory_m
                      {:.1} s",
                     replayed.seconds
                 ));
-                if let Some(complaint) = &replayed.complaint {
-                    point.trouble = Some(format!("{side}: {complaint}"));
+                if let Some(first_error) = &replayed.first_error {
+                    point.error = Some(format!("{side}: {first_error}"));
                 }
                 *place = Some(replayed);
             }
-            Err(failure) => point.trouble = Some(format!("{side}: {failure}")),
+            Err(failure) => point.error = Some(format!("{side}: {failure}")),
         }
     }
     point
@@ -179,8 +179,8 @@ fn table(points: &[Point]) -> Table {
 fn notes(points: &[Point]) -> String {
     let mut text = String::new();
     for point in points {
-        if let Some(trouble) = &point.trouble {
-            text += &format!("{} at {} MiB: {trouble}\n", point.trace, point.memory_mib);
+        if let Some(error) = &point.error {
+            text += &format!("{} at {} MiB: {error}\n", point.trace, point.memory_mib);
         }
     }
     text
@@ -218,7 +218,7 @@ mod tests {
             memory_mib: 64,
             theirs: Some(replayed(50, 500)),
             ours,
-            trouble: None,
+            error: None,
         };
         let points = [
             point(Some(replayed(54, 500))),

@@ -16,7 +16,7 @@ const BINARY_HEADER: usize = 24;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// Reply to a retrieval.
-    Looked {
+    Lookup {
         /// Keys found.
         hits: u32,
         /// Keys not found.
@@ -29,18 +29,18 @@ pub enum Outcome<'a> {
 }
 
 /// Receives the outcomes of requests.
-pub trait Answers {
+pub trait ReplyHandler {
     /// Reports the reply to the request at `index` of its batch.
-    fn answer(&mut self, index: usize, outcome: Outcome<'_>);
+    fn on_reply(&mut self, index: usize, outcome: Outcome<'_>);
 
     /// Reports the value of a hit, if the reader passes whole values. `key` is the key in the
     /// reply, if the reply contains it.
-    fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]);
+    fn on_value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]);
 }
 
 /// Result of [`ReplyReader::feed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fed {
+pub struct Parsed {
     /// Bytes consumed. The caller must pass the others again.
     pub used: usize,
     /// Number of requests whose replies were completed.
@@ -51,7 +51,7 @@ pub struct Fed {
 
 /// Error: the bytes are not a reply to the request. Contains a description.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Garbled(pub String);
+pub struct InvalidReply(pub String);
 
 /// Reads the replies to the batches of a connection, one batch after another.
 #[derive(Debug, Default)]
@@ -72,11 +72,12 @@ enum Step {
     Done(usize),
     /// Bytes to skip, some of which may not have arrived yet, and whether the reply is complete
     /// then.
-    Over(usize, bool),
+    Skip(usize, bool),
 }
 
 impl ReplyReader {
-    /// Creates a reader that passes values to [`Answers::value`] (`whole_values`) or skips them.
+    /// Creates a reader that passes values to [`ReplyHandler::on_value`] (`whole_values`) or skips
+    /// them.
     pub fn new(whole_values: bool) -> Self {
         ReplyReader {
             whole_values,
@@ -86,30 +87,30 @@ impl ReplyReader {
 
     /// Parses `data`. `expected` is the whole batch, and must be the same until the batch is
     /// finished.
-    pub fn feed<A: Answers>(
+    pub fn feed<A: ReplyHandler>(
         &mut self,
         data: &[u8],
         expected: &[Expected],
-        answers: &mut A,
-    ) -> Result<Fed, Garbled> {
+        handler: &mut A,
+    ) -> Result<Parsed, InvalidReply> {
         let mut used = 0;
         let first = self.next;
         while self.next < expected.len() {
             if self.skip > 0 {
-                used += self.step_over(&data[used..])?;
+                used += self.skip_bytes(&data[used..])?;
                 if self.skip > 0 {
                     break;
                 }
                 continue;
             }
-            match self.step(&data[used..], &expected[self.next], answers)? {
+            match self.step(&data[used..], &expected[self.next], handler)? {
                 Step::More => break,
                 Step::Used(n) => used += n,
                 Step::Done(n) => {
                     used += n;
                     self.end_reply();
                 }
-                Step::Over(n, ends_reply) => {
+                Step::Skip(n, ends_reply) => {
                     self.skip = n;
                     self.ends_reply = ends_reply;
                 }
@@ -120,19 +121,19 @@ impl ReplyReader {
         if finished {
             self.next = 0;
         }
-        Ok(Fed {
+        Ok(Parsed {
             used,
             answered,
             finished,
         })
     }
 
-    fn step_over(&mut self, data: &[u8]) -> Result<usize, Garbled> {
+    fn skip_bytes(&mut self, data: &[u8]) -> Result<usize, InvalidReply> {
         let n = self.skip.min(data.len());
         self.skip -= n;
         if self.skip == 0 {
             if self.skip_is_text && data[n - 1] != b'\n' {
-                return Err(Garbled(
+                return Err(InvalidReply(
                     "a value has not the size expected (were the keys loaded with these options?)"
                         .to_string(),
                 ));
@@ -149,52 +150,52 @@ impl ReplyReader {
         self.hits = 0;
     }
 
-    fn step<A: Answers>(
+    fn step<A: ReplyHandler>(
         &mut self,
         data: &[u8],
         expected: &Expected,
-        answers: &mut A,
-    ) -> Result<Step, Garbled> {
+        handler: &mut A,
+    ) -> Result<Step, InvalidReply> {
         let Some(&first) = data.first() else {
             return Ok(Step::More);
         };
         self.skip_is_text = expected.kind != Kind::Binary;
         match expected.kind {
-            Kind::Values if first == b'V' => self.values(data, expected, answers),
-            Kind::MetaValue if first == b'V' => self.meta_value(data, expected, answers),
-            Kind::Binary => self.binary(data, expected, answers),
+            Kind::Values if first == b'V' => self.values(data, expected, handler),
+            Kind::MetaValue if first == b'V' => self.meta_value(data, expected, handler),
+            Kind::Binary => self.binary(data, expected, handler),
             kind => {
                 let Some(line) = line(data)? else {
                     return Ok(Step::More);
                 };
                 let outcome = match kind {
-                    Kind::Values if line == b"END" => Outcome::Looked {
+                    Kind::Values if line == b"END" => Outcome::Lookup {
                         hits: self.hits,
                         misses: u32::from(expected.keys).saturating_sub(self.hits),
                     },
                     _ => single_line(kind, line),
                 };
-                answers.answer(self.next, outcome);
+                handler.on_reply(self.next, outcome);
                 Ok(Step::Done(line.len() + 2))
             }
         }
     }
 
-    fn values<A: Answers>(
+    fn values<A: ReplyHandler>(
         &mut self,
         data: &[u8],
         expected: &Expected,
-        answers: &mut A,
-    ) -> Result<Step, Garbled> {
+        handler: &mut A,
+    ) -> Result<Step, InvalidReply> {
         if expected.hit_length > 0 && !self.whole_values {
             self.hits += 1;
             let length = expected.hit_length as usize;
             if self.hits < u32::from(expected.keys) {
-                return Ok(Step::Over(length, false));
+                return Ok(Step::Skip(length, false));
             }
             let (hits, misses) = (self.hits, 0);
-            answers.answer(self.next, Outcome::Looked { hits, misses });
-            return Ok(Step::Over(length + b"END\r\n".len(), true));
+            handler.on_reply(self.next, Outcome::Lookup { hits, misses });
+            return Ok(Step::Skip(length + b"END\r\n".len(), true));
         }
         let Some(line) = line(data)? else {
             return Ok(Step::More);
@@ -202,58 +203,58 @@ impl ReplyReader {
         let mut words = line.split(|&byte| byte == b' ').skip(1);
         let (key, size) = (words.next(), words.nth(1).and_then(decimal));
         let (Some(key), Some(size)) = (key, size) else {
-            return Err(garbled(line));
+            return Err(invalid_reply(line));
         };
         let head = line.len() + 2;
         if !self.whole_values {
             self.hits += 1;
-            return Ok(Step::Over(head + size + 2, false));
+            return Ok(Step::Skip(head + size + 2, false));
         }
         let Some(value) = body(data, head, size)? else {
             return Ok(Step::More);
         };
         self.hits += 1;
-        answers.value(expected, Some(key), value);
+        handler.on_value(expected, Some(key), value);
         Ok(Step::Used(head + size + 2))
     }
 
-    fn meta_value<A: Answers>(
+    fn meta_value<A: ReplyHandler>(
         &mut self,
         data: &[u8],
         expected: &Expected,
-        answers: &mut A,
-    ) -> Result<Step, Garbled> {
-        let hit = Outcome::Looked { hits: 1, misses: 0 };
+        handler: &mut A,
+    ) -> Result<Step, InvalidReply> {
+        let hit = Outcome::Lookup { hits: 1, misses: 0 };
         if expected.hit_length > 0 && !self.whole_values {
-            answers.answer(self.next, hit);
-            return Ok(Step::Over(expected.hit_length as usize, true));
+            handler.on_reply(self.next, hit);
+            return Ok(Step::Skip(expected.hit_length as usize, true));
         }
         let Some(line) = line(data)? else {
             return Ok(Step::More);
         };
         let size = line.split(|&byte| byte == b' ').nth(1).and_then(decimal);
-        let size = size.ok_or_else(|| garbled(line))?;
+        let size = size.ok_or_else(|| invalid_reply(line))?;
         let head = line.len() + 2;
         if !self.whole_values {
-            answers.answer(self.next, hit);
-            return Ok(Step::Over(head + size + 2, true));
+            handler.on_reply(self.next, hit);
+            return Ok(Step::Skip(head + size + 2, true));
         }
         let Some(value) = body(data, head, size)? else {
             return Ok(Step::More);
         };
-        answers.value(expected, None, value);
-        answers.answer(self.next, hit);
+        handler.on_value(expected, None, value);
+        handler.on_reply(self.next, hit);
         Ok(Step::Done(head + size + 2))
     }
 
-    fn binary<A: Answers>(
+    fn binary<A: ReplyHandler>(
         &mut self,
         data: &[u8],
         expected: &Expected,
-        answers: &mut A,
-    ) -> Result<Step, Garbled> {
+        handler: &mut A,
+    ) -> Result<Step, InvalidReply> {
         if data[0] != 0x81 {
-            return Err(garbled(&data[..data.len().min(80)]));
+            return Err(invalid_reply(&data[..data.len().min(80)]));
         }
         if data.len() < BINARY_HEADER {
             return Ok(Step::More);
@@ -266,23 +267,25 @@ impl ReplyReader {
         }
         if self.whole_values && status == 0 {
             let front = BINARY_HEADER + usize::from(data[4]);
-            let value = data.get(front..whole).ok_or_else(|| garbled(b"extras"))?;
-            answers.value(expected, None, value);
+            let value = data
+                .get(front..whole)
+                .ok_or_else(|| invalid_reply(b"extras"))?;
+            handler.on_value(expected, None, value);
         }
         let message = format!("binary status {status}");
         let outcome = match status {
-            0 => Outcome::Looked { hits: 1, misses: 0 },
-            1 => Outcome::Looked { hits: 0, misses: 1 },
+            0 => Outcome::Lookup { hits: 1, misses: 0 },
+            1 => Outcome::Lookup { hits: 0, misses: 1 },
             _ => Outcome::Refused(message.as_bytes()),
         };
-        answers.answer(self.next, outcome);
-        Ok(Step::Over(whole, true))
+        handler.on_reply(self.next, outcome);
+        Ok(Step::Skip(whole, true))
     }
 }
 
 fn single_line(kind: Kind, line: &[u8]) -> Outcome<'_> {
-    let found = Outcome::Looked { hits: 1, misses: 0 };
-    let missing = Outcome::Looked { hits: 0, misses: 1 };
+    let found = Outcome::Lookup { hits: 1, misses: 0 };
+    let missing = Outcome::Lookup { hits: 0, misses: 1 };
     match (kind, line) {
         (Kind::Stored, b"STORED") => Outcome::Stored,
         (Kind::MetaStatus, [b'H', b'D', ..]) => Outcome::Stored,
@@ -294,23 +297,23 @@ fn single_line(kind: Kind, line: &[u8]) -> Outcome<'_> {
 }
 
 /// Returns the first line without its CRLF, `None` if it is incomplete.
-fn line(data: &[u8]) -> Result<Option<&[u8]>, Garbled> {
+fn line(data: &[u8]) -> Result<Option<&[u8]>, InvalidReply> {
     match memchr(b'\n', &data[..data.len().min(LINE_MAX)]) {
         Some(end) => match data[..end].strip_suffix(b"\r") {
             Some(line) => Ok(Some(line)),
-            None => Err(garbled(&data[..end])),
+            None => Err(invalid_reply(&data[..end])),
         },
-        None if data.len() >= LINE_MAX => Err(garbled(&data[..80])),
+        None if data.len() >= LINE_MAX => Err(invalid_reply(&data[..80])),
         None => Ok(None),
     }
 }
 
-fn body(data: &[u8], head: usize, size: usize) -> Result<Option<&[u8]>, Garbled> {
+fn body(data: &[u8], head: usize, size: usize) -> Result<Option<&[u8]>, InvalidReply> {
     match data.get(head..head + size + 2) {
         None => Ok(None),
         Some(value) => match value.strip_suffix(b"\r\n") {
             Some(value) => Ok(Some(value)),
-            None => Err(garbled(&data[..head])),
+            None => Err(invalid_reply(&data[..head])),
         },
     }
 }
@@ -319,45 +322,45 @@ fn decimal(text: &[u8]) -> Option<usize> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn garbled(bytes: &[u8]) -> Garbled {
-    Garbled(format!("unexpected answer \"{}\"", bytes.escape_ascii()))
+fn invalid_reply(bytes: &[u8]) -> InvalidReply {
+    InvalidReply(format!("unexpected reply \"{}\"", bytes.escape_ascii()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Answers, Outcome, ReplyReader};
+    use super::{Outcome, ReplyHandler, ReplyReader};
     use crate::wire::{Expected, Kind, value_block_length};
 
     #[derive(Default, Debug, PartialEq)]
     struct Log(Vec<String>);
 
-    impl Answers for Log {
-        fn answer(&mut self, index: usize, outcome: Outcome<'_>) {
+    impl ReplyHandler for Log {
+        fn on_reply(&mut self, index: usize, outcome: Outcome<'_>) {
             self.0.push(match outcome {
-                Outcome::Looked { hits, misses } => format!("{index}: {hits} hit {misses} miss"),
+                Outcome::Lookup { hits, misses } => format!("{index}: {hits} hit {misses} miss"),
                 Outcome::Stored => format!("{index}: stored"),
                 Outcome::Refused(line) => format!("{index}: {}", line.escape_ascii()),
             });
         }
 
-        fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
+        fn on_value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
             let key = key.map_or("-".into(), |key| key.escape_ascii().to_string());
             let value = value.escape_ascii();
             self.0.push(format!("{} {key}={value}", expected.key));
         }
     }
 
-    /// Feeds `answer` in pieces of every size and checks that the log is always the same.
-    fn read(whole: bool, expected: &[Expected], answer: &[u8]) -> Vec<String> {
+    /// Feeds `reply` in pieces of every size and checks that the log is always the same.
+    fn read(whole: bool, expected: &[Expected], reply: &[u8]) -> Vec<String> {
         let mut logs = Vec::new();
-        for piece in 1..=answer.len() {
+        for piece in 1..=reply.len() {
             let mut reader = ReplyReader::new(whole);
             let (mut log, mut kept, mut finished) = (Log::default(), Vec::new(), false);
-            for chunk in answer.chunks(piece) {
+            for chunk in reply.chunks(piece) {
                 kept.extend_from_slice(chunk);
-                let fed = reader.feed(&kept, expected, &mut log).unwrap();
-                kept.drain(..fed.used);
-                finished = fed.finished;
+                let parsed = reader.feed(&kept, expected, &mut log).unwrap();
+                kept.drain(..parsed.used);
+                finished = parsed.finished;
             }
             assert!(finished && kept.is_empty(), "pieces of {piece}");
             logs.push(log.0);
@@ -379,8 +382,8 @@ mod tests {
     #[test]
     fn gets_of_known_length_are_counted_without_parsing() {
         let one = get(1, value_block_length(2, 5));
-        let answer = b"VALUE k1 0 5\r\nhello\r\nEND\r\nEND\r\nSERVER_ERROR no\r\n";
-        let log = read(false, &[one, one, one], answer);
+        let reply = b"VALUE k1 0 5\r\nhello\r\nEND\r\nEND\r\nSERVER_ERROR no\r\n";
+        let log = read(false, &[one, one, one], reply);
         assert_eq!(
             log,
             ["0: 1 hit 0 miss", "1: 0 hit 1 miss", "2: SERVER_ERROR no"]
@@ -390,17 +393,17 @@ mod tests {
     #[test]
     fn multigets_count_hits_and_misses() {
         let two = get(2, value_block_length(2, 1));
-        let answer =
+        let reply =
             b"VALUE k1 0 1\r\na\r\nVALUE k2 0 1\r\nb\r\nEND\r\nVALUE k3 0 1\r\nc\r\nEND\r\n";
-        let log = read(false, &[two, two], answer);
+        let log = read(false, &[two, two], reply);
         assert_eq!(log, ["0: 2 hit 0 miss", "1: 1 hit 1 miss"]);
     }
 
     #[test]
     fn unknown_lengths_are_parsed() {
-        let answer = b"VALUE k1 0 3 1234\r\na\nb\r\nEND\r\n";
-        assert_eq!(read(false, &[get(1, 0)], answer), ["0: 1 hit 0 miss"]);
-        let log = read(true, &[get(1, 0)], answer);
+        let reply = b"VALUE k1 0 3 1234\r\na\nb\r\nEND\r\n";
+        assert_eq!(read(false, &[get(1, 0)], reply), ["0: 1 hit 0 miss"]);
+        let log = read(true, &[get(1, 0)], reply);
         assert_eq!(log, ["7 k1=a\\nb", "0: 1 hit 0 miss"]);
     }
 
@@ -439,22 +442,22 @@ mod tests {
 
     #[test]
     fn binary_answers_are_read() {
-        let mut answer = vec![0u8; 24];
-        answer[0] = 0x81;
-        answer[4] = 4;
-        answer[11] = 6;
-        answer.extend_from_slice(b"\0\0\0\0hi");
+        let mut reply = vec![0u8; 24];
+        reply[0] = 0x81;
+        reply[4] = 4;
+        reply[11] = 6;
+        reply.extend_from_slice(b"\0\0\0\0hi");
         let mut miss = vec![0u8; 24];
         (miss[0], miss[7], miss[11]) = (0x81, 1, 9);
         miss.extend_from_slice(b"Not found");
-        answer.extend_from_slice(&miss);
+        reply.extend_from_slice(&miss);
         let batch = [
             Expected::one(Kind::Binary, 1),
             Expected::one(Kind::Binary, 2),
         ];
         let wanted = ["0: 1 hit 0 miss", "1: 0 hit 1 miss"];
-        assert_eq!(read(false, &batch, &answer), wanted);
-        assert_eq!(read(true, &batch, &answer)[0], "1 -=hi");
+        assert_eq!(read(false, &batch, &reply), wanted);
+        assert_eq!(read(true, &batch, &reply)[0], "1 -=hi");
     }
 
     #[test]

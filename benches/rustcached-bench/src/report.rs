@@ -10,42 +10,9 @@ use std::path::PathBuf;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::driver::Tally;
+use super::collector::Counts;
 use super::failure::Failure;
-
-/// Percentiles of a latency distribution in microseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Latency {
-    /// Median.
-    pub p50: f64,
-    /// 90th percentile.
-    pub p90: f64,
-    /// 99th percentile.
-    pub p99: f64,
-    /// 99.9th percentile.
-    pub p999: f64,
-    /// Maximum.
-    pub max: f64,
-}
-
-impl Latency {
-    /// Computes the percentiles of a histogram in nanoseconds.
-    pub fn of(histogram: &Histogram<u64>) -> Self {
-        let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-        Latency {
-            p50: us(0.5),
-            p90: us(0.9),
-            p99: us(0.99),
-            p999: us(0.999),
-            max: histogram.max() as f64 / 1000.0,
-        }
-    }
-
-    /// Returns all percentiles in ascending order, as columns of a table.
-    pub fn figures(&self) -> [f64; 5] {
-        [self.p50, self.p90, self.p99, self.p999, self.max]
-    }
-}
+use super::latency::Latency;
 
 /// Results of a load.
 #[derive(Clone, Debug, Serialize)]
@@ -73,7 +40,7 @@ pub struct Summary {
     /// Connections that were closed or received malformed replies.
     pub lost_connections: u64,
     /// Description of the first error, refusal or wrong value.
-    pub complaint: Option<String>,
+    pub first_error: Option<String>,
     /// Latency in microseconds. With a rate, it begins when a batch was due.
     pub latency_us: Latency,
     /// The server's CPU time per operation in nanoseconds, if its process is known.
@@ -86,20 +53,20 @@ pub struct Summary {
 
 impl Summary {
     /// Creates a summary from the counts of the workers. The caller adds the CPU figures.
-    pub fn of(load: &str, server: &str, seconds: f64, tally: Tally, ns: &Histogram<u64>) -> Self {
+    pub fn of(load: &str, server: &str, seconds: f64, counts: Counts, ns: &Histogram<u64>) -> Self {
         Summary {
             load: load.to_string(),
             server: server.to_string(),
             seconds,
-            operations: tally.operations,
-            operations_per_second: tally.operations as f64 / seconds.max(1e-9),
-            hits: tally.hits,
-            misses: tally.misses,
-            stored: tally.stored,
-            refused: tally.refused,
-            wrong_values: tally.wrong_values,
-            lost_connections: tally.lost_connections,
-            complaint: tally.complaint,
+            operations: counts.operations,
+            operations_per_second: counts.operations as f64 / seconds.max(1e-9),
+            hits: counts.hits,
+            misses: counts.misses,
+            stored: counts.stored,
+            refused: counts.refused,
+            wrong_values: counts.wrong_values,
+            lost_connections: counts.lost_connections,
+            first_error: counts.first_error,
             latency_us: Latency::of(ns),
             server_cpu_ns: None,
             server_busy: None,
@@ -108,9 +75,9 @@ impl Summary {
     }
 
     /// Returns the reason for which the results are invalid, if they are.
-    pub fn trouble(&self) -> Option<String> {
+    pub fn error(&self) -> Option<String> {
         let text = self
-            .complaint
+            .first_error
             .as_deref()
             .unwrap_or("no operation was answered");
         let bad = self.refused + self.wrong_values + self.lost_connections;
@@ -173,21 +140,15 @@ impl Table {
 
     /// Returns comma-separated values with a header line.
     pub fn to_csv(&self) -> String {
-        let mut text = String::new();
+        let mut writer = csv::WriterBuilder::new()
+            .flexible(true)
+            .from_writer(Vec::new());
         for line in std::iter::once(&self.head).chain(&self.rows) {
-            let cells: Vec<String> = line.iter().map(|cell| csv_cell(cell)).collect();
-            text.push_str(&cells.join(","));
-            text.push('\n');
+            writer.write_record(line).expect("a vector takes all bytes");
         }
-        text
+        let bytes = writer.into_inner().expect("a vector takes all bytes");
+        String::from_utf8(bytes).expect("the cells are text")
     }
-}
-
-fn csv_cell(cell: &str) -> String {
-    if cell.contains([',', '"', '\n']) {
-        return format!("\"{}\"", cell.replace('"', "\"\""));
-    }
-    cell.to_string()
 }
 
 /// Destinations of the results besides standard output.
@@ -245,8 +206,7 @@ pub fn median(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Latency, Table, median};
-    use hdrhistogram::Histogram;
+    use super::{Table, median};
 
     #[test]
     fn tables_line_up_and_csv_is_quoted_where_needed() {
@@ -268,19 +228,5 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(median(&[]), 0.0);
-    }
-
-    #[test]
-    fn percentiles_are_in_microseconds() {
-        let mut histogram = Histogram::new(3).unwrap();
-        for us in 1..=1000u64 {
-            histogram.record(us * 1000).unwrap();
-        }
-        let latency = Latency::of(&histogram);
-        assert!((latency.p50 - 500.0).abs() < 1.0, "{latency:?}");
-        assert!(
-            (latency.p999 - 999.0).abs() < 2.0 && latency.max >= 1000.0,
-            "{latency:?}"
-        );
     }
 }

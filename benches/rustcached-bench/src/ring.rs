@@ -21,16 +21,16 @@ const COUNTER_START: &[u8] = b"1000000000";
 
 /// Encodes the keys and values of a plan, and verifies values.
 #[derive(Clone, Debug)]
-pub struct Speller {
+pub struct Encoder {
     names: KeyNames,
     values: Values,
     plan: Plan,
 }
 
-impl Speller {
-    /// Creates a speller for the keys and values of a plan.
+impl Encoder {
+    /// Creates an encoder for the keys and values of a plan.
     pub fn new(plan: &Plan) -> Self {
-        Speller {
+        Encoder {
             names: KeyNames::new(&plan.key_prefix),
             values: Values::new(plan.value_size.max),
             plan: plan.clone(),
@@ -46,7 +46,7 @@ impl Speller {
     pub fn push_set(&self, out: &mut Vec<u8>, key: u32) {
         let mut name = Vec::with_capacity(self.plan.key_length);
         self.push_key(&mut name, key);
-        if self.plan.counts() {
+        if self.plan.uses_counters() {
             return push_set(out, &name, self.plan.ttl, COUNTER_START.len(), |out| {
                 out.extend_from_slice(COUNTER_START);
             });
@@ -96,10 +96,10 @@ pub struct Ring {
 
 impl Ring {
     /// Draws the keys and encodes the requests of a plan.
-    pub fn build(plan: &Plan, speller: &Speller) -> Self {
+    pub fn build(plan: &Plan, encoder: &Encoder) -> Self {
         let wanted = (2 * plan.keys as usize).clamp(FEWEST_KEYS, MOST_KEYS);
         let batches = (wanted / (plan.depth * plan.multiget)).max(FEWEST_BATCHES);
-        let mut source = Source::new(plan, speller);
+        let mut generator = RequestGenerator::new(plan, encoder);
         let mut ring = Ring {
             bytes: Vec::new(),
             expected: Vec::new(),
@@ -111,7 +111,7 @@ impl Ring {
             }
             let (start, first) = (ring.bytes.len(), ring.expected.len());
             for _ in 0..plan.depth {
-                source.push_request(&mut ring);
+                generator.push_request(&mut ring);
             }
             let requests = &ring.expected[first..];
             ring.batches.push(Batch {
@@ -133,23 +133,23 @@ impl Ring {
 }
 
 /// Draws and encodes requests.
-struct Source<'a> {
+struct RequestGenerator<'a> {
     plan: &'a Plan,
-    speller: &'a Speller,
+    encoder: &'a Encoder,
     random: Random,
     zipf: Option<Zipf>,
     key: Vec<u8>,
 }
 
-impl<'a> Source<'a> {
-    fn new(plan: &'a Plan, speller: &'a Speller) -> Self {
+impl<'a> RequestGenerator<'a> {
+    fn new(plan: &'a Plan, encoder: &'a Encoder) -> Self {
         let zipf = match plan.popularity {
             Popularity::Uniform => None,
             Popularity::Zipf(theta) => Some(Zipf::new(u64::from(plan.keys), theta)),
         };
-        Source {
+        RequestGenerator {
             plan,
-            speller,
+            encoder,
             random: Random::new(plan.seed),
             zipf,
             key: Vec::new(),
@@ -168,12 +168,12 @@ impl<'a> Source<'a> {
     fn push_request(&mut self, ring: &mut Ring) {
         let key = self.draw();
         if self.plan.sets > 0.0 && self.random.unit() < self.plan.sets {
-            self.speller.push_set(&mut ring.bytes, key);
+            self.encoder.push_set(&mut ring.bytes, key);
             ring.expected.push(Expected::one(Kind::Stored, key));
             return;
         }
         self.key.clear();
-        self.speller.push_key(&mut self.key, key);
+        self.encoder.push_key(&mut self.key, key);
         let mut expected = Expected::one(self.plan.command.kind(), key);
         let size = self.plan.value_size.of(key);
         match self.plan.command {
@@ -189,9 +189,9 @@ impl<'a> Source<'a> {
                 expected.hit_length = meta_value_length(size);
                 push_meta_get(&mut ring.bytes, &self.key);
             }
-            Command::Set => self.speller.push_set(&mut ring.bytes, key),
+            Command::Set => self.encoder.push_set(&mut ring.bytes, key),
             Command::Ms => {
-                let values = &self.speller.values;
+                let values = &self.encoder.values;
                 let push_value = |out: &mut Vec<u8>| values.push(out, key, size);
                 push_meta_set(&mut ring.bytes, &self.key, self.plan.ttl, size, push_value);
             }
@@ -208,7 +208,7 @@ impl<'a> Source<'a> {
         for _ in 1..self.plan.multiget {
             let key = self.draw();
             self.key.push(b' ');
-            self.speller.push_key(&mut self.key, key);
+            self.encoder.push_key(&mut self.key, key);
         }
         expected.keys = self.plan.multiget as u16;
         push_get(&mut ring.bytes, verb, &self.key);
@@ -217,7 +217,7 @@ impl<'a> Source<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ring, Speller};
+    use super::{Encoder, Ring};
     use crate::content::SizeRange;
     use crate::plan::{Command, Plan, Popularity};
     use crate::wire::Kind;
@@ -231,7 +231,7 @@ mod tests {
         };
         change(&mut plan);
         plan.check().unwrap();
-        let ring = Ring::build(&plan, &Speller::new(&plan));
+        let ring = Ring::build(&plan, &Encoder::new(&plan));
         (plan, ring)
     }
 
@@ -301,12 +301,12 @@ mod tests {
     #[test]
     fn values_are_known_again_by_key_or_name() {
         let (plan, _) = build(|plan| plan.command = Command::Set);
-        let speller = Speller::new(&plan);
+        let encoder = Encoder::new(&plan);
         let mut set = Vec::new();
-        speller.push_set(&mut set, 42);
+        encoder.push_set(&mut set, 42);
         let value = &set["set k0042 0 0 100\r\n".len()..set.len() - 2];
-        assert!(speller.value_is_right(42, None, value));
-        assert!(speller.value_is_right(0, Some(b"k0042"), value));
-        assert!(!speller.value_is_right(42, Some(b"k0043"), value));
+        assert!(encoder.value_is_right(42, None, value));
+        assert!(encoder.value_is_right(0, Some(b"k0042"), value));
+        assert!(!encoder.value_is_right(42, Some(b"k0043"), value));
     }
 }

@@ -1,8 +1,8 @@
-//! Alternating rounds: several servers run side by side, and each is measured once per round while
-//! the others are idle.
+//! Alternating rounds: two servers run side by side, and each is measured once per round while the
+//! other is idle.
 //!
-//! Contains the options of the standard loads, the rounds of any number of servers, their medians
-//! and ratios, and the CSV file with every round. The subcommands print the results.
+//! Contains the options of the standard loads, the rounds, their medians and ratios, and the CSV
+//! table with every round. `compare` prints the results.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use super::preload::load_keys;
 use super::process::ServerProcess;
 use super::report::{OutputOptions, Summary, Table, median};
 use super::run::measure;
-use super::versus::{Side, VersusOptions};
+use super::servers::{ServersOptions, Side};
 
 /// CPU usage, in cores per worker, below which a server has been waiting for the generator.
 const SATURATED: f64 = 0.9;
 /// Placeholder in tables for a missing number.
-pub const NOTHING: &str = "-";
+pub const NO_VALUE: &str = "-";
 
 /// Duration and size of the standard loads.
 #[derive(Clone, Debug, clap::Args)]
@@ -67,55 +67,40 @@ impl RoundOptions {
     }
 }
 
-/// A server in a comparison, or the reason for which it is missing.
-#[derive(Debug)]
-pub struct Contender {
-    /// Name in tables.
-    pub name: &'static str,
-    /// The running server, or the error of its start.
-    pub server: Result<ServerProcess, Failure>,
-}
-
-impl Contender {
-    /// Starts a server and stores the keys of the plan.
-    pub fn loaded(versus: &VersusOptions, side: Side, memory_mib: u64, plan: &Plan) -> Self {
-        let start = || {
-            let server = versus.start(side, memory_mib)?;
-            load_keys(plan, &server.address)?;
-            Ok(server)
-        };
-        Contender {
-            name: side.name(),
-            server: start(),
-        }
-    }
-}
-
-/// Plays the rounds and then stops the servers. Each round begins with another server.
-pub fn play<const N: usize>(
+/// Starts both servers with the keys of the plan and measures them in alternating rounds. Returns
+/// the results in the order of [`Side::BOTH`].
+pub fn run_rounds(
     plan: &Plan,
-    rounds: usize,
-    servers: [Contender; N],
+    servers: &ServersOptions,
+    options: &RoundOptions,
     output: &OutputOptions,
-) -> [(&'static str, SideResult); N] {
-    let mut results = servers.each_ref().map(|contender| {
-        let trouble = contender.server.as_ref().err().map(ToString::to_string);
-        let rounds = Vec::new();
-        (contender.name, SideResult { rounds, trouble })
+) -> [SideResult; 2] {
+    let running = Side::BOTH.map(|side| start_loaded(servers, side, options.memory, plan));
+    let mut results = running.each_ref().map(|server| SideResult {
+        rounds: Vec::new(),
+        error: server.as_ref().err().map(ToString::to_string),
     });
-    let longest = servers.iter().map(|contender| contender.name.len()).max();
-    let width = longest.unwrap_or(0);
-    for round in 0..rounds {
-        for turn in 0..N {
-            let index = (round + turn) % N;
-            let (name, result) = &mut results[index];
-            if let (Ok(server), None) = (&servers[index].server, &result.trouble) {
-                result.add_round(plan, server, name);
-                output.progress(&result.progress_line(plan, name, width));
+    for round in 0..options.rounds {
+        for side in Side::order(round) {
+            let result = &mut results[side.index()];
+            if let (Ok(server), None) = (&running[side.index()], &result.error) {
+                result.add_round(plan, server, side.name());
+                output.progress(&result.progress_line(plan, side.name()));
             }
         }
     }
     results
+}
+
+fn start_loaded(
+    servers: &ServersOptions,
+    side: Side,
+    memory_mib: u64,
+    plan: &Plan,
+) -> Result<ServerProcess, Failure> {
+    let server = servers.start(side, memory_mib)?;
+    load_keys(plan, &server.address)?;
+    Ok(server)
 }
 
 /// Rounds of a load on a server.
@@ -124,13 +109,13 @@ pub struct SideResult {
     /// Results of each round.
     pub rounds: Vec<Summary>,
     /// The reason for which rounds are missing.
-    pub trouble: Option<String>,
+    pub error: Option<String>,
 }
 
 impl SideResult {
     /// Returns the median of a number over the rounds, `None` if rounds are missing.
     pub fn median(&self, figure: impl Fn(&Summary) -> f64) -> Option<f64> {
-        let complete = self.trouble.is_none() && !self.rounds.is_empty();
+        let complete = self.error.is_none() && !self.rounds.is_empty();
         let values: Vec<f64> = self.rounds.iter().map(figure).collect();
         complete.then(|| median(&values))
     }
@@ -138,12 +123,12 @@ impl SideResult {
     /// Returns the median formatted for tables.
     pub fn show(&self, figure: impl Fn(&Summary) -> f64, decimals: usize) -> String {
         self.median(figure)
-            .map_or(NOTHING.to_string(), |value| format!("{value:.decimals$}"))
+            .map_or(NO_VALUE.to_string(), |value| format!("{value:.decimals$}"))
     }
 
     /// Returns whether the server, with this number of workers, waited for the generator. Its
     /// throughput is then limited by the generator.
-    pub fn waited(&self, workers: usize) -> bool {
+    pub fn is_unsaturated(&self, workers: usize) -> bool {
         let busy = self.median(busy);
         busy.is_some_and(|busy| busy / (workers as f64) < SATURATED)
     }
@@ -152,17 +137,17 @@ impl SideResult {
         match measure(plan, &server.address, Some(server.pid()), &mut |_| ()) {
             Ok(mut summary) => {
                 summary.server = name.to_string();
-                self.trouble = summary.trouble();
+                self.error = summary.error();
                 self.rounds.push(summary);
             }
-            Err(failure) => self.trouble = Some(failure.to_string()),
+            Err(failure) => self.error = Some(failure.to_string()),
         }
     }
 
-    fn progress_line(&self, plan: &Plan, name: &str, width: usize) -> String {
-        let head = format!("{} round {} {name:width$}", plan.name, self.rounds.len());
-        match (&self.trouble, self.rounds.last()) {
-            (Some(trouble), _) => format!("{head} {trouble}"),
+    fn progress_line(&self, plan: &Plan, name: &str) -> String {
+        let head = format!("{} round {} {name:6}", plan.name, self.rounds.len());
+        match (&self.error, self.rounds.last()) {
+            (Some(error), _) => format!("{head} {error}"),
             (None, Some(summary)) => format!(
                 "{head} {:>9.0} ops/s  {:>7.0} CPU ns/op  server {:.2}  load {:.2} busy",
                 ops(summary),
@@ -220,9 +205,9 @@ pub fn busy(summary: &Summary) -> f64 {
     summary.server_busy.unwrap_or(0.0)
 }
 
-/// The rounds of a load on a server, with both names.
+/// The rounds of a load on a server, with the names of both.
 #[derive(Clone, Copy, Debug)]
-pub struct Played<'a> {
+pub struct LoadRounds<'a> {
     /// Name of the load.
     pub load: &'a str,
     /// Target rate in operations per second, `None` for a closed loop.
@@ -234,7 +219,7 @@ pub struct Played<'a> {
 }
 
 /// Returns a table with every round of every load, for CSV.
-pub fn csv_table<'a>(all: impl Iterator<Item = Played<'a>>) -> Table {
+pub fn csv_table<'a>(all: impl Iterator<Item = LoadRounds<'a>>) -> Table {
     let mut table = Table::new(&[
         "load",
         "rate",
@@ -250,13 +235,13 @@ pub fn csv_table<'a>(all: impl Iterator<Item = Played<'a>>) -> Table {
         "p99_us",
         "p999_us",
         "max_us",
-        "trouble",
+        "error",
     ]);
-    for played in all {
-        let (load, server) = (played.load.to_string(), played.server.to_string());
-        let rate = played.rate.map(|rate| format!("{rate:.0}"));
-        let names = [load, rate.unwrap_or_default(), server];
-        let result = played.result;
+    for load in all {
+        let (name, server) = (load.load.to_string(), load.server.to_string());
+        let rate = load.rate.map(|rate| format!("{rate:.0}"));
+        let names = [name, rate.unwrap_or_default(), server];
+        let result = load.result;
         for (number, summary) in result.rounds.iter().enumerate() {
             let mut row = names.to_vec();
             row.extend([(number + 1).to_string(), summary.operations.to_string()]);
@@ -264,13 +249,13 @@ pub fn csv_table<'a>(all: impl Iterator<Item = Played<'a>>) -> Table {
             row.extend([cpu, busy].map(|figure| format!("{:.3}", figure(summary))));
             row.push(format!("{:.3}", summary.generator_busy));
             row.extend(summary.latency_us.figures().map(|us| format!("{us:.1}")));
-            row.push(summary.trouble().unwrap_or_default());
+            row.push(summary.error().unwrap_or_default());
             table.push(row);
         }
         if result.rounds.is_empty() {
             let mut row = names.to_vec();
             row.resize(table.head.len() - 1, String::new());
-            row.push(result.trouble.clone().unwrap_or_default());
+            row.push(result.error.clone().unwrap_or_default());
             table.push(row);
         }
     }

@@ -10,17 +10,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::address::Address;
+use super::collector::Collector;
 use super::content::SizeRange;
-use super::driver::{Job, Phase, Score, Shared, Worker};
 use super::failure::Failure;
 use super::plan::{Command, Plan, Popularity, Stop};
 use super::preload::load_keys;
 use super::process::{cpu_ns, own_cpu_ns};
 use super::report::{OutputOptions, Summary, Table};
-use super::ring::{Ring, Speller};
+use super::ring::{Encoder, Ring};
+use super::worker::{Control, Phase, Worker, WorkerSettings};
 
 /// Time without any reply after which a load ends.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Options of `run`.
 #[derive(Clone, Debug, clap::Args)]
@@ -165,7 +166,7 @@ pub fn run(options: &RunOptions) -> Result<String, Failure> {
     let mut progress = |line: &str| options.output.progress(line);
     let summary = measure(&plan, &options.server, options.server_pid, &mut progress)?;
     let table = summary_table(&summary);
-    let text = human(&summary);
+    let text = summary_text(&summary);
     options.output.write(&text, &table, &summary)?;
     Ok(text)
 }
@@ -177,48 +178,48 @@ pub fn measure(
     server_pid: Option<u32>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Summary, Failure> {
-    let speller = Arc::new(Speller::new(plan));
-    let ring = Arc::new(Ring::build(plan, &speller));
-    let shared = Arc::new(Shared::default());
-    let workers: Vec<Worker> = jobs(plan, address, &ring)
+    let encoder = Arc::new(Encoder::new(plan));
+    let ring = Arc::new(Ring::build(plan, &encoder));
+    let control = Arc::new(Control::default());
+    let workers: Vec<Worker> = worker_settings(plan, address, &ring)
         .iter()
-        .map(|job| Worker::new(job, ring.clone(), speller.clone(), shared.clone()))
+        .map(|settings| Worker::new(settings, ring.clone(), encoder.clone(), control.clone()))
         .collect::<Result<_, _>>()?;
     let (sender, results) = mpsc::channel();
     let count = workers.len();
     if plan.warmup.is_zero() {
-        shared.enter(Phase::Measure);
+        control.enter(Phase::Measure);
     }
-    let mut meters = Meters::read(server_pid)?;
+    let mut before = CpuTimes::read(server_pid)?;
     for worker in workers {
         let sender = sender.clone();
         // Sending fails only if the whole measurement has failed already.
         thread::spawn(move || drop(sender.send(worker.run())));
     }
-    let mut early = Vec::new();
+    let mut finished = Vec::new();
     if !plan.warmup.is_zero() {
-        wait(plan.warmup, count, &results, &mut early);
-        meters = Meters::read(server_pid)?;
-        shared.enter(Phase::Measure);
+        wait(plan.warmup, count, &results, &mut finished);
+        before = CpuTimes::read(server_pid)?;
+        control.enter(Phase::Measure);
     }
     let limit = match plan.stop {
         Stop::After(time) => time,
         Stop::Operations(_) => Duration::MAX,
     };
-    watch(limit, count, &results, &mut early, &shared, progress);
-    let spent = Meters::read(server_pid)?.since(&meters);
-    shared.enter(Phase::Stop);
-    while early.len() < count {
-        early.push(results.recv().map_err(|_| worker_died())?);
+    watch(limit, count, &results, &mut finished, &control, progress);
+    let usage = CpuTimes::read(server_pid)?.since(&before);
+    control.enter(Phase::Stop);
+    while finished.len() < count {
+        finished.push(results.recv().map_err(|_| worker_died())?);
     }
-    summarize(plan, address, early, &spent)
+    summarize(plan, address, finished, &usage)
 }
 
 fn worker_died() -> Failure {
     Failure::Usage("a worker thread of the generator died".to_string())
 }
 
-fn jobs(plan: &Plan, address: &Address, ring: &Ring) -> Vec<Job> {
+fn worker_settings(plan: &Plan, address: &Address, ring: &Ring) -> Vec<WorkerSettings> {
     let share = |total: usize, index: usize| {
         total / plan.threads + usize::from(index < total % plan.threads)
     };
@@ -226,7 +227,7 @@ fn jobs(plan: &Plan, address: &Address, ring: &Ring) -> Vec<Job> {
     let interval = plan
         .rate
         .map(|rate| Duration::from_secs_f64(batch_operations * plan.threads as f64 / rate));
-    let job = |index: usize| Job {
+    let settings = |index: usize| WorkerSettings {
         address: address.clone(),
         connections: share(plan.connections, index),
         first_batch: index * ring.batches.len() / (plan.threads * plan.connections),
@@ -238,23 +239,23 @@ fn jobs(plan: &Plan, address: &Address, ring: &Ring) -> Vec<Job> {
         verify: plan.verify,
         longest_value: plan.value_size.max,
     };
-    (0..plan.threads).map(job).collect()
+    (0..plan.threads).map(settings).collect()
 }
 
-type WorkerResult = Result<Score, Failure>;
+type WorkerResult = Result<Collector, Failure>;
 
 /// Waits for the given time, or until all workers have ended.
 fn wait(
     time: Duration,
     count: usize,
     results: &mpsc::Receiver<WorkerResult>,
-    early: &mut Vec<WorkerResult>,
+    finished: &mut Vec<WorkerResult>,
 ) {
     let end = Instant::now().checked_add(time);
-    while early.len() < count {
+    while finished.len() < count {
         let left = end.map_or(time, |end| end.saturating_duration_since(Instant::now()));
         match results.recv_timeout(left) {
-            Ok(result) => early.push(result),
+            Ok(result) => finished.push(result),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
         }
     }
@@ -264,21 +265,22 @@ fn watch(
     limit: Duration,
     count: usize,
     results: &mpsc::Receiver<WorkerResult>,
-    early: &mut Vec<WorkerResult>,
-    shared: &Shared,
+    finished: &mut Vec<WorkerResult>,
+    control: &Control,
     progress: &mut dyn FnMut(&str),
 ) {
     let begun = Instant::now();
-    let mut before = shared.operations.load(Ordering::Relaxed);
-    let mut last_answer = begun;
-    while early.len() < count && begun.elapsed() < limit && last_answer.elapsed() < PATIENCE {
+    let mut before = control.operations.load(Ordering::Relaxed);
+    let mut last_reply = begun;
+    while finished.len() < count && begun.elapsed() < limit && last_reply.elapsed() < REPLY_TIMEOUT
+    {
         let step = Duration::from_secs(1).min(limit - begun.elapsed().min(limit));
         let (step_begun, reports) = (Instant::now(), step.as_millis() >= 500);
-        wait(step, count, results, early);
-        let now = shared.operations.load(Ordering::Relaxed);
+        wait(step, count, results, finished);
+        let now = control.operations.load(Ordering::Relaxed);
         let speed = (now - before) as f64 / step_begun.elapsed().as_secs_f64();
         if now != before {
-            last_answer = Instant::now();
+            last_reply = Instant::now();
         }
         before = now;
         if reports {
@@ -291,30 +293,30 @@ fn watch(
 }
 
 /// CPU times at a point in time.
-struct Meters {
+struct CpuTimes {
     at: Instant,
     server_ns: Option<u64>,
     own_ns: u64,
 }
 
-struct Spent {
+struct Usage {
     seconds: f64,
     server_ns: Option<f64>,
     own_ns: f64,
 }
 
-impl Meters {
+impl CpuTimes {
     fn read(server_pid: Option<u32>) -> Result<Self, Failure> {
-        Ok(Meters {
+        Ok(CpuTimes {
             server_ns: server_pid.map(cpu_ns).transpose()?,
             own_ns: own_cpu_ns()?,
             at: Instant::now(),
         })
     }
 
-    fn since(&self, before: &Meters) -> Spent {
+    fn since(&self, before: &CpuTimes) -> Usage {
         let server_ns = self.server_ns.zip(before.server_ns);
-        Spent {
+        Usage {
             seconds: (self.at - before.at).as_secs_f64(),
             server_ns: server_ns.map(|(now, then)| now.saturating_sub(then) as f64),
             own_ns: self.own_ns.saturating_sub(before.own_ns) as f64,
@@ -326,39 +328,39 @@ fn summarize(
     plan: &Plan,
     address: &Address,
     results: Vec<WorkerResult>,
-    spent: &Spent,
+    usage: &Usage,
 ) -> Result<Summary, Failure> {
     let mut results = results.into_iter();
     let mut total = results.next().ok_or_else(worker_died)??;
-    for score in results {
-        let score = score?;
-        total.tally.add(score.tally);
+    for part in results {
+        let part = part?;
+        total.counts.add(part.counts);
         total
             .latency
-            .add(&score.latency)
+            .add(&part.latency)
             .map_err(|error| Failure::Usage(format!("adding histograms: {error}")))?;
     }
     let server = address.to_string();
     let mut summary = Summary::of(
         &plan.name,
         &server,
-        spent.seconds,
-        total.tally,
+        usage.seconds,
+        total.counts,
         &total.latency,
     );
     let operations = summary.operations.max(1) as f64;
-    summary.server_cpu_ns = spent.server_ns.map(|ns| ns / operations);
-    summary.server_busy = spent.server_ns.map(|ns| ns / 1e9 / spent.seconds);
-    summary.generator_busy = spent.own_ns / 1e9 / spent.seconds;
+    summary.server_cpu_ns = usage.server_ns.map(|ns| ns / operations);
+    summary.server_busy = usage.server_ns.map(|ns| ns / 1e9 / usage.seconds);
+    summary.generator_busy = usage.own_ns / 1e9 / usage.seconds;
     Ok(summary)
 }
 
-fn human(summary: &Summary) -> String {
+fn summary_text(summary: &Summary) -> String {
     let latency = &summary.latency_us;
     let mut text = format!(
         "{} on {}: {} operations in {:.2} s\n\
          throughput   {:.0} ops/s\n\
-         answers      {} hits, {} misses, {} stored, {} refused, {} wrong values, {} connections lost\n\
+         replies      {} hits, {} misses, {} stored, {} refused, {} wrong values, {} connections lost\n\
          latency, us  p50 {:.1}  p90 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1}\n\
          generator    {:.2} cores busy\n",
         summary.load,
@@ -382,8 +384,8 @@ fn human(summary: &Summary) -> String {
     if let (Some(ns), Some(busy)) = (summary.server_cpu_ns, summary.server_busy) {
         text += &format!("server       {ns:.0} CPU ns/op, {busy:.2} cores busy\n");
     }
-    if let Some(complaint) = &summary.complaint {
-        text += &format!("first fault  {complaint}\n");
+    if let Some(first_error) = &summary.first_error {
+        text += &format!("first error  {first_error}\n");
     }
     text
 }

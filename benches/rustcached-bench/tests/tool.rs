@@ -20,6 +20,7 @@ use rustcached_bench::replay::{PaceOptions, replay_on};
 use rustcached_bench::report::Summary;
 use rustcached_bench::run::measure;
 use rustcached_bench::trace::Trace;
+use serde_json::Value;
 
 type Items = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
@@ -59,18 +60,18 @@ fn serve(mut stream: TcpStream, items: &Items) -> Option<()> {
             return None;
         }
         let words: Vec<&str> = line.split_whitespace().collect();
-        let mut answer = Vec::new();
+        let mut reply = Vec::new();
         match words.as_slice() {
             ["get", keys @ ..] => {
                 let items = items.lock().expect("no panic under the lock");
                 for key in keys {
                     if let Some(value) = items.get(*key) {
-                        write!(answer, "VALUE {key} 0 {}\r\n", value.len()).ok()?;
-                        answer.extend_from_slice(value);
-                        answer.extend_from_slice(b"\r\n");
+                        write!(reply, "VALUE {key} 0 {}\r\n", value.len()).ok()?;
+                        reply.extend_from_slice(value);
+                        reply.extend_from_slice(b"\r\n");
                     }
                 }
-                answer.extend_from_slice(b"END\r\n");
+                reply.extend_from_slice(b"END\r\n");
             }
             ["set", key, _, _, size] => {
                 let mut value = vec![0; size.parse::<usize>().ok()? + 2];
@@ -80,7 +81,7 @@ fn serve(mut stream: TcpStream, items: &Items) -> Option<()> {
                     .lock()
                     .expect("no panic under the lock")
                     .insert(key.to_string(), value);
-                answer.extend_from_slice(b"STORED\r\n");
+                reply.extend_from_slice(b"STORED\r\n");
             }
             ["delete", key] => {
                 let gone = items
@@ -88,16 +89,16 @@ fn serve(mut stream: TcpStream, items: &Items) -> Option<()> {
                     .expect("no panic under the lock")
                     .remove(*key)
                     .is_some();
-                answer.extend_from_slice(if gone {
+                reply.extend_from_slice(if gone {
                     b"DELETED\r\n"
                 } else {
                     b"NOT_FOUND\r\n"
                 });
             }
-            ["stats"] => answer.extend_from_slice(b"STAT evictions 0\r\nEND\r\n"),
-            _ => answer.extend_from_slice(b"ERROR\r\n"),
+            ["stats"] => reply.extend_from_slice(b"STAT evictions 0\r\nEND\r\n"),
+            _ => reply.extend_from_slice(b"ERROR\r\n"),
         }
-        stream.write_all(&answer).ok()?;
+        stream.write_all(&reply).ok()?;
     }
 }
 
@@ -133,7 +134,7 @@ fn loaded_keys_are_all_found_with_their_values() {
             ..plan()
         };
         let summary = run(&plan, &server);
-        assert_eq!(summary.trouble(), None);
+        assert_eq!(summary.error(), None);
         assert_eq!((summary.hits, summary.misses), (summary.operations, 0));
         assert!(
             (4000..4400).contains(&summary.operations),
@@ -157,14 +158,14 @@ fn misses_sets_and_refusals_are_counted_apart() {
     let summary = run(&mixed, &server);
     assert_eq!(summary.stored + summary.hits + summary.misses, 4000);
     assert!((1800..2200).contains(&summary.stored), "{}", summary.stored);
-    assert_eq!(summary.trouble(), None);
+    assert_eq!(summary.error(), None);
     let unknown = Plan {
         command: Command::Mg,
         ..plan()
     };
     let summary = run(&unknown, &server);
     assert_eq!(summary.refused, 4000);
-    assert_eq!(summary.trouble().as_deref(), Some("ERROR"));
+    assert_eq!(summary.error().as_deref(), Some("ERROR"));
 }
 
 #[test]
@@ -182,8 +183,8 @@ fn wrong_values_and_foreign_protocols_are_reported() {
     };
     let summary = run(&binary, &server);
     assert_eq!((summary.lost_connections, summary.operations), (4, 0));
-    let trouble = summary.trouble().unwrap();
-    assert!(trouble.contains("connection lost"), "{trouble}");
+    let error = summary.error().unwrap();
+    assert!(error.contains("connection lost"), "{error}");
 }
 
 #[test]
@@ -258,7 +259,14 @@ fn server_program() -> &'static str {
 
 /// Runs a comparison of this workspace's server with itself. Returns the printed
 /// text and the JSON rows.
-fn versus_itself(task: &str, arguments: &[&str]) -> (String, Vec<serde_json::Value>) {
+fn versus_itself(task: &str, arguments: &[&str]) -> (String, Vec<Value>) {
+    let (text, mut figures) = figures_versus_itself(task, arguments);
+    let rows = figures.as_array_mut().expect("a list of rows");
+    (text, std::mem::take(rows))
+}
+
+/// Like [`versus_itself`], for a comparison whose JSON is not a list of rows.
+fn figures_versus_itself(task: &str, arguments: &[&str]) -> (String, Value) {
     let server = server_program();
     let json = std::env::temp_dir().join(format!("{task}-{}.json", process::id()));
     let output = process::Command::new(env!("CARGO_BIN_EXE_rustcached-bench"))
@@ -272,8 +280,39 @@ fn versus_itself(task: &str, arguments: &[&str]) -> (String, Vec<serde_json::Val
     assert!(output.status.success(), "{output:?}");
     let figures = fs::read_to_string(&json).expect("the figures are written");
     fs::remove_file(&json).expect("the file is ours");
-    let rows = serde_json::from_str(&figures).expect("it is JSON");
-    (String::from_utf8_lossy(&output.stdout).into_owned(), rows)
+    let figures = serde_json::from_str(&figures).expect("it is JSON");
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        figures,
+    )
+}
+
+#[test]
+fn compare_measures_its_loads_on_both_servers() {
+    let loads = [
+        "get1", "set1", "get32", "set32", "mget50", "mg32", "bget32", "incr32", "get100k", "zipf",
+    ];
+    let arguments = [
+        "--rates=2000",
+        "--rounds=1",
+        "--seconds=0.05",
+        "--keys=500",
+        "--connections=4",
+        "--memory=64",
+    ];
+    let (text, figures) = figures_versus_itself("compare", &arguments);
+    let found = |list: &str| figures[list].as_array().expect("a list").clone();
+    assert_eq!(found("loads").len(), loads.len(), "{text}");
+    for (name, load) in loads.iter().zip(found("loads")) {
+        assert_eq!(load["load"], *name);
+        for server in ["theirs", "ours"] {
+            assert!(load[server]["error"].is_null(), "{text}");
+            let round = &load[server]["rounds"][0];
+            assert!(round["operations"].as_u64() > Some(0), "{text}");
+            assert_eq!(round["misses"], 0, "{text}");
+        }
+    }
+    assert_eq!(found("latency")[0]["rate"], 2000.0, "{text}");
 }
 
 #[test]
@@ -380,31 +419,55 @@ fn the_watchdog_kills_a_server_that_grows() {
 }
 
 #[test]
-fn the_floor_answers_all_its_loads_beside_both_servers() {
-    let loads = [
-        "get1", "get32", "mget50", "mg32", "get100k", "set1", "set32",
-    ];
-    let arguments = [
-        &format!("--loads={}", loads.join(",")),
-        "--rounds=1",
-        "--seconds=0.05",
-        "--keys=500",
-        "--connections=4",
-        "--memory=64",
-    ];
-    let (text, found) = versus_itself("floor", &arguments);
-    let names = ["theirs", "ours", "floor, in cache", "floor, in memory"];
-    assert_eq!(found.len(), loads.len(), "{text}");
-    for (load, figures) in loads.iter().zip(&found) {
-        assert_eq!(figures["load"], *load);
-        let servers = figures["servers"].as_array().expect("a list");
-        assert_eq!(servers.len(), names.len(), "{text}");
-        for (name, server) in names.iter().zip(servers) {
-            assert_eq!(server["server"], *name);
-            assert!(server["trouble"].is_null(), "{text}");
-            let round = &server["rounds"][0];
-            assert!(round["operations"].as_u64() > Some(0), "{text}");
-            assert_eq!(round["misses"], 0, "{text}");
-        }
+fn density_counts_all_items_or_those_kept_at_the_limit() {
+    let (text, rows) = versus_itself("density", &["--items=2000", "--shapes=20+32"]);
+    assert_eq!(rows.len(), 2, "{text}");
+    for row in &rows {
+        assert_eq!(
+            (&row["items"], &row["shifted_items"]),
+            (&2000.into(), &2000.into())
+        );
+        assert!(
+            row["filled_bytes"].as_u64() > row["empty_bytes"].as_u64(),
+            "{text}"
+        );
+    }
+    let full = ["--full", "--memory=64", "--shapes=20+100000"];
+    let (text, rows) = versus_itself("density", &full);
+    assert_eq!(rows.len(), 2, "{text}");
+    for row in &rows {
+        // Three times 64 MiB were sent, in items of 100,020 bytes.
+        assert_eq!(row["sets"], 2012, "{text}");
+        let items = row["items"].as_u64().expect("a whole number");
+        assert!((300..=670).contains(&items), "{text}");
+        assert_eq!(row["wrong_values"], 0, "{text}");
+    }
+}
+
+#[test]
+fn startup_measures_starts_and_idle_connections() {
+    let (text, rows) = versus_itself("startup", &["--rounds=2", "--connections=50"]);
+    assert_eq!(rows.len(), 2, "{text}");
+    for row in &rows {
+        assert!(row["error"].is_null(), "{text}");
+        assert_eq!(
+            row["milliseconds"].as_array().map(Vec::len),
+            Some(2),
+            "{text}"
+        );
+        assert_eq!(row["connections"]["connections"], 50, "{text}");
+    }
+}
+
+#[test]
+fn former_subcommands_name_their_successors() {
+    for (former, current) in [("idle", "`startup`"), ("keep", "`density --full`")] {
+        let output = process::Command::new(env!("CARGO_BIN_EXE_rustcached-bench"))
+            .args([former, "--ours", "server", "-m", "128", "--no-pin"])
+            .output()
+            .expect("the generator starts");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains(current), "{errors}");
     }
 }

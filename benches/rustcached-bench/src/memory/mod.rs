@@ -1,17 +1,18 @@
 //! `memory`: resident memory of two servers under loads designed to exceed the memory limit.
 //!
-//! Plays the scenarios of `scenes` in sequence against a single process of each server. A scenario
-//! therefore starts with the memory left by the previous scenario. Records the memory over time and
+//! Runs the scenes of `scenes` in sequence against a single process of each server. A scene
+//! therefore starts with the memory left by the previous scene. Records the memory over time and
 //! compares it with the limit and the bound; `plot` draws it. If a server dies, it is restarted for
-//! the next scenario, and the table reports that.
+//! the next scene, and the table reports that.
 //!
 //! A second family of scenes, in `hostile`, uses thousands of clients to make a server hold memory.
-//! `choice` parses the names of both families.
+//! `scene_names` parses the names of both families.
 
-pub mod choice;
+pub mod bound;
 pub mod hostile;
 pub mod plot;
 pub mod recorder;
+pub mod scene_names;
 pub mod scenes;
 pub mod watchdog;
 
@@ -19,23 +20,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::batch_client::{BatchClient, ReplyCounts};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::player::{Player, Tally};
 use crate::process::ServerProcess;
 use crate::random::Random;
 use crate::report::{OutputOptions, Table};
-use crate::versus::{Side, VersusOptions};
+use crate::servers::{ServersOptions, Side};
 
-use self::choice::{Choice, Selected, select};
+use self::bound::bound;
 use self::hostile::{HostileOptions, hostile};
 use self::recorder::{Recorder, Row, from_csv, to_table};
-use self::scenes::{Scene, Stage, largest_value};
+use self::scene_names::{SceneName, Selected, select};
+use self::scenes::{Scene, SceneContext, largest_value};
 
 const MIB: u64 = 1 << 20;
-/// Maximum resident memory: a percentage of the memory limit plus a number of bytes.
-const BOUND_PERCENT: u64 = 110;
-const BOUND_EXTRA: u64 = 24 * MIB;
+/// Key length in bytes.
+const KEY_LENGTH: usize = 20;
 /// Maximum item size that is requested, in MiB; a server may accept only less.
 const ITEM_MIB: u64 = 512;
 
@@ -44,23 +45,23 @@ const ITEM_MIB: u64 = 512;
 pub struct MemoryOptions {
     /// The servers
     #[command(flatten)]
-    pub versus: VersusOptions,
+    pub servers: ServersOptions,
     /// Memory limit of each server in MiB
     #[arg(short = 'm', long, value_name = "MIB", default_value_t = 256)]
     pub memory: u64,
     /// Number of items in the load `table`
     #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     pub small_items: u32,
-    /// Scenes to play, or a family of scenes
+    /// Scenes to run, or a family of scenes
     #[arg(
         long,
         alias = "only",
         value_name = "NAMES",
         value_delimiter = ',',
-        value_parser = Choice::parser(),
+        value_parser = SceneName::parser(),
         default_value = "loads"
     )]
-    pub scenes: Vec<Choice>,
+    pub scenes: Vec<SceneName>,
     /// Restart both servers for each load; hostile scenes always do
     #[arg(long)]
     pub fresh: bool,
@@ -86,20 +87,20 @@ pub struct MemoryPlotOptions {
 
 /// Measures both servers and returns the text to print.
 pub fn memory(options: &MemoryOptions) -> Result<String, Failure> {
-    let (versus, output) = (&options.versus, &options.output);
+    let (servers, output) = (&options.servers, &options.output);
     match select(&options.scenes)? {
         Selected::Loads(scenes) => loads(options, &scenes),
         Selected::Hostile(_) if options.svg.is_some() => Err(Failure::Usage(
             "--svg: there is no drawing of hostile scenes".to_string(),
         )),
         Selected::Hostile(scenes) => {
-            hostile(versus, options.memory, &options.hostile, &scenes, output)
+            hostile(servers, options.memory, &options.hostile, &scenes, output)
         }
     }
 }
 
 fn loads(options: &MemoryOptions, scenes: &[Scene]) -> Result<String, Failure> {
-    options.versus.pin()?;
+    options.servers.pin()?;
     let mut table = Table::new(&[
         "scenario",
         "server",
@@ -113,19 +114,19 @@ fn loads(options: &MemoryOptions, scenes: &[Scene]) -> Result<String, Failure> {
         "wrong",
         "bad answers",
     ]);
-    let (mut text, mut rows) = (options.versus.describe(), Vec::new());
+    let (mut text, mut rows) = (options.servers.describe(), Vec::new());
     for side in Side::BOTH {
-        let mut show = Show::new(options, side);
+        let mut runner = SceneRunner::new(options, side);
         for &scene in scenes {
-            let row = show.play(scene);
+            let row = runner.run(scene);
             options.output.progress(&row.join("  "));
             table.push(row);
         }
-        text += &show.describe();
-        rows.append(&mut show.finish());
+        text += &runner.describe();
+        rows.append(&mut runner.finish());
     }
     text += "The bound is 1.1 x limit + 24 MiB.\n";
-    // Group the rows of both servers by scenario.
+    // Group the rows of both servers by scene.
     table.rows.sort_by_key(|row| {
         let place = |scene: &Scene| scene.name() == row[0];
         Scene::ALL.iter().position(place)
@@ -148,27 +149,22 @@ pub fn memory_plot(options: &MemoryPlotOptions) -> Result<String, Failure> {
 
 fn draw(path: &Path, rows: &[Row]) -> Result<(), Failure> {
     let writing = Failure::io(format!("writing {}", path.display()));
-    fs::write(path, plot::svg(rows)).map_err(writing)
+    fs::write(path, plot::svg(rows)?).map_err(writing)
 }
 
-/// Returns the maximum resident memory in bytes for a memory limit.
-fn bound(limit_bytes: u64) -> u64 {
-    limit_bytes * BOUND_PERCENT / 100 + BOUND_EXTRA
-}
-
-/// All scenarios of a server.
-struct Show<'a> {
+/// Runs scenes on a server.
+struct SceneRunner<'a> {
     options: &'a MemoryOptions,
     side: Side,
     begun: Instant,
-    running: Option<(ServerProcess, Stage)>,
+    running: Option<(ServerProcess, SceneContext)>,
     item_mib: u64,
     rows: Vec<Row>,
 }
 
-impl<'a> Show<'a> {
+impl<'a> SceneRunner<'a> {
     fn new(options: &'a MemoryOptions, side: Side) -> Self {
-        Show {
+        SceneRunner {
             options,
             side,
             begun: Instant::now(),
@@ -183,22 +179,26 @@ impl<'a> Show<'a> {
         format!("{name}: -m {memory} -I {}m\n", self.item_mib)
     }
 
-    /// Plays a scenario and returns its row of the table.
-    fn play(&mut self, scene: Scene) -> Vec<String> {
+    /// Runs a scene and returns its row of the table.
+    fn run(&mut self, scene: Scene) -> Vec<String> {
         if self.options.fresh {
             self.close();
         }
-        let outcome = self.perform(scene);
-        // The rows are complete only now, even if the scenario has failed.
-        let played = |row: &&Row| row.scenario == scene.name();
+        let outcome = self.try_run(scene);
+        // The rows are complete only now, even if the scene has failed.
+        let of_scene = |row: &&Row| row.scenario == scene.name();
         let running = self.running.as_mut();
-        let (tally, rows) = running.map_or((Tally::default(), Vec::new()), |(_, stage)| {
-            (stage.player.take_tally(), stage.recorder.take_rows())
-        });
+        let (counts, rows) =
+            running.map_or((ReplyCounts::default(), Vec::new()), |(_, context)| {
+                (
+                    context.batch_client.take_counts(),
+                    context.recorder.take_rows(),
+                )
+            });
         self.rows.extend(rows);
-        let rows: Vec<&Row> = self.rows.iter().filter(played).collect();
+        let rows: Vec<&Row> = self.rows.iter().filter(of_scene).collect();
         let mut row = vec![scene.name().to_string(), self.side.name().to_string()];
-        row.extend(judge(&rows, &tally));
+        row.extend(result_cells(&rows, &counts));
         if let Err(failure) = outcome {
             let cell = row.last_mut().expect("the row has cells");
             *cell = format!("{failure}; {cell}");
@@ -207,18 +207,18 @@ impl<'a> Show<'a> {
         row
     }
 
-    fn perform(&mut self, scene: Scene) -> Result<(), Failure> {
+    fn try_run(&mut self, scene: Scene) -> Result<(), Failure> {
         if self.running.is_none() {
             self.running = Some(self.start()?);
         }
-        let (_, stage) = self.running.as_mut().expect("started above");
-        stage.recorder.begin_scenario(scene.name());
-        scene.play(stage)?;
-        stage.end_phase()
+        let (_, context) = self.running.as_mut().expect("started above");
+        context.recorder.begin_scenario(scene.name());
+        scene.run(context)?;
+        context.end_phase()
     }
 
     /// Starts the server with the largest maximum item size that it accepts.
-    fn start(&mut self) -> Result<(ServerProcess, Stage), Failure> {
+    fn start(&mut self) -> Result<(ServerProcess, SceneContext), Failure> {
         let memory = self.options.memory;
         let mut failure = None;
         for item_mib in [ITEM_MIB, (memory / 2).max(1)] {
@@ -233,24 +233,24 @@ impl<'a> Show<'a> {
         Err(failure.expect("both attempts failed"))
     }
 
-    fn start_with(&self, item_mib: u64) -> Result<(ServerProcess, Stage), Failure> {
+    fn start_with(&self, item_mib: u64) -> Result<(ServerProcess, SceneContext), Failure> {
         let options = self.options;
         let limit = options.memory * MIB;
-        let mut launch = options.versus.launch(self.side, options.memory);
+        let mut launch = options.servers.launch(self.side, options.memory);
         launch
             .extra
             .extend(["-I".to_string(), format!("{item_mib}m")]);
         let server = ServerProcess::start(&launch)?;
         let client = Client::connect(&server.address, true)?;
-        let stage = Stage {
-            player: Player::new(client, largest_value(limit)),
+        let context = SceneContext {
+            batch_client: BatchClient::new(client, KEY_LENGTH, largest_value(limit)),
             recorder: Recorder::new(self.side, server.pid(), self.begun, limit),
             random: Random::new(11),
             limit,
             small_items: options.small_items,
             next_key: 0,
         };
-        Ok((server, stage))
+        Ok((server, context))
     }
 
     fn close(&mut self) {
@@ -263,8 +263,8 @@ impl<'a> Show<'a> {
     }
 }
 
-/// Returns the result columns of a scenario.
-fn judge(rows: &[&Row], tally: &Tally) -> Vec<String> {
+/// Returns the result columns of a scene.
+fn result_cells(rows: &[&Row], counts: &ReplyCounts) -> Vec<String> {
     let mib = |bytes: u64| format!("{:.1}", bytes as f64 / MIB as f64);
     let peak = rows.iter().map(|row| row.rss_bytes).max().unwrap_or(0);
     let ratios = rows
@@ -285,10 +285,10 @@ fn judge(rows: &[&Row], tally: &Tally) -> Vec<String> {
         },
         mib(last.map_or(0, |row| row.rss_bytes)),
         last.map_or(0, |row| row.items).to_string(),
-        tally.sets.to_string(),
-        tally.refused().to_string(),
-        tally.wrong_values.to_string(),
-        match tally.refusal_text() {
+        counts.sets.to_string(),
+        counts.refused().to_string(),
+        counts.wrong_values.to_string(),
+        match counts.refusal_text() {
             text if text.is_empty() => "-".to_string(),
             text => text,
         },
@@ -297,8 +297,8 @@ fn judge(rows: &[&Row], tally: &Tally) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MIB, Row, bound, judge};
-    use crate::player::Tally;
+    use super::{MIB, Row, result_cells};
+    use crate::batch_client::ReplyCounts;
 
     fn row(rss_mib: u64, limit_mib: u64) -> Row {
         Row {
@@ -317,11 +317,10 @@ mod tests {
 
     #[test]
     fn rows_are_judged_by_the_limit_of_their_time() {
-        assert_eq!(bound(100 * MIB), 134 * MIB);
         let (full, lowered) = (row(130, 100), row(60, 25));
-        let cells = judge(&[&full], &Tally::default());
+        let cells = result_cells(&[&full], &ReplyCounts::default());
         assert_eq!(&cells[..5], ["130.0", "1.300", "yes", "130.0", "5"]);
-        let cells = judge(&[&full, &lowered], &Tally::default());
+        let cells = result_cells(&[&full, &lowered], &ReplyCounts::default());
         assert_eq!(&cells[..3], ["130.0", "2.400", "NO: +8.5 MiB"]);
     }
 }

@@ -8,33 +8,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::batch_client::BatchClient;
 use crate::failure::Failure;
-use crate::player::Player;
 use crate::process::resident_bytes;
 use crate::report::Table;
-use crate::versus::Side;
+use crate::servers::Side;
 
 /// Interval between two rows, and between two samples of the resident memory.
 const ROW_EVERY: Duration = Duration::from_millis(200);
-const LOOK_EVERY: Duration = Duration::from_millis(25);
-
-const HEAD: [&str; 10] = [
-    "server",
-    "scenario",
-    "phase",
-    "seconds",
-    "rss_bytes",
-    "limit_bytes",
-    "curr_items",
-    "sets",
-    "refused",
-    "bad_answers",
-];
+const SAMPLE_EVERY: Duration = Duration::from_millis(25);
 
 /// State of a server at a point in time.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Row {
     /// Name of the side.
     pub server: String,
@@ -49,6 +36,7 @@ pub struct Row {
     /// Current memory limit in bytes.
     pub limit_bytes: u64,
     /// Number of items reported by the server.
+    #[serde(alias = "curr_items")]
     pub items: u64,
     /// Sets and appends sent in this scenario.
     pub sets: u64,
@@ -60,7 +48,18 @@ pub struct Row {
 
 /// Returns all rows as a table for CSV.
 pub fn to_table(rows: &[Row]) -> Table {
-    let mut table = Table::new(&HEAD);
+    let mut table = Table::new(&[
+        "server",
+        "scenario",
+        "phase",
+        "seconds",
+        "rss_bytes",
+        "limit_bytes",
+        "curr_items",
+        "sets",
+        "refused",
+        "bad_answers",
+    ]);
     for row in rows {
         table.push(vec![
             row.server.clone(),
@@ -78,42 +77,18 @@ pub fn to_table(rows: &[Row]) -> Table {
     table
 }
 
-/// Parses the CSV form of [`to_table`], without the unsuccessful replies.
+/// Parses the CSV form of [`to_table`].
 pub fn from_csv(text: &str) -> Result<Vec<Row>, Failure> {
-    let mut lines = text.lines().enumerate();
-    if lines.next().map(|(_, line)| line) != Some(HEAD.join(",").as_str()) {
-        return Err(Failure::Usage("not a file that `memory` wrote".to_string()));
-    }
-    lines
-        .map(|(index, line)| {
-            let bad = || Failure::Usage(format!("line {}: not a row: {line}", index + 1));
-            parse_row(line).ok_or_else(bad)
-        })
-        .collect()
-}
-
-fn parse_row(line: &str) -> Option<Row> {
-    let mut cells = line.splitn(HEAD.len(), ',');
-    let mut cell = || cells.next();
-    Some(Row {
-        server: cell()?.to_string(),
-        scenario: cell()?.to_string(),
-        phase: cell()?.to_string(),
-        seconds: cell()?.parse().ok()?,
-        rss_bytes: cell()?.parse().ok()?,
-        limit_bytes: cell()?.parse().ok()?,
-        items: cell()?.parse().ok()?,
-        sets: cell()?.parse().ok()?,
-        refused: cell()?.parse().ok()?,
-        bad_answers: String::new(),
-    })
+    let rows = csv::Reader::from_reader(text.as_bytes()).into_deserialize();
+    let rows = rows.collect::<Result<_, _>>();
+    rows.map_err(|error| Failure::Usage(format!("not a file that `memory` wrote: {error}")))
 }
 
 /// Creates the rows of a server.
 #[derive(Debug)]
 pub struct Recorder {
     side: Side,
-    watcher: Watcher,
+    sampler: PeakSampler,
     begun: Instant,
     last: Instant,
     scenario: String,
@@ -127,7 +102,7 @@ impl Recorder {
     pub fn new(side: Side, pid: u32, begun: Instant, limit_bytes: u64) -> Self {
         Recorder {
             side,
-            watcher: Watcher::new(pid),
+            sampler: PeakSampler::new(pid),
             begun,
             last: begun,
             scenario: String::new(),
@@ -143,10 +118,8 @@ impl Recorder {
         self.phase = "start".to_string();
     }
 
-    /// Sets the phase of the following rows. The name must not contain a comma, since the CSV
-    /// reader does not support quotes.
+    /// Sets the phase of the following rows.
     pub fn begin_phase(&mut self, name: &str) {
-        debug_assert!(!name.contains(','));
         self.phase = name.to_string();
     }
 
@@ -156,39 +129,39 @@ impl Recorder {
     }
 
     /// Records a row if the interval has elapsed. Only call it between batches.
-    pub fn tick(&mut self, player: &mut Player) -> Result<(), Failure> {
+    pub fn tick(&mut self, batch_client: &mut BatchClient) -> Result<(), Failure> {
         if self.last.elapsed() < ROW_EVERY {
             return Ok(());
         }
-        self.note(player)
+        self.record(batch_client)
     }
 
     /// Records a row.
-    pub fn note(&mut self, player: &mut Player) -> Result<(), Failure> {
-        let items = player.client().stat("curr_items")?;
-        let tally = player.tally();
+    pub fn record(&mut self, batch_client: &mut BatchClient) -> Result<(), Failure> {
+        let items = batch_client.client().stat("curr_items")?;
+        let counts = batch_client.counts();
         self.last = Instant::now();
         self.rows.push(Row {
             server: self.side.name().to_string(),
             scenario: self.scenario.clone(),
             phase: self.phase.clone(),
             seconds: self.begun.elapsed().as_secs_f64(),
-            rss_bytes: self.watcher.take_peak()?,
+            rss_bytes: self.sampler.take_peak()?,
             limit_bytes: self.limit_bytes,
             items,
-            sets: tally.sets,
-            refused: tally.refused(),
-            bad_answers: tally.refusal_text(),
+            sets: counts.sets,
+            refused: counts.refused(),
+            bad_answers: counts.refusal_text(),
         });
         Ok(())
     }
 
     /// Waits for `time` while recording rows.
-    pub fn wait(&mut self, player: &mut Player, time: Duration) -> Result<(), Failure> {
+    pub fn wait(&mut self, batch_client: &mut BatchClient, time: Duration) -> Result<(), Failure> {
         let until = Instant::now() + time;
         while Instant::now() < until {
             thread::sleep(ROW_EVERY.min(until.saturating_duration_since(Instant::now())));
-            self.note(player)?;
+            self.record(batch_client)?;
         }
         Ok(())
     }
@@ -201,32 +174,32 @@ impl Recorder {
 
 /// A thread that samples the peak of the resident memory.
 #[derive(Debug)]
-struct Watcher {
+struct PeakSampler {
     pid: u32,
     peak: Arc<AtomicU64>,
-    over: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Watcher {
+impl PeakSampler {
     fn new(pid: u32) -> Self {
-        let (peak, over) = (
+        let (peak, stopped) = (
             Arc::new(AtomicU64::new(0)),
             Arc::new(AtomicBool::new(false)),
         );
-        let (its_peak, its_over) = (Arc::clone(&peak), Arc::clone(&over));
+        let (its_peak, its_stopped) = (Arc::clone(&peak), Arc::clone(&stopped));
         let thread = thread::spawn(move || {
-            while !its_over.load(Ordering::Relaxed) {
+            while !its_stopped.load(Ordering::Relaxed) {
                 if let Ok(bytes) = resident_bytes(pid) {
                     its_peak.fetch_max(bytes, Ordering::Relaxed);
                 }
-                thread::sleep(LOOK_EVERY);
+                thread::sleep(SAMPLE_EVERY);
             }
         });
-        Watcher {
+        PeakSampler {
             pid,
             peak,
-            over,
+            stopped,
             thread: Some(thread),
         }
     }
@@ -238,9 +211,9 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for PeakSampler {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // The thread does not panic, and its result is not needed.
             let _ = thread.join();
@@ -267,12 +240,8 @@ mod tests {
             bad_answers: "1 x SERVER_ERROR a, b".to_string(),
         };
         let csv = to_table(std::slice::from_ref(&row)).to_csv();
-        let wanted = Row {
-            bad_answers: String::new(),
-            ..row
-        };
-        assert_eq!(from_csv(&csv).unwrap(), [wanted]);
-        assert!(from_csv("a,b\n").is_err());
+        assert_eq!(from_csv(&csv).unwrap(), [row]);
+        assert!(from_csv("a,b\n1,2\n").is_err());
         assert!(from_csv(&format!("{csv}ours,x\n")).is_err());
     }
 }

@@ -10,14 +10,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::process::{kill, offer_to_oom_killer, resident_and_peak};
+use crate::process::{kill, prefer_as_oom_victim, resident_and_peak};
 
 /// Interval between two samples. A server that copies 5 GiB a second grows by 50 MiB in it.
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 
 /// State of a watched process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum ServerState {
     /// It is running.
     Alive,
     /// The watchdog killed it.
@@ -44,7 +44,7 @@ pub struct Watchdog {
 impl Watchdog {
     /// Watches process `pid`, a child of this process, and kills it above `limit` bytes.
     pub fn new(pid: u32, limit: u64) -> Result<Self, Failure> {
-        offer_to_oom_killer(pid)?;
+        prefer_as_oom_victim(pid)?;
         let seen = Arc::new(Seen::default());
         let its = Arc::clone(&seen);
         let thread = thread::spawn(move || watch(pid, limit, &its));
@@ -60,13 +60,13 @@ impl Watchdog {
     }
 
     /// Returns the state of the process at the last sample.
-    pub fn fate(&self) -> Fate {
+    pub fn state(&self) -> ServerState {
         if self.seen.killed.load(Ordering::Acquire) {
-            Fate::Killed
+            ServerState::Killed
         } else if self.seen.ended.load(Ordering::Relaxed) {
-            Fate::Ended
+            ServerState::Ended
         } else {
-            Fate::Alive
+            ServerState::Alive
         }
     }
 }
@@ -101,29 +101,29 @@ impl Drop for Watchdog {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fate, Watchdog};
+    use super::{ServerState, Watchdog};
     use std::process::Command;
     use std::time::Instant;
 
-    fn fate_of_a_sleeper(limit: u64) -> Fate {
+    fn state_of_a_sleeper(limit: u64) -> ServerState {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let watchdog = Watchdog::new(child.id(), limit).unwrap();
         let begun = Instant::now();
-        while watchdog.peak() == 0 || (watchdog.fate() == Fate::Alive && limit == 0) {
+        while watchdog.peak() == 0 || (watchdog.state() == ServerState::Alive && limit == 0) {
             assert!(begun.elapsed().as_secs() < 20);
             std::thread::yield_now();
         }
-        let fate = watchdog.fate();
+        let state = watchdog.state();
         drop(watchdog);
         // Fails for a child that the watchdog has killed already.
         let _ = child.kill();
         child.wait().unwrap();
-        fate
+        state
     }
 
     #[test]
     fn a_process_above_the_limit_is_killed() {
-        assert_eq!(fate_of_a_sleeper(0), Fate::Killed);
-        assert_eq!(fate_of_a_sleeper(1 << 40), Fate::Alive);
+        assert_eq!(state_of_a_sleeper(0), ServerState::Killed);
+        assert_eq!(state_of_a_sleeper(1 << 40), ServerState::Alive);
     }
 }

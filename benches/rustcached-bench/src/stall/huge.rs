@@ -10,16 +10,17 @@ use crate::address::Stream;
 use crate::content::Values;
 use crate::failure::Failure;
 use crate::process::ServerProcess;
-use crate::stall::link::{connect, now_or_zero};
-use crate::stall::scenes::Load;
+use crate::stall::load::Load;
+use crate::stall::nonblocking::{bytes_or_zero, connect};
 
+const MIB: u64 = 1 << 20;
 /// Size of the block and maximum bytes per turn.
 const PIECE: usize = 64 * 1024;
 /// Offset in the block at which the second value begins, so that it differs from the first.
 const OTHER_START: usize = 1001;
 
 /// Executes the steps in sequence on a connection.
-pub(super) struct Huge {
+pub(super) struct HugeValue {
     stream: Stream,
     block: Vec<u8>,
     steps: Vec<Step>,
@@ -31,12 +32,12 @@ pub(super) struct Huge {
 /// A request and its expected reply.
 struct Step {
     name: &'static str,
-    request: Text,
-    answer: Text,
+    request: Message,
+    reply: Message,
 }
 
 /// A message to be sent or received (line, value, line), and its progress.
-struct Text {
+struct Message {
     head: Vec<u8>,
     /// Length of the value in bytes, and the offset in the block at which it begins.
     body: u64,
@@ -45,12 +46,12 @@ struct Text {
     done: u64,
 }
 
-impl Huge {
+impl HugeValue {
     /// Creates the load for a value of `size` bytes.
     pub(super) fn new(server: &ServerProcess, size: u64) -> Result<Self, Failure> {
         let mut block = Vec::new();
         Values::new(PIECE).push(&mut block, 0, PIECE);
-        Ok(Huge {
+        Ok(HugeValue {
             stream: connect(server)?,
             block,
             steps: steps(size),
@@ -63,47 +64,47 @@ impl Huge {
 fn steps(size: u64) -> Vec<Step> {
     let set = |name, start| Step {
         name,
-        request: Text::with_value(format!("set huge 0 0 {size}\r\n"), size, start, b"\r\n"),
-        answer: Text::line("STORED\r\n"),
+        request: Message::with_value(format!("set huge 0 0 {size}\r\n"), size, start, b"\r\n"),
+        reply: Message::line("STORED\r\n"),
     };
     let found = format!("VALUE huge 0 {size}\r\n");
     let get = Step {
         name: "get",
-        request: Text::line("get huge\r\n"),
-        answer: Text::with_value(found, size, 0, b"\r\nEND\r\n"),
+        request: Message::line("get huge\r\n"),
+        reply: Message::with_value(found, size, 0, b"\r\nEND\r\n"),
     };
     let delete = Step {
         name: "delete",
-        request: Text::line("delete huge\r\n"),
-        answer: Text::line("DELETED\r\n"),
+        request: Message::line("delete huge\r\n"),
+        reply: Message::line("DELETED\r\n"),
     };
     vec![set("set", 0), get, set("overwrite", OTHER_START), delete]
 }
 
-impl Load for Huge {
+impl Load for HugeValue {
     fn turn(&mut self) -> Result<(), Failure> {
         let Some(step) = self.steps.get_mut(self.step) else {
             return Ok(());
         };
         if !step.request.is_done() {
             let piece = step.request.next_piece(&self.block);
-            step.request.done += now_or_zero(self.stream.write(piece))? as u64;
+            step.request.done += bytes_or_zero(self.stream.write(piece))? as u64;
             return Ok(());
         }
-        let n = now_or_zero(self.stream.read(&mut self.buffer))?;
-        let mut come = &self.buffer[..n];
-        while !come.is_empty() {
-            let piece = step.answer.next_piece(&self.block);
-            let length = piece.len().min(come.len());
-            if length == 0 || piece[..length] != come[..length] {
-                let text = come[..come.len().min(80)].escape_ascii();
+        let n = bytes_or_zero(self.stream.read(&mut self.buffer))?;
+        let mut received = &self.buffer[..n];
+        while !received.is_empty() {
+            let piece = step.reply.next_piece(&self.block);
+            let length = piece.len().min(received.len());
+            if length == 0 || piece[..length] != received[..length] {
+                let text = received[..received.len().min(80)].escape_ascii();
                 let text = format!("{} was answered \"{text}\"", step.name);
                 return Err(Failure::Server(text));
             }
-            step.answer.done += length as u64;
-            come = &come[length..];
+            step.reply.done += length as u64;
+            received = &received[length..];
         }
-        self.step += usize::from(step.answer.is_done());
+        self.step += usize::from(step.reply.is_done());
         Ok(())
     }
 
@@ -116,7 +117,7 @@ impl Load for Huge {
     }
 
     fn progress(&self) -> String {
-        let mib = self.value_bytes() / super::MIB;
+        let mib = self.value_bytes() / MIB;
         format!("{mib} MiB ({})", self.phase())
     }
 
@@ -131,18 +132,18 @@ impl Load for Huge {
     }
 
     fn value_bytes(&self) -> u64 {
-        let texts = |step: &Step| step.request.body_done() + step.answer.body_done();
+        let texts = |step: &Step| step.request.body_done() + step.reply.body_done();
         self.steps.iter().map(texts).sum()
     }
 }
 
-impl Text {
+impl Message {
     fn line(line: &str) -> Self {
-        Text::with_value(line.to_string(), 0, 0, b"")
+        Message::with_value(line.to_string(), 0, 0, b"")
     }
 
     fn with_value(head: String, body: u64, start: usize, tail: &'static [u8]) -> Self {
-        Text {
+        Message {
             head: head.into_bytes(),
             body,
             start,
@@ -182,10 +183,10 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
-    use super::{Text, steps};
+    use super::{Message, steps};
 
     /// Returns the whole message, taken in pieces of at most `most` bytes.
-    fn whole(text: &mut Text, block: &[u8], most: usize) -> Vec<u8> {
+    fn whole(text: &mut Message, block: &[u8], most: usize) -> Vec<u8> {
         let mut out = Vec::new();
         while !text.is_done() {
             let piece = text.next_piece(block);
@@ -200,7 +201,7 @@ mod tests {
     #[test]
     fn a_value_repeats_the_block_however_it_is_cut() {
         for most in [1, 2, 3, 100] {
-            let mut text = Text::with_value("head ".to_string(), 8, 2, b" tail");
+            let mut text = Message::with_value("head ".to_string(), 8, 2, b" tail");
             assert_eq!(whole(&mut text, b"abc", most), b"head cabcabca tail");
             assert_eq!(text.body_done(), 8);
         }

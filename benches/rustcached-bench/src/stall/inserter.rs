@@ -5,11 +5,12 @@ use std::io::{Read, Write};
 use memchr::memchr_iter;
 
 use crate::address::Stream;
-use crate::density::Filler;
+use crate::content::{KeyNames, Values};
 use crate::failure::Failure;
 use crate::process::ServerProcess;
-use crate::stall::link::{connect, now_or_zero};
-use crate::stall::scenes::Load;
+use crate::stall::load::Load;
+use crate::stall::nonblocking::{bytes_or_zero, connect};
+use crate::wire::push_set;
 
 /// Key length in bytes.
 pub(super) const KEY_LENGTH: usize = 20;
@@ -46,7 +47,9 @@ impl Run {
 /// Sets new items, with a window of unanswered sets.
 pub(super) struct Inserter {
     stream: Stream,
-    filler: Filler,
+    names: KeyNames,
+    values: Values,
+    key: Vec<u8>,
     runs: Vec<Run>,
     /// Index of the current run, and the number of its items sent.
     run: usize,
@@ -74,7 +77,9 @@ impl Inserter {
         let sizes = runs.iter().flat_map(|run| &run.sizes);
         Ok(Inserter {
             stream: connect(server)?,
-            filler: Filler::new(KEY_LENGTH, sizes.copied().max().unwrap_or(0)),
+            names: KeyNames::new(""),
+            values: Values::new(sizes.copied().max().unwrap_or(0)),
+            key: Vec::new(),
             items: runs.iter().map(|run| run.items).sum(),
             runs,
             run: 0,
@@ -103,14 +108,18 @@ impl Inserter {
         for number in self.sent..self.sent + count {
             let size = run.sizes[number as usize % run.sizes.len()];
             let key = self.first_key + number;
-            self.filler.push_set(&mut self.request, key, size);
+            self.key.clear();
+            self.names.push(&mut self.key, key, KEY_LENGTH);
+            push_set(&mut self.request, &self.key, 0, size, |out| {
+                self.values.push(out, key, size);
+            });
             self.value_bytes += size as u64;
         }
         self.sent_of_run += count;
         self.sent += count;
     }
 
-    fn take_answers(&mut self) -> Result<(), Failure> {
+    fn take_replies(&mut self) -> Result<(), Failure> {
         let mut taken = 0;
         for end in memchr_iter(b'\n', &self.buffer[..self.filled]) {
             let line = &self.buffer[taken..=end];
@@ -137,10 +146,10 @@ impl Load for Inserter {
             self.fill_request();
         }
         if self.written < self.request.len() {
-            self.written += now_or_zero(self.stream.write(&self.request[self.written..]))?;
+            self.written += bytes_or_zero(self.stream.write(&self.request[self.written..]))?;
         }
-        self.filled += now_or_zero(self.stream.read(&mut self.buffer[self.filled..]))?;
-        self.take_answers()
+        self.filled += bytes_or_zero(self.stream.read(&mut self.buffer[self.filled..]))?;
+        self.take_replies()
     }
 
     fn is_finished(&self) -> bool {

@@ -1,12 +1,13 @@
 //! `stall`: the longest pauses that a client sees while another client keeps the server busy.
 //!
-//! A connection gets a key every millisecond while another plays the load of a scene. A single
-//! spinning thread serves both, so pauses are not caused by its waking up. The longest absence of
-//! that thread itself is reported beside the pauses. `scenes` defines the loads.
+//! A connection gets a key every millisecond while another runs the load of a scene. A single
+//! spinning thread serves both, so pauses are not caused by its waking up. The longest time
+//! between two turns of that thread is reported beside the pauses. `scenes` defines the loads.
 
 mod huge;
 mod inserter;
-mod link;
+mod load;
+mod nonblocking;
 mod prober;
 mod scenes;
 
@@ -15,17 +16,19 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::latency::Latency;
 use crate::process::ServerProcess;
-use crate::report::{Latency, OutputOptions, Table};
-use crate::versus::{Side, VersusOptions};
+use crate::report::{OutputOptions, Table};
+use crate::servers::{ServersOptions, Side};
 
+use self::load::Load;
 use self::prober::{Phase, Prober};
-use self::scenes::{Load, Scene, SceneOptions};
+use self::scenes::{Scene, SceneOptions};
 
 const MIB: u64 = 1 << 20;
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 /// Duration of the probe after a load: work that the server has deferred counts too.
-const AFTERMATH: Duration = Duration::from_millis(200);
+const PROBE_AFTER_LOAD: Duration = Duration::from_millis(200);
 /// Pauses longer than this are counted.
 const LONG: Duration = Duration::from_millis(10);
 
@@ -34,7 +37,7 @@ const LONG: Duration = Duration::from_millis(10);
 pub struct StallOptions {
     /// The servers
     #[command(flatten)]
-    pub versus: VersusOptions,
+    pub servers: ServersOptions,
     /// The scenes
     #[command(flatten)]
     pub scenes: SceneOptions,
@@ -56,8 +59,8 @@ struct Stall {
     probe_misses: u64,
     latency_us: Latency,
     over_10_ms: u64,
-    /// Longest absence of the generator in microseconds. Shorter pauses may be caused by the
-    /// generator instead of the server.
+    /// Longest time between two turns of the generator, in microseconds. Shorter pauses may be
+    /// caused by the generator instead of the server.
     generator_max_us: f64,
     evictions: u64,
     phases: Vec<PhaseFigures>,
@@ -82,7 +85,7 @@ impl PhaseFigures {
 
 /// Measures both servers and returns the text to print.
 pub fn stall(options: &StallOptions) -> Result<String, Failure> {
-    options.versus.pin()?;
+    options.servers.pin()?;
     let mut table = Table::new(&[
         "scene",
         "server",
@@ -115,7 +118,7 @@ pub fn stall(options: &StallOptions) -> Result<String, Failure> {
             }
         }
     }
-    let text = options.versus.describe() + &table.to_text() + "\n" + &phases_text(&found);
+    let text = options.servers.describe() + &table.to_text() + "\n" + &phases_text(&found);
     options.output.write(&text, &table, &found)?;
     Ok(text)
 }
@@ -159,7 +162,7 @@ fn in_ms(us: f64) -> String {
 }
 
 fn measure(options: &StallOptions, scene: Scene, side: Side) -> Result<Stall, Failure> {
-    let server = ServerProcess::start(&options.scenes.launch(scene, &options.versus, side))?;
+    let server = ServerProcess::start(&options.scenes.launch(scene, &options.servers, side))?;
     let progress = |text: &str| {
         let text = format!("{}, {}: {text}", scene.name(), side.name());
         options.output.progress(&text);
@@ -182,13 +185,13 @@ fn measure(options: &StallOptions, scene: Scene, side: Side) -> Result<Stall, Fa
         probe_misses: prober.misses,
         latency_us: Latency::of(&latency),
         over_10_ms: latency.count_between(LONG.as_nanos() as u64, latency.high()),
-        generator_max_us: prober.longest_absence.as_nanos() as f64 / 1000.0,
+        generator_max_us: prober.longest_gap.as_nanos() as f64 / 1000.0,
         evictions: evictions()?.saturating_sub(evicted_before),
         phases: prober.phases.iter().map(PhaseFigures::of).collect(),
     })
 }
 
-/// Plays the load under the probe. Returns the duration of the load in seconds.
+/// Runs the load under the probe. Returns the duration of the load in seconds.
 fn probe(
     prober: &mut Prober,
     load: &mut dyn Load,
@@ -205,8 +208,8 @@ fn probe(
         }
     }
     let ended = Instant::now();
-    while ended.elapsed() < AFTERMATH {
-        prober.turn("aftermath")?;
+    while ended.elapsed() < PROBE_AFTER_LOAD {
+        prober.turn("after the load")?;
     }
     prober.finish()?;
     Ok((ended - begun).as_secs_f64())

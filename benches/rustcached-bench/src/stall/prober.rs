@@ -10,8 +10,9 @@ use hdrhistogram::Histogram;
 
 use crate::address::Stream;
 use crate::failure::Failure;
+use crate::latency::latency_histogram;
 use crate::process::ServerProcess;
-use crate::stall::link::{connect, now_or_zero};
+use crate::stall::nonblocking::{bytes_or_zero, connect};
 
 const PROBE_EVERY: Duration = Duration::from_millis(1);
 /// The requests of the probe. The loads do not use its key.
@@ -27,7 +28,7 @@ pub(super) struct Prober {
     due: Instant,
     waiting: bool,
     request: &'static [u8],
-    answer: Vec<u8>,
+    reply: Vec<u8>,
     last_turn: Option<Instant>,
     /// Results by phase, and the index of the phase in which the last probe was sent.
     pub(super) phases: Vec<Phase>,
@@ -35,7 +36,7 @@ pub(super) struct Prober {
     /// Number of probes that were misses.
     pub(super) misses: u64,
     /// Longest time between two turns.
-    pub(super) longest_absence: Duration,
+    pub(super) longest_gap: Duration,
 }
 
 /// Results of the probes during a phase of the load.
@@ -55,16 +56,16 @@ impl Prober {
             due: Instant::now(),
             waiting: false,
             request: SET,
-            answer: Vec::new(),
+            reply: Vec::new(),
             last_turn: None,
             phases: Vec::new(),
             phase: 0,
             misses: 0,
-            longest_absence: Duration::ZERO,
+            longest_gap: Duration::ZERO,
         };
         prober.send()?;
-        while !prober.is_answered()? {}
-        prober.take_answer();
+        while !prober.has_reply()? {}
+        prober.take_reply();
         prober.due = Instant::now();
         Ok(prober)
     }
@@ -74,7 +75,7 @@ impl Prober {
     pub(super) fn turn(&mut self, phase: &str) -> Result<(), Failure> {
         let now = Instant::now();
         let last = self.last_turn.replace(now).unwrap_or(now);
-        self.longest_absence = self.longest_absence.max(now - last);
+        self.longest_gap = self.longest_gap.max(now - last);
         if !self.waiting {
             if now >= self.due {
                 self.enter(phase);
@@ -82,8 +83,8 @@ impl Prober {
             }
             return Ok(());
         }
-        if self.is_answered()? {
-            self.take_answer();
+        if self.has_reply()? {
+            self.take_reply();
             self.record(Instant::now());
         }
         Ok(())
@@ -99,7 +100,7 @@ impl Prober {
 
     /// Returns the latencies of all phases together.
     pub(super) fn latency(&self) -> Histogram<u64> {
-        let mut all = no_latencies();
+        let mut all = latency_histogram();
         for phase in &self.phases {
             all += &phase.latency;
         }
@@ -113,7 +114,7 @@ impl Prober {
         if known.is_none() {
             self.phases.push(Phase {
                 name: name.to_string(),
-                latency: no_latencies(),
+                latency: latency_histogram(),
             });
         }
     }
@@ -126,31 +127,31 @@ impl Prober {
     }
 
     /// Reads available bytes. Returns whether the reply is complete.
-    fn is_answered(&mut self) -> Result<bool, Failure> {
+    fn has_reply(&mut self) -> Result<bool, Failure> {
         let mut buffer = [0u8; 256];
-        let n = now_or_zero(self.stream.read(&mut buffer))?;
-        self.answer.extend_from_slice(&buffer[..n]);
+        let n = bytes_or_zero(self.stream.read(&mut buffer))?;
+        self.reply.extend_from_slice(&buffer[..n]);
         let possible: &[&[u8]] = match self.request {
             SET => &[STORED],
             _ => &[HIT, MISS],
         };
-        if possible.contains(&self.answer.as_slice()) {
+        if possible.contains(&self.reply.as_slice()) {
             return Ok(true);
         }
-        if possible.iter().any(|whole| whole.starts_with(&self.answer)) {
+        if possible.iter().any(|whole| whole.starts_with(&self.reply)) {
             return Ok(false);
         }
-        let text = self.answer.escape_ascii();
+        let text = self.reply.escape_ascii();
         let text = format!("the probe was answered \"{text}\"");
         Err(Failure::Server(text))
     }
 
     /// Chooses the next request depending on the reply.
-    fn take_answer(&mut self) {
-        let missed = self.answer == MISS;
+    fn take_reply(&mut self) {
+        let missed = self.reply == MISS;
         self.misses += u64::from(missed);
         self.request = if missed { SET } else { GET };
-        self.answer.clear();
+        self.reply.clear();
         self.waiting = false;
     }
 
@@ -162,8 +163,4 @@ impl Prober {
             self.due += PROBE_EVERY;
         }
     }
-}
-
-fn no_latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are constants that fit")
 }

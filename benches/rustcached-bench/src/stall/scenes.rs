@@ -3,14 +3,16 @@
 //! Contains the options of the scenes and creates each scene's [`Load`]. Items that must exist
 //! beforehand are stored without a probe. Independent of the probe.
 
-use crate::density::Filler;
+use crate::batch_client::BatchClient;
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::process::{Launch, ServerProcess};
-use crate::stall::MIB;
-use crate::stall::huge::Huge;
+use crate::servers::{ServersOptions, Side};
+use crate::stall::huge::HugeValue;
 use crate::stall::inserter::{Inserter, KEY_LENGTH, Run};
-use crate::versus::{Side, VersusOptions};
+use crate::stall::load::Load;
 
+const MIB: u64 = 1 << 20;
 /// Number of runs per value size at the memory limit.
 const TURNS: usize = 2;
 /// Bytes of values stored between two checks for evictions.
@@ -18,30 +20,6 @@ const FILL_STEP: u64 = 8 * MIB;
 /// Upper bound, in bytes, of a huge item's key, flags and links. Servers count them towards the
 /// maximum item size.
 const HUGE_OVERHEAD: u64 = 1024;
-
-/// A load on a single connection.
-pub(super) trait Load {
-    /// Moves a bounded number of bytes. Never waits.
-    fn turn(&mut self) -> Result<(), Failure>;
-
-    /// Returns whether everything has been sent and answered.
-    fn is_finished(&self) -> bool;
-
-    /// Returns the name of the current phase.
-    fn phase(&self) -> &str;
-
-    /// Returns a text about the progress.
-    fn progress(&self) -> String;
-
-    /// Returns the number of sets answered.
-    fn sets(&self) -> u64;
-
-    /// Returns the number of sets refused for lack of memory.
-    fn refused(&self) -> u64;
-
-    /// Returns the bytes of values sent and received.
-    fn value_bytes(&self) -> u64;
-}
 
 /// A scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -68,7 +46,7 @@ impl Scene {
 /// Parameters of the scenes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SceneOptions {
-    /// Play these scenes
+    /// Scenes to run
     #[arg(
         long,
         value_name = "NAMES",
@@ -147,12 +125,12 @@ pub struct SceneOptions {
 
 impl SceneOptions {
     /// Returns the parameters for starting a side for a scene.
-    pub(super) fn launch(&self, scene: Scene, versus: &VersusOptions, side: Side) -> Launch {
+    pub(super) fn launch(&self, scene: Scene, servers: &ServersOptions, side: Side) -> Launch {
         match scene {
-            Scene::Growth => versus.launch(side, self.memory),
-            Scene::Limit => versus.launch(side, self.limit_memory),
+            Scene::Growth => servers.launch(side, self.memory),
+            Scene::Limit => servers.launch(side, self.limit_memory),
             Scene::Huge => {
-                let mut launch = versus.launch(side, self.huge_memory);
+                let mut launch = servers.launch(side, self.huge_memory);
                 // Insert before the user's options, so that those take precedence.
                 let flags = ["-I".to_string(), format!("{}m", self.huge_mib)];
                 launch.extra.splice(0..0, flags);
@@ -180,7 +158,7 @@ impl SceneOptions {
                 let runs = limit_runs(in_millions(self.limit_millions), sizes);
                 Box::new(Inserter::new(server, first, runs)?)
             }
-            Scene::Huge => Box::new(Huge::new(server, self.huge_mib * MIB - HUGE_OVERHEAD)?),
+            Scene::Huge => Box::new(HugeValue::new(server, self.huge_mib * MIB - HUGE_OVERHEAD)?),
         })
     }
 }
@@ -191,20 +169,20 @@ fn in_millions(millions: f64) -> u32 {
 
 /// Sets new items until the server evicts. Returns the number of the first unused key.
 fn fill(server: &ServerProcess, size: usize, memory: u64) -> Result<u32, Failure> {
-    let mut client = server.client()?;
-    let mut filler = Filler::new(KEY_LENGTH, size);
+    let client = Client::connect(&server.address, true)?;
+    let mut batch_client = BatchClient::new(client, KEY_LENGTH, size);
     let item = (KEY_LENGTH + size) as u64;
     let step = (FILL_STEP / item).max(1);
     // No server can hold more items than this.
     let most = memory / item + step;
     let mut next = 0;
-    while client.stat("evictions")? == 0 {
+    while batch_client.client().stat("evictions")? == 0 {
         if next > most {
             let text = format!("{next} items do not make it evict");
             return Err(Failure::Server(text));
         }
         let keys = next as u32..(next + step) as u32;
-        filler.set_all(&mut client, keys.map(|key| (key, size)))?;
+        batch_client.set_all(keys.map(|key| (key, size)))?;
         next += step;
     }
     Ok(next as u32)

@@ -2,32 +2,32 @@
 //!
 //! Each scene runs against a fresh process of each server, with well-behaved clients beside the
 //! attackers. The server under test fails if its resident memory exceeds the bound or its process
-//! ends. It also fails if a well-behaved client is slow, refused or disconnected. `outputs`,
-//! `inputs` and `doors` define the scenes, `stage` runs them.
+//! ends. It also fails if a well-behaved client is slow, refused or disconnected. `unread_replies`,
+//! `incomplete_requests` and `handshakes` define the scenes, `runner` runs them.
 
-mod asker;
 mod certificate;
-mod crowd;
+mod connections;
 mod datagrams;
-mod doors;
-mod inputs;
-mod outputs;
+mod handshakes;
+mod incomplete_requests;
+mod paced_client;
 mod plan;
+mod report;
+mod result;
+mod runner;
 mod script;
-mod stage;
+mod unread_replies;
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::failure::Failure;
-use crate::memory::bound;
-use crate::memory::watchdog::Fate;
+use crate::memory::bound::bound;
 use crate::process::raise_file_limit;
-use crate::report::{Latency, OutputOptions, Table};
-use crate::versus::{Side, VersusOptions};
+use crate::report::OutputOptions;
+use crate::servers::{ServersOptions, Side};
 
-use self::stage::Clients;
+use self::report::Report;
+use self::result::Settings;
 
 pub use self::plan::Scene;
 
@@ -60,74 +60,28 @@ pub struct HostileOptions {
 
 /// Returns all scenes in the order in which they run.
 pub fn scenes() -> impl Iterator<Item = &'static Scene> {
-    let families = outputs::SCENES.iter().chain(&inputs::SCENES);
-    families.chain(&doors::SCENES)
-}
-
-/// Settings of all scenes of a run.
-struct Settings<'a> {
-    versus: &'a VersusOptions,
-    memory_mib: u64,
-    time: Duration,
-    watchdog_bytes: u64,
-    bound_bytes: u64,
-}
-
-/// Results of a scene on a server.
-struct Found {
-    scene: &'static str,
-    server: &'static str,
-    connections: usize,
-    /// Connections closed by the server, `None` if the server has died.
-    cut: Option<u64>,
-    base_bytes: u64,
-    peak_bytes: u64,
-    bound_bytes: u64,
-    fate: Fate,
-    /// Lateness of the generator's own turns.
-    generator_us: Latency,
-    /// Share of the time that the server's threads waited for a CPU.
-    cpu_wait: f64,
-    clients: Clients,
-}
-
-/// Results of a scene, for JSON.
-#[derive(Clone, Debug, Serialize)]
-struct Figures {
-    scene: &'static str,
-    server: &'static str,
-    connections: usize,
-    cut: Option<u64>,
-    base_bytes: u64,
-    peak_bytes: u64,
-    bound_bytes: u64,
-    alive: bool,
-    gets: u64,
-    get_misses: u64,
-    latency_us: Latency,
-    generator_us: Latency,
-    cpu_wait: f64,
-    sets: u64,
-    sets_refused: u64,
-    faults: Vec<String>,
+    let families = unread_replies::SCENES
+        .iter()
+        .chain(&incomplete_requests::SCENES);
+    families.chain(&handshakes::SCENES)
 }
 
 /// Runs scenes against both servers and returns the text to print. Skips the reference server if it
 /// is not installed. Returns [`Failure::Broken`] if the server under test breaks a rule.
 pub fn hostile(
-    versus: &VersusOptions,
+    servers: &ServersOptions,
     memory_mib: u64,
     options: &HostileOptions,
     chosen: &[&'static Scene],
     output: &OutputOptions,
 ) -> Result<String, Failure> {
     raise_file_limit(FILES)?;
-    versus.pin()?;
+    servers.pin()?;
     let client_limit = options
         .client_limit
         .unwrap_or(default_client_limit(memory_mib));
     let settings = Settings {
-        versus,
+        servers,
         memory_mib,
         time: Duration::try_from_secs_f64(options.seconds)
             .map_err(|error| Failure::Usage(format!("--seconds: {error}")))?,
@@ -136,12 +90,12 @@ pub fn hostile(
     };
     let sides = Side::BOTH
         .into_iter()
-        .filter(|&side| side == Side::Ours || versus.theirs.exists());
+        .filter(|&side| side == Side::Ours || servers.theirs.exists());
     let sides: Vec<Side> = sides.collect();
     let mut report = Report::new(options.p99_limit);
     for scene in chosen {
         for &side in &sides {
-            let row = report.add(scene, side, stage::run(&settings, scene, side));
+            let row = report.add(scene, side, runner::run(&settings, scene, side));
             output.progress(&row.join("  "));
         }
     }
@@ -152,287 +106,9 @@ fn default_client_limit(memory_mib: u64) -> u64 {
     (memory_mib / CLIENT_LIMIT_PART).max(CLIENT_LIMIT_MIB)
 }
 
-/// Rows and broken rules so far.
-struct Report {
-    p99_limit_us: f64,
-    table: Table,
-    figures: Vec<Figures>,
-    faults: Vec<String>,
-    /// Rules broken by the reference server: reported, but not a failure.
-    their_faults: Vec<String>,
-}
-
-impl Report {
-    fn new(p99_limit_ms: f64) -> Self {
-        Report {
-            p99_limit_us: p99_limit_ms * 1000.0,
-            table: Table::new(&[
-                "scene",
-                "server",
-                "connections",
-                "cut",
-                "RSS before, MiB",
-                "peak",
-                "growth",
-                "bound",
-                "alive",
-                "get p50, ms",
-                "p99",
-                "max",
-                "generator p99",
-                "max",
-                "CPU wait, %",
-                "missed",
-                "sets",
-                "refused",
-                "verdict",
-            ]),
-            figures: Vec::new(),
-            faults: Vec::new(),
-            their_faults: Vec::new(),
-        }
-    }
-
-    /// Adds the results of a scene and returns its row.
-    fn add(&mut self, scene: &Scene, side: Side, found: Result<Found, Failure>) -> &[String] {
-        match found {
-            Ok(found) => {
-                let figures = figures(&found, self.p99_limit_us);
-                self.note_faults(scene, side, &figures.faults);
-                self.table.push(row(&figures, found.fate));
-                self.figures.push(figures);
-            }
-            Err(failure) => {
-                let mut row = vec![scene.name.to_string(), side.name().to_string()];
-                row.resize(self.table.head.len() - 1, "-".to_string());
-                row.push("FAILED".to_string());
-                self.table.push(row);
-                self.note_faults(scene, side, &[failure.to_string()]);
-            }
-        }
-        self.table.rows.last().expect("a row was pushed")
-    }
-
-    fn note_faults(&mut self, scene: &Scene, side: Side, faults: &[String]) {
-        let (name, server) = (scene.name, side.name());
-        let lines = faults
-            .iter()
-            .map(|fault| format!("{name}, {server}: {fault}"));
-        match side {
-            Side::Ours => self.faults.extend(lines),
-            Side::Theirs => self.their_faults.extend(lines),
-        }
-    }
-
-    fn finish(
-        self,
-        settings: &Settings<'_>,
-        client_limit: u64,
-        output: &OutputOptions,
-    ) -> Result<String, Failure> {
-        let mut text = settings.versus.describe();
-        text += &format!(
-            "-m {}; the bound is 1.1 x -m + 24 MiB + {client_limit} MiB for clients; {} s each\n",
-            settings.memory_mib,
-            settings.time.as_secs_f64()
-        );
-        if !settings.versus.theirs.exists() {
-            text += "theirs is not there and was left out\n";
-        }
-        text += &self.table.to_text();
-        for fault in &self.their_faults {
-            text += &format!("{fault}\n");
-        }
-        output.write(&text, &self.table, &self.figures)?;
-        match self.faults.is_empty() {
-            true => Ok(text),
-            false => Err(Failure::Broken {
-                text,
-                faults: self.faults,
-            }),
-        }
-    }
-}
-
-fn figures(found: &Found, p99_limit_us: f64) -> Figures {
-    let clients = &found.clients;
-    let records = [Some(&clients.sets), clients.beside.as_ref()];
-    let setters = records.into_iter().flatten();
-    let refused =
-        |refusals: &std::collections::BTreeMap<String, u64>| refusals.values().sum::<u64>();
-    Figures {
-        scene: found.scene,
-        server: found.server,
-        connections: found.connections,
-        cut: found.cut,
-        base_bytes: found.base_bytes,
-        peak_bytes: found.peak_bytes,
-        bound_bytes: found.bound_bytes,
-        alive: found.fate == Fate::Alive,
-        gets: clients.gets.answered,
-        get_misses: clients.gets.missed,
-        latency_us: Latency::of(&clients.gets.latency),
-        generator_us: found.generator_us,
-        cpu_wait: found.cpu_wait,
-        sets: setters.clone().map(|record| record.answered).sum(),
-        sets_refused: setters.map(|record| refused(&record.refusals)).sum(),
-        faults: faults(found, p99_limit_us),
-    }
-}
-
-/// Returns a line per broken rule.
-fn faults(found: &Found, p99_limit_us: f64) -> Vec<String> {
-    let mut faults = Vec::new();
-    let peak = mib(found.peak_bytes);
-    match found.fate {
-        Fate::Alive => {}
-        Fate::Killed => faults.push(format!("killed by the watchdog at {peak} MiB")),
-        Fate::Ended => faults.push(format!("the server ended, at {peak} MiB or more")),
-    }
-    if found.peak_bytes > found.bound_bytes {
-        let limit = mib(found.bound_bytes);
-        faults.push(format!("resident memory {peak} MiB, bound {limit} MiB"));
-    }
-    let clients = &found.clients;
-    let p99 = Latency::of(&clients.gets.latency).p99;
-    if p99 > p99_limit_us {
-        let times = [p99, p99_limit_us, found.generator_us.p99].map(in_ms);
-        let [p99, limit, own] = times;
-        let waited = found.cpu_wait * 100.0;
-        faults.push(format!(
-            "p99 of a well-behaved get {p99} ms, limit {limit} ms (the generator's own p99: {own} \
-             ms; the server waited for a CPU {waited:.0} % of the time)"
-        ));
-    }
-    let named = [("get", Some(&clients.gets)), ("set", Some(&clients.sets))];
-    for (name, record) in named
-        .into_iter()
-        .chain([("worker", clients.beside.as_ref())])
-    {
-        let Some(record) = record else { continue };
-        for (text, times) in &record.refusals {
-            faults.push(format!("well-behaved {name} refused {times} times: {text}"));
-        }
-        if let (Some(why), Fate::Alive) = (&record.lost, found.fate) {
-            faults.push(format!(
-                "well-behaved {name} client lost its connection: {why}"
-            ));
-        }
-    }
-    faults
-}
-
-fn row(figures: &Figures, fate: Fate) -> Vec<String> {
-    let growth = figures.peak_bytes.saturating_sub(figures.base_bytes);
-    let mut row = vec![figures.scene.to_string(), figures.server.to_string()];
-    row.push(figures.connections.to_string());
-    row.push(figures.cut.map_or("-".to_string(), |cut| cut.to_string()));
-    let sizes = [
-        figures.base_bytes,
-        figures.peak_bytes,
-        growth,
-        figures.bound_bytes,
-    ];
-    row.extend(sizes.map(mib));
-    row.push(match fate {
-        Fate::Alive => "yes".to_string(),
-        Fate::Killed => "KILLED".to_string(),
-        Fate::Ended => "NO".to_string(),
-    });
-    let latency = &figures.latency_us;
-    let own = &figures.generator_us;
-    let times = [latency.p50, latency.p99, latency.max, own.p99, own.max];
-    row.extend(times.map(in_ms));
-    row.push(format!("{:.0}", figures.cpu_wait * 100.0));
-    let counts = [figures.get_misses, figures.sets, figures.sets_refused];
-    row.extend(counts.map(|count| count.to_string()));
-    row.push(match figures.faults.is_empty() {
-        true => "passed".to_string(),
-        false => "FAILED".to_string(),
-    });
-    row
-}
-
-fn mib(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / MIB as f64)
-}
-
-fn in_ms(us: f64) -> String {
-    format!("{:.2}", us / 1000.0)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::asker::{Record, no_latencies};
-    use super::stage::Clients;
-    use super::{Fate, Found, MIB, default_client_limit, faults};
-    use crate::report::Latency;
-    use std::collections::BTreeMap;
-
-    fn record(late_ms: u64) -> Record {
-        let mut latency = no_latencies();
-        latency.record_n(late_ms * 1_000_000, 100).unwrap();
-        Record {
-            latency,
-            answered: 100,
-            missed: 0,
-            refusals: BTreeMap::new(),
-            lost: None,
-        }
-    }
-
-    fn found() -> Found {
-        Found {
-            scene: "get",
-            server: "ours",
-            connections: 10,
-            cut: Some(0),
-            base_bytes: 200 * MIB,
-            peak_bytes: 300 * MIB,
-            bound_bytes: 300 * MIB,
-            fate: Fate::Alive,
-            generator_us: Latency::default(),
-            cpu_wait: 0.0,
-            clients: Clients {
-                gets: record(1),
-                sets: record(1),
-                beside: None,
-            },
-        }
-    }
-
-    #[test]
-    fn each_broken_rule_is_a_line() {
-        assert_eq!(faults(&found(), 5000.0), [""; 0]);
-        let mut bad = found();
-        bad.peak_bytes += MIB;
-        bad.fate = Fate::Killed;
-        bad.clients.gets = record(6);
-        bad.clients.beside = Some(record(60));
-        let text = "SERVER_ERROR out of memory".to_string();
-        bad.clients.sets.refusals.insert(text, 3);
-        let lines = faults(&bad, 5000.0);
-        let beginnings = [
-            "killed by the watchdog at 301.0 MiB",
-            "resident memory 301.0 MiB, bound 300.0 MiB",
-            "p99 of a well-behaved get 6.",
-            "well-behaved set refused 3 times: SERVER_ERROR out of memory",
-        ];
-        assert_eq!(lines.len(), beginnings.len(), "{lines:?}");
-        for (line, beginning) in lines.iter().zip(beginnings) {
-            assert!(line.starts_with(beginning), "{line}");
-        }
-    }
-
-    #[test]
-    fn a_lost_client_counts_while_the_server_lives() {
-        let mut bad = found();
-        bad.clients.gets.lost = Some("closed by the server".to_string());
-        assert_eq!(faults(&bad, 5000.0).len(), 1);
-        bad.fate = Fate::Ended;
-        let lines = faults(&bad, 5000.0);
-        assert_eq!(lines, ["the server ended, at 300.0 MiB or more"]);
-    }
+    use super::default_client_limit;
 
     #[test]
     fn the_client_limit_is_a_part_of_the_memory() {

@@ -1,7 +1,7 @@
 //! The definition of a hostile scene.
 //!
 //! A scene creates a [`Plan`]: how the server is started, what it holds, which connections attack
-//! it, and which well-behaved clients run beside them. `stage` runs any plan, so scenes are data.
+//! it, and which well-behaved clients run beside them. `runner` runs any plan, so scenes are data.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,12 +27,12 @@ pub struct Scene {
     /// Description for `--help`, a single line.
     pub help: &'static str,
     /// Creates the plan.
-    pub(super) plan: fn(&Site) -> Result<Plan, Failure>,
+    pub(super) plan: fn(&Resources) -> Result<Plan, Failure>,
 }
 
 /// Resources that a plan may use.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct Resources {
     /// Folder for files that the server reads; removed after the scene.
     pub(super) folder: PathBuf,
     /// A free address for a second listener, TCP or UDP.
@@ -101,7 +101,7 @@ impl fmt::Debug for Group {
 
 /// Additional activity beside the attackers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beside {
+pub(super) enum ExtraLoad {
     /// Overwrites and deletes the items `big0` to `big{N - 1}`, and evicts items by new ones of
     /// that size.
     Churn,
@@ -122,7 +122,7 @@ pub(super) struct Plan {
     pub(super) environment: Vec<(String, String)>,
     /// Value of `-l` of the listener for well-behaved clients.
     pub(super) listen: &'static str,
-    /// Attackers connect to [`Site::second`] instead of that listener.
+    /// Attackers connect to [`Resources::second`] instead of that listener.
     pub(super) attack_second: bool,
     /// Login request of well-behaved clients, answered by `STORED`; empty for none.
     pub(super) login: &'static str,
@@ -133,7 +133,7 @@ pub(super) struct Plan {
     /// The attackers.
     pub(super) groups: Vec<Group>,
     /// Additional activity during the attack.
-    pub(super) beside: Option<Beside>,
+    pub(super) extra_load: Option<ExtraLoad>,
 }
 
 impl Plan {
@@ -149,7 +149,7 @@ impl Plan {
             fill: (1000, 20_000),
             warm_up: |_| Ok(()),
             groups,
-            beside: None,
+            extra_load: None,
         }
     }
 

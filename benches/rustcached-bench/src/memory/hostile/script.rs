@@ -18,10 +18,10 @@ enum Body {
     Empty,
     /// `total` bytes in all: `bytes`, repeated.
     Cycle { bytes: Arc<[u8]>, total: u64 },
-    /// The output of `make` for each round. A round is generated when the previous one has been
+    /// The output of `generate` for each round. A round is generated when the previous one has been
     /// sent.
-    Made {
-        make: fn(u64, &mut Vec<u8>),
+    Generated {
+        generate: fn(u64, &mut Vec<u8>),
         next: u64,
         end: u64,
     },
@@ -53,11 +53,11 @@ impl Script {
         self
     }
 
-    /// Creates a script that sends the bytes appended by `make` for each number of `rounds`.
-    pub(super) fn made(rounds: std::ops::Range<u64>, make: fn(u64, &mut Vec<u8>)) -> Self {
+    /// Creates a script that sends the bytes appended by `generate` for each number of `rounds`.
+    pub(super) fn generated(rounds: std::ops::Range<u64>, generate: fn(u64, &mut Vec<u8>)) -> Self {
         Script {
-            body: Body::Made {
-                make,
+            body: Body::Generated {
+                generate,
                 next: rounds.start,
                 end: rounds.end,
             },
@@ -106,9 +106,13 @@ impl Script {
                 self.part = Arc::clone(bytes);
                 self.at = 0;
             }
-            Body::Made { make, next, end } if *next < *end => {
+            Body::Generated {
+                generate,
+                next,
+                end,
+            } if *next < *end => {
                 let mut part = Vec::new();
-                make(*next, &mut part);
+                generate(*next, &mut part);
                 *next += 1;
                 self.part = part.into();
                 self.at = 0;
@@ -171,7 +175,8 @@ mod tests {
             let script = Script::new(*b"head ").then(&body, 8);
             assert_eq!(sent(script, step), "head abcabcab");
             assert_eq!(sent(Script::repeated(b"xy", 3), step), "xyxyxy");
-            let script = Script::made(2..5, |round, out| out.extend(round.to_string().bytes()));
+            let script =
+                Script::generated(2..5, |round, out| out.extend(round.to_string().bytes()));
             assert_eq!(sent(script, step), "234");
         }
         assert_eq!(sent(Script::new(*b"").then(&body, 0), 9), "");

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use nix::errno::Errno;
 use rustls::ClientConnection;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -33,18 +34,18 @@ const RECEIVE_BUFFER: usize = 4096;
 /// device, the kernel grants the server megabytes of send buffer per connection.
 const SEGMENT_BYTES: u32 = 1448;
 /// Bytes that a slow reader takes at a time, and the interval.
-const SIP_BYTES: usize = 4096;
-const SIP_EVERY: Duration = Duration::from_millis(40);
+const SLOW_READ_BYTES: usize = 4096;
+const SLOW_READ_EVERY: Duration = Duration::from_millis(40);
 /// Maximum number of slow readers served per turn.
-const SIPS_AT_ONCE: usize = 16;
+const SLOW_READS_AT_ONCE: usize = 16;
 
 /// All hostile connections of a scene.
-pub(super) struct Crowd {
+pub(super) struct HostileConnections {
     address: SocketAddr,
     groups: VecDeque<(Group, usize)>,
     poll: Poll,
     events: Events,
-    members: Vec<Member>,
+    connections: Vec<HostileConnection>,
     ready: VecDeque<usize>,
     slow: VecDeque<(Instant, usize)>,
     opening: usize,
@@ -52,7 +53,7 @@ pub(super) struct Crowd {
     buffer: Vec<u8>,
 }
 
-struct Member {
+struct HostileConnection {
     stream: Option<TcpStream>,
     script: Script,
     reading: Reading,
@@ -70,15 +71,15 @@ enum Step {
     Blocked,
 }
 
-impl Crowd {
-    /// Creates a crowd that opens the connections of these groups, in order.
+impl HostileConnections {
+    /// Creates the connections of these groups, which [`HostileConnections::turn`] opens in order.
     pub(super) fn new(address: SocketAddr, groups: Vec<Group>) -> Result<Self, Failure> {
-        Ok(Crowd {
+        Ok(HostileConnections {
             address,
             groups: groups.into_iter().map(|group| (group, 0)).collect(),
             poll: Poll::new().map_err(Failure::io("making a poll"))?,
             events: Events::with_capacity(256),
-            members: Vec::new(),
+            connections: Vec::new(),
             ready: VecDeque::new(),
             slow: VecDeque::new(),
             opening: 0,
@@ -109,7 +110,7 @@ impl Crowd {
             happened = true;
             budget = budget.saturating_sub(self.serve(index));
         }
-        happened |= self.sip();
+        happened |= self.read_slowly();
         Ok(happened)
     }
 
@@ -125,16 +126,16 @@ impl Crowd {
                 self.groups.pop_front();
                 continue;
             }
-            let member = Member::new(self.address, group, *next)?;
+            let connection = HostileConnection::new(self.address, group, *next)?;
             *next += 1;
-            self.enter(member)?;
+            self.register(connection)?;
         }
         Ok(true)
     }
 
-    fn enter(&mut self, mut member: Member) -> Result<(), Failure> {
-        let index = self.members.len();
-        if let Some(stream) = &mut member.stream {
+    fn register(&mut self, mut connection: HostileConnection) -> Result<(), Failure> {
+        let index = self.connections.len();
+        if let Some(stream) = &mut connection.stream {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let registering = Failure::io("registering a connection");
             let registry = self.poll.registry();
@@ -142,11 +143,12 @@ impl Crowd {
                 .register(stream, Token(index), interest)
                 .map_err(registering)?;
         }
-        if member.reading == Reading::Slowly {
-            self.slow.push_back((Instant::now() + SIP_EVERY, index));
+        if connection.reading == Reading::Slowly {
+            self.slow
+                .push_back((Instant::now() + SLOW_READ_EVERY, index));
         }
         self.opening += 1;
-        self.members.push(member);
+        self.connections.push(connection);
         Ok(())
     }
 
@@ -159,14 +161,14 @@ impl Crowd {
         }
         for event in &self.events {
             let Token(index) = event.token();
-            let member = &mut self.members[index];
-            if !member.is_open {
-                member.is_open = true;
+            let connection = &mut self.connections[index];
+            if !connection.is_open {
+                connection.is_open = true;
                 self.opening -= 1;
                 self.opened += usize::from(!event.is_error());
             }
-            if !member.is_queued && (event.is_writable() || member.wants_input()) {
-                member.is_queued = true;
+            if !connection.is_queued && (event.is_writable() || connection.wants_input()) {
+                connection.is_queued = true;
                 self.ready.push_back(index);
             }
         }
@@ -175,26 +177,26 @@ impl Crowd {
 
     /// Serves a connection. Returns the bytes moved, at least 1.
     fn serve(&mut self, index: usize) -> usize {
-        let member = &mut self.members[index];
-        member.is_queued = false;
-        match member.step(&mut self.buffer) {
+        let connection = &mut self.connections[index];
+        connection.is_queued = false;
+        match connection.step(&mut self.buffer) {
             Ok(Step::Moved(bytes)) => {
-                member.is_queued = true;
+                connection.is_queued = true;
                 self.ready.push_back(index);
                 bytes.max(1)
             }
             Ok(Step::Blocked) => 1,
             Err(_) => {
-                member.stream = None;
+                connection.stream = None;
                 1
             }
         }
     }
 
     /// Reads on slow readers that are due.
-    fn sip(&mut self) -> bool {
+    fn read_slowly(&mut self) -> bool {
         let now = Instant::now();
-        for n in 0..SIPS_AT_ONCE {
+        for n in 0..SLOW_READS_AT_ONCE {
             let Some(&(due, index)) = self.slow.front() else {
                 return n > 0;
             };
@@ -202,22 +204,22 @@ impl Crowd {
                 return n > 0;
             }
             self.slow.pop_front();
-            let member = &mut self.members[index];
-            let buffer = &mut self.buffer[..SIP_BYTES];
-            match member
+            let connection = &mut self.connections[index];
+            let buffer = &mut self.buffer[..SLOW_READ_BYTES];
+            match connection
                 .stream
                 .as_mut()
-                .map(|stream| moved(stream.read(buffer)))
+                .map(|stream| bytes_or_zero(stream.read(buffer)))
             {
-                Some(Ok(_)) => self.slow.push_back((now + SIP_EVERY, index)),
-                _ => member.stream = None,
+                Some(Ok(_)) => self.slow.push_back((now + SLOW_READ_EVERY, index)),
+                _ => connection.stream = None,
             }
         }
         true
     }
 }
 
-impl Member {
+impl HostileConnection {
     fn new(address: SocketAddr, group: &Group, index: usize) -> Result<Self, Failure> {
         let tls = match &group.security {
             Security::Clear => None,
@@ -227,7 +229,7 @@ impl Member {
         };
         let connecting = Failure::io("opening a connection");
         let stream = connect(address, group.reading).map_err(connecting)?;
-        Ok(Member {
+        Ok(HostileConnection {
             stream: Some(stream),
             script: (group.script)(index),
             reading: group.reading,
@@ -250,7 +252,7 @@ impl Member {
         };
         let mut bytes = 0;
         if let Some(tls) = &mut self.tls {
-            bytes += shake_hands(tls, stream)?;
+            bytes += continue_handshake(tls, stream)?;
             if tls.is_handshaking() {
                 return Ok(if bytes > 0 {
                     Step::Moved(bytes)
@@ -262,7 +264,7 @@ impl Member {
         bytes += match (&self.security, &mut self.tls) {
             (Security::Records(_), Some(tls)) => send_records(tls, stream, &mut self.script)?,
             _ => {
-                let sent = moved(stream.write(self.script.chunk()))?;
+                let sent = bytes_or_zero(stream.write(self.script.chunk()))?;
                 self.script.advance(sent);
                 sent
             }
@@ -297,11 +299,11 @@ fn connect(address: SocketAddr, reading: Reading) -> io::Result<TcpStream> {
 }
 
 fn is_under_way(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::EINPROGRESS)
+    error.kind() == ErrorKind::WouldBlock || error.raw_os_error() == Some(Errno::EINPROGRESS as i32)
 }
 
 /// Returns the bytes moved, 0 if the socket is not ready.
-fn moved(result: io::Result<usize>) -> io::Result<usize> {
+fn bytes_or_zero(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(error)
             if matches!(
@@ -318,17 +320,17 @@ fn moved(result: io::Result<usize>) -> io::Result<usize> {
 fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     match stream.read(buffer) {
         Ok(0) => Err(ErrorKind::ConnectionReset.into()),
-        result => moved(result),
+        result => bytes_or_zero(result),
     }
 }
 
 /// Continues the handshake unless it is complete. Returns the bytes moved.
-fn shake_hands(tls: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<usize> {
+fn continue_handshake(tls: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<usize> {
     let mut bytes = 0;
     while tls.is_handshaking() {
         let mut now = 0;
         while tls.wants_write() {
-            match moved(tls.write_tls(stream))? {
+            match bytes_or_zero(tls.write_tls(stream))? {
                 0 => break,
                 n => now += n,
             }
@@ -336,7 +338,7 @@ fn shake_hands(tls: &mut ClientConnection, stream: &mut TcpStream) -> io::Result
         if tls.is_handshaking() {
             let n = match tls.read_tls(stream) {
                 Ok(0) => return Err(ErrorKind::ConnectionReset.into()),
-                result => moved(result)?,
+                result => bytes_or_zero(result)?,
             };
             tls.process_new_packets().map_err(io::Error::other)?;
             now += n;
@@ -347,7 +349,7 @@ fn shake_hands(tls: &mut ClientConnection, stream: &mut TcpStream) -> io::Result
         bytes += now;
     }
     while tls.wants_write() {
-        match moved(tls.write_tls(stream))? {
+        match bytes_or_zero(tls.write_tls(stream))? {
             0 => break,
             n => bytes += n,
         }
@@ -365,7 +367,7 @@ fn send_records(
     script.advance(taken);
     let mut bytes = taken;
     while tls.wants_write() {
-        match moved(tls.write_tls(stream))? {
+        match bytes_or_zero(tls.write_tls(stream))? {
             0 => break,
             n => bytes += n,
         }

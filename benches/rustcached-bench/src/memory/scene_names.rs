@@ -1,4 +1,4 @@
-//! The names that `--scenes` accepts: two families, and the scenes of each.
+//! The names that `--scenes` accepts: two families of scenes, and each scene.
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -12,15 +12,15 @@ const HOSTILE: &str = "hostile";
 
 /// A name on the command line.
 #[derive(Clone, Copy, Debug)]
-pub enum Choice {
+pub enum SceneName {
     /// All loads of a single client.
-    Loads,
+    AllLoads,
     /// All hostile scenes.
-    Hostile,
+    AllHostile,
     /// A load of a single client.
     Load(Scene),
     /// A hostile scene.
-    Attack(&'static hostile::Scene),
+    Hostile(&'static hostile::Scene),
 }
 
 /// The selected scenes, all of the same family.
@@ -32,47 +32,49 @@ pub enum Selected {
     Hostile(Vec<&'static hostile::Scene>),
 }
 
-impl Choice {
+impl SceneName {
     /// Returns a parser for the names, which lists them in `--help`.
-    pub fn parser() -> impl TypedValueParser<Value = Choice> {
+    pub fn parser() -> impl TypedValueParser<Value = SceneName> {
         PossibleValuesParser::new(Self::all().map(Self::possible_value)).try_map(|name| {
-            let named = |choice: &Choice| choice.possible_value().matches(&name, false);
-            Self::all().find(named).ok_or("no such scene")
+            let is_named = |scene: &SceneName| scene.possible_value().matches(&name, false);
+            Self::all().find(is_named).ok_or("no such scene")
         })
     }
 
-    fn all() -> impl Iterator<Item = Choice> {
-        let loads = Scene::ALL.into_iter().map(Choice::Load);
-        let attacks = hostile::scenes().map(Choice::Attack);
-        let families = [Choice::Loads, Choice::Hostile].into_iter();
+    fn all() -> impl Iterator<Item = SceneName> {
+        let loads = Scene::ALL.into_iter().map(SceneName::Load);
+        let attacks = hostile::scenes().map(SceneName::Hostile);
+        let families = [SceneName::AllLoads, SceneName::AllHostile].into_iter();
         families.chain(loads).chain(attacks)
     }
 
     fn possible_value(self) -> PossibleValue {
         match self {
-            Choice::Loads => PossibleValue::new(LOADS).help("All loads of one client"),
-            Choice::Hostile => PossibleValue::new(HOSTILE).help("All scenes with hostile clients"),
-            Choice::Load(scene) => scene.to_possible_value().expect("no load is hidden"),
-            Choice::Attack(scene) => PossibleValue::new(scene.name).help(scene.help),
+            SceneName::AllLoads => PossibleValue::new(LOADS).help("All loads of one client"),
+            SceneName::AllHostile => {
+                PossibleValue::new(HOSTILE).help("All scenes with hostile clients")
+            }
+            SceneName::Load(scene) => scene.to_possible_value().expect("no load is hidden"),
+            SceneName::Hostile(scene) => PossibleValue::new(scene.name).help(scene.help),
         }
     }
 }
 
 /// Returns the named scenes, without duplicates and in the order in which they run; all loads if no
 /// name is given. Fails if the families are mixed, as their results differ in form.
-pub fn select(choices: &[Choice]) -> Result<Selected, Failure> {
+pub fn select(names: &[SceneName]) -> Result<Selected, Failure> {
     let is_chosen = |scene: &Scene| {
-        let names = |choice: &Choice| match choice {
-            Choice::Loads => true,
-            Choice::Load(own) => own == scene,
+        let includes = |name: &SceneName| match name {
+            SceneName::AllLoads => true,
+            SceneName::Load(own) => own == scene,
             _ => false,
         };
-        choices.is_empty() || choices.iter().any(names)
+        names.is_empty() || names.iter().any(includes)
     };
     let is_attack = |scene: &&'static hostile::Scene| {
-        choices.iter().any(|choice| match choice {
-            Choice::Hostile => true,
-            Choice::Attack(own) => own.name == scene.name,
+        names.iter().any(|name| match name {
+            SceneName::AllHostile => true,
+            SceneName::Hostile(own) => own.name == scene.name,
             _ => false,
         })
     };
@@ -89,24 +91,24 @@ pub fn select(choices: &[Choice]) -> Result<Selected, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Choice, Selected, select};
+    use super::{SceneName, Selected, select};
     use clap::{Arg, Command};
     use std::collections::BTreeSet;
 
     fn parse(names: &str) -> Result<Selected, String> {
         let scenes = Arg::new("scenes")
             .value_delimiter(',')
-            .value_parser(Choice::parser());
+            .value_parser(SceneName::parser());
         let matches = Command::new("test")
             .arg(scenes.num_args(0..))
             .try_get_matches_from(
                 std::iter::once("test").chain((!names.is_empty()).then_some(names)),
             );
         let matches = matches.map_err(|error| error.to_string())?;
-        let choices: Vec<Choice> = matches
+        let names: Vec<SceneName> = matches
             .get_many("scenes")
             .map_or(Vec::new(), |values| values.copied().collect());
-        select(&choices).map_err(|failure| failure.to_string())
+        select(&names).map_err(|failure| failure.to_string())
     }
 
     fn names(selected: Selected) -> Vec<&'static str> {
@@ -136,10 +138,10 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let all: Vec<Choice> = Choice::all().collect();
+        let all: Vec<SceneName> = SceneName::all().collect();
         let names = all
             .iter()
-            .map(|choice| choice.possible_value().get_name().to_string());
+            .map(|name| name.possible_value().get_name().to_string());
         assert_eq!(names.collect::<BTreeSet<_>>().len(), all.len());
     }
 }

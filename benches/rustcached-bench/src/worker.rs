@@ -10,22 +10,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use mio::{Events, Poll};
 
 use super::address::Address;
-use super::connection::{Connection, Sender};
+use super::collector::Collector;
+use super::connection::{Connection, RequestSource};
 use super::failure::Failure;
-use super::replies::{Answers, Outcome};
-use super::ring::{Ring, Speller};
-use super::wire::Expected;
+use super::ring::{Encoder, Ring};
 
 /// Size of a worker's read buffer in addition to the longest value, in bytes.
 const BUFFER: usize = 256 * 1024;
 /// Maximum time a worker waits before it checks the phase again.
-const LOOK_UP: Duration = Duration::from_millis(50);
-/// Upper bound of the latency histogram, whose resolution is three digits.
-const LATENCY_MAX_NS: u64 = 60_000_000_000;
+const PHASE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Phase of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,22 +37,22 @@ pub enum Phase {
 
 /// State shared by the controller and all workers.
 #[derive(Debug)]
-pub struct Shared {
+pub struct Control {
     phase: AtomicU8,
     /// Number of operations answered so far, for the progress line.
     pub operations: AtomicU64,
 }
 
-impl Default for Shared {
+impl Default for Control {
     fn default() -> Self {
-        Shared {
+        Control {
             phase: AtomicU8::new(Phase::Warmup as u8),
             operations: AtomicU64::new(0),
         }
     }
 }
 
-impl Shared {
+impl Control {
     /// Changes the phase for all workers.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
@@ -71,110 +67,9 @@ impl Shared {
     }
 }
 
-/// Counts of replies.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Keys looked up, stored or refused.
-    pub operations: u64,
-    /// Keys found.
-    pub hits: u64,
-    /// Keys not found.
-    pub misses: u64,
-    /// Sets stored.
-    pub stored: u64,
-    /// Requests answered by an error or a refusal such as `NOT_STORED`.
-    pub refused: u64,
-    /// Hits with a value that does not belong to the key.
-    pub wrong_values: u64,
-    /// Connections that were closed or received malformed replies.
-    pub lost_connections: u64,
-    /// Description of the first error, refusal or wrong value.
-    pub complaint: Option<String>,
-}
-
-impl Tally {
-    /// Adds the counts of another worker.
-    pub fn add(&mut self, other: Tally) {
-        self.operations += other.operations;
-        self.hits += other.hits;
-        self.misses += other.misses;
-        self.stored += other.stored;
-        self.refused += other.refused;
-        self.wrong_values += other.wrong_values;
-        self.lost_connections += other.lost_connections;
-        self.complaint = self.complaint.take().or(other.complaint);
-    }
-
-    fn complain(&mut self, text: impl FnOnce() -> String) {
-        self.complaint.get_or_insert_with(text);
-    }
-}
-
-/// Measurements of a worker.
-#[derive(Debug)]
-pub struct Score {
-    /// Counts of replies.
-    pub tally: Tally,
-    /// Latency of batches in nanoseconds. With a rate, it begins when a batch was due.
-    pub latency: Histogram<u64>,
-    speller: Arc<Speller>,
-}
-
-impl Score {
-    fn new(speller: Arc<Speller>) -> Self {
-        Score {
-            tally: Tally::default(),
-            latency: Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3)
-                .expect("the bounds are constants that fit"),
-            speller,
-        }
-    }
-
-    /// Resets the measurements at the start of the measured phase. Lost connections stay counted.
-    fn reset(&mut self) {
-        self.tally = Tally {
-            lost_connections: self.tally.lost_connections,
-            complaint: self.tally.complaint.take(),
-            ..Tally::default()
-        };
-        self.latency.reset();
-    }
-}
-
-impl Answers for Score {
-    fn answer(&mut self, _index: usize, outcome: Outcome<'_>) {
-        match outcome {
-            Outcome::Looked { hits, misses } => {
-                self.tally.operations += u64::from(hits + misses);
-                self.tally.hits += u64::from(hits);
-                self.tally.misses += u64::from(misses);
-            }
-            Outcome::Stored => {
-                self.tally.operations += 1;
-                self.tally.stored += 1;
-            }
-            Outcome::Refused(line) => {
-                self.tally.operations += 1;
-                self.tally.refused += 1;
-                self.tally.complain(|| line.escape_ascii().to_string());
-            }
-        }
-    }
-
-    fn value(&mut self, expected: &Expected, key: Option<&[u8]>, value: &[u8]) {
-        if !self.speller.value_is_right(expected.key, key, value) {
-            self.tally.wrong_values += 1;
-            self.tally.complain(|| {
-                let key = key.map_or(String::new(), |key| key.escape_ascii().to_string());
-                format!("wrong value for key {} {key}", expected.key)
-            });
-        }
-    }
-}
-
 /// Settings of a worker.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub struct WorkerSettings {
     /// Address of the server.
     pub address: Address,
     /// Number of connections.
@@ -196,11 +91,11 @@ pub struct Job {
 pub struct Worker {
     poll: Poll,
     connections: Vec<Connection>,
-    sender: Sender,
-    score: Score,
+    source: RequestSource,
+    collector: Collector,
     buffer: Vec<u8>,
     pace: Option<Pace>,
-    shared: Arc<Shared>,
+    control: Arc<Control>,
     phase: Phase,
     alive: usize,
 }
@@ -208,38 +103,44 @@ pub struct Worker {
 impl Worker {
     /// Opens the worker's connections.
     pub fn new(
-        job: &Job,
+        settings: &WorkerSettings,
         ring: Arc<Ring>,
-        speller: Arc<Speller>,
-        shared: Arc<Shared>,
+        encoder: Arc<Encoder>,
+        control: Arc<Control>,
     ) -> Result<Self, Failure> {
         let poll = Poll::new().map_err(Failure::io("making a poll"))?;
-        let spread = (ring.batches.len() / job.connections).max(1);
-        let mut connections = Vec::with_capacity(job.connections);
-        for number in 0..job.connections {
-            let cursor = (job.first_batch + number * spread) % ring.batches.len();
-            let failed = Failure::io(format!("connecting to {}", job.address));
-            let connection = Connection::open(job, cursor, poll.registry(), number);
+        let spread = (ring.batches.len() / settings.connections).max(1);
+        let mut connections = Vec::with_capacity(settings.connections);
+        for number in 0..settings.connections {
+            let cursor = (settings.first_batch + number * spread) % ring.batches.len();
+            let failed = Failure::io(format!("connecting to {}", settings.address));
+            let connection = Connection::open(
+                &settings.address,
+                settings.verify,
+                cursor,
+                poll.registry(),
+                number,
+            );
             connections.push(connection.map_err(failed)?);
         }
         Ok(Worker {
             poll,
             alive: connections.len(),
             connections,
-            sender: Sender {
+            source: RequestSource {
                 ring,
-                budget: job.budget,
+                budget: settings.budget,
             },
-            score: Score::new(speller),
-            buffer: vec![0; BUFFER + 2 * job.longest_value],
-            pace: job.interval.map(Pace::new),
-            shared,
+            collector: Collector::new(encoder),
+            buffer: vec![0; BUFFER + 2 * settings.longest_value],
+            pace: settings.interval.map(Pace::new),
+            control,
             phase: Phase::Warmup,
         })
     }
 
     /// Runs until the phase ends, the budget is exhausted or all connections are lost.
-    pub fn run(mut self) -> Result<Score, Failure> {
+    pub fn run(mut self) -> Result<Collector, Failure> {
         let mut events = Events::with_capacity(1024);
         if let Some(pace) = &mut self.pace {
             pace.start(Instant::now());
@@ -247,7 +148,7 @@ impl Worker {
             self.start_all();
         }
         while self.alive > 0 && !self.budget_is_used() {
-            match self.shared.phase() {
+            match self.control.phase() {
                 Phase::Stop => break,
                 Phase::Measure if self.phase == Phase::Warmup => self.begin_measuring(),
                 _ => {}
@@ -255,33 +156,33 @@ impl Worker {
             let wait = self.send_due();
             match self.poll.poll(&mut events, Some(wait)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                result => result.map_err(Failure::io("waiting for answers"))?,
+                result => result.map_err(Failure::io("waiting for replies"))?,
             }
-            let before = self.score.tally.operations;
+            let before = self.collector.counts.operations;
             for event in &events {
                 self.serve(event.token().0, event.is_writable());
             }
-            let done = self.score.tally.operations - before;
-            self.shared.operations.fetch_add(done, Ordering::Relaxed);
+            let done = self.collector.counts.operations - before;
+            self.control.operations.fetch_add(done, Ordering::Relaxed);
         }
-        Ok(self.score)
+        Ok(self.collector)
     }
 
     fn start_all(&mut self) {
         let now = Instant::now();
         for number in 0..self.connections.len() {
-            let result = self.connections[number].send_next(&mut self.sender, now);
-            self.settle(number, result);
+            let result = self.connections[number].send_next(&mut self.source, now);
+            self.handle_result(number, result);
         }
     }
 
     fn budget_is_used(&self) -> bool {
-        self.sender.budget == Some(0) && self.connections.iter().all(Connection::is_idle)
+        self.source.budget == Some(0) && self.connections.iter().all(Connection::is_idle)
     }
 
     fn begin_measuring(&mut self) {
         self.phase = Phase::Measure;
-        self.score.reset();
+        self.collector.reset();
     }
 
     /// Sends all batches that are due and returns the timeout of the next poll. With a rate, the
@@ -289,13 +190,13 @@ impl Worker {
     /// a slow server.
     fn send_due(&mut self) -> Duration {
         if self.pace.is_none() {
-            return LOOK_UP;
+            return PHASE_CHECK_INTERVAL;
         }
         let now = Instant::now();
         while let Some((due, number)) = self.next_due(now) {
             if self.connections[number].is_open() {
-                let result = self.connections[number].send_next(&mut self.sender, due);
-                self.settle(number, result);
+                let result = self.connections[number].send_next(&mut self.source, due);
+                self.handle_result(number, result);
             }
         }
         Duration::ZERO
@@ -315,31 +216,31 @@ impl Worker {
             return;
         }
         let result = match writable {
-            true => connection.write(&self.sender.ring),
+            true => connection.write(&self.source.ring),
             false => Ok(()),
         };
         let closed_loop = self.pace.is_none();
         let result = result.and_then(|()| {
             connection.read(
                 &mut self.buffer,
-                &mut self.sender,
-                &mut self.score,
+                &mut self.source,
+                &mut self.collector,
                 closed_loop,
             )
         });
-        self.settle(number, result);
+        self.handle_result(number, result);
     }
 
-    fn settle(&mut self, number: usize, result: io::Result<()>) {
+    fn handle_result(&mut self, number: usize, result: io::Result<()>) {
         let connection = &mut self.connections[number];
         let registry = self.poll.registry();
         if let Err(error) = result.and_then(|()| connection.watch_writing(registry)) {
             connection.close();
             self.alive -= 1;
-            self.score.tally.lost_connections += 1;
-            self.score
-                .tally
-                .complain(|| format!("connection lost: {error}"));
+            self.collector.counts.lost_connections += 1;
+            self.collector
+                .counts
+                .note_error(|| format!("connection lost: {error}"));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::process::{Launch, ServerProcess, pin_self};
 
 /// The two servers and their environment.
 #[derive(Clone, Debug, clap::Args)]
-pub struct VersusOptions {
+pub struct ServersOptions {
     /// The server under test: a program that accepts memcached's options
     #[arg(long, value_name = "PATH")]
     pub ours: PathBuf,
@@ -99,18 +99,13 @@ impl Side {
     }
 }
 
-impl VersusOptions {
+impl ServersOptions {
     /// Pins the generator to its CPUs.
     pub fn pin(&self) -> Result<(), Failure> {
         if self.no_pin {
             return Ok(());
         }
         pin_self(&self.load_cpus)
-    }
-
-    /// Returns the CPUs of the servers, `None` if they are not pinned.
-    pub fn cpus(&self) -> Option<&str> {
-        (!self.no_pin).then_some(self.server_cpus.as_str())
     }
 
     /// Returns the parameters for starting a side with this memory limit.
@@ -123,7 +118,7 @@ impl VersusOptions {
             threads: self.threads,
             memory_mib,
             unix_socket: self.unix,
-            cpus: self.cpus().map(String::from),
+            cpus: (!self.no_pin).then(|| self.server_cpus.clone()),
             extra: flags.clone(),
             ..Launch::new(binary)
         }

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::failure::Failure;
+use crate::latency::latency_histogram;
 use crate::random::mix;
 
 /// Number of items that [`Churn`] overwrites and slow readers get.
 pub(super) const BIG_ITEMS: u32 = 100;
 const BIG_SIZES: (usize, usize) = (100_000, 1_000_000);
 /// Maximum duration of a login.
-const LOGIN_PATIENCE: Duration = Duration::from_secs(10);
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of keys of [`Sets`], and the value size in bytes.
 const SET_KEYS: u64 = 1000;
 const SET_BYTES: usize = 1000;
@@ -31,11 +32,11 @@ pub(super) fn big_size(number: u64) -> usize {
 
 /// The meaning of a reply.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ReplyKind {
     /// Success.
-    Good,
+    Success,
     /// A miss.
-    Missed,
+    Miss,
     /// Any other reply.
     Refused,
 }
@@ -46,12 +47,12 @@ pub(super) trait Requests {
     fn next(&mut self, out: &mut Vec<u8>);
 
     /// Evaluates a reply. Returns `None` while it is incomplete.
-    fn judge(&mut self, answer: &[u8]) -> Option<Verdict>;
+    fn classify(&mut self, reply: &[u8]) -> Option<ReplyKind>;
 }
 
 /// Results of a client.
 #[derive(Clone, Debug)]
-pub(super) struct Record {
+pub(super) struct ClientResult {
     /// Nanoseconds from the due time of a request to its reply.
     pub(super) latency: Histogram<u64>,
     /// Number of requests answered.
@@ -65,19 +66,19 @@ pub(super) struct Record {
 }
 
 /// A client that sends requests at a fixed rate.
-pub(super) struct Asker<R> {
+pub(super) struct PacedClient<R> {
     stream: TcpStream,
     requests: R,
     every: Duration,
     due: Instant,
     request: Vec<u8>,
     sent: usize,
-    answer: Vec<u8>,
+    reply: Vec<u8>,
     waiting: bool,
-    record: Record,
+    result: ClientResult,
 }
 
-impl<R: Requests> Asker<R> {
+impl<R: Requests> PacedClient<R> {
     /// Connects, and sends `login` unless it is empty. A request is due at every
     /// interval `every` from now on.
     pub(super) fn connect(
@@ -87,17 +88,17 @@ impl<R: Requests> Asker<R> {
         requests: R,
     ) -> Result<Self, Failure> {
         let connecting = Failure::io("connecting a well-behaved client");
-        Ok(Asker {
+        Ok(PacedClient {
             stream: connected(address, login).map_err(connecting)?,
             requests,
             every,
             due: Instant::now(),
             request: Vec::new(),
             sent: 0,
-            answer: Vec::new(),
+            reply: Vec::new(),
             waiting: false,
-            record: Record {
-                latency: no_latencies(),
+            result: ClientResult {
+                latency: latency_histogram(),
                 answered: 0,
                 missed: 0,
                 refusals: BTreeMap::new(),
@@ -109,22 +110,22 @@ impl<R: Requests> Asker<R> {
     /// Sends the request that is due, or checks for its reply. Never waits. Returns whether bytes
     /// moved.
     pub(super) fn turn(&mut self) -> bool {
-        if self.record.lost.is_some() || (!self.waiting && Instant::now() < self.due) {
+        if self.result.lost.is_some() || (!self.waiting && Instant::now() < self.due) {
             return false;
         }
         let turned = self.try_turn();
         turned.unwrap_or_else(|why| {
-            self.record.lost = Some(why);
+            self.result.lost = Some(why);
             false
         })
     }
 
     /// Returns the results. An unanswered request counts with the time it has taken so far.
-    pub(super) fn finish(mut self) -> Record {
+    pub(super) fn finish(mut self) -> ClientResult {
         if self.waiting {
             self.note_latency();
         }
-        self.record
+        self.result
     }
 
     /// Returns the time at which the next request is due, `None` while a request is unanswered.
@@ -137,38 +138,38 @@ impl<R: Requests> Asker<R> {
             self.request.clear();
             self.requests.next(&mut self.request);
             (self.sent, self.waiting) = (0, true);
-            self.answer.clear();
+            self.reply.clear();
         }
         if self.sent < self.request.len() {
             let unsent = &self.request[self.sent..];
-            let written = moved(self.stream.write(unsent))?;
+            let written = bytes_or_zero(self.stream.write(unsent))?;
             self.sent += written;
             if written > 0 {
                 return Ok(true);
             }
         }
         let mut buffer = [0; 16 * 1024];
-        let n = moved(self.stream.read(&mut buffer))?;
-        self.answer.extend_from_slice(&buffer[..n]);
+        let n = bytes_or_zero(self.stream.read(&mut buffer))?;
+        self.reply.extend_from_slice(&buffer[..n]);
         if n > 0
-            && let Some(verdict) = self.requests.judge(&self.answer)
+            && let Some(kind) = self.requests.classify(&self.reply)
         {
-            self.note(&verdict);
+            self.note(&kind);
         }
         Ok(n > 0)
     }
 
-    fn note(&mut self, verdict: &Verdict) {
+    fn note(&mut self, kind: &ReplyKind) {
         self.waiting = false;
         self.note_latency();
-        self.record.answered += 1;
-        match verdict {
-            Verdict::Good => {}
-            Verdict::Missed => self.record.missed += 1,
-            Verdict::Refused => {
-                let text = String::from_utf8_lossy(&self.answer);
+        self.result.answered += 1;
+        match kind {
+            ReplyKind::Success => {}
+            ReplyKind::Miss => self.result.missed += 1,
+            ReplyKind::Refused => {
+                let text = String::from_utf8_lossy(&self.reply);
                 let line = text.lines().next().unwrap_or_default();
-                *self.record.refusals.entry(line.to_string()).or_default() += 1;
+                *self.result.refusals.entry(line.to_string()).or_default() += 1;
             }
         }
     }
@@ -177,27 +178,22 @@ impl<R: Requests> Asker<R> {
         let now = Instant::now();
         while self.due <= now {
             let late = (now - self.due).as_nanos().max(1) as u64;
-            self.record.latency.saturating_record(late);
+            self.result.latency.saturating_record(late);
             self.due += self.every;
         }
     }
-}
-
-/// Returns an empty histogram for up to a minute, in nanoseconds.
-pub(super) fn no_latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are constants that fit")
 }
 
 fn connected(address: SocketAddr, login: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     if !login.is_empty() {
-        stream.set_read_timeout(Some(LOGIN_PATIENCE))?;
+        stream.set_read_timeout(Some(LOGIN_TIMEOUT))?;
         stream.write_all(format!("{login}\r\n").as_bytes())?;
-        let mut answer = [0; 8];
-        stream.read_exact(&mut answer)?;
-        if answer != *b"STORED\r\n" {
-            let text = answer.escape_ascii().to_string();
+        let mut reply = [0; 8];
+        stream.read_exact(&mut reply)?;
+        if reply != *b"STORED\r\n" {
+            let text = reply.escape_ascii().to_string();
             return Err(std::io::Error::other(format!("login answered \"{text}\"")));
         }
     }
@@ -205,7 +201,7 @@ fn connected(address: SocketAddr, login: &str) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn moved(result: std::io::Result<usize>) -> Result<usize, String> {
+fn bytes_or_zero(result: std::io::Result<usize>) -> Result<usize, String> {
     match result {
         Ok(0) => Err("closed by the server".to_string()),
         Ok(n) => Ok(n),
@@ -232,32 +228,29 @@ impl Gets {
 impl Requests for Gets {
     fn next(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(match self.stored {
-            true => b"get honest\r\n",
-            false => b"set honest 0 0 5\r\nhello\r\n",
+            true => b"get probe\r\n",
+            false => b"set probe 0 0 5\r\nhello\r\n",
         });
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Option<Verdict> {
-        let possible: [(&[u8], Verdict); 3] = [
-            (b"STORED\r\n", Verdict::Good),
-            (b"VALUE honest 0 5\r\nhello\r\nEND\r\n", Verdict::Good),
-            (b"END\r\n", Verdict::Missed),
+    fn classify(&mut self, reply: &[u8]) -> Option<ReplyKind> {
+        let possible: [(&[u8], ReplyKind); 3] = [
+            (b"STORED\r\n", ReplyKind::Success),
+            (b"VALUE probe 0 5\r\nhello\r\nEND\r\n", ReplyKind::Success),
+            (b"END\r\n", ReplyKind::Miss),
         ];
-        if possible
-            .iter()
-            .any(|(whole, _)| is_beginning(answer, whole))
-        {
+        if possible.iter().any(|(whole, _)| is_beginning(reply, whole)) {
             return None;
         }
-        let known = possible.into_iter().find(|(whole, _)| *whole == answer);
-        let verdict = known.map_or(Verdict::Refused, |(_, verdict)| verdict);
-        self.stored = verdict == Verdict::Good;
-        answer.ends_with(b"\r\n").then_some(verdict)
+        let known = possible.into_iter().find(|(whole, _)| *whole == reply);
+        let kind = known.map_or(ReplyKind::Refused, |(_, kind)| kind);
+        self.stored = kind == ReplyKind::Success;
+        reply.ends_with(b"\r\n").then_some(kind)
     }
 }
 
-fn is_beginning(answer: &[u8], whole: &[u8]) -> bool {
-    answer.len() < whole.len() && whole.starts_with(answer)
+fn is_beginning(reply: &[u8], whole: &[u8]) -> bool {
+    reply.len() < whole.len() && whole.starts_with(reply)
 }
 
 /// Sets small values under a thousand keys.
@@ -273,8 +266,8 @@ impl Requests for Sets {
         push_set(out, &format!("own{key}"), SET_BYTES);
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Option<Verdict> {
-        judge_line(answer)
+    fn classify(&mut self, reply: &[u8]) -> Option<ReplyKind> {
+        classify_line(reply)
     }
 }
 
@@ -296,8 +289,8 @@ impl Requests for Churn {
         }
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Option<Verdict> {
-        judge_line(answer)
+    fn classify(&mut self, reply: &[u8]) -> Option<ReplyKind> {
+        classify_line(reply)
     }
 }
 
@@ -319,14 +312,14 @@ impl Requests for Traffic {
         out.extend_from_slice(format!("delete traffic{}\r\nmn\r\n", number % 5000).as_bytes());
     }
 
-    fn judge(&mut self, answer: &[u8]) -> Option<Verdict> {
-        let refused = memchr::memmem::find(answer, b"ERROR").is_some();
-        let verdict = if refused {
-            Verdict::Refused
+    fn classify(&mut self, reply: &[u8]) -> Option<ReplyKind> {
+        let refused = memchr::memmem::find(reply, b"ERROR").is_some();
+        let kind = if refused {
+            ReplyKind::Refused
         } else {
-            Verdict::Good
+            ReplyKind::Success
         };
-        answer.ends_with(b"MN\r\n").then_some(verdict)
+        reply.ends_with(b"MN\r\n").then_some(kind)
     }
 }
 
@@ -337,60 +330,66 @@ fn push_set(out: &mut Vec<u8>, key: &str, size: usize) {
 }
 
 /// Evaluates the single-line reply to a set or delete.
-fn judge_line(answer: &[u8]) -> Option<Verdict> {
-    let line = answer.strip_suffix(b"\r\n")?;
+fn classify_line(reply: &[u8]) -> Option<ReplyKind> {
+    let line = reply.strip_suffix(b"\r\n")?;
     Some(match line {
-        b"STORED" | b"DELETED" => Verdict::Good,
-        b"NOT_FOUND" => Verdict::Missed,
-        _ => Verdict::Refused,
+        b"STORED" | b"DELETED" => ReplyKind::Success,
+        b"NOT_FOUND" => ReplyKind::Miss,
+        _ => ReplyKind::Refused,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Gets, Requests, Traffic, Verdict, big_size, judge_line};
+    use super::{Gets, ReplyKind, Requests, Traffic, big_size, classify_line};
 
     #[test]
     fn answers_are_judged_once_they_are_whole() {
         let mut gets = Gets::new();
         let mut request = Vec::new();
         gets.next(&mut request);
-        assert!(request.starts_with(b"set honest "));
+        assert!(request.starts_with(b"set probe "));
         for part in [
             "S",
             "STORED\r",
-            "VALUE honest 0 5\r\nhello\r\n",
+            "VALUE probe 0 5\r\nhello\r\n",
             "END",
             "SERVER_ERROR o",
         ] {
-            assert_eq!(gets.judge(part.as_bytes()), None, "{part}");
+            assert_eq!(gets.classify(part.as_bytes()), None, "{part}");
         }
-        assert_eq!(gets.judge(b"STORED\r\n"), Some(Verdict::Good));
+        assert_eq!(gets.classify(b"STORED\r\n"), Some(ReplyKind::Success));
         request.clear();
         gets.next(&mut request);
-        assert_eq!(request, b"get honest\r\n");
-        assert_eq!(gets.judge(b"END\r\n"), Some(Verdict::Missed));
+        assert_eq!(request, b"get probe\r\n");
+        assert_eq!(gets.classify(b"END\r\n"), Some(ReplyKind::Miss));
         assert_eq!(
-            gets.judge(b"SERVER_ERROR out of memory\r\n"),
-            Some(Verdict::Refused)
+            gets.classify(b"SERVER_ERROR out of memory\r\n"),
+            Some(ReplyKind::Refused)
         );
         request.clear();
         gets.next(&mut request);
-        assert!(request.starts_with(b"set honest "));
+        assert!(request.starts_with(b"set probe "));
     }
 
     #[test]
     fn lines_and_batches_are_judged() {
-        assert_eq!(judge_line(b"STORED"), None);
-        assert_eq!(judge_line(b"DELETED\r\n"), Some(Verdict::Good));
-        assert_eq!(judge_line(b"NOT_FOUND\r\n"), Some(Verdict::Missed));
-        assert_eq!(judge_line(b"SERVER_ERROR out\r\n"), Some(Verdict::Refused));
-        let mut traffic = Traffic::default();
-        assert_eq!(traffic.judge(b"STORED\r\nEND\r\n"), None);
-        assert_eq!(traffic.judge(b"STORED\r\nMN\r\n"), Some(Verdict::Good));
+        assert_eq!(classify_line(b"STORED"), None);
+        assert_eq!(classify_line(b"DELETED\r\n"), Some(ReplyKind::Success));
+        assert_eq!(classify_line(b"NOT_FOUND\r\n"), Some(ReplyKind::Miss));
         assert_eq!(
-            traffic.judge(b"SERVER_ERROR\r\nMN\r\n"),
-            Some(Verdict::Refused)
+            classify_line(b"SERVER_ERROR out\r\n"),
+            Some(ReplyKind::Refused)
+        );
+        let mut traffic = Traffic::default();
+        assert_eq!(traffic.classify(b"STORED\r\nEND\r\n"), None);
+        assert_eq!(
+            traffic.classify(b"STORED\r\nMN\r\n"),
+            Some(ReplyKind::Success)
+        );
+        assert_eq!(
+            traffic.classify(b"SERVER_ERROR\r\nMN\r\n"),
+            Some(ReplyKind::Refused)
         );
     }
 

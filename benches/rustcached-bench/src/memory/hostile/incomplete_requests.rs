@@ -108,7 +108,7 @@ fn torn_gets() -> Plan {
 fn prefixes() -> Plan {
     let script = |index: usize| {
         let first = index as u64 * PREFIX_ROUNDS;
-        Script::made(first..first + PREFIX_ROUNDS, |round, out| {
+        Script::generated(first..first + PREFIX_ROUNDS, |round, out| {
             for number in round * PREFIX_GETS..(round + 1) * PREFIX_GETS {
                 out.extend_from_slice(format!("get {number:0>200}:k\r\n").as_bytes());
             }

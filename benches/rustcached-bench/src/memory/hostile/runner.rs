@@ -13,23 +13,25 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::address::Address;
+use crate::batch_client::BatchClient;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::memory::hostile::asker::{Asker, Churn, Gets, Record, Sets, Traffic, no_latencies};
-use crate::memory::hostile::crowd::Crowd;
+use crate::latency::{Latency, latency_histogram};
+use crate::memory::hostile::connections::HostileConnections;
 use crate::memory::hostile::datagrams::Datagrams;
-use crate::memory::hostile::plan::{Beside, ITEM_BYTES, ITEMS, Plan, Scene, Site};
-use crate::memory::hostile::{Found, Settings};
-use crate::memory::watchdog::{Fate, Watchdog};
-use crate::player::Player;
+use crate::memory::hostile::paced_client::{Churn, Gets, PacedClient, Sets, Traffic};
+use crate::memory::hostile::plan::{ExtraLoad, ITEM_BYTES, ITEMS, Plan, Resources, Scene};
+use crate::memory::hostile::result::{ClientResults, SceneResult, Settings};
+use crate::memory::watchdog::{ServerState, Watchdog};
 use crate::process::{ServerProcess, cpu_wait_ns, resident_and_peak};
 use crate::random::Random;
-use crate::report::Latency;
-use crate::versus::Side;
+use crate::servers::Side;
 
 const MIB: u64 = 1 << 20;
 /// Connections of the server in addition to the hostile connections.
 const SPARE_CONNECTIONS: usize = 200;
+/// Key length of the initial fill in bytes.
+const KEY_LENGTH: usize = 20;
 /// Size of the initial fill in percent of the memory limit.
 const FILL_PERCENT: u64 = 110;
 const GET_EVERY: Duration = Duration::from_millis(1);
@@ -44,21 +46,25 @@ const OVERTIME: u32 = 3;
 const DATAGRAMS_PART: f64 = 0.7;
 
 /// Runs a scene against a side.
-pub(super) fn run(settings: &Settings<'_>, scene: &Scene, side: Side) -> Result<Found, Failure> {
-    let folder = Folder::make()?;
-    let site = Site {
+pub(super) fn run(
+    settings: &Settings<'_>,
+    scene: &Scene,
+    side: Side,
+) -> Result<SceneResult, Failure> {
+    let folder = TempFolder::make()?;
+    let resources = Resources {
         folder: folder.0.clone(),
         second: free_port()?,
     };
-    let plan = (scene.plan)(&site)?;
+    let plan = (scene.plan)(&resources)?;
     let server = start(settings, &plan, side)?;
     let address = tcp_address(&server)?;
     // Declared after the server, so that it is dropped first.
     let watchdog = Watchdog::new(server.pid(), settings.watchdog_bytes)?;
     let mut control = logged_in(&server.address, plan.login)?;
     fill(&server, &mut control, settings, &plan)
-        .map_err(|failure| explained(failure, &watchdog))?;
-    let mut attack = Attack::begin(settings, &site, plan, address)?;
+        .map_err(|failure| with_server_state(failure, &watchdog))?;
+    let mut attack = Attack::begin(settings, &resources, plan, address)?;
     let base_bytes = resident_and_peak(server.pid()).map_or(0, |(resident, _)| resident);
     let open_before = control.stat("curr_connections")?;
     let began = Instant::now();
@@ -67,13 +73,13 @@ pub(super) fn run(settings: &Settings<'_>, scene: &Scene, side: Side) -> Result<
     let waited = cpu_wait_ns(server.pid()).zip(waited_before);
     let waited = waited.map(|(after, before)| after.saturating_sub(before) as f64);
     let waited = waited.map(|ns| ns / began.elapsed().as_nanos() as f64);
-    let open_after = match watchdog.fate() {
-        Fate::Alive => control.stat("curr_connections").ok(),
+    let open_after = match watchdog.state() {
+        ServerState::Alive => control.stat("curr_connections").ok(),
         _ => None,
     };
-    let opened = attack.crowd.opened();
+    let opened = attack.connections.opened();
     watched?;
-    Ok(Found {
+    Ok(SceneResult {
         scene: scene.name,
         server: side.name(),
         connections: opened,
@@ -81,15 +87,15 @@ pub(super) fn run(settings: &Settings<'_>, scene: &Scene, side: Side) -> Result<
         base_bytes,
         peak_bytes: watchdog.peak(),
         bound_bytes: settings.bound_bytes,
-        fate: watchdog.fate(),
-        generator_us: Latency::of(&attack.presence.lateness),
+        state: watchdog.state(),
+        generator_us: Latency::of(&attack.meter.lateness),
         cpu_wait: waited.unwrap_or(0.0),
         clients: attack.finish(),
     })
 }
 
 fn start(settings: &Settings<'_>, plan: &Plan, side: Side) -> Result<ServerProcess, Failure> {
-    let mut launch = settings.versus.launch(side, settings.memory_mib);
+    let mut launch = settings.servers.launch(side, settings.memory_mib);
     launch.connections = plan.connections() + SPARE_CONNECTIONS;
     launch.listen = plan.listen.to_string();
     launch.environment.clone_from(&plan.environment);
@@ -123,7 +129,7 @@ fn logged_in(address: &Address, login: &str) -> Result<Client, Failure> {
     }
     match client.command(login)?.as_str() {
         "STORED" => Ok(client),
-        answer => Err(Failure::Server(format!("login: {answer}"))),
+        reply => Err(Failure::Server(format!("login: {reply}"))),
     }
 }
 
@@ -135,17 +141,17 @@ fn fill(
     plan: &Plan,
 ) -> Result<(), Failure> {
     let client = logged_in(&server.address, plan.login)?;
-    let mut player = Player::new(client, plan.fill.1.max(ITEM_BYTES));
+    let mut batch_client = BatchClient::new(client, KEY_LENGTH, plan.fill.1.max(ITEM_BYTES));
     let wanted = settings.memory_mib * MIB * FILL_PERCENT / 100;
     let (mut key, mut sent, mut random) = (0, 0, Random::new(3));
     let span = (plan.fill.1 - plan.fill.0) as u64 + 1;
     while sent < wanted {
         let size = plan.fill.0 + random.below(span) as usize;
-        player.set(key, size, 0)?;
+        batch_client.set(key, size, 0)?;
         key += 1;
         sent += size as u64;
     }
-    player.finish()?;
+    batch_client.flush()?;
     let value = "v".repeat(ITEM_BYTES);
     for key in 0..ITEMS {
         control.command(&format!("set k{key} 0 0 {ITEM_BYTES}\r\n{value}"))?;
@@ -154,67 +160,56 @@ fn fill(
 }
 
 /// Adds the state of the server's process to the failure of the fill.
-fn explained(failure: Failure, watchdog: &Watchdog) -> Failure {
+fn with_server_state(failure: Failure, watchdog: &Watchdog) -> Failure {
     let peak = watchdog.peak() / MIB;
-    let what = match watchdog.fate() {
-        Fate::Alive => return failure,
-        Fate::Killed => format!("killed by the watchdog at {peak} MiB, before the attack"),
-        Fate::Ended => format!("ended before the attack: {failure}"),
+    let what = match watchdog.state() {
+        ServerState::Alive => return failure,
+        ServerState::Killed => format!("killed by the watchdog at {peak} MiB, before the attack"),
+        ServerState::Ended => format!("ended before the attack: {failure}"),
     };
     Failure::Server(what)
 }
 
 /// A folder that is removed with its files when dropped.
-struct Folder(PathBuf);
+struct TempFolder(PathBuf);
 
-impl Folder {
+impl TempFolder {
     fn make() -> Result<Self, Failure> {
         let name = format!("rustcached-bench-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
         let making = Failure::io(format!("making {}", path.display()));
         fs::create_dir_all(&path).map_err(making)?;
-        Ok(Folder(path))
+        Ok(TempFolder(path))
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         // A folder that cannot be removed does no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Results of the well-behaved clients.
-#[derive(Debug)]
-pub(super) struct Clients {
-    /// Gets, one per millisecond.
-    pub(super) gets: Record,
-    /// Small sets, at a lower rate.
-    pub(super) sets: Record,
-    /// The client beside the attackers, if any.
-    pub(super) beside: Option<Record>,
-}
-
 /// The additional activity beside the attackers.
-enum Worker {
+enum ExtraClient {
     None,
-    Churn(Asker<Churn>),
-    Traffic(Asker<Traffic>),
+    Churn(PacedClient<Churn>),
+    Traffic(PacedClient<Traffic>),
     Datagrams(Datagrams),
 }
 
 /// Measures the lateness of the generator: the latency that a get per millisecond would have with a
 /// server that replies immediately.
-struct Presence {
+struct LatenessMeter {
     due: Instant,
     lateness: Histogram<u64>,
 }
 
-impl Presence {
+impl LatenessMeter {
     fn new() -> Self {
-        Presence {
+        LatenessMeter {
             due: Instant::now(),
-            lateness: no_latencies(),
+            lateness: latency_histogram(),
         }
     }
 
@@ -230,51 +225,51 @@ impl Presence {
 }
 
 struct Attack {
-    crowd: Crowd,
-    worker: Worker,
-    gets: Asker<Gets>,
-    sets: Asker<Sets>,
-    presence: Presence,
+    connections: HostileConnections,
+    extra_client: ExtraClient,
+    gets: PacedClient<Gets>,
+    sets: PacedClient<Sets>,
+    meter: LatenessMeter,
 }
 
 impl Attack {
     fn begin(
         settings: &Settings<'_>,
-        site: &Site,
+        resources: &Resources,
         plan: Plan,
         address: SocketAddr,
     ) -> Result<Self, Failure> {
         let login = plan.login;
-        let worker = match plan.beside {
-            None => Worker::None,
-            Some(Beside::Churn) => Worker::Churn(Asker::connect(
+        let extra_client = match plan.extra_load {
+            None => ExtraClient::None,
+            Some(ExtraLoad::Churn) => ExtraClient::Churn(PacedClient::connect(
                 address,
                 login,
                 CHURN_EVERY,
                 Churn::default(),
             )?),
-            Some(Beside::Traffic) => Worker::Traffic(Asker::connect(
+            Some(ExtraLoad::Traffic) => ExtraClient::Traffic(PacedClient::connect(
                 address,
                 login,
                 TRAFFIC_EVERY,
                 Traffic::default(),
             )?),
-            Some(Beside::Datagrams) => {
+            Some(ExtraLoad::Datagrams) => {
                 let within = settings.time.mul_f64(DATAGRAMS_PART);
-                Worker::Datagrams(Datagrams::new(site.second, within)?)
+                ExtraClient::Datagrams(Datagrams::new(resources.second, within)?)
             }
         };
         let target = if plan.attack_second {
-            site.second
+            resources.second
         } else {
             address
         };
         Ok(Attack {
-            crowd: Crowd::new(target, plan.groups)?,
-            worker,
-            gets: Asker::connect(address, login, GET_EVERY, Gets::new())?,
-            sets: Asker::connect(address, login, SET_EVERY, Sets::default())?,
-            presence: Presence::new(),
+            connections: HostileConnections::new(target, plan.groups)?,
+            extra_client,
+            gets: PacedClient::connect(address, login, GET_EVERY, Gets::new())?,
+            sets: PacedClient::connect(address, login, SET_EVERY, Sets::default())?,
+            meter: LatenessMeter::new(),
         })
     }
 
@@ -282,9 +277,9 @@ impl Attack {
     /// has died.
     fn run(&mut self, time: Duration, watchdog: &Watchdog) -> Result<(), Failure> {
         let begun = Instant::now();
-        self.presence = Presence::new();
-        while watchdog.fate() == Fate::Alive {
-            let most = if self.crowd.is_complete() {
+        self.meter = LatenessMeter::new();
+        while watchdog.state() == ServerState::Alive {
+            let most = if self.connections.is_complete() {
                 time
             } else {
                 time * OVERTIME
@@ -293,7 +288,7 @@ impl Attack {
                 break;
             }
             if !self.turn()? {
-                self.rest();
+                self.sleep();
             }
         }
         Ok(())
@@ -301,20 +296,20 @@ impl Attack {
 
     /// Serves all connections once. Returns whether anything happened.
     fn turn(&mut self) -> Result<bool, Failure> {
-        self.presence.note();
+        self.meter.note();
         let mut happened = self.gets.turn() | self.sets.turn();
-        happened |= match &mut self.worker {
-            Worker::None => false,
-            Worker::Churn(churn) => churn.turn(),
-            Worker::Traffic(traffic) => traffic.turn(),
-            Worker::Datagrams(datagrams) => datagrams.turn(),
+        happened |= match &mut self.extra_client {
+            ExtraClient::None => false,
+            ExtraClient::Churn(churn) => churn.turn(),
+            ExtraClient::Traffic(traffic) => traffic.turn(),
+            ExtraClient::Datagrams(datagrams) => datagrams.turn(),
         };
         happened |= self.gets.turn();
-        Ok(happened | self.crowd.turn()?)
+        Ok(happened | self.connections.turn()?)
     }
 
     /// Sleeps briefly, unless a get is due earlier.
-    fn rest(&self) {
+    fn sleep(&self) {
         let due = self
             .gets
             .idle_until()
@@ -322,14 +317,14 @@ impl Attack {
         thread::sleep(due.unwrap_or(IDLE).min(IDLE));
     }
 
-    fn finish(self) -> Clients {
-        Clients {
+    fn finish(self) -> ClientResults {
+        ClientResults {
             gets: self.gets.finish(),
             sets: self.sets.finish(),
-            beside: match self.worker {
-                Worker::None | Worker::Datagrams(_) => None,
-                Worker::Churn(churn) => Some(churn.finish()),
-                Worker::Traffic(traffic) => Some(traffic.finish()),
+            extra_load: match self.extra_client {
+                ExtraClient::None | ExtraClient::Datagrams(_) => None,
+                ExtraClient::Churn(churn) => Some(churn.finish()),
+                ExtraClient::Traffic(traffic) => Some(traffic.finish()),
             },
         }
     }

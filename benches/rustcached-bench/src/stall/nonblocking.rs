@@ -14,7 +14,7 @@ pub(super) fn connect(server: &ServerProcess) -> Result<Stream, Failure> {
 }
 
 /// Returns the bytes moved, 0 if the socket is not ready. Fails if the connection is closed.
-pub(super) fn now_or_zero(result: std::io::Result<usize>) -> Result<usize, Failure> {
+pub(super) fn bytes_or_zero(result: std::io::Result<usize>) -> Result<usize, Failure> {
     match result {
         Ok(0) => Err(Failure::Server("closed the connection".to_string())),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {

@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 
 use crate::failure::Failure;
 use crate::memory::hostile::certificate::{Certificate, client_hello};
-use crate::memory::hostile::plan::{Beside, Group, ITEMS, Plan, Scene, Security, Site};
+use crate::memory::hostile::plan::{ExtraLoad, Group, ITEMS, Plan, Resources, Scene, Security};
 use crate::memory::hostile::script::{Script, keys_command, packet, packet_head};
 
 const FEW: usize = 300;
@@ -29,8 +29,8 @@ pub(super) const SCENES: [Scene; 6] = [
     Scene {
         name: "tls-handshakes",
         help: "1,000 connections stop in the TLS handshake (needs openssl)",
-        plan: |site| {
-            let (plan, config) = tls(site)?;
+        plan: |resources| {
+            let (plan, config) = tls(resources)?;
             let group = half_handshakes(&config)?;
             Ok(Plan {
                 groups: vec![group],
@@ -41,8 +41,8 @@ pub(super) const SCENES: [Scene; 6] = [
     Scene {
         name: "tls-records",
         help: "1,000 connections stop in the first TLS record after the handshake",
-        plan: |site| {
-            let (plan, config) = tls(site)?;
+        plan: |resources| {
+            let (plan, config) = tls(resources)?;
             let group = Group {
                 security: Security::RawAfterHandshake(config),
                 ..Group::new(MANY, |_| {
@@ -58,8 +58,8 @@ pub(super) const SCENES: [Scene; 6] = [
     Scene {
         name: "tls-get",
         help: "300 connections get 1,000 keys of 10 KB each over TLS and never read",
-        plan: |site| {
-            let (plan, config) = tls(site)?;
+        plan: |resources| {
+            let (plan, config) = tls(resources)?;
             let group = Group {
                 security: Security::Records(config),
                 ..Group::new(FEW, |_| Script::new(keys_command("get", 0..ITEMS)))
@@ -73,21 +73,21 @@ pub(super) const SCENES: [Scene; 6] = [
     Scene {
         name: "passwords",
         help: "1,000 connections stop in the login of -Y",
-        plan: |site| passwords(site, half_logins()),
+        plan: |resources| passwords(resources, half_logins()),
     },
     Scene {
         name: "sasl",
         help: "1,000 connections stop in a SASL packet (-Y alone for memcached)",
-        plan: |site| passwords(site, half_sasl()),
+        plan: |resources| passwords(resources, half_sasl()),
     },
     Scene {
         name: "udp",
-        help: "200,000 datagrams: garbage, and requests with long answers",
-        plan: |site| {
-            let port = site.second.port().to_string();
+        help: "200,000 datagrams: garbage, and requests with long replies",
+        plan: |resources| {
+            let port = resources.second.port().to_string();
             Ok(Plan {
                 flags: vec!["-U".to_string(), port],
-                beside: Some(Beside::Datagrams),
+                extra_load: Some(ExtraLoad::Datagrams),
                 ..Plan::new(Vec::new())
             })
         },
@@ -95,14 +95,14 @@ pub(super) const SCENES: [Scene; 6] = [
 ];
 
 /// Returns a plan with TLS at the second address and plain text at the first.
-fn tls(site: &Site) -> Result<(Plan, Arc<ClientConfig>), Failure> {
-    let certificate = Certificate::make(&site.folder)?;
+fn tls(resources: &Resources) -> Result<(Plan, Arc<ClientConfig>), Failure> {
+    let certificate = Certificate::make(&resources.folder)?;
     let files = format!(
         "ssl_chain_cert={},ssl_key={}",
         certificate.chain.display(),
         certificate.key.display()
     );
-    let listener = site.second.to_string();
+    let listener = resources.second.to_string();
     let plan = Plan {
         flags: ["-Z", "-o", &files, "-l", &listener]
             .map(String::from)
@@ -142,8 +142,8 @@ fn half_handshakes(config: &Arc<ClientConfig>) -> Result<Group, Failure> {
 }
 
 /// Returns a plan with a user for text clients and, on the server under test, for SASL too.
-fn passwords(site: &Site, groups: Vec<Group>) -> Result<Plan, Failure> {
-    let file = site.folder.join("users");
+fn passwords(resources: &Resources, groups: Vec<Group>) -> Result<Plan, Failure> {
+    let file = resources.folder.join("users");
     let writing = Failure::io(format!("writing {}", file.display()));
     fs::write(&file, USERS).map_err(writing)?;
     let file = file.display().to_string();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::memory::hostile::asker::{BIG_ITEMS, big_size};
-use crate::memory::hostile::plan::{Beside, Group, ITEMS, Plan, Reading, Scene};
+use crate::memory::hostile::paced_client::{BIG_ITEMS, big_size};
+use crate::memory::hostile::plan::{ExtraLoad, Group, ITEMS, Plan, Reading, Scene};
 use crate::memory::hostile::script::{Script, keys_command, packet};
 
 const FEW: usize = 300;
@@ -133,17 +133,17 @@ fn old_values() -> Plan {
             }
             Ok(())
         },
-        beside: Some(Beside::Churn),
+        extra_load: Some(ExtraLoad::Churn),
         ..Plan::new(vec![readers])
     }
 }
 
 fn set(client: &mut Client, key: &str, size: usize) -> Result<(), Failure> {
     let value = "x".repeat(size);
-    let answer = client.command(&format!("set {key} 0 0 {size}\r\n{value}"))?;
-    match answer.as_str() {
+    let reply = client.command(&format!("set {key} 0 0 {size}\r\n{value}"))?;
+    match reply.as_str() {
         "STORED" => Ok(()),
-        _ => Err(Failure::Server(format!("set of {key}: {answer}"))),
+        _ => Err(Failure::Server(format!("set of {key}: {reply}"))),
     }
 }
 
@@ -194,7 +194,7 @@ fn watchers() -> Plan {
     let request = "watch fetchers mutations evictions connevents deletions\r\n";
     let script = Script::new(request.as_bytes());
     Plan {
-        beside: Some(Beside::Traffic),
+        extra_load: Some(ExtraLoad::Traffic),
         ..Plan::new(vec![Group::in_turn(WATCHERS, vec![script])])
     }
 }

@@ -1,4 +1,4 @@
-//! `keep`: the number of items of a size that two servers keep in the same memory.
+//! The number of items of a shape that servers keep at their memory limit.
 //!
 //! Fills a fresh server with three times as many items as would fit without overhead. Reads its
 //! item count and gets a sample of all keys. The hits confirm the count, and the values are
@@ -6,44 +6,23 @@
 
 use serde::Serialize;
 
-use super::client::Client;
-use super::failure::Failure;
-use super::player::{KEY_LENGTH, Player};
-use super::random::Random;
-use super::report::{OutputOptions, Table};
-use super::versus::{Side, VersusOptions};
+use crate::batch_client::BatchClient;
+use crate::client::Client;
+use crate::density::shape::Shape;
+use crate::failure::Failure;
+use crate::random::Random;
+use crate::report::{OutputOptions, Table};
+use crate::servers::{ServersOptions, Side};
 
 const MIB: u64 = 1 << 20;
-/// Factor by which the values sent exceed the memory limit.
+/// Factor by which the items sent exceed the memory limit.
 const FILLS: u64 = 3;
 /// Number of keys in the sample.
 const SAMPLE: u64 = 20_000;
 
-/// Options of `keep`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct KeepOptions {
-    /// The servers
-    #[command(flatten)]
-    pub versus: VersusOptions,
-    /// Memory limit of each server in MiB
-    #[arg(short = 'm', long, value_name = "MIB", default_value_t = 128)]
-    pub memory: u64,
-    /// Value sizes in bytes (keys have 20 bytes)
-    #[arg(
-        long,
-        value_name = "SIZES",
-        value_delimiter = ',',
-        default_value = "20,50,100,200,500,1000,2000,5000,10000,50000,100000,500000,1000000"
-    )]
-    pub sizes: Vec<usize>,
-    /// Output files
-    #[command(flatten)]
-    pub output: OutputOptions,
-}
-
 #[derive(Clone, Debug, Serialize)]
-struct Kept {
-    value_size: usize,
+struct ItemsKept {
+    shape: String,
     server: &'static str,
     sets: u64,
     refused: u64,
@@ -53,11 +32,16 @@ struct Kept {
     wrong_values: u64,
 }
 
-/// Measures both servers and returns the text to print.
-pub fn keep(options: &KeepOptions) -> Result<String, Failure> {
-    options.versus.pin()?;
+/// Measures all shapes on both servers and returns the text to print. Each shape gets fresh
+/// servers.
+pub(super) fn measure_all(
+    servers: &ServersOptions,
+    memory_mib: u64,
+    shapes: &[Shape],
+    output: &OutputOptions,
+) -> Result<String, Failure> {
     let mut table = Table::new(&[
-        "value size",
+        "key+value",
         "sets",
         "theirs: items",
         "by sample",
@@ -70,12 +54,12 @@ pub fn keep(options: &KeepOptions) -> Result<String, Failure> {
         "ours/theirs",
     ]);
     let mut found = Vec::new();
-    for &size in &options.sizes {
-        let count = sets_for(options.memory, size);
-        let mut row = vec![size.to_string(), count.to_string()];
+    for &shape in shapes {
+        let count = sets_for(memory_mib, shape);
+        let mut row = vec![shape.to_string(), count.to_string()];
         let mut items = [0; 2];
         for side in Side::BOTH {
-            match measure(options, side, size, count) {
+            match measure(servers, memory_mib, side, shape, count) {
                 Ok(kept) => {
                     items[side.index()] = kept.items;
                     row.extend(cells(&kept));
@@ -89,24 +73,23 @@ pub fn keep(options: &KeepOptions) -> Result<String, Failure> {
         }
         let [theirs, ours] = items;
         row.push(format!("{:.3}", ours as f64 / theirs.max(1) as f64));
-        options.output.progress(&row.join("  "));
+        output.progress(&row.join("  "));
         table.push(row);
     }
     let text = format!(
-        "{}-m {}, keys of {KEY_LENGTH} bytes, fresh servers for each size\n{}",
-        options.versus.describe(),
-        options.memory,
+        "{}-m {memory_mib}, fresh servers for each shape\n{}",
+        servers.describe(),
         table.to_text()
     );
-    options.output.write(&text, &table, &found)?;
+    output.write(&text, &table, &found)?;
     Ok(text)
 }
 
-fn sets_for(memory_mib: u64, size: usize) -> u64 {
-    FILLS * memory_mib * MIB / (size + KEY_LENGTH) as u64
+fn sets_for(memory_mib: u64, shape: Shape) -> u64 {
+    FILLS * memory_mib * MIB / (shape.key_length + shape.value_size) as u64
 }
 
-fn cells(kept: &Kept) -> [String; 4] {
+fn cells(kept: &ItemsKept) -> [String; 4] {
     [
         kept.items.to_string(),
         format!("{:.0}", kept.estimate),
@@ -115,29 +98,36 @@ fn cells(kept: &Kept) -> [String; 4] {
     ]
 }
 
-fn measure(options: &KeepOptions, side: Side, size: usize, count: u64) -> Result<Kept, Failure> {
-    let server = options.versus.start(side, options.memory)?;
-    let mut player = Player::new(Client::connect(&server.address, true)?, size);
+fn measure(
+    servers: &ServersOptions,
+    memory_mib: u64,
+    side: Side,
+    shape: Shape,
+    count: u64,
+) -> Result<ItemsKept, Failure> {
+    let server = servers.start(side, memory_mib)?;
+    let client = Client::connect(&server.address, true)?;
+    let mut batch_client = BatchClient::new(client, shape.key_length, shape.value_size);
     for key in 0..count {
-        player.set(key as u32, size, 0)?;
+        batch_client.set(key as u32, shape.value_size, 0)?;
     }
-    player.finish()?;
-    let set = player.take_tally();
-    let items = player.client().stat("curr_items")?;
+    batch_client.flush()?;
+    let set = batch_client.take_counts();
+    let items = batch_client.client().stat("curr_items")?;
     let mut random = Random::new(5);
     for key in sample(count, &mut random) {
-        player.get(key)?;
+        batch_client.get(key)?;
     }
-    player.finish()?;
-    let read = player.take_tally();
-    let looked = (read.hits + read.misses).max(1);
-    Ok(Kept {
-        value_size: size,
+    batch_client.flush()?;
+    let read = batch_client.take_counts();
+    let looked_up = (read.hits + read.misses).max(1);
+    Ok(ItemsKept {
+        shape: shape.to_string(),
         server: side.name(),
         sets: set.sets,
         refused: set.refused(),
         items,
-        estimate: read.hits as f64 / looked as f64 * count as f64,
+        estimate: read.hits as f64 / looked_up as f64 * count as f64,
         wrong_values: read.wrong_values,
     })
 }
@@ -157,7 +147,8 @@ mod tests {
 
     #[test]
     fn three_times_what_fits_is_sent() {
-        assert_eq!(sets_for(1, 1004), 3 * 1024);
+        let shape = "20+1004".parse().unwrap();
+        assert_eq!(sets_for(1, shape), 3 * 1024);
     }
 
     #[test]
