@@ -1,9 +1,9 @@
 //! The texts of `-h`, `-V` and `-i`.
 
 use super::{printed, same};
-use crate::cli::flag::Effect;
-use crate::cli::flags::FLAGS;
-use crate::cli::suboptions::{self, WORDS};
+use crate::options::flag::Effect;
+use crate::options::flags::FLAGS;
+use crate::options::suboptions::{self, WORDS};
 
 #[test]
 fn help_tells_what_there_is_and_nothing_else() {

@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::error;
-use crate::cli::error::CliError;
-use crate::cli::{Invocation, parse};
+use crate::options::error::CliError;
+use crate::options::{Invocation, parse};
 
 #[test]
 fn every_error_has_memcached_s_exit_code() {

@@ -8,7 +8,6 @@ use super::endpoint::{
 };
 use super::error::CliError;
 use super::raw_args::RawArgs;
-use crate::cli::suboptions::EVICTION_KINDS;
 use crate::config::{
     AdminSettings, Config, Datagrams, Endpoint, Eviction, HandedOver, Listener, Process,
     ProtocolMode, SaslFiles, Tunables,
@@ -17,6 +16,7 @@ use crate::limits::{
     CLIENT_MEMORY_MIN_MIB, CLIENT_MEMORY_PART, ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES,
     THREADS_MAX, UDP_REPLY_MAX_BYTES,
 };
+use crate::options::suboptions::EVICTION_KINDS;
 
 /// Number of threads above which memcached and this server warn.
 const THREADS_WARN: usize = 64;

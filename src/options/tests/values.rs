@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{config, settings, wildcards};
-use crate::cli::{Invocation, parse};
 use crate::config::{
     AdminSettings, Config, Eviction, HandedOver, Listener, LogFormat, Observe, Process,
     ProtocolMode, Tunables,
 };
+use crate::options::{Invocation, parse};
 
 #[test]
 fn defaults_are_memcached_s() {

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use super::{config, error, invoke, same};
-use crate::cli::error::{CliError, Missing};
-use crate::cli::flags::FLAGS;
-use crate::cli::suboptions::{self, FAMILIES, WORDS};
 use crate::config::Eviction;
+use crate::options::error::{CliError, Missing};
+use crate::options::flags::FLAGS;
+use crate::options::suboptions::{self, FAMILIES, WORDS};
 
 /// Each flag of memcached: letter, long name, a valid value (`None` for
 /// switches), and whether its feature is unavailable.
