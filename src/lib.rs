@@ -50,7 +50,7 @@
 //! │   ├── text/           classic text commands
 //! │   ├── meta/           meta commands
 //! │   └── binary/         binary packets
-//! ├── options/            command line → settings
+//! ├── options/            command line → settings, and their report
 //! ├── auth/  events/  stats/  logging/
 //! └── config.rs  limits.rs  shared.rs  supervise.rs  sync.rs  time.rs  tls.rs
 //! ```
@@ -66,7 +66,7 @@
 //! | 5 | [`admin`] | responses of the admin listener |
 //! | 4 | [`command`], [`upkeep`] | execution of requests; background work |
 //! | 3 | [`store`], [`shared`], [`supervise`] | items in bounded memory; other state that all threads share; exit after a panic |
-//! | 2 | [`options`], [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`logging`] | the command line; wire formats; counters; authentication; TLS sessions; events for watchers; log lines |
+//! | 2 | [`options`], [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`logging`] | options and their reports; wire formats; counters; authentication; TLS sessions; events for watchers; log lines |
 //! | 1 | [`config`], [`time`] | settings; the clock |
 //! | 0 | [`limits`], [`sync`] | limits of every quantity; atomics |
 //!

@@ -1,99 +1,70 @@
-//! Splits the command line and records each argument.
+//! Splits the command line and applies each argument.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::ffi::OsString;
 
-use clap::ArgMatches;
+use clap::builder::OsStringValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgMatches, Command};
 
+use super::draft::Draft;
 use super::error::CliError;
-use super::flag::{Effect, Flag};
-use super::flags::{self, FLAGS};
-use super::number;
-use super::raw_args::RawArgs;
+use super::flags::FLAGS;
+use super::row::{Row, Rule};
+use crate::config::Config;
 
-impl RawArgs {
+/// Name under which clap keeps arguments that are not options.
+const EXTRA: &str = "extra";
+
+/// Returns the command line for clap.
+pub(super) fn command() -> Command {
+    let defaults = Config::default();
+    Command::new("rustcached")
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .infer_long_args(true)
+        .args_override_self(true)
+        .args(FLAGS.iter().map(|flag| flag.arg(&defaults)))
+        .mut_arg("napi-ids", |arg| arg.alias("napi_ids"))
+        // memcached ignores arguments that are not options. Start scripts with
+        // an empty variable rely on it.
+        .arg(
+            Arg::new(EXTRA)
+                .num_args(0..)
+                .value_parser(OsStringValueParser::new())
+                .hide(true),
+        )
+}
+
+impl Draft {
     /// Splits the arguments, of which the first is the program's name, and
-    /// records each.
+    /// applies each, in the order of the table.
     pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, CliError> {
-        let mut matches = flags::command()
+        let mut matches = command()
             .try_get_matches_from(args)
             .map_err(|error| syntax(&error))?;
-        let mut raw = Self::default();
+        let mut draft = Self::default();
         for flag in FLAGS {
             for value in given(&mut matches, flag) {
-                raw.apply(flag, value)?;
+                flag.apply(&mut draft, &flag.written(), Some(&value))?;
             }
         }
-        for extra in matches.remove_many(flags::EXTRA).into_iter().flatten() {
+        for extra in matches.remove_many(EXTRA).into_iter().flatten() {
             let extra: OsString = extra;
-            raw.note(format!("argument {extra:?} is not an option; ignored"));
+            draft.note(format!("argument {extra:?} is not an option; ignored"));
         }
-        Ok(raw)
-    }
-
-    fn apply(&mut self, flag: &Flag, value: OsString) -> Result<(), CliError> {
-        match flag.effect {
-            Effect::Switch(set) | Effect::Level(set) => set(self),
-            Effect::Number(set) => {
-                let number = self.number(&flag.written(), &value, number::integer)?;
-                set(self, number);
-            }
-            Effect::Size(set) => {
-                let number = self.number(&flag.written(), &value, number::size)?;
-                set(self, number);
-            }
-            Effect::Text(set) => set(self, text(flag, &value)?)?,
-            Effect::Path(set) => set(self, PathBuf::from(trim(value))),
-            Effect::Unavailable(missing) => {
-                let option = flag.written();
-                return Err(CliError::Unavailable { option, missing });
-            }
-        }
-        Ok(())
-    }
-
-    fn number(
-        &mut self,
-        option: &str,
-        value: &OsStr,
-        read: fn(&str) -> Option<number::Read<i64>>,
-    ) -> Result<i64, CliError> {
-        let text = value.to_string_lossy();
-        let number = read(&text).ok_or_else(|| CliError::NotANumber {
-            option: option.to_owned(),
-            text: text.clone().into_owned(),
-        })?;
-        if number.trailing {
-            let value = number.value;
-            self.note(format!("{option}: {text:?} is read as {value}"));
-        }
-        Ok(number.value)
+        Ok(draft)
     }
 }
 
 /// Returns the values of a flag in order; one empty text for a switch that is
 /// given.
-fn given(matches: &mut ArgMatches, flag: &Flag) -> Vec<OsString> {
-    if flag.is_switch() {
-        let times = usize::from(matches.get_flag(flag.long));
+fn given(matches: &mut ArgMatches, flag: &Row) -> Vec<OsString> {
+    if matches!(flag.rule, Rule::Nothing) {
+        let times = usize::from(matches.get_flag(flag.name));
         return vec![OsString::new(); times];
     }
-    let values = matches.remove_many(flag.long);
+    let values = matches.remove_many(flag.name);
     values.into_iter().flatten().collect()
-}
-
-/// Returns the value as text with its spaces: the delimiter may be a space.
-fn text<'a>(flag: &Flag, value: &'a OsStr) -> Result<&'a str, CliError> {
-    value.to_str().ok_or_else(|| CliError::NotText {
-        option: flag.written(),
-    })
-}
-
-/// Removes leading spaces: `"-s /run/x"` may arrive as one argument.
-fn trim(value: OsString) -> OsString {
-    OsString::from_vec(value.as_bytes().trim_ascii_start().to_vec())
 }
 
 /// Converts clap's error of several lines into one line.

@@ -50,7 +50,7 @@ impl RawTlsArgs {
         if !self.on {
             return Ok(None);
         }
-        let wrong = |text: &str| Err(CliError::Limit(text.to_owned()));
+        let wrong = |text: &str| Err(CliError::limit(text));
         let Some(chain) = self.chain.clone() else {
             return wrong("-Z needs a certificate: -o ssl_chain_cert=<file>,ssl_key=<file>");
         };

@@ -90,6 +90,32 @@ fn every_error_has_memcached_s_exit_code() {
 }
 
 #[test]
+fn late_faults_are_reported_in_order_after_those_of_addresses() {
+    let faults: [(&str, &str); 12] = [
+        ("-l", "127.0.0.1:abc"),
+        ("-t", "0"),
+        ("-m", "0"),
+        ("--udp-reply-limit", "0"),
+        ("--client-memory-limit", "0"),
+        ("-c", "0"),
+        ("-R", "0"),
+        ("-I", "0"),
+        ("-D", ""),
+        ("-n", "0"),
+        ("-f", "1"),
+        ("-N", "0"),
+    ];
+    for (place, (first, bad)) in faults.iter().enumerate() {
+        let alone = error(&[first, bad]);
+        for (second, worse) in &faults[place + 1..] {
+            assert_eq!(error(&[second, worse, first, bad]), alone);
+        }
+        // A fault of the syntax precedes them all.
+        assert_eq!(error(&[first, bad, "-a", "9"]), error(&["-a", "9"]));
+    }
+}
+
+#[test]
 fn errors_name_the_culprit() {
     let cases: &[(&[&str], &str)] = &[
         (&["--nosuch"], "--nosuch"),
