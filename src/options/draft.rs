@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::error::CliError;
-use super::tls::RawTlsArgs;
+use super::tls::TlsDraft;
 use crate::config::{Config, Process};
 
 /// A text to print instead of starting the server.
@@ -65,7 +65,7 @@ pub(super) struct Draft {
     /// `-N`, which is limited by `-t`.
     pub(super) napi_ids: Option<i64>,
     /// `-Z` and the `ssl_` words of `-o`.
-    pub(super) tls: RawTlsArgs,
+    pub(super) tls: TlsDraft,
 }
 
 impl Draft {

@@ -84,7 +84,7 @@ fn defaults(draft: &Draft) -> Result<Defaults, CliError> {
         port: tcp_port(draft)?,
         protocol: lock(draft, protocol(draft)?)?,
         tls: draft.tls.on.then(|| draft.tls.ask()),
-        can_verify: draft.tls.ca.is_some(),
+        can_verify: draft.tls.can_verify(),
         mode: draft.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
     })
 }
@@ -110,11 +110,8 @@ fn listeners(draft: &Draft, defaults: Defaults) -> Result<Vec<Listener>, CliErro
 /// Restricts the protocols of a listener to those that authenticate. A protocol
 /// without authentication would bypass that of the other.
 fn lock(draft: &Draft, protocol: ProtocolMode) -> Result<ProtocolMode, CliError> {
-    match (
-        draft.config.sasl.is_some(),
-        draft.config.auth_file.is_some(),
-        protocol,
-    ) {
+    let config = &draft.config;
+    match (config.sasl.is_some(), config.auth_file.is_some(), protocol) {
         (true, false, ProtocolMode::Ascii | ProtocolMode::Auto) => Err(only_binary()),
         (false, true, ProtocolMode::Binary) => {
             let text = "You cannot allow the BINARY protocol while using ascii authentication \

@@ -91,14 +91,21 @@ pub(super) const WORDS: &[Row] = &[
     word("ssl_key")
         .takes("text", Rule::Text)
         .help("file with the private key, if it is not in that one")
-        .sets(Text(|draft, path| draft.tls.key = Some(path.into())))
+        .sets(Text(|draft, path| {
+            draft.tls.words().key = Some(path.into())
+        }))
         .reports_tls("ssl_key", |tls| {
             tls.key.as_ref().unwrap_or(&tls.chain).display().to_string()
         }),
     word("ssl_keyformat")
         .takes("num", Rule::Range(1, 2))
         .help("how the key is written: 1 is PEM (default), 2 is DER")
-        .sets(Number(|draft, format| draft.tls.key_format = Some(format)))
+        .sets(Number(|draft, format| {
+            draft.tls.words().key_format = match format {
+                1 => KeyFormat::Pem,
+                _ => KeyFormat::Der,
+            }
+        }))
         .reports_tls("ssl_keyformat", |tls| match tls.key_format {
             KeyFormat::Pem => "1".to_owned(),
             KeyFormat::Der => "2".to_owned(),
@@ -109,7 +116,9 @@ pub(super) const WORDS: &[Row] = &[
             "clients' certificates: 0 ignored (default), 1 checked if sent,\n\
              \x20                          2 and 3 demanded",
         )
-        .sets(Number(|draft, mode| draft.tls.verify_mode = Some(mode)))
+        .sets(Number(|draft, mode| {
+            draft.tls.words().verify_mode = mode as u8
+        }))
         .reports_tls("ssl_verify_mode", |tls| {
             // memcached prints OpenSSL's bit mask.
             let mask = [0, 1, 3, 7].get(usize::from(tls.verify_mode));
@@ -118,7 +127,7 @@ pub(super) const WORDS: &[Row] = &[
     word("ssl_ca_cert")
         .takes("text", Rule::Text)
         .help("file with the authorities to check them with, in PEM")
-        .sets(Text(|draft, path| draft.tls.ca = Some(path.into())))
+        .sets(Text(|draft, path| draft.tls.words().ca = Some(path.into())))
         .reports_tls("ssl_ca_cert", |tls| {
             let path = tls.ca.as_ref().map(|path| path.display().to_string());
             path.unwrap_or_else(|| "NULL".to_owned())
@@ -135,23 +144,25 @@ pub(super) const WORDS: &[Row] = &[
         }),
     word("ssl_session_cache")
         .help("let clients resume sessions")
-        .sets(Switch(|draft| draft.tls.session_cache = true))
+        .sets(Switch(|draft| draft.tls.words().session_cache = true))
         .reports_tls("ssl_session_cache", |tls| yes_no(tls.session_cache)),
     word("ssl_wbuf_size")
         .takes("num", Rule::Range(1, 65536))
         .help("kilobytes of output a connection encrypts ahead (default: 16)")
-        .sets(Number(|draft, kib| draft.tls.write_buffer_kib = Some(kib)))
+        .sets(Number(|draft, kib| {
+            draft.tls.words().write_buffer = kib as usize * 1024
+        }))
         .reports_tls("ssl_wbuf_size", |tls| tls.write_buffer.to_string()),
     word("ssl_ciphers")
         .takes("text", Rule::Text)
         .sets(Text(|draft, list| {
-            draft.tls.ciphers = Some(list.to_owned())
+            draft.tls.words().ciphers = Some(list.to_owned())
         }))
         .reports_tls("ssl_ciphers", |tls| {
             tls.ciphers.clone().unwrap_or_else(|| "NULL".to_owned())
         }),
     word("ssl_kernel_tls")
-        .sets(Switch(|draft| draft.tls.kernel = true))
+        .sets(Switch(|draft| draft.tls.words().kernel = true))
         .reports_tls("ssl_kernel_tls", |tls| yes_no(tls.kernel)),
     word("no_modern")
         .help(
