@@ -83,6 +83,24 @@ pub struct TlsSettings {
     pub kernel: bool,
 }
 
+impl Default for TlsSettings {
+    /// memcached's defaults, without files.
+    fn default() -> Self {
+        Self {
+            chain: PathBuf::new(),
+            key: None,
+            key_format: KeyFormat::Pem,
+            ca: None,
+            verify_mode: 0,
+            min_version: TlsVersion::V12,
+            session_cache: false,
+            write_buffer: 16 * 1024,
+            ciphers: None,
+            kernel: false,
+        }
+    }
+}
+
 /// Address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {

@@ -32,7 +32,6 @@
 //! src/
 //! ├── main.rs             start, signals, exit code
 //! ├── process/            user, resource limits, daemon mode, sandbox
-//! ├── cli/                command line → settings
 //! ├── server/             threads, listening sockets, watchers
 //! │   ├── worker/         event loop, turns, timeouts, back-pressure
 //! │   ├── connection/     one connection: state, batches, authentication, UDP
@@ -52,6 +51,7 @@
 //! │   ├── text/           classic text commands
 //! │   ├── meta/           meta commands
 //! │   └── binary/         binary packets
+//! ├── options/            command line → settings, and their report
 //! ├── auth/  events/  stats/  logging/
 //! └── config.rs  limits.rs  shared.rs  supervise.rs  sync.rs  time.rs  tls.rs
 //! ```
@@ -62,13 +62,12 @@
 //!
 //! | layer | modules | responsibility |
 //! |---|---|---|
-//! | 8 | `main` | start, signals, exit code |
-//! | 7 | [`cli`] | the command line |
+//! | 7 | `main` | start, signals, exit code |
 //! | 6 | [`server`], `process` | sockets and threads; user, limits and daemon mode of the process |
 //! | 5 | [`admin`] | responses of the admin listener |
 //! | 4 | [`command`], [`upkeep`] | execution of requests; background work |
 //! | 3 | [`store`], [`shared`], [`supervise`] | items in bounded memory; other state that all threads share; exit after a panic |
-//! | 2 | [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`logging`] | wire formats; counters; authentication; TLS sessions; events for watchers; log lines |
+//! | 2 | [`options`], [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`logging`] | options and their reports; wire formats; counters; authentication; TLS sessions; events for watchers; log lines |
 //! | 1 | [`config`], [`time`] | settings; the clock |
 //! | 0 | [`limits`], [`sync`] | limits of every quantity; atomics |
 //!
@@ -182,8 +181,6 @@ pub mod admin;
 #[cfg(not(loom))]
 pub mod auth;
 #[cfg(not(loom))]
-pub mod cli;
-#[cfg(not(loom))]
 pub mod command;
 #[cfg(not(loom))]
 pub mod config;
@@ -193,6 +190,8 @@ pub mod events;
 pub mod limits;
 #[cfg(not(loom))]
 pub mod logging;
+#[cfg(not(loom))]
+pub mod options;
 #[cfg(not(loom))]
 pub mod protocol;
 

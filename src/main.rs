@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use crossbeam::channel::Sender;
 use process::{PidFile, ProcessError};
-use rustcached::cli::{self, Invocation};
 use rustcached::config::{Config, Process};
 use rustcached::limits::LAST_WORDS_MAX_WAIT;
 use rustcached::logging::{Log, Stream, write_line, write_within};
+use rustcached::options::{self, Invocation};
 use rustcached::server::{Inherited, Reloader, Server, StartError, StopRequest};
 use rustcached::supervise;
 use sd_notify::NotifyState;
@@ -25,7 +25,7 @@ const EX_OSERR: u8 = 71;
 fn main() -> ExitCode {
     supervise::this_thread();
     let env = |name: &str| std::env::var_os(name);
-    match cli::parse(std::env::args_os(), &env) {
+    match options::parse(std::env::args_os(), &env) {
         Ok(Invocation::Print(text)) => {
             print(&text);
             ExitCode::SUCCESS

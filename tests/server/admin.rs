@@ -5,9 +5,9 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustcached::cli::{self, Invocation};
 use rustcached::config::{ClientCertificates, Config, Observe};
 use rustcached::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_HEAD_MAX_BYTES};
+use rustcached::options::{self, Invocation};
 use rustcached::stats::{DECLARATIONS, Declaration, Group, Kind};
 use test_support::binary::BinaryClient;
 use test_support::client::{Address, Client};
@@ -20,7 +20,7 @@ use test_support::{TempDir, skip, wait_until};
 /// Applies the admin settings of a command line to a server's.
 fn admin(config: &mut Config, options: &[&str]) {
     let arguments = ["rustcached"].iter().chain(options).map(Into::into);
-    match cli::parse(arguments, &|_| None) {
+    match options::parse(arguments, &|_| None) {
         Ok(Invocation::Run(settings)) => config.admin = settings.0.admin,
         other => panic!("{other:?}"),
     }

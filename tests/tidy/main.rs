@@ -11,15 +11,16 @@ use std::path::{Path, PathBuf};
 
 /// The modules of each layer, lowest first. An import refers to a lower layer
 /// or to the same module.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 8] = [
     &["limits", "sync"],
     &["config", "time"],
-    &["protocol", "stats", "events", "auth", "tls", "logging"],
+    &[
+        "options", "protocol", "stats", "events", "auth", "tls", "logging",
+    ],
     &["store", "shared", "supervise"],
     &["command", "upkeep"],
     &["admin"],
     &["server", "process"],
-    &["cli"],
     &["main", "lib"],
 ];
 
@@ -44,7 +45,7 @@ const RESERVED: [Reserved; 9] = [
         places: &[
             "server/",
             "config.rs",
-            "cli/",
+            "options/",
             "events/",
             "stats/conns.rs",
             "admin/mod.rs",
@@ -78,7 +79,7 @@ const RESERVED: [Reserved; 9] = [
     },
     Reserved {
         word: "clap",
-        places: &["cli/"],
+        places: &["options/"],
         why: "the command line is data elsewhere",
     },
     Reserved {
@@ -279,9 +280,9 @@ fn is_word(letter: char) -> bool {
 #[test]
 fn crate_paths_are_found() {
     let code = "use crate::{config::Config, store::{Item, map}};\nlet x = crate::limits::MAX;\n\
-        use rustcached::cli;\n$crate::ignored::x; crate::Name";
+        use rustcached::options;\n$crate::ignored::x; crate::Name";
     let found: Vec<String> = crate_paths(code).into_iter().collect();
-    assert_eq!(found, ["cli", "config", "limits", "store"]);
+    assert_eq!(found, ["config", "limits", "options", "store"]);
 }
 
 #[test]

@@ -114,7 +114,3 @@ fn count(arguments: &[u8]) -> Option<usize> {
     let word = tokens(arguments).nth(1)?;
     std::str::from_utf8(word).ok()?.parse().ok()
 }
-
-fn yes_no(value: bool) -> &'static str {
-    if value { "yes" } else { "no" }
-}

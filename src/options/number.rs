@@ -3,6 +3,8 @@
 //! reports the ignored text to the operator. Text without a digit is an error,
 //! where `atoi` returns zero.
 
+use super::error::CliError;
+
 /// A number, and whether text follows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Read<T> {
@@ -66,4 +68,14 @@ pub(super) fn fraction(text: &str) -> Option<f64> {
         .parse::<f64>()
         .ok()
         .filter(|number| number.is_finite())
+}
+
+/// Returns a number that must be positive. `what` is its name in messages.
+///
+/// # Errors
+///
+/// `BadValue` if the number is not positive.
+pub(super) fn above_zero(number: i64, what: &str) -> Result<usize, CliError> {
+    let number = usize::try_from(number).ok().filter(|number| *number > 0);
+    number.ok_or_else(|| CliError::bad_value(format!("{what} must be greater than 0")))
 }

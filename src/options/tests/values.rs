@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{config, settings, wildcards};
-use crate::cli::{Invocation, parse};
+use super::{config, error, settings, wildcards};
 use crate::config::{
     AdminSettings, Config, Eviction, HandedOver, Listener, LogFormat, Observe, Process,
     ProtocolMode, Tunables,
 };
+use crate::options::{Invocation, parse};
 
 #[test]
 fn defaults_are_memcached_s() {
@@ -150,6 +150,9 @@ fn the_last_of_repeated_flags_counts_and_switches_may_repeat() {
     let config = config(&["-m", "10", "-t", "1", "-CC", "-C", "-m", "20"]);
     assert_eq!((config.max_memory, config.threads), (20 << 20, 1));
     assert!(!config.cas);
+    let config = self::config(&["-t", "0", "-D", "", "-t", "4", "-D", "/"]);
+    assert_eq!((config.threads, config.prefix_delimiter), (4, b'/'));
+    assert_eq!(error(&["-t", "4", "-t", "0"]), error(&["-t", "0"]));
 }
 
 #[test]

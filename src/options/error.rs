@@ -53,6 +53,16 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// Creates a [`CliError::BadValue`].
+    pub(super) fn bad_value(text: impl Into<String>) -> Self {
+        Self::BadValue(text.into())
+    }
+
+    /// Creates a [`CliError::Limit`].
+    pub(super) fn limit(text: impl Into<String>) -> Self {
+        Self::Limit(text.into())
+    }
+
     /// Returns the exit code: memcached's for the same fault.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -92,7 +102,7 @@ impl fmt::Display for CliError {
 impl std::error::Error for CliError {}
 
 /// Features of memcached that are not implemented. To implement one, give its
-/// flags and words in `flags` and `suboptions` an effect and remove it here.
+/// rows in `flags` and `words` an effect and remove it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
     /// Warm restart (`-e`).

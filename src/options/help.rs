@@ -1,11 +1,12 @@
 //! The texts of `-h`, `-V` and `-i`. The help text is generated from the tables
-//! of `flags` and `suboptions`, so it contains no option that is not implemented:
+//! of `flags` and `words`, so it contains no option that is not implemented:
 //! test suites written for memcached search it for features to test.
 
 use clap::{Arg, ArgAction};
 
-use super::flags;
-use super::suboptions;
+use super::read_args;
+use super::row::Effect;
+use super::words::WORDS;
 use crate::config::COMPATIBLE_VERSION;
 
 /// Maximum width of the help text in columns; a narrower terminal reduces it.
@@ -26,19 +27,46 @@ Environment:
 
 /// Returns the help text (`-h`).
 pub(super) fn help() -> String {
-    flags::command()
-        // The value is accepted and ignored; see `flag::Effect::Level`.
+    read_args::command()
+        // The value is accepted and ignored; see `Rule::Level`.
         .mut_arg("verbose", without_value)
         .before_help(format!(
             "{}\nA cache server, compatible with memcached {COMPATIBLE_VERSION}.",
             version_line()
         ))
         .override_usage("rustcached [options]")
-        .after_help(format!("{}\n{ENVIRONMENT}", suboptions::help()))
+        .after_help(format!("{}\n{ENVIRONMENT}", words()))
         .help_template(TEMPLATE)
         .max_term_width(WIDTH_MAX)
         .render_help()
         .to_string()
+}
+
+/// Returns the part of the help text about words.
+fn words() -> String {
+    let mut text = String::from("Extended options (-o):\n");
+    for word in WORDS.iter().filter(|word| !word.help.is_empty()) {
+        let name = match word.value {
+            "" => word.name.to_owned(),
+            value => format!("{}=<{value}>", word.name),
+        };
+        text.push_str(&format!("  {name:<24} {}\n", word.help));
+    }
+    text.push_str("  Accepted, without effect:\n");
+    let ignored = WORDS
+        .iter()
+        .filter(|word| word.help.is_empty() && !matches!(word.effect, Effect::Unavailable(_)));
+    let mut line = String::new();
+    for word in ignored {
+        if line.len() + word.name.len() > 70 {
+            text.push_str(&format!("   {line}\n"));
+            line.clear();
+        }
+        line.push(' ');
+        line.push_str(word.name);
+    }
+    text.push_str(&format!("   {line}\n"));
+    text
 }
 
 /// Converts the flag to a switch without a value.

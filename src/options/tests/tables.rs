@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::{config, error, invoke, same};
-use crate::cli::error::{CliError, Missing};
-use crate::cli::flags::FLAGS;
-use crate::cli::suboptions::{self, FAMILIES, WORDS};
 use crate::config::Eviction;
+use crate::options::draft::LATE;
+use crate::options::error::{CliError, Missing};
+use crate::options::flags::FLAGS;
+use crate::options::row::{Effect, Rule};
+use crate::options::words::{FAMILIES, WORDS};
 
 /// Each flag of memcached: letter, long name, a valid value (`None` for
 /// switches), and whether its feature is unavailable.
@@ -156,10 +158,11 @@ fn the_tables_agree_with_memcached_s() {
     for word in WORDS {
         assert!(named.contains(word.name), "{} is untested", word.name);
     }
-    for (prefix, _) in FAMILIES {
+    for family in FAMILIES {
         assert!(
-            named.iter().any(|word| word.starts_with(prefix)),
-            "{prefix}"
+            named.iter().any(|word| word.starts_with(family.name)),
+            "{}",
+            family.name
         );
     }
 }
@@ -192,18 +195,47 @@ fn every_word_that_needs_a_value_says_so() {
     for word in WORDS {
         let needs = matches!(
             word.rule,
-            suboptions::Rule::Number(..)
-                | suboptions::Rule::Fraction(_)
-                | suboptions::Rule::Choice(_)
-                | suboptions::Rule::Text
+            Rule::Range(..) | Rule::Fraction(_) | Rule::Choice(_) | Rule::Text
         );
         let outcome = invoke(&["-o", word.name]);
         if needs {
             let expected = CliError::BadValue(format!("Missing {} argument", word.name));
             assert_eq!(outcome.expect_err(word.name), expected);
             assert_eq!(expected.exit_code(), 1);
-        } else if !matches!(word.effect, suboptions::Effect::Unavailable(_)) {
+        } else if !matches!(word.effect, Effect::Unavailable(_)) {
             assert!(outcome.is_ok(), "{}: {outcome:?}", word.name);
         }
+    }
+}
+
+#[test]
+fn every_effect_gets_the_kind_of_value_that_its_rule_reads() {
+    for row in FLAGS.iter().chain(WORDS).chain(FAMILIES) {
+        let fits = match row.effect {
+            Effect::Nothing | Effect::Unavailable(_) => true,
+            Effect::Switch(_) => matches!(row.rule, Rule::Nothing | Rule::Level),
+            Effect::Number(_) | Effect::TryNumber(_) => matches!(
+                row.rule,
+                Rule::Integer | Rule::Size | Rule::Range(..) | Rule::RangeOrNothing(..)
+            ),
+            Effect::Fraction(_) | Effect::TryFraction(_) => matches!(
+                row.rule,
+                Rule::Decimal | Rule::Fraction(_) | Rule::Range(..) | Rule::RangeOrNothing(..)
+            ),
+            Effect::Text(_) | Effect::TryText(_) => {
+                matches!(row.rule, Rule::Text | Rule::Choice(_))
+            }
+            Effect::Path(_) => matches!(row.rule, Rule::Path),
+        };
+        assert!(fits, "{}", row.name);
+        let valueless = matches!(row.rule, Rule::Nothing);
+        assert_eq!(row.value.is_empty(), valueless, "{}", row.name);
+    }
+}
+
+#[test]
+fn late_flags_are_in_the_table() {
+    for name in LATE {
+        assert!(FLAGS.iter().any(|flag| flag.name == name), "{name}");
     }
 }

@@ -1,24 +1,28 @@
-//! The command line: parses and validates the arguments into a
-//! `config::Config`.
+//! The options: parses and validates the command line into a `config::Config`,
+//! and reports the settings.
 //!
-//! `flags` and `suboptions` list every flag and every `-o` word as data.
-//! `read_args` lets clap split the arguments and records them in `raw_args`.
-//! `validate` turns these into settings or into an error for the operator.
-//! No other folder uses clap. Nothing here opens a file or a socket; the
-//! resolver is asked for the addresses of host names in `-l`. `main` calls this
-//! once.
+//! `flags` and `words` list every flag and every word of `-o` as rows of one
+//! type. A row is all that the rest of the module knows of an option. `read_args`
+//! lets clap split the arguments, and `apply` applies each row to a `Draft`.
+//! `validate` turns this into settings or into an error for the operator, and
+//! `lines` writes `stats settings` from the rows. No other folder uses clap.
+//! Nothing here opens a file or a socket; the resolver is asked for the addresses
+//! of host names in `-l`.
 
+mod apply;
+mod draft;
 mod endpoint;
 mod error;
-mod flag;
 mod flags;
 mod help;
+mod lines;
 mod number;
-mod raw_args;
 mod read_args;
-mod suboptions;
+mod report;
+mod row;
 mod tls;
 mod validate;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -27,9 +31,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::config::{Config, Process};
-use raw_args::{Ask, RawArgs};
+use draft::{Ask, Draft};
 
 pub use error::{CliError, Missing};
+pub use lines::lines;
+pub use report::Current;
 
 /// Result of a valid command line.
 #[derive(Debug)]
@@ -49,14 +55,14 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Invocation, CliError> {
-    let raw = RawArgs::read(args)?;
-    match raw.ask {
+    let draft = Draft::read(args)?;
+    match draft.ask {
         Some(Ask::Help) => return Ok(Invocation::Print(help::help())),
         Some(Ask::License) => return Ok(Invocation::Print(help::license())),
         Some(Ask::Version) => return Ok(Invocation::Print(help::version())),
         None => {}
     }
-    let (mut config, process) = validate::settings(raw)?;
+    let (mut config, process) = validate::settings(draft)?;
     let path = |name| {
         let path = env(name).filter(|path| path != OsStr::new(""));
         path.map(PathBuf::from)

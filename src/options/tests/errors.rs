@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::error;
-use crate::cli::error::CliError;
-use crate::cli::{Invocation, parse};
+use crate::options::error::CliError;
+use crate::options::{Invocation, parse};
 
 #[test]
 fn every_error_has_memcached_s_exit_code() {
@@ -86,6 +86,32 @@ fn every_error_has_memcached_s_exit_code() {
             !text.is_empty() && !text.contains('\n'),
             "{args:?}: {text:?}"
         );
+    }
+}
+
+#[test]
+fn late_faults_are_reported_in_order_after_those_of_addresses() {
+    let faults: [(&str, &str); 12] = [
+        ("-l", "127.0.0.1:abc"),
+        ("-t", "0"),
+        ("-m", "0"),
+        ("--udp-reply-limit", "0"),
+        ("--client-memory-limit", "0"),
+        ("-c", "0"),
+        ("-R", "0"),
+        ("-I", "0"),
+        ("-D", ""),
+        ("-n", "0"),
+        ("-f", "1"),
+        ("-N", "0"),
+    ];
+    for (place, (first, bad)) in faults.iter().enumerate() {
+        let alone = error(&[first, bad]);
+        for (second, worse) in &faults[place + 1..] {
+            assert_eq!(error(&[second, worse, first, bad]), alone);
+        }
+        // A fault of the syntax precedes them all.
+        assert_eq!(error(&[first, bad, "-a", "9"]), error(&["-a", "9"]));
     }
 }
 

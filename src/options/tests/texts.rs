@@ -1,9 +1,9 @@
 //! The texts of `-h`, `-V` and `-i`.
 
 use super::{printed, same};
-use crate::cli::flag::Effect;
-use crate::cli::flags::FLAGS;
-use crate::cli::suboptions::{self, WORDS};
+use crate::options::flags::FLAGS;
+use crate::options::row::Effect;
+use crate::options::words::WORDS;
 
 #[test]
 fn help_tells_what_there_is_and_nothing_else() {
@@ -22,12 +22,12 @@ fn help_tells_what_there_is_and_nothing_else() {
         let short = flag
             .short
             .map_or(String::new(), |short| format!("-{short}, "));
-        let shown = help.contains(&format!("{short}--{}", flag.long));
+        let shown = help.contains(&format!("{short}--{}", flag.name));
         let there = !matches!(flag.effect, Effect::Unavailable(_));
-        assert_eq!(shown, there, "{}", flag.long);
+        assert_eq!(shown, there, "{}", flag.name);
     }
     for word in WORDS {
-        let there = !matches!(word.effect, suboptions::Effect::Unavailable(_));
+        let there = !matches!(word.effect, Effect::Unavailable(_));
         let shown = help
             .split(|letter: char| !(letter.is_alphanumeric() || letter == '_'))
             .any(|shown| shown == word.name);

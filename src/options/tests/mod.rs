@@ -1,6 +1,7 @@
 //! Tests of the command line.
 
 mod errors;
+mod lines;
 mod listen;
 mod tables;
 mod texts;
