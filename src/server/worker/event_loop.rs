@@ -28,7 +28,6 @@ use crate::server::transport::udp::Bound;
 use crate::server::worker::client_memory::ClientMemory;
 use crate::server::worker::handle::Handle;
 use crate::server::worker::queues::Queues;
-use crate::server::worker::timeouts::DRAIN_CHECK;
 use crate::stats::Counters;
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -41,6 +40,8 @@ const EVENTS_MAX: usize = 256;
 const UDP: usize = usize::MAX - 1;
 /// Interval of the checks for idle connections and other timeouts.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
+/// Interval at which draining looks for connections at rest.
+pub(super) const DRAIN_CHECK: Duration = Duration::from_millis(100);
 /// Longest time that a stopping worker waits for clients to read their replies.
 const LAST_FLUSH: Duration = Duration::from_millis(500);
 

@@ -1,17 +1,15 @@
 //! Timeouts: idle connections, unfinished TLS handshakes, clients that do not
 //! read a dump they requested, and draining before a stop.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::limits::DUMP_STALL_MAX_SECONDS;
 use crate::server::connection::state::State;
-use crate::server::worker::event_loop::Worker;
+use crate::server::worker::event_loop::{DRAIN_CHECK, Worker};
 
 /// Longest TLS handshake, in seconds.
 const HANDSHAKE_SECONDS: u32 = 10;
 
-/// Interval at which draining looks for connections at rest.
-pub(super) const DRAIN_CHECK: Duration = Duration::from_millis(100);
 /// Whole seconds without a command after which draining closes a connection.
 const DRAIN_IDLE_SECONDS: u32 = 1;
 
