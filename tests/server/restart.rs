@@ -125,7 +125,7 @@ fn every_item_is_there_after_a_restart() {
             "get large300000\r\n",
             format!("VALUE large300000 9 300000\r\n{value}\r\nEND\r\n"),
         );
-        client.ask("mg key7 v\r\n", "VA 21 W X\r\nvvvvvvvvvvvvvvvvvvvvv\r\n");
+        client.ask("mg key7 v\r\n", "VA 21 X W\r\nvvvvvvvvvvvvvvvvvvvvv\r\n");
         drop(program);
     }
 }
