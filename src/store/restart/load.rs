@@ -18,7 +18,8 @@ use arrayvec::ArrayVec;
 use crate::events::Hub;
 use crate::stats::Registry;
 use crate::store::evict::policy::Stamp;
-use crate::store::index::map::Hashed;
+use crate::store::index::map::{Hashed, WriteShard};
+use crate::store::index::prefetch::prefetch;
 use crate::store::item::layout::{Item, word_of};
 use crate::store::memory::arena::Memory;
 use crate::store::memory::chunk::Chunk;
@@ -33,12 +34,16 @@ use crate::store::state::{Local, Options, Store};
 use crate::sync::{AtomicBool, Ordering};
 use crate::time::Now;
 
-/// Pages that a thread loads in one turn.
-const PAGES_PER_TURN: usize = 16;
+/// Pages that a thread loads in one turn. Their items are linked shard by shard,
+/// so that threads seldom meet at a lock, and several items of a turn go to each
+/// table.
+const PAGES_PER_TURN: usize = 64;
 /// Shards whose tables a thread enlarges in one turn.
 const SHARDS_PER_TURN: usize = 8;
-/// Items that are linked together, so that their cache misses overlap.
-const LINKED_TOGETHER: usize = 16;
+/// Distance in items of the prefetches ahead of linking.
+const LINK_AHEAD: usize = 16;
+/// Chained items that a thread links in one turn.
+const CHAINED_PER_TURN: usize = 16;
 
 /// Bytes of an extent.
 const EXTENT_BYTES: u64 = (EXTENT_PAGES * PAGE_BYTES) as u64;
@@ -233,11 +238,12 @@ impl Loader<'_> {
             let mut thread = LoaderThread::new(self);
             while let Some(numbers) = turns.next() {
                 numbers.for_each(|number| thread.load_page(number));
+                thread.end_turn();
             }
             thread.end();
         });
         let later = std::mem::take(&mut *self.later());
-        let turns = Turns::new(later.heads.len(), LINKED_TOGETHER);
+        let turns = Turns::new(later.heads.len(), CHAINED_PER_TURN);
         parallel(&|| {
             let mut thread = LoaderThread::new(self);
             while let Some(numbers) = turns.next() {
@@ -330,8 +336,22 @@ struct LoaderThread<'a> {
     local: Local,
     later: Later,
     dropped: Dropped,
-    /// Items of the current page that are to be linked.
-    ready: ArrayVec<(Chunk, u64, u16), LINKED_TOGETHER>,
+    /// Items of the current turn that are to be linked.
+    ready: Vec<Ready>,
+    /// The same in the order of their shards.
+    sorted: Vec<Ready>,
+    /// By shard, the place in `sorted` behind its items.
+    ends: Vec<usize>,
+    /// Numbers of the turn's pages that are complete once these are linked.
+    complete: ArrayVec<usize, PAGES_PER_TURN>,
+}
+
+/// An item that is to be linked.
+#[derive(Clone, Copy)]
+struct Ready {
+    chunk: Chunk,
+    hash: u64,
+    stamp: u16,
 }
 
 impl<'a> LoaderThread<'a> {
@@ -343,7 +363,10 @@ impl<'a> LoaderThread<'a> {
             local,
             later: Later::default(),
             dropped: Dropped::default(),
-            ready: ArrayVec::new(),
+            ready: Vec::new(),
+            sorted: Vec::new(),
+            ends: Vec::new(),
+            complete: ArrayVec::new(),
         }
     }
 
@@ -361,7 +384,7 @@ impl<'a> LoaderThread<'a> {
         sum.over_limit += self.dropped.over_limit;
     }
 
-    /// Verifies page number `number` and links its items in one chunk.
+    /// Verifies page number `number` and collects its items in one chunk.
     fn load_page(&mut self, number: usize) {
         let loading = &self.loader.pages[number];
         let Some(page) = self.verify(loading) else {
@@ -387,19 +410,59 @@ impl<'a> LoaderThread<'a> {
                 self.later.heads.push(ChainedHead { chunk, stamp });
             } else if self.is_wanted(item) {
                 let hash = self.loader.store.map.hash(item.key());
-                self.loader.store.map.prefetch_lock(hash);
-                self.loader.store.map.prefetch_slot(hash);
-                self.ready.push((chunk, hash, stamp));
-                if self.ready.is_full() {
-                    self.link_ready();
-                }
+                self.ready.push(Ready { chunk, hash, stamp });
             }
         }
-        self.link_ready();
         if is_complete {
-            self.loader.complete(loading);
+            self.complete.push(number);
         } else {
             self.later.pages.push(number);
+        }
+    }
+
+    /// Links the items of the turn and completes its pages.
+    fn end_turn(&mut self) {
+        self.sort_ready();
+        let map = &self.loader.store.map;
+        let mut start = 0;
+        for number in 0..self.ends.len() {
+            let end = self.ends[number];
+            if start == end {
+                continue;
+            }
+            let mut shard = map.write_at(number);
+            for place in start..end {
+                if let Some(ahead) = self.sorted.get(place + LINK_AHEAD) {
+                    map.prefetch_slot(ahead.hash);
+                    prefetch(ahead.chunk.as_ptr());
+                }
+                self.link(&mut shard, self.sorted[place]);
+            }
+            start = end;
+        }
+        for number in self.complete.drain(..) {
+            self.loader.complete(&self.loader.pages[number]);
+        }
+    }
+
+    /// Sorts the items of the turn by shard, by counting.
+    fn sort_ready(&mut self) {
+        let map = &self.loader.store.map;
+        self.ends.clear();
+        self.ends.resize(map.shard_count(), 0);
+        for ready in &self.ready {
+            self.ends[map.shard_index(ready.hash)] += 1;
+        }
+        // From counts to the place before each shard's items.
+        let mut sum = 0;
+        for end in &mut self.ends {
+            sum += std::mem::replace(end, sum);
+        }
+        self.sorted.clone_from(&self.ready);
+        for ready in self.ready.drain(..) {
+            let end = &mut self.ends[map.shard_index(ready.hash)];
+            self.sorted[*end] = ready;
+            *end += 1;
         }
     }
 
@@ -453,22 +516,16 @@ impl<'a> LoaderThread<'a> {
         true
     }
 
-    fn link_ready(&mut self) {
-        for (chunk, hash, stamp) in std::mem::take(&mut self.ready) {
-            self.link(chunk, hash, stamp);
-        }
-    }
-
-    /// Links an item, unless its key is linked already. Returns whether it did.
-    fn link(&mut self, chunk: Chunk, hash: u64, stamp: u16) -> bool {
-        let store = self.loader.store;
+    /// Links an item in its shard, unless its key is linked already. Returns
+    /// whether it did.
+    fn link(&mut self, shard: &mut WriteShard<'_>, ready: Ready) -> bool {
+        let Ready { chunk, hash, stamp } = ready;
         // SAFETY: this thread alone has the item.
         let item = unsafe { Item::at(chunk) };
         let key = Hashed {
             key: item.key(),
             hash,
         };
-        let mut shard = store.map.write(hash);
         if shard.find(&key).is_some() {
             self.dropped.damaged += 1;
             return false;
@@ -476,9 +533,8 @@ impl<'a> LoaderThread<'a> {
         item.word().unseal();
         self.local.count_linked(item);
         let (_, grown) = shard.insert(hash, chunk, Stamp(stamp));
-        drop(shard);
         if grown > 0 {
-            store.memory.pool().add_overhead(grown);
+            self.loader.store.memory.pool().add_overhead(grown);
         }
         true
     }
@@ -502,7 +558,16 @@ impl<'a> LoaderThread<'a> {
         if !is_whole {
             self.dropped.damaged += 1;
         }
-        if !is_whole || !self.link(head.chunk, hash, head.stamp) {
+        let ready = Ready {
+            chunk: head.chunk,
+            hash,
+            stamp: head.stamp,
+        };
+        let is_linked = is_whole && {
+            let mut shard = self.loader.store.map.write(hash);
+            self.link(&mut shard, ready)
+        };
+        if !is_linked {
             for segment in claimed {
                 // SAFETY: a segment that this thread has claimed.
                 unsafe { word_of(segment) }.give_up_segment();
