@@ -1,4 +1,4 @@
-//! Time as the cache counts it: a monotonic clock that starts with the server.
+//! Time of the cache: a monotonic clock that starts with the server.
 //! A step of the system's clock therefore neither expires an item nor keeps it
 //! alive. The wall clock is read only to convert Unix times.
 //!
@@ -84,7 +84,7 @@ impl Clock {
         self.started.elapsed().as_nanos() as u64
     }
 
-    /// Moves the clock forward by `by`; for tests.
+    /// Moves the clock forward by `by`. For tests and the command `debugtime`.
     pub fn advance(&self, by: Duration) {
         self.skew_ms
             .fetch_add(by.as_millis() as u64, Ordering::Relaxed);

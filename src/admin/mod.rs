@@ -1,4 +1,4 @@
-//! What the admin listener serves: metrics, health checks, a page for operators
+//! Responses of the admin listener: metrics, health checks, a page for operators
 //! and the JSON that it reads. No sockets: the server's admin thread calls
 //! [`Site::respond`].
 //!

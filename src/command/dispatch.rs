@@ -1,4 +1,4 @@
-//! From a request to its handler.
+//! Dispatches requests to their handlers.
 
 use crate::command::after::After;
 use crate::command::executor::Executor;

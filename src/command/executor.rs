@@ -1,4 +1,5 @@
-//! One thread's means to execute requests.
+//! A thread's context for executing requests, and the counting and sampling of
+//! their results.
 
 use crate::command::output::Output;
 use crate::command::stalled::Stalled;
@@ -10,7 +11,7 @@ use crate::store::mrc::{Observed, Sampler};
 use crate::store::{Access, Hashed, Item, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
 use crate::time::{Expiry, Now};
 
-/// A thread's context to execute requests.
+/// A thread's context for executing requests.
 pub struct Executor<'a> {
     /// The items.
     pub store: &'a Store,

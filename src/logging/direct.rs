@@ -1,5 +1,5 @@
-//! Text that bypasses the queue: before the threads start, as the process ends,
-//! and on standard output.
+//! Writes texts that bypass the queue: before the threads start, while the
+//! process ends, and to standard output.
 
 use std::fmt;
 use std::io::{self, Write};

@@ -1,6 +1,6 @@
-//! The thread that writes log lines to standard error. It alone waits for a
-//! slow reader. After lines were dropped, it writes one line with their number
-//! as soon as the queue is empty.
+//! Writes queued log lines to standard error or a file, in a thread of its own.
+//! Only this thread waits for a slow reader. After lines were dropped, it writes
+//! one line with their number as soon as the queue is empty.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What the store counts and reports: items linked, unlinked and evicted, and
-//! the page memory by size class. The least recently accessed item of each
+//! Counters and reports of the store: items linked, unlinked and evicted, and
+//! page memory by size class. The least recently accessed item of each
 //! class is found by upkeep's sweep, which visits all items anyway. No query
 //! walks the store.
 

@@ -1,5 +1,5 @@
-//! Operations on items, whichever protocol asks for them. They return typed
-//! outcomes, or pass a hit to a function of the caller. Handlers encode both.
+//! Operations on items, independent of the protocol. They return typed outcomes,
+//! or pass the item to a function of the caller. Handlers encode both.
 
 pub(super) mod arithmetic;
 mod concat;

@@ -1,4 +1,4 @@
-//! When a value is stored, and what became of it.
+//! Conditions and outcomes of storage commands.
 
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::request::{MetaFlags, MetaMode};

@@ -1,4 +1,4 @@
-//! Packets to requests.
+//! Parses packets of the binary protocol.
 
 use crate::limits::{BODY_MAX_BYTES, KEY_MAX_BYTES};
 use crate::protocol::binary::encode::{Echo, Status};

@@ -44,21 +44,21 @@ pub enum Parsed<'a> {
 /// A line that is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// What answers it.
+    /// The reply.
     pub reply: ErrorReply,
     /// Bytes to skip behind the line: the data block of a storage command.
     pub swallow: usize,
 }
 
-/// The answer to a malformed line.
+/// Reply to a malformed line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorReply {
     /// A line, without its CRLF.
     Line(&'static str),
-    /// None: the client asked for no reply (`noreply`).
+    /// No reply, because the line ends with `noreply`.
     Silent,
-    /// The connection is closed without a reply: an HTTP request, sent to make
-    /// the server execute its body.
+    /// The connection is closed without a reply. The line is an HTTP request,
+    /// whose body could contain commands.
     Close,
 }
 
@@ -383,10 +383,14 @@ fn is_last_noreply(more: &[u8]) -> bool {
     tokens(more).take(LINE_TOKENS_MAX - 5).last() == Some(b"noreply")
 }
 
+/// Longest data block in bytes, without CRLF: with it, the length must fit a
+/// C `int`, as in memcached.
+const VALUE_LEN_MAX: i32 = i32::MAX - 2;
+
 /// Parses the length of a data block.
 fn value_len(token: &[u8]) -> Result<u32, Refusal> {
     match strict_i32(token) {
-        Some(length @ 0..=0x7FFF_FFFD) => Ok(length as u32),
+        Some(length @ 0..=VALUE_LEN_MAX) => Ok(length as u32),
         _ => Err(Refusal::loud(BAD_FORMAT)),
     }
 }

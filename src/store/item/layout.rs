@@ -510,8 +510,8 @@ impl<'a> Item<'a> {
         data_offset(self.layout, self.key_len()) + self.value_len() + CRLF_BYTES
     }
 
-    /// Returns the size class that the item counts in. This is the class of its size; its chunk may be of a larger class that
-    /// had one free.
+    /// Returns the size class of the item's size, in which it is counted. Its
+    /// chunk may be of a larger class that had one free.
     #[inline]
     pub fn class(self) -> ClassId {
         let layout = self.layout & !CHAINED;

@@ -1,5 +1,5 @@
-//! The workers' part: the choice of the sampled keys, and a bounded ring of
-//! sampled requests per worker.
+//! Sampling by the workers: selects keys by their hash, and puts requests for
+//! them into a bounded ring per worker.
 //!
 //! A key is sampled if the low half of its hash is below a threshold. All
 //! threads thus choose the same keys without coordination. A request for any

@@ -1,12 +1,12 @@
-//! Groups about what the server observes of its clients' requests: `stats
-//! latency`, `stats hotkeys`, `stats prefixes`, `stats mrc`
-//! and `stats slowlog`.
+//! Statistics recorded from clients' requests: `stats latency`, `stats hotkeys`,
+//! `stats prefixes`, `stats mrc` and `stats slowlog`.
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
 use crate::stats::{LatencySummary, escape_key, merge_hot_keys};
 
-/// Keys that `stats hotkeys`, and prefixes that `stats prefixes` lists without a number.
+/// Keys that `stats hotkeys` lists without a number, and prefixes that `stats
+/// prefixes` lists.
 const HOT_DEFAULT: usize = 20;
 /// Entries that `stats slowlog` lists without a number.
 const SLOW_DEFAULT: usize = 10;
