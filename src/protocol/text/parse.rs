@@ -103,7 +103,7 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
 /// Parses any line, without the fast path for plain ones.
 pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
     let Some(end) = memchr::memchr(b'\n', input) else {
-        return unfinished(input);
+        return parse_incomplete(input);
     };
     let used = end + 1;
     if used > LINE_WHOLE_MAX_BYTES && !is_long_get(input) {
@@ -136,7 +136,7 @@ pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
     }
 }
 
-fn unfinished(input: &[u8]) -> Parsed<'_> {
+fn parse_incomplete(input: &[u8]) -> Parsed<'_> {
     let is_get = input.starts_with(b"get ") || input.starts_with(b"gets ");
     if input.len() <= LINE_MAX_BYTES || is_get && input.len() <= GET_LINE_MAX_BYTES {
         return Parsed::Incomplete;
@@ -173,30 +173,30 @@ fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Option<Refusal>> 
     let verb_len = memchr::memchr(b' ', line).unwrap_or(line.len());
     let (verb, rest) = line.split_at(verb_len);
     let request = match verb {
-        b"get" => get(rest, false),
-        b"gets" => get(rest, true),
-        b"set" => store(rest, StoreVerb::Set),
-        b"mg" => meta(rest).map(Request::MetaGet),
-        b"ms" => meta_set(rest),
-        b"md" => meta_delete(rest),
-        b"ma" => meta_arithmetic(rest),
+        b"get" => parse_get(rest, false),
+        b"gets" => parse_get(rest, true),
+        b"set" => parse_store(rest, StoreVerb::Set),
+        b"mg" => parse_meta(rest).map(Request::MetaGet),
+        b"ms" => parse_meta_set(rest),
+        b"md" => parse_meta_delete(rest),
+        b"ma" => parse_meta_arithmetic(rest),
         b"mn" => Ok(Request::MetaNoop),
-        b"me" => meta_debug(rest),
-        b"add" => store(rest, StoreVerb::Add),
-        b"cas" => store(rest, StoreVerb::Cas),
-        b"gat" => touching_get(rest, false),
-        b"gats" => touching_get(rest, true),
-        b"incr" => arithmetic(rest, false),
-        b"decr" => arithmetic(rest, true),
+        b"me" => parse_meta_debug(rest),
+        b"add" => parse_store(rest, StoreVerb::Add),
+        b"cas" => parse_store(rest, StoreVerb::Cas),
+        b"gat" => parse_get_and_touch(rest, false),
+        b"gats" => parse_get_and_touch(rest, true),
+        b"incr" => parse_arithmetic(rest, false),
+        b"decr" => parse_arithmetic(rest, true),
         b"quit" => Ok(Request::Quit),
-        b"touch" => touch(rest),
-        b"delete" => delete(rest),
-        b"append" => store(rest, StoreVerb::Append),
-        b"replace" => store(rest, StoreVerb::Replace),
-        b"prepend" => store(rest, StoreVerb::Prepend),
+        b"touch" => parse_touch(rest),
+        b"delete" => parse_delete(rest),
+        b"append" => parse_store(rest, StoreVerb::Append),
+        b"replace" => parse_store(rest, StoreVerb::Replace),
+        b"prepend" => parse_store(rest, StoreVerb::Prepend),
         b"version" => Ok(Request::Version),
         b"stats" => Ok(Request::Stats { arguments: rest }),
-        _ => return rare(verb, rest),
+        _ => return parse_other(verb, rest),
     };
     request.map_err(Some)
 }
@@ -213,7 +213,7 @@ fn is_noreply(rest: &[u8]) -> bool {
 
 /// Parses administrative commands and unknown ones. Unlike other commands,
 /// these may follow leading spaces.
-fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>> {
+fn parse_other<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>> {
     let mut words = tokens(rest);
     let (verb, rest) = match verb {
         b"watch" => {
@@ -238,7 +238,7 @@ fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusa
         })
     };
     match verb {
-        b"flush_all" => Ok(flush_all(rest, noreply)),
+        b"flush_all" => Ok(parse_flush_all(rest, noreply)),
         b"verbosity" => match arguments(rest).next().and_then(strict_u32) {
             Some(level) => Ok(Request::Verbosity { level, noreply }),
             None => Err(Some(Refusal::unless(noreply, BAD_FORMAT))),
@@ -248,7 +248,7 @@ fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusa
             noreply,
         }),
         b"shutdown" => Ok(Request::Shutdown {
-            mode: shutdown_mode(rest),
+            mode: parse_shutdown_mode(rest),
             noreply,
         }),
         b"refresh_certs" => Ok(Request::RefreshCerts { noreply }),
@@ -267,7 +267,7 @@ fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusa
 }
 
 /// As in memcached, the mode may be abbreviated.
-fn shutdown_mode(rest: &[u8]) -> ShutdownMode {
+fn parse_shutdown_mode(rest: &[u8]) -> ShutdownMode {
     let mut arguments = tokens(rest);
     match (arguments.next(), arguments.next()) {
         (None, _) => ShutdownMode::Now,
@@ -277,11 +277,11 @@ fn shutdown_mode(rest: &[u8]) -> ShutdownMode {
 }
 
 #[inline]
-fn get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
-    get_line(rest, cas, None)
+fn parse_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
+    parse_keys(rest, cas, None)
 }
 
-fn touching_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
+fn parse_get_and_touch(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let exptime = tokens.next();
     if tokens.clone().next().is_none() {
@@ -290,13 +290,13 @@ fn touching_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
     let Some(exptime) = exptime.and_then(strict_i32) else {
         return Err(Refusal::loud(BAD_EXPTIME));
     };
-    get_line(tokens.rest(), cas, Some(exptime))
+    parse_keys(tokens.rest(), cas, Some(exptime))
 }
 
 /// Parses at least one key. Checks all keys first: a key over the length limit
 /// makes an error the only reply to the line.
 #[inline]
-fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, Refusal> {
+fn parse_keys(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, Refusal> {
     let mut keys = tokens(rest);
     let first = keys.next().ok_or(Refusal::loud(BAD_FORMAT))?;
     let mut single = true;
@@ -306,7 +306,7 @@ fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, R
         longest = longest.max(key.len());
     }
     if longest > KEY_MAX_BYTES {
-        return bad_key_in_get(rest, touch);
+        return parse_keys_before_bad(rest, touch);
     }
     Ok(Request::Get(GetLine {
         keys: if single { first } else { rest },
@@ -318,7 +318,7 @@ fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, R
 
 /// As in memcached, the keys before the bad one are still looked up or touched.
 #[cold]
-fn bad_key_in_get(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Refusal> {
+fn parse_keys_before_bad(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Refusal> {
     let mut keys = tokens(rest);
     let mut good = 0;
     while keys.next().is_some_and(|key| key.len() <= KEY_MAX_BYTES) {
@@ -334,7 +334,7 @@ fn bad_key_in_get(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Refusa
 }
 
 #[inline]
-fn store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
+fn parse_store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
     let mut words = tokens(rest);
     let key = words.next();
     // As in memcached, these two numbers are parsed from the line, not from
@@ -346,7 +346,7 @@ fn store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
     let (Some(key), Some(length)) = (key, words.next()) else {
         return Err(Refusal::loud(BAD_FORMAT));
     };
-    let value_len = value_len(length)?;
+    let value_len = parse_value_len(length)?;
     let more = words.rest();
     let noreply = !more.is_empty() && is_last_noreply(more);
     let refusal = || Refusal {
@@ -388,7 +388,7 @@ fn is_last_noreply(more: &[u8]) -> bool {
 const VALUE_LEN_MAX: i32 = i32::MAX - 2;
 
 /// Parses the length of a data block.
-fn value_len(token: &[u8]) -> Result<u32, Refusal> {
+fn parse_value_len(token: &[u8]) -> Result<u32, Refusal> {
     match strict_i32(token) {
         Some(length @ 0..=VALUE_LEN_MAX) => Ok(length as u32),
         _ => Err(Refusal::loud(BAD_FORMAT)),
@@ -397,7 +397,7 @@ fn value_len(token: &[u8]) -> Result<u32, Refusal> {
 
 /// Parses a key and at least `wanted` more tokens. The flag returned is whether
 /// the last token is `noreply`.
-fn simple(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Refusal> {
+fn parse_key(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
     let mut more = 0;
@@ -417,13 +417,13 @@ fn simple(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Refus
 }
 
 /// Ignores anything after the key, because old clients send a 0 there.
-fn delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
-    let (key, _, noreply) = simple(rest, 0)?;
+fn parse_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+    let (key, _, noreply) = parse_key(rest, 0)?;
     Ok(Request::Delete { key, noreply })
 }
 
-fn arithmetic(rest: &[u8], decrement: bool) -> Result<Request<'_>, Refusal> {
-    let (key, mut tokens, noreply) = simple(rest, 1)?;
+fn parse_arithmetic(rest: &[u8], decrement: bool) -> Result<Request<'_>, Refusal> {
+    let (key, mut tokens, noreply) = parse_key(rest, 1)?;
     let Some(delta) = tokens.next().and_then(strict_u64) else {
         let reply = "CLIENT_ERROR invalid numeric delta argument";
         return Err(Refusal::unless(noreply, reply));
@@ -436,8 +436,8 @@ fn arithmetic(rest: &[u8], decrement: bool) -> Result<Request<'_>, Refusal> {
     })
 }
 
-fn touch(rest: &[u8]) -> Result<Request<'_>, Refusal> {
-    let (key, mut tokens, noreply) = simple(rest, 1)?;
+fn parse_touch(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+    let (key, mut tokens, noreply) = parse_key(rest, 1)?;
     let Some(exptime) = tokens.next().and_then(strict_i32) else {
         return Err(Refusal::unless(noreply, BAD_EXPTIME));
     };
@@ -448,7 +448,7 @@ fn touch(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     })
 }
 
-fn flush_all(rest: &[u8], noreply: bool) -> Request<'_> {
+fn parse_flush_all(rest: &[u8], noreply: bool) -> Request<'_> {
     let delay = if arguments(rest).count() == usize::from(noreply) {
         Some(0)
     } else {
@@ -459,7 +459,7 @@ fn flush_all(rest: &[u8], noreply: bool) -> Request<'_> {
 
 /// Parses `mg`, `md` and `ma`.
 #[inline]
-fn meta(rest: &[u8]) -> Result<MetaRequest<'_>, Refusal> {
+fn parse_meta(rest: &[u8]) -> Result<MetaRequest<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
     let line = tokens.rest();
@@ -475,12 +475,12 @@ fn meta(rest: &[u8]) -> Result<MetaRequest<'_>, Refusal> {
 
 /// As in memcached, the data block is not swallowed after a flag that begins
 /// with garbage, but it is after other errors.
-fn meta_set(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_meta_set(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let (Some(key), Some(length)) = (tokens.next(), tokens.next()) else {
         return Err(Refusal::loud(BAD_FORMAT));
     };
-    let value_len = value_len(length)?;
+    let value_len = parse_value_len(length)?;
     let line = tokens.rest();
     let (flags, base64) = parse_flags(key, line, 3).map_err(|error| match error {
         MetaError::Garbage => Refusal::loud(BAD_FORMAT),
@@ -508,8 +508,8 @@ fn skipping(reply: &'static str, value_len: u32) -> Refusal {
 
 /// memcached's `md` checks the length of the opaque before it looks up the
 /// item, unlike the other meta commands.
-fn meta_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
-    let meta = meta(rest)?;
+fn parse_meta_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+    let meta = parse_meta(rest)?;
     match meta.flags.opaque_too_long {
         true => Err(Refusal::loud(Reply::OpaqueTooLong.text())),
         false => Ok(Request::MetaDelete(meta)),
@@ -517,7 +517,7 @@ fn meta_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
 }
 
 /// memcached's `ma` returns the same error for every bad flag.
-fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
     let line = tokens.rest();
@@ -538,7 +538,7 @@ fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
 }
 
 /// As in memcached, `b` takes effect only if another token follows.
-fn meta_debug(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_meta_debug(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     let mut tokens = tokens(rest);
     let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
     if count_flags(tokens.rest(), 2).is_none() || key.len() > KEY_MAX_BYTES {
