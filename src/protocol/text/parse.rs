@@ -50,6 +50,35 @@ pub struct Malformed {
     pub swallow: usize,
 }
 
+impl Malformed {
+    /// Creates an error with this reply line.
+    fn new(reply: &'static str) -> Self {
+        Self {
+            reply: ErrorReply::Line(reply),
+            swallow: 0,
+        }
+    }
+
+    /// Creates an error with this reply line unless `noreply` suppresses it.
+    fn unless(noreply: bool, reply: &'static str) -> Self {
+        match noreply {
+            true => Self {
+                reply: ErrorReply::Silent,
+                swallow: 0,
+            },
+            false => Self::new(reply),
+        }
+    }
+
+    /// Skips the data block of a storage command, `value_len` bytes and CRLF.
+    fn with_block(self, value_len: u32) -> Self {
+        Self {
+            swallow: value_len as usize + 2,
+            ..self
+        }
+    }
+}
+
 /// Reply to a malformed line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorReply {
@@ -66,30 +95,6 @@ const BAD_FORMAT: &str = Reply::BadFormat.text();
 const BAD_EXPTIME: &str = "CLIENT_ERROR invalid exptime argument";
 /// Shortest line that memcached parses, its newline included.
 const LINE_MIN_BYTES: usize = 4;
-
-/// Error of a line. `silent` suppresses the reply (`noreply`).
-struct Refusal {
-    reply: &'static str,
-    swallow: usize,
-    silent: bool,
-}
-
-impl Refusal {
-    fn loud(reply: &'static str) -> Self {
-        Self {
-            reply,
-            swallow: 0,
-            silent: false,
-        }
-    }
-
-    fn unless(silent: bool, reply: &'static str) -> Self {
-        Self {
-            silent,
-            ..Self::loud(reply)
-        }
-    }
-}
 
 /// Parses the start of the input.
 #[inline]
@@ -115,24 +120,7 @@ pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
     };
     match parse_line(line, used) {
         Ok(request) => Parsed::Request(request, used),
-        Err(None) => Parsed::Malformed(
-            Malformed {
-                reply: ErrorReply::Close,
-                swallow: 0,
-            },
-            used,
-        ),
-        Err(Some(refusal)) => {
-            let reply = match refusal.silent {
-                true => ErrorReply::Silent,
-                false => ErrorReply::Line(refusal.reply),
-            };
-            let malformed = Malformed {
-                reply,
-                swallow: refusal.swallow,
-            };
-            Parsed::Malformed(malformed, used)
-        }
+        Err(malformed) => Parsed::Malformed(malformed, used),
     }
 }
 
@@ -166,13 +154,13 @@ fn is_long_get(input: &[u8]) -> bool {
     blanks <= SPACES_MAX && words.iter().any(|word| input[blanks..].starts_with(word))
 }
 
-fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Option<Refusal>> {
+fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Malformed> {
     if used < LINE_MIN_BYTES {
-        return Err(Some(Refusal::loud(BAD_FORMAT)));
+        return Err(Malformed::new(BAD_FORMAT));
     }
     let verb_len = memchr::memchr(b' ', line).unwrap_or(line.len());
     let (verb, rest) = line.split_at(verb_len);
-    let request = match verb {
+    match verb {
         b"get" => parse_get(rest, false),
         b"gets" => parse_get(rest, true),
         b"set" => parse_store(rest, StoreVerb::Set),
@@ -196,9 +184,8 @@ fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Option<Refusal>> 
         b"prepend" => parse_store(rest, StoreVerb::Prepend),
         b"version" => Ok(Request::Version),
         b"stats" => Ok(Request::Stats { arguments: rest }),
-        _ => return parse_other(verb, rest),
-    };
-    request.map_err(Some)
+        _ => parse_other(verb, rest),
+    }
 }
 
 /// Returns the arguments that memcached parses.
@@ -213,7 +200,7 @@ fn is_noreply(rest: &[u8]) -> bool {
 
 /// Parses administrative commands and unknown ones. Unlike other commands,
 /// these may follow leading spaces.
-fn parse_other<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>> {
+fn parse_other<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Malformed> {
     let mut words = tokens(rest);
     let (verb, rest) = match verb {
         b"watch" => {
@@ -225,7 +212,7 @@ fn parse_other<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option
         }
         b"" => match words.next() {
             Some(verb) => (verb, words.rest()),
-            None => return Err(Some(Refusal::loud("ERROR"))),
+            None => return Err(Malformed::new("ERROR")),
         },
         verb => (verb, rest),
     };
@@ -241,7 +228,7 @@ fn parse_other<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option
         b"flush_all" => Ok(parse_flush_all(rest, noreply)),
         b"verbosity" => match arguments(rest).next().and_then(strict_u32) {
             Some(level) => Ok(Request::Verbosity { level, noreply }),
-            None => Err(Some(Refusal::unless(noreply, BAD_FORMAT))),
+            None => Err(Malformed::unless(noreply, BAD_FORMAT)),
         },
         b"cache_memlimit" => Ok(Request::MemoryLimit {
             mebibytes: arguments(rest).next().and_then(strict_u32),
@@ -259,9 +246,12 @@ fn parse_other<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option
         #[cfg(feature = "debugtime")]
         b"debugtime" => control(ControlVerb::DebugTime),
         _ => match arguments(rest).last() {
-            Some(last) if last.starts_with(b"HTTP/") => Err(None),
-            None => Err(Some(Refusal::unless(verb == b"noreply", "ERROR"))),
-            Some(_) => Err(Some(Refusal::unless(noreply, "ERROR"))),
+            Some(last) if last.starts_with(b"HTTP/") => Err(Malformed {
+                reply: ErrorReply::Close,
+                swallow: 0,
+            }),
+            None => Err(Malformed::unless(verb == b"noreply", "ERROR")),
+            Some(_) => Err(Malformed::unless(noreply, "ERROR")),
         },
     }
 }
@@ -277,18 +267,18 @@ fn parse_shutdown_mode(rest: &[u8]) -> ShutdownMode {
 }
 
 #[inline]
-fn parse_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
+fn parse_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Malformed> {
     parse_keys(rest, cas, None)
 }
 
-fn parse_get_and_touch(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
+fn parse_get_and_touch(rest: &[u8], cas: bool) -> Result<Request<'_>, Malformed> {
     let mut tokens = tokens(rest);
     let exptime = tokens.next();
     if tokens.clone().next().is_none() {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return Err(Malformed::new(BAD_FORMAT));
     }
     let Some(exptime) = exptime.and_then(strict_i32) else {
-        return Err(Refusal::loud(BAD_EXPTIME));
+        return Err(Malformed::new(BAD_EXPTIME));
     };
     parse_keys(tokens.rest(), cas, Some(exptime))
 }
@@ -296,9 +286,9 @@ fn parse_get_and_touch(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
 /// Parses at least one key. Checks all keys first: a key over the length limit
 /// makes an error the only reply to the line.
 #[inline]
-fn parse_keys(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, Refusal> {
+fn parse_keys(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, Malformed> {
     let mut keys = tokens(rest);
-    let first = keys.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let first = keys.next().ok_or(Malformed::new(BAD_FORMAT))?;
     let mut single = true;
     let mut longest = first.len();
     for key in keys {
@@ -318,14 +308,14 @@ fn parse_keys(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>,
 
 /// As in memcached, the keys before the bad one are still looked up or touched.
 #[cold]
-fn parse_keys_before_bad(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Refusal> {
+fn parse_keys_before_bad(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Malformed> {
     let mut keys = tokens(rest);
     let mut good = 0;
     while keys.next().is_some_and(|key| key.len() <= KEY_MAX_BYTES) {
         good = rest.len() - keys.rest().len();
     }
     match good {
-        0 => Err(Refusal::loud(BAD_FORMAT)),
+        0 => Err(Malformed::new(BAD_FORMAT)),
         _ => Ok(Request::BrokenGet {
             keys: &rest[..good],
             touch,
@@ -334,7 +324,7 @@ fn parse_keys_before_bad(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>,
 }
 
 #[inline]
-fn parse_store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
+fn parse_store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Malformed> {
     let mut words = tokens(rest);
     let key = words.next();
     // As in memcached, these two numbers are parsed from the line, not from
@@ -344,26 +334,22 @@ fn parse_store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
     let exptime = words.rest();
     words.next();
     let (Some(key), Some(length)) = (key, words.next()) else {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return Err(Malformed::new(BAD_FORMAT));
     };
     let value_len = parse_value_len(length)?;
     let more = words.rest();
     let noreply = !more.is_empty() && is_last_noreply(more);
-    let refusal = || Refusal {
-        reply: BAD_FORMAT,
-        swallow: value_len as usize + 2,
-        silent: noreply,
-    };
+    let malformed = || Malformed::unless(noreply, BAD_FORMAT).with_block(value_len);
     if key.len() > KEY_MAX_BYTES {
-        return Err(refusal());
+        return Err(malformed());
     }
     let (Some(flags), Some(exptime)) = (parse_client_flags(flags), parse_exptime(exptime)) else {
-        return Err(refusal());
+        return Err(malformed());
     };
     let cas = match verb {
         StoreVerb::Cas => {
             let number = words.next().and_then(strict_u64);
-            Cas::new(number.ok_or_else(refusal)?)
+            Cas::new(number.ok_or_else(malformed)?)
         }
         _ => None,
     };
@@ -388,18 +374,18 @@ fn is_last_noreply(more: &[u8]) -> bool {
 const VALUE_LEN_MAX: i32 = i32::MAX - 2;
 
 /// Parses the length of a data block.
-fn parse_value_len(token: &[u8]) -> Result<u32, Refusal> {
+fn parse_value_len(token: &[u8]) -> Result<u32, Malformed> {
     match strict_i32(token) {
         Some(length @ 0..=VALUE_LEN_MAX) => Ok(length as u32),
-        _ => Err(Refusal::loud(BAD_FORMAT)),
+        _ => Err(Malformed::new(BAD_FORMAT)),
     }
 }
 
 /// Parses a key and at least `wanted` more tokens. The flag returned is whether
 /// the last token is `noreply`.
-fn parse_key(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Refusal> {
+fn parse_key(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Malformed> {
     let mut tokens = tokens(rest);
-    let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let key = tokens.next().ok_or(Malformed::new(BAD_FORMAT))?;
     let mut more = 0;
     let mut last = key;
     for token in tokens.clone().take(LINE_TOKENS_MAX - 2) {
@@ -407,26 +393,26 @@ fn parse_key(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Re
         last = token;
     }
     if more < wanted {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return Err(Malformed::new(BAD_FORMAT));
     }
     let noreply = last == b"noreply";
     if key.len() > KEY_MAX_BYTES {
-        return Err(Refusal::unless(noreply, BAD_FORMAT));
+        return Err(Malformed::unless(noreply, BAD_FORMAT));
     }
     Ok((key, tokens, noreply))
 }
 
 /// Ignores anything after the key, because old clients send a 0 there.
-fn parse_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_delete(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     let (key, _, noreply) = parse_key(rest, 0)?;
     Ok(Request::Delete { key, noreply })
 }
 
-fn parse_arithmetic(rest: &[u8], decrement: bool) -> Result<Request<'_>, Refusal> {
+fn parse_arithmetic(rest: &[u8], decrement: bool) -> Result<Request<'_>, Malformed> {
     let (key, mut tokens, noreply) = parse_key(rest, 1)?;
     let Some(delta) = tokens.next().and_then(strict_u64) else {
         let reply = "CLIENT_ERROR invalid numeric delta argument";
-        return Err(Refusal::unless(noreply, reply));
+        return Err(Malformed::unless(noreply, reply));
     };
     Ok(Request::Arithmetic {
         key,
@@ -436,10 +422,10 @@ fn parse_arithmetic(rest: &[u8], decrement: bool) -> Result<Request<'_>, Refusal
     })
 }
 
-fn parse_touch(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_touch(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     let (key, mut tokens, noreply) = parse_key(rest, 1)?;
     let Some(exptime) = tokens.next().and_then(strict_i32) else {
-        return Err(Refusal::unless(noreply, BAD_EXPTIME));
+        return Err(Malformed::unless(noreply, BAD_EXPTIME));
     };
     Ok(Request::Touch {
         key,
@@ -459,11 +445,12 @@ fn parse_flush_all(rest: &[u8], noreply: bool) -> Request<'_> {
 
 /// Parses `mg`, `md` and `ma`.
 #[inline]
-fn parse_meta(rest: &[u8]) -> Result<MetaRequest<'_>, Refusal> {
+fn parse_meta(rest: &[u8]) -> Result<MetaRequest<'_>, Malformed> {
     let mut tokens = tokens(rest);
-    let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let key = tokens.next().ok_or(Malformed::new(BAD_FORMAT))?;
     let line = tokens.rest();
-    let (flags, base64) = parse_flags(key, line, 2).map_err(|error| Refusal::loud(error.text()))?;
+    let (flags, base64) =
+        parse_flags(key, line, 2).map_err(|error| Malformed::new(error.text()))?;
     Ok(MetaRequest {
         key,
         base64,
@@ -475,20 +462,20 @@ fn parse_meta(rest: &[u8]) -> Result<MetaRequest<'_>, Refusal> {
 
 /// As in memcached, the data block is not swallowed after a flag that begins
 /// with garbage, but it is after other errors.
-fn parse_meta_set(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_meta_set(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     let mut tokens = tokens(rest);
     let (Some(key), Some(length)) = (tokens.next(), tokens.next()) else {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return Err(Malformed::new(BAD_FORMAT));
     };
     let value_len = parse_value_len(length)?;
     let line = tokens.rest();
     let (flags, base64) = parse_flags(key, line, 3).map_err(|error| match error {
-        MetaError::Garbage => Refusal::loud(BAD_FORMAT),
-        error => skipping(error.text(), value_len),
+        MetaError::Garbage => Malformed::new(BAD_FORMAT),
+        error => Malformed::new(error.text()).with_block(value_len),
     })?;
     if !flags.mode.is_for_set() {
         let reply = "CLIENT_ERROR invalid mode for ms M token";
-        return Err(skipping(reply, value_len));
+        return Err(Malformed::new(reply).with_block(value_len));
     }
     Ok(Request::MetaSet(MetaRequest {
         key,
@@ -499,34 +486,27 @@ fn parse_meta_set(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     }))
 }
 
-fn skipping(reply: &'static str, value_len: u32) -> Refusal {
-    Refusal {
-        swallow: value_len as usize + 2,
-        ..Refusal::loud(reply)
-    }
-}
-
 /// memcached's `md` checks the length of the opaque before it looks up the
 /// item, unlike the other meta commands.
-fn parse_meta_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_meta_delete(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     let meta = parse_meta(rest)?;
     match meta.flags.opaque_too_long {
-        true => Err(Refusal::loud(Reply::OpaqueTooLong.text())),
+        true => Err(Malformed::new(Reply::OpaqueTooLong.text())),
         false => Ok(Request::MetaDelete(meta)),
     }
 }
 
 /// memcached's `ma` returns the same error for every bad flag.
-fn parse_meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     let mut tokens = tokens(rest);
-    let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let key = tokens.next().ok_or(Malformed::new(BAD_FORMAT))?;
     let line = tokens.rest();
     let (flags, base64) = parse_flags(key, line, 2).map_err(|error| match error {
-        MetaError::Garbage => Refusal::loud(BAD_FORMAT),
-        MetaError::Reply(_) => Refusal::loud("CLIENT_ERROR invalid or duplicate flag"),
+        MetaError::Garbage => Malformed::new(BAD_FORMAT),
+        MetaError::Reply(_) => Malformed::new("CLIENT_ERROR invalid or duplicate flag"),
     })?;
     if !flags.mode.is_for_arithmetic() {
-        return Err(Refusal::loud("CLIENT_ERROR invalid mode for ma M token"));
+        return Err(Malformed::new("CLIENT_ERROR invalid mode for ma M token"));
     }
     Ok(Request::MetaArithmetic(MetaRequest {
         key,
@@ -538,11 +518,11 @@ fn parse_meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
 }
 
 /// As in memcached, `b` takes effect only if another token follows.
-fn parse_meta_debug(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_meta_debug(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     let mut tokens = tokens(rest);
-    let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let key = tokens.next().ok_or(Malformed::new(BAD_FORMAT))?;
     if count_flags(tokens.rest(), 2).is_none() || key.len() > KEY_MAX_BYTES {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return Err(Malformed::new(BAD_FORMAT));
     }
     let base64 = tokens.next() == Some(b"b") && tokens.next().is_some();
     Ok(Request::MetaDebug { key, base64 })
