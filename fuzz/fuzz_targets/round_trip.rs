@@ -16,7 +16,7 @@ use rustcached::protocol::request::{GetLine, Request, StoreLine};
 use rustcached::protocol::text::encode;
 use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::protocol::tokens::tokens;
-use rustcached::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
+use rustcached::protocol::verb::{ArithmeticVerb, ControlVerb, ShutdownMode, StoreVerb};
 
 /// A key of 1 to 250 bytes without spaces and control characters.
 #[derive(Debug)]
@@ -367,9 +367,12 @@ fn simple_request<'a>(spec: &'a Spec, line: &'a [u8]) -> Request<'a> {
             noreply: *noreply || key == b"noreply",
         },
         Spec::Arithmetic(Key(key), delta, decrement, noreply) => Request::Arithmetic {
+            verb: match decrement {
+                true => ArithmeticVerb::Decrement,
+                false => ArithmeticVerb::Increment,
+            },
             key,
             delta: *delta,
-            decrement: *decrement,
             noreply: *noreply,
         },
         Spec::Touch(Key(key), exptime, noreply) => Request::Touch {

@@ -136,7 +136,7 @@ impl Executor<'_> {
 
     fn packet_arithmetic(&mut self, packet: &Packet<'_>, key: &Hashed<'_>, out: &mut Output) {
         let Verb::Arithmetic {
-            decrement,
+            verb,
             delta,
             initial,
             exptime,
@@ -145,8 +145,8 @@ impl Executor<'_> {
             return;
         };
         let change = Change {
+            verb,
             delta,
-            decrement,
             cas: packet.cas,
             ..Change::default()
         };

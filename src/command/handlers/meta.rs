@@ -14,6 +14,7 @@ use crate::protocol::meta::key::{MetaKey, breaks_lines};
 use crate::protocol::meta::request::{MetaMode, MetaRequest};
 use crate::protocol::text::encode::{line, number_line};
 use crate::protocol::text::reply::Reply;
+use crate::protocol::verb::ArithmeticVerb;
 use crate::store::{Access, Hashed, Item, ItemSpec, NoMemory};
 use crate::time::{Expiry, Now};
 
@@ -130,9 +131,13 @@ impl Executor<'_> {
         let decoded = MetaKey::new(meta.key, meta.base64);
         let key = self.store.hashed(decoded.bytes());
         let flags = &meta.flags;
+        let verb = match flags.mode {
+            MetaMode::Decrement => ArithmeticVerb::Decrement,
+            _ => ArithmeticVerb::Increment,
+        };
         let change = Change {
+            verb,
             delta: flags.delta.unwrap_or(1),
-            decrement: flags.mode == MetaMode::Decrement,
             cas: flags.cas.and_then(Cas::new),
             new_cas: flags.new_cas,
             ttl: flags.ttl_done(),

@@ -9,6 +9,7 @@ use crate::limits::ClassId;
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::key::breaks_lines;
 use crate::protocol::number::item_value;
+use crate::protocol::verb::ArithmeticVerb;
 use crate::store::mrc::Observed;
 use crate::store::{Entry, Hashed, ItemSpec, NewItem, NoMemory, Store};
 use crate::time::{Expiry, Now};
@@ -16,10 +17,10 @@ use crate::time::{Expiry, Now};
 /// Arguments of an increment or decrement.
 #[derive(Clone, Copy, Default)]
 pub(in crate::command) struct Change {
+    /// Whether to add or to subtract.
+    pub(in crate::command) verb: ArithmeticVerb,
     /// Amount to add or subtract.
     pub(in crate::command) delta: u64,
-    /// Subtract, stopping at 0. Otherwise add modulo 2^64.
-    pub(in crate::command) decrement: bool,
     /// CAS value to compare with.
     pub(in crate::command) cas: Option<Cas>,
     /// CAS value to assign; the next one if `None`.
@@ -143,10 +144,9 @@ impl Executor<'_> {
 
     fn count_change(&self, change: Change, counted: &ArithmeticOutcome) {
         let counters = &self.local.counters;
-        let (hits, misses) = if change.decrement {
-            (&counters.decr_hits, &counters.decr_misses)
-        } else {
-            (&counters.incr_hits, &counters.incr_misses)
+        let (hits, misses) = match change.verb {
+            ArithmeticVerb::Increment => (&counters.incr_hits, &counters.incr_misses),
+            ArithmeticVerb::Decrement => (&counters.decr_hits, &counters.decr_misses),
         };
         match counted {
             ArithmeticOutcome::Done { class, .. } => {
@@ -154,10 +154,9 @@ impl Executor<'_> {
                 let Some(class) = class.map(|class| self.local.classes.of(class)) else {
                     return;
                 };
-                if change.decrement {
-                    class.decr_hits.add(1);
-                } else {
-                    class.incr_hits.add(1);
+                match change.verb {
+                    ArithmeticVerb::Increment => class.incr_hits.add(1),
+                    ArithmeticVerb::Decrement => class.decr_hits.add(1),
                 }
             }
             ArithmeticOutcome::NotFound if !change.vivify => misses.add(1),
@@ -255,11 +254,7 @@ fn change_under_lock(
     let Some(value) = item_value(text) else {
         return ended(ArithmeticOutcome::NonNumeric);
     };
-    let number = if change.decrement {
-        value.saturating_sub(change.delta)
-    } else {
-        value.wrapping_add(change.delta)
-    };
+    let number = change.verb.apply(value, change.delta);
     let class = Some(item.class());
     let before = item.expiry();
     let after = match change.ttl {

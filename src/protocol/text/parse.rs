@@ -15,7 +15,7 @@ use crate::protocol::request::{GetLine, Request, StoreLine};
 use crate::protocol::text::fast_path::parse_plain;
 use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::{Tokens, tokens};
-use crate::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
+use crate::protocol::verb::{ArithmeticVerb, ControlVerb, ShutdownMode, StoreVerb};
 
 /// Result of parsing the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,8 +174,8 @@ fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Malformed> {
         b"cas" => parse_store(rest, StoreVerb::Cas),
         b"gat" => parse_get_and_touch(rest, false),
         b"gats" => parse_get_and_touch(rest, true),
-        b"incr" => parse_arithmetic(rest, false),
-        b"decr" => parse_arithmetic(rest, true),
+        b"incr" => parse_arithmetic(rest, ArithmeticVerb::Increment),
+        b"decr" => parse_arithmetic(rest, ArithmeticVerb::Decrement),
         b"quit" => Ok(Request::Quit),
         b"touch" => parse_touch(rest),
         b"delete" => parse_delete(rest),
@@ -408,16 +408,16 @@ fn parse_delete(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     Ok(Request::Delete { key, noreply })
 }
 
-fn parse_arithmetic(rest: &[u8], decrement: bool) -> Result<Request<'_>, Malformed> {
+fn parse_arithmetic(rest: &[u8], verb: ArithmeticVerb) -> Result<Request<'_>, Malformed> {
     let (key, mut tokens, noreply) = parse_key(rest, 1)?;
     let Some(delta) = tokens.next().and_then(strict_u64) else {
         let reply = "CLIENT_ERROR invalid numeric delta argument";
         return Err(Malformed::unless(noreply, reply));
     };
     Ok(Request::Arithmetic {
+        verb,
         key,
         delta,
-        decrement,
         noreply,
     })
 }
