@@ -13,7 +13,7 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
     let (seconds, micros) = (event.unix_us / MICROS, event.unix_us % MICROS);
     // Writing to a Vec cannot fail.
     let _ = write!(out, "ts={seconds}.{micros:06} gid={} type=", event.gid);
-    match &event.what {
+    match &event.kind {
         EventKind::Fetched {
             key,
             status,
@@ -146,11 +146,11 @@ mod tests {
     use crate::events::{Event, EventKind, ItemSize};
     use crate::limits::ClassId;
 
-    fn line(what: EventKind) -> String {
+    fn line(kind: EventKind) -> String {
         let event = Event {
             gid: 7,
             unix_us: 12_000_034,
-            what,
+            kind,
         };
         let mut out = Vec::new();
         write_line(&mut out, &event);

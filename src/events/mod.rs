@@ -6,16 +6,16 @@
 //! its ring full is dropped and counted. A ring is allocated at its first
 //! event. While nobody watches, a batch of commands costs one relaxed load.
 
+mod filter;
 mod hub;
 mod line;
-mod word;
 
 use std::net::SocketAddr;
 
 use crate::limits::ClassId;
+pub use filter::{Filter, Kinds};
 pub use hub::{Hub, Ring, Totals};
 pub use line::{write_line, write_uri};
-pub use word::{Filter, Kinds};
 
 /// A numbered event.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Event {
     /// Time of the event, in microseconds since 1970.
     pub unix_us: u64,
     /// Kind and details.
-    pub what: EventKind,
+    pub kind: EventKind,
 }
 
 /// Details of an event, by kind.
@@ -126,8 +126,8 @@ pub struct ItemSize {
 }
 
 impl EventKind {
-    /// Returns the kind, for matching against a [`Filter`].
-    pub fn kind(&self) -> Kinds {
+    /// Returns the set of this kind alone, for matching against a [`Filter`].
+    pub fn as_set(&self) -> Kinds {
         match self {
             Self::Fetched { .. } => Kinds::FETCHERS,
             Self::Stored { .. } => Kinds::MUTATIONS,

@@ -90,7 +90,9 @@ impl Server {
         let admin_listeners = bind_all(&config.admin.listeners, config.backlog)?;
         let mut datagrams = udp::bind_all(&config)?;
         let shared = Arc::new(secrets.shared_with(config));
-        shared.events.want(Kinds::DETAIL, shared.config.detail);
+        shared
+            .events
+            .set_wanted(Kinds::DETAIL, shared.config.detail);
         let store = Arc::new(new_store(&shared));
         if !shared.config.tunables.maintainer {
             store.count_overwritten_as_reclaimed();

@@ -76,10 +76,10 @@ impl Executor<'_> {
         if !self.shared.config.dump {
             out.refuse("CLIENT_ERROR stats detail not allowed");
         } else if is("on") {
-            self.shared.events.want(Kinds::DETAIL, true);
+            self.shared.events.set_wanted(Kinds::DETAIL, true);
             out.done("OK");
         } else if is("off") {
-            self.shared.events.want(Kinds::DETAIL, false);
+            self.shared.events.set_wanted(Kinds::DETAIL, false);
             out.done("OK");
         } else if is("dump") {
             return Some(Listing::Prefixes(PrefixCursor::default()));
