@@ -21,6 +21,7 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
             connection,
         } => {
             write_key(out, "item_get", key);
+            let status = status.name();
             let (class, value_len) = class_and_len(found);
             let _ = write!(
                 out,
@@ -36,6 +37,7 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
             connection,
         } => {
             write_key(out, "item_store", key);
+            let status = status.name();
             let (class, value_len) = class_and_len(new);
             let _ = write!(
                 out,
@@ -143,7 +145,7 @@ fn class_and_len(item: &ItemSize) -> (u8, u32) {
 #[cfg(test)]
 mod tests {
     use super::write_line;
-    use crate::events::{Event, EventKind, ItemSize};
+    use crate::events::{Event, EventKind, ItemSize, LookupStatus, StoreStatus};
     use crate::limits::ClassId;
 
     fn line(kind: EventKind) -> String {
@@ -170,13 +172,13 @@ mod tests {
         let got = [
             line(EventKind::Fetched {
                 key: key(),
-                status: "found",
+                status: LookupStatus::Found,
                 found: FIGURES,
                 connection: 9,
             }),
             line(EventKind::Stored {
                 key: key(),
-                status: "not_stored",
+                status: StoreStatus::NotStored,
                 command: "add",
                 ttl: 0,
                 new: FIGURES,

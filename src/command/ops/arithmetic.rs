@@ -5,6 +5,7 @@ use crate::command::ops::expiry::NoExpiryField;
 use crate::command::ops::instrument::Storing;
 use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::outcome::cas_or_next;
+use crate::events::StoreStatus;
 use crate::limits::ClassId;
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::key::breaks_lines;
@@ -204,7 +205,7 @@ impl Executor<'_> {
                 expiry: with.expiry,
                 new: new.item().item_size(),
             };
-            self.report_stored(key.key, storing, "stored");
+            self.report_stored(key.key, storing, StoreStatus::Stored);
         }
         let mut new = Some(new);
         let (store, now) = (self.store, self.now);

@@ -4,7 +4,7 @@
 //! command only tests it.
 
 use crate::command::executor::Executor;
-use crate::events::{EventKind, ItemSize, Kinds};
+use crate::events::{EventKind, ItemSize, Kinds, LookupStatus, StoreStatus};
 use crate::stats::PrefixCount;
 use crate::store::{Access, Hashed, ItemSpec, Miss};
 use crate::time::Expiry;
@@ -51,10 +51,10 @@ impl Executor<'_> {
             return;
         }
         let status = match found {
-            Ok(_) => "found",
-            Err(Miss::Absent) => "not_found",
-            Err(Miss::Flushed) => "flushed",
-            Err(Miss::Expired) => "expired",
+            Ok(_) => LookupStatus::Found,
+            Err(Miss::Absent) => LookupStatus::NotFound,
+            Err(Miss::Flushed) => LookupStatus::Flushed,
+            Err(Miss::Expired) => LookupStatus::Expired,
         };
         self.local.events.put(EventKind::Fetched {
             key: key.into(),
@@ -70,7 +70,7 @@ impl Executor<'_> {
         &self,
         key: &[u8],
         storing: Storing,
-        status: &'static str,
+        status: StoreStatus,
     ) {
         if self.watched.any_of(Kinds::DETAIL) {
             self.shared.prefixes.count(key, PrefixCount::Set);
@@ -100,16 +100,17 @@ impl Executor<'_> {
             expiry,
             new: found.unwrap_or_default(),
         };
-        self.report_stored(key.key, storing, "stored");
+        self.report_stored(key.key, storing, StoreStatus::Stored);
     }
 
-    /// Reports a storage command refused for its size or for lack of memory.
+    /// Reports a storage command refused for its size or for lack of memory,
+    /// which `status` says.
     #[cold]
     pub(in crate::command) fn report_refused(
         &self,
         key: &[u8],
         spec: &ItemSpec<'_>,
-        too_large: bool,
+        status: StoreStatus,
     ) {
         let storing = Storing {
             command: "set",
@@ -119,7 +120,6 @@ impl Executor<'_> {
                 value_len: spec.value_len as u32,
             },
         };
-        let status = if too_large { "too_large" } else { "no_memory" };
         self.report_stored(key, storing, status);
     }
 

@@ -5,6 +5,7 @@ use crate::command::executor::Executor;
 use crate::command::ops::instrument::Storing;
 use crate::command::ops::outcome::{Condition, Outcome, VALUE_END, cas_or_next};
 use crate::command::ops::refusal::Refusal;
+use crate::events::StoreStatus;
 use crate::limits::ClassId;
 use crate::protocol::verb::StoreVerb;
 use crate::store::mrc::Observed;
@@ -126,7 +127,11 @@ impl Executor<'_> {
                     self.drop_old(key);
                 }
                 if !self.watched.is_empty() {
-                    self.report_refused(key.key, spec, *refusal == Refusal::TooLarge);
+                    let status = match refusal {
+                        Refusal::TooLarge => StoreStatus::TooLarge,
+                        Refusal::NoMemory | Refusal::BadChunk => StoreStatus::NoMemory,
+                    };
+                    self.report_refused(key.key, spec, status);
                     self.report_looked_up(key);
                 }
             }
