@@ -207,7 +207,7 @@ impl Site {
         else {
             return false;
         };
-        passwords.check(user, password)
+        passwords.verify(user, password)
     }
 }
 

@@ -66,11 +66,11 @@ pub struct WriterHandle {
 
 impl WriterHandle {
     /// Makes the writer write the queued lines and end, and waits at most
-    /// `patience` for it. Returns whether it has ended. If not, its thread is
+    /// `timeout` for it. Returns whether it has ended. If not, its thread is
     /// stuck in a write and must not be joined.
-    pub fn stop(&mut self, patience: Duration) -> bool {
+    pub fn stop(&mut self, timeout: Duration) -> bool {
         self.ended = None;
-        let waited = self.done.recv_timeout(patience);
+        let waited = self.done.recv_timeout(timeout);
         waited == Err(RecvTimeoutError::Disconnected)
     }
 

@@ -13,7 +13,7 @@ use crate::admin::Site;
 use crate::command::{Output, Stalled};
 use crate::config::{Config, ProtocolMode};
 use crate::events::Kinds;
-use crate::limits::LOG_FLUSH_MAX_WAIT;
+use crate::limits::LOG_FLUSH_TIMEOUT;
 use crate::logging::{Log, LogFile, StandardError, Writer, WriterHandle};
 use crate::server::acceptor::Acceptor;
 use crate::server::admin_thread::AdminThread;
@@ -230,7 +230,7 @@ impl Server {
     }
 
     /// Stops accepting, sends outstanding replies, ends all threads, and waits
-    /// at most [`LOG_FLUSH_MAX_WAIT`] until the queued log lines are written.
+    /// at most [`LOG_FLUSH_TIMEOUT`] until the queued log lines are written.
     pub fn stop(mut self) {
         self.stop_threads();
     }
@@ -255,7 +255,7 @@ impl Server {
         // Last, because the other threads log until they end. If standard error
         // is stuck, the thread is left behind and ends when it can.
         if let Some(thread) = self.stderr_thread.take()
-            && self.stderr.stop(LOG_FLUSH_MAX_WAIT)
+            && self.stderr.stop(LOG_FLUSH_TIMEOUT)
         {
             let _ = thread.join();
         }
