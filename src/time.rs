@@ -121,7 +121,7 @@ impl Now {
     /// Returns the eighths of a second left until `expiry`, or `u32::MAX` for
     /// an item that never expires.
     #[inline]
-    pub const fn remaining(self, expiry: Expiry) -> u32 {
+    pub const fn remaining_eighths(self, expiry: Expiry) -> u32 {
         if expiry.0 == 0 {
             return u32::MAX;
         }
@@ -130,7 +130,7 @@ impl Now {
 
     /// Returns the remaining TTL in seconds as the protocol reports it, or
     /// `None` for an item that never expires.
-    pub const fn left(self, expiry: Expiry) -> Option<u32> {
+    pub const fn remaining_seconds(self, expiry: Expiry) -> Option<u32> {
         if expiry.0 == 0 {
             return None;
         }
@@ -141,9 +141,7 @@ impl Now {
                 .div_ceil(EIGHTHS),
         )
     }
-}
 
-impl Now {
     /// Returns the remaining TTL of an expired item as memcached reports it:
     /// `expiry` minus `self` in seconds, a negative number modulo 2^32.
     ///
@@ -270,7 +268,7 @@ mod tests {
             let expiry = Expiry::from_protocol(2, set);
             assert!(!expiry.is_over(Now::from_millis(start + 1999)), "{start}");
             assert!(expiry.is_over(Now::from_millis(start + 2125)), "{start}");
-            assert_eq!(set.left(expiry), Some(2));
+            assert_eq!(set.remaining_seconds(expiry), Some(2));
         }
     }
 
@@ -280,7 +278,7 @@ mod tests {
         assert_eq!(Expiry::from_protocol(0, now), Expiry::NEVER);
         assert!(Expiry::from_protocol(-1, now).is_over(now));
         assert!(Expiry::from_protocol(i32::MIN, now).is_over(now));
-        assert_eq!(now.left(Expiry::NEVER), None);
+        assert_eq!(now.remaining_seconds(Expiry::NEVER), None);
     }
 
     #[test]
@@ -288,12 +286,14 @@ mod tests {
         let now = Now::from_millis(5_000);
         let month = 60 * 60 * 24 * 30;
         assert_eq!(
-            now.left(Expiry::from_protocol(month, now)),
+            now.remaining_seconds(Expiry::from_protocol(month, now)),
             Some(month as u32)
         );
         assert!(Expiry::from_protocol(month + 1, now).is_over(now));
         let date = (unix_seconds() + 1000) as i32;
-        let left = now.left(Expiry::from_protocol(date, now)).unwrap();
+        let left = now
+            .remaining_seconds(Expiry::from_protocol(date, now))
+            .unwrap();
         assert!((998..=1000).contains(&left), "{left}");
     }
 }

@@ -98,7 +98,7 @@ impl Local {
         self.events.put(EventKind::Evicted {
             key: item.key().into(),
             fetched: item.is_fetched(),
-            ttl: self.now.left(item.expiry()),
+            ttl: self.now.remaining_seconds(item.expiry()),
             idle: item.age(self.now),
             old: item.item_size(),
         });

@@ -124,7 +124,7 @@ impl Store {
         if access == Access::Counted {
             item.note_access(now.second());
             let stamp = slot.stamp();
-            let remaining = now.remaining(item.expiry());
+            let remaining = now.remaining_eighths(item.expiry());
             let bumped = self.policy.on_hit(stamp, item.bytes(), remaining);
             if bumped != stamp {
                 slot.set_stamp(bumped);

@@ -272,7 +272,7 @@ impl ReturnedTtl {
 /// Returns the TTL in seconds as the flag `t` returns it. The TTL of an item
 /// that this command expired is negative, modulo 2^32.
 fn ttl_value(expiry: Expiry, now: Now) -> FlagValue {
-    match now.left(expiry) {
+    match now.remaining_seconds(expiry) {
         _ if expiry.is_over(now) => FlagValue::Number(u64::from(now.overdue(expiry))),
         Some(left) => FlagValue::Number(u64::from(left)),
         None => FlagValue::Never,
@@ -342,7 +342,7 @@ fn debug_of(item: Item<'_>, now: Now) -> Debug<'_> {
             key: item.key(),
             base64: item.is_key_binary(),
         },
-        ttl: now.left(item.expiry()),
+        ttl: now.remaining_seconds(item.expiry()),
         age: item.age(now),
         cas: item.cas(),
         fetched: item.is_fetched(),

@@ -80,7 +80,7 @@ impl Executor<'_> {
                 key: key.into(),
                 status,
                 command: storing.command,
-                ttl: self.now.left(storing.expiry).unwrap_or(0),
+                ttl: self.now.remaining_seconds(storing.expiry).unwrap_or(0),
                 new: storing.new,
                 connection: self.connection,
             });

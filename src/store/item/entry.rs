@@ -122,7 +122,7 @@ impl Entry<'_> {
         debug_assert!(new.missing() == 0 && new.hash() == self.hash);
         let counters = &self.local.counters;
         let bytes = new.item().bytes();
-        let remaining = self.now.remaining(new.item().expiry());
+        let remaining = self.now.remaining_eighths(new.item().expiry());
         new.item().set_cas(cas);
         new.item().set_generation(self.generation);
         counters.total_items.add(1);
@@ -241,7 +241,7 @@ impl Entry<'_> {
         };
         let slot = self.shard.slot(bucket).expect("the bucket is full");
         let item = self.shard.item(bucket);
-        let remaining = self.now.remaining(item.expiry());
+        let remaining = self.now.remaining_eighths(item.expiry());
         let policy = &self.store.policy;
         slot.set_stamp(policy.on_hit(slot.stamp(), item.bytes(), remaining));
     }

@@ -139,7 +139,7 @@ impl Miniature {
     /// Records a hit on an item.
     pub(in crate::store) fn hit(&mut self, keys: &Keys, place: Place, now: Now) {
         let key = keys.at(place);
-        let remaining = now.remaining(key.expiry[self.number]);
+        let remaining = now.remaining_eighths(key.expiry[self.number]);
         let stamp = &mut self.stamps[usize::from(place)];
         *stamp = self.policy.on_hit(*stamp, key.bytes as usize, remaining);
     }
@@ -154,7 +154,7 @@ impl Miniature {
     ) {
         let key = keys.at_mut(place);
         key.expiry[self.number] = expiry;
-        let (bytes, remaining) = (key.bytes as usize, now.remaining(expiry));
+        let (bytes, remaining) = (key.bytes as usize, now.remaining_eighths(expiry));
         let stamp = &mut self.stamps[usize::from(place)];
         *stamp = self.policy.on_insert(bytes, stamp.uses(), remaining);
     }
@@ -183,7 +183,7 @@ impl Miniature {
         }
         let ghosts = self.ghosts.as_ref();
         let uses = ghosts.and_then(|ghosts| ghosts.recall(scatter(key.hash)));
-        let (bytes, remaining) = (key.bytes as usize, now.remaining(expiry));
+        let (bytes, remaining) = (key.bytes as usize, now.remaining_eighths(expiry));
         let stamp = self.policy.on_insert(bytes, uses.unwrap_or(0), remaining);
         let key = keys.at_mut(place);
         key.held |= 1 << self.number;

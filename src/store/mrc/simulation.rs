@@ -176,7 +176,7 @@ impl Simulation {
         let key = self.keys.at_mut(place);
         key.take_miss(now);
         if key.held == 0 {
-            key.ttl = now.remaining(expiry);
+            key.ttl = now.remaining_eighths(expiry);
         }
         let fresh = expiry_after(key.ttl, now);
         self.set_bytes(place, bytes);
@@ -221,7 +221,7 @@ impl Simulation {
         self.expires |= expiry != Expiry::NEVER;
         let key = self.keys.at_mut(place);
         let fills = key.take_miss(now);
-        key.ttl = now.remaining(expiry);
+        key.ttl = now.remaining_eighths(expiry);
         if key.held == 0 {
             let unfilled = &mut self.unfilled[unfilled_place(hash)];
             if *unfilled == unfilled_print(hash) {
@@ -247,7 +247,7 @@ impl Simulation {
         };
         if let Some(expiry) = expiry {
             self.expires |= expiry != Expiry::NEVER;
-            self.keys.at_mut(place).ttl = now.remaining(expiry);
+            self.keys.at_mut(place).ttl = now.remaining_eighths(expiry);
         }
         for memory in 0..SIZES {
             if self.holds(memory, place, now) {
