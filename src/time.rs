@@ -34,7 +34,7 @@ pub struct Now {
 /// Eighths of a second in a second.
 const EIGHTHS: u32 = 8;
 /// Milliseconds in an eighth of a second.
-const EIGHTH_MS: u64 = 1000 / EIGHTHS as u64;
+pub const EIGHTH_MS: u64 = 1000 / EIGHTHS as u64;
 
 /// Expiry time of an item, in eighths of a second on the server's clock; 0 is
 /// [`Expiry::NEVER`].
@@ -190,8 +190,21 @@ impl Expiry {
         Self::after(left, now)
     }
 
+    /// Returns the expiry time `eighths` eighths of a second after `now`, or never
+    /// for `u32::MAX`: the inverse of [`Now::remaining_eighths`].
+    pub fn from_remaining(eighths: u32, now: Now) -> Self {
+        match eighths {
+            u32::MAX => Self::NEVER,
+            _ => Self::after_eighths(eighths, now),
+        }
+    }
+
     fn after(seconds: i64, now: Now) -> Self {
         let eighths = u32::try_from(seconds * i64::from(EIGHTHS)).unwrap_or(u32::MAX);
+        Self::after_eighths(eighths, now)
+    }
+
+    fn after_eighths(eighths: u32, now: Now) -> Self {
         Self(now.running_eighth().saturating_add(eighths))
     }
 

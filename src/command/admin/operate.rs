@@ -71,7 +71,8 @@ impl Executor<'_> {
     fn move_time(&mut self, words: &[&[u8]]) -> Option<&'static str> {
         let seconds = strict_u32(words.first()?)?;
         // TTLs end up to an eighth of a second late, never early.
-        let by = std::time::Duration::from_millis(u64::from(seconds) * 1000 + 125);
+        let ms = u64::from(seconds) * 1000 + crate::time::EIGHTH_MS;
+        let by = std::time::Duration::from_millis(ms);
         self.shared.clock.advance(by);
         // Later commands of the batch must see the new time.
         self.now = self.shared.clock.now();

@@ -7,14 +7,17 @@
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes of memory limit per ghost.
-const BYTES_PER_GHOST: usize = 512;
+pub(in crate::store) const BYTES_PER_GHOST: usize = 512;
 /// Bits of a ghost: fingerprint, then class of use counts.
 const GHOST_BITS: u32 = 16;
 const USES_BITS: u32 = 2;
 const PRINT_BITS: u32 = GHOST_BITS - USES_BITS;
+/// Bytes of a ghost.
+pub(in crate::store) const GHOST_BYTES: usize = (GHOST_BITS / u8::BITS) as usize;
 const GHOSTS_PER_WORD: u32 = u64::BITS / GHOST_BITS;
 const WORDS_PER_BUCKET: usize = 2;
-const GHOSTS_PER_BUCKET: usize = WORDS_PER_BUCKET * GHOSTS_PER_WORD as usize;
+/// Ghosts per bucket.
+pub(in crate::store) const GHOSTS_PER_BUCKET: usize = WORDS_PER_BUCKET * GHOSTS_PER_WORD as usize;
 
 /// Use count of an item that comes back, by the class of its use count when it
 /// was evicted.

@@ -12,6 +12,7 @@
 
 use crate::config::Eviction;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::time::EIGHTH_MS;
 
 /// Maximum number of items that one search for a victim looks at.
 pub(crate) const SCAN_LIMIT: usize = 32;
@@ -179,7 +180,8 @@ impl Policy {
         let advanced = clock - clock_before.swap(clock, Ordering::Relaxed);
         ms_before.store(now_ms, Ordering::Relaxed);
         let ticks = advanced as f64 / (1u64 << FRACTION_BITS) as f64;
-        let measured = ticks * 125.0 / elapsed as f64 * f64::from(1u32 << PACE_BITS);
+        let per_eighth = ticks * EIGHTH_MS as f64 / elapsed as f64;
+        let measured = per_eighth * f64::from(1u32 << PACE_BITS);
         let before = f64::from(self.pace.load(Ordering::Relaxed));
         let smooth = if before == 0.0 {
             measured

@@ -33,7 +33,10 @@ const ADDRESS_BITS: u32 = 48;
 const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
 
 /// Bytes of a bucket in the table: the slot and its control byte.
-const BUCKET_BYTES: usize = 9;
+pub(in crate::store) const BUCKET_BYTES: usize = 9;
+/// Bytes of a table besides its buckets: the control bytes that hashbrown
+/// repeats at the end.
+pub(in crate::store) const TABLE_BYTES: usize = 16;
 
 /// A full table is rebuilt at its size, not doubled, if at least its capacity
 /// divided by this is tombstones of removed entries.
@@ -543,6 +546,6 @@ fn has_key(slot: &Slot, key: &[u8]) -> bool {
 fn table_bytes(table: &Table) -> usize {
     match table.buckets() {
         1 => 0,
-        buckets => buckets * BUCKET_BYTES + 16,
+        buckets => buckets * BUCKET_BYTES + TABLE_BYTES,
     }
 }

@@ -57,7 +57,7 @@ pub(in crate::store) const CHAIN_OFFSET: usize = 24;
 /// Offset of their end.
 const CHAIN_END: usize = CHAIN_OFFSET + size_of::<Chain>();
 /// Bytes by which the header of a chained item is longer.
-const CHAIN_BYTES: usize = CHAIN_END - HEADER_BYTES;
+pub(in crate::store) const CHAIN_BYTES: usize = CHAIN_END - HEADER_BYTES;
 /// Bytes of the CRLF after the value. It is stored in the item, so that value
 /// and CRLF are sent in one piece.
 pub(crate) const CRLF_BYTES: usize = 2;

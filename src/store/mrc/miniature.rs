@@ -3,7 +3,7 @@
 
 use crate::config::Eviction;
 use crate::limits::MRC_KEYS_MAX;
-use crate::store::evict::ghosts::Ghosts;
+use crate::store::evict::ghosts::{BYTES_PER_GHOST, GHOST_BYTES, GHOSTS_PER_BUCKET, Ghosts};
 use crate::store::evict::policy::{Policy, SCAN_LIMIT, Stamp};
 use crate::store::memory::classes::CLASSES;
 use crate::store::mrc::footprint::{footprint, head_class, room_for_items};
@@ -15,11 +15,6 @@ const SURVEY_EVERY: u32 = 16;
 /// An item counts as at most the limit divided by this. In a memory scaled down
 /// far, a large item would otherwise displace all others.
 const LARGEST_PART: f64 = 8.0;
-/// Bytes of memory limit per ghost, and ghosts per bucket.
-const BYTES_PER_GHOST: f64 = 512.0;
-const GHOSTS_PER_BUCKET: f64 = 8.0;
-/// Bytes of a ghost.
-const GHOST_BYTES: usize = 2;
 /// Words of the set of places.
 const WORDS: usize = MRC_KEYS_MAX.div_ceil(WORD_BITS);
 const WORD_BITS: usize = u64::BITS as usize;
@@ -247,8 +242,8 @@ impl Miniature {
         if fitting.contains(&(present as f64)) {
             return present;
         }
-        let buckets = (1.5 * count / GHOSTS_PER_BUCKET).ceil();
-        (buckets * GHOSTS_PER_BUCKET) as usize * GHOST_BYTES
+        let buckets = (1.5 * count / GHOSTS_PER_BUCKET as f64).ceil();
+        buckets as usize * GHOSTS_PER_BUCKET * GHOST_BYTES
     }
 
     /// Allocates empty ghosts of the wanted size, unless the present ones have
@@ -257,8 +252,8 @@ impl Miniature {
         let wanted = self.wanted_ghost_bytes();
         if wanted != self.ghost_bytes() {
             self.ghosts = None;
-            let memory = (wanted / GHOST_BYTES) as f64 * BYTES_PER_GHOST;
-            self.ghosts = Some(Ghosts::new(memory as usize));
+            let memory = wanted / GHOST_BYTES * BYTES_PER_GHOST;
+            self.ghosts = Some(Ghosts::new(memory));
             self.survey();
         }
     }
@@ -267,9 +262,9 @@ impl Miniature {
     /// They are as many as the items, but at least one and at most all eight of
     /// each bucket.
     fn ghosts_that_count(&self) -> f64 {
-        let all = self.scale.limit * self.scale.rate / BYTES_PER_GHOST;
+        let all = self.scale.limit * self.scale.rate / BYTES_PER_GHOST as f64;
         (self.items as f64)
-            .max(all / GHOSTS_PER_BUCKET)
+            .max(all / GHOSTS_PER_BUCKET as f64)
             .min(all)
             .max(1.0)
     }

@@ -25,9 +25,6 @@ pub(in crate::store) const GHOST_BYTES_MAX: usize = MRC_BYTES_MAX
     - MRC_RING_SAMPLES * SAMPLE_BYTES
     - OTHER_BYTES;
 
-/// Milliseconds per eighth of a second, the unit of expiry times.
-const EIGHTH_MS: u64 = 125;
-
 /// The miniature memories and their keys.
 pub(in crate::store) struct Simulation {
     keys: Keys,
@@ -178,7 +175,7 @@ impl Simulation {
         if key.held == 0 {
             key.ttl = now.remaining_eighths(expiry);
         }
-        let fresh = expiry_after(key.ttl, now);
+        let fresh = Expiry::from_remaining(key.ttl, now);
         self.set_bytes(place, bytes);
         for memory in 0..SIZES {
             if self.holds(memory, place, now) {
@@ -357,15 +354,6 @@ impl Simulation {
             }
         }
     }
-}
-
-/// Returns the expiry time after a TTL in eighths of a second.
-fn expiry_after(ttl: u32, now: Now) -> Expiry {
-    if ttl == u32::MAX {
-        return Expiry::NEVER;
-    }
-    let eighth = now.millis().div_ceil(EIGHTH_MS) as u32;
-    Expiry(eighth.saturating_add(ttl))
 }
 
 /// Returns the place of a missed key in [`Simulation::unfilled`].
