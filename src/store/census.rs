@@ -86,7 +86,7 @@ impl Local {
         let second = self.now.second();
         let age = item.age(self.now);
         self.counters.evicted_age.add(u64::from(age));
-        class.note_eviction(second, age);
+        class.record_eviction(second, age);
     }
 
     /// Reports an eviction to watchers. Copies the key, so call it without a

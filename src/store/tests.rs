@@ -382,7 +382,7 @@ fn a_drained_page_evicts_only_live_items() {
         let mut keys = 0..count;
         let has_ghost = |key: usize| {
             let hash = live.store.hashed(key.to_string().as_bytes()).hash;
-            live.store.ghosts.recall(hash).is_some()
+            live.store.ghosts.find_uses(hash).is_some()
         };
         assert!(keys.any(has_ghost), "{len}");
     }

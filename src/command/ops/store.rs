@@ -147,7 +147,7 @@ impl Executor<'_> {
 
     #[inline]
     fn commit(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
-        let sampler = self.curve.filter(|sampler| sampler.wants(key.hash));
+        let sampler = self.curve.filter(|sampler| sampler.is_sampled(key.hash));
         let observed = sampler.map(|_| Observed::set(new.item()));
         let outcome = match self.watched.is_empty() {
             true => self.commit_unseen(key, new, condition),

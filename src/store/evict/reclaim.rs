@@ -345,7 +345,7 @@ impl Store {
             }
             target => {
                 if evict {
-                    let (_, alive) = self.take_out(local, &mut shard, bucket, local.now);
+                    let (_, alive) = self.remove_victim(local, &mut shard, bucket, local.now);
                     drop(shard);
                     if alive {
                         local.counters.evicted_for_page.add(1);
@@ -392,7 +392,7 @@ impl Store {
             }
             target => {
                 if evict {
-                    let (head, alive) = self.take_out(local, &mut shard, bucket, local.now);
+                    let (head, alive) = self.remove_victim(local, &mut shard, bucket, local.now);
                     drop(shard);
                     if alive {
                         local.counters.evicted_for_page.add(1);
@@ -490,7 +490,7 @@ impl Store {
         let mut dead = Vec::new();
         let mut shard = self.map.write_at(sweep.shard);
         let buckets = shard.buckets();
-        let part = sweep.next_part(self.map.rebuilt(sweep.shard));
+        let part = sweep.next_part(self.map.rebuild_count(sweep.shard));
         if part.start >= buckets {
             let shrunk = shard.shrink();
             drop(shard);
@@ -508,7 +508,7 @@ impl Store {
             class.crawler_items_checked.add(1);
             local.counters.crawler_items_checked.add(1);
             let Some(miss) = self.miss_reason(item, now) else {
-                self.oldest.note(item, now);
+                self.oldest.record(item, now);
                 visit(item);
                 continue;
             };
@@ -546,28 +546,28 @@ impl Store {
         self.map.shard_count()
     }
 
-    /// Returns the current generation, to be passed to [`Store::swept`] after a
+    /// Returns the current generation, to be passed to [`Store::end_sweep`] after a
     /// sweep of all shards that begins now.
-    pub fn sweep_begins(&self) -> u64 {
+    pub fn flush_generation(&self) -> u64 {
         self.flush.generation.load(Ordering::Relaxed)
     }
 
     /// Records that no item of a generation before `generation` is left. Items
-    /// linked since [`Store::sweep_begins`] are not older: they are stamped
+    /// linked since [`Store::flush_generation`] are not older: they are stamped
     /// under the locks that the sweep takes.
-    pub fn swept(&self, generation: u64) {
+    pub fn end_sweep(&self, generation: u64) {
         // Release pairs with the Acquire in `flush_all`: accesses to the
         // removed items came before.
         self.flush.oldest.fetch_max(generation, Ordering::Release);
-        self.oldest.swept();
+        self.oldest.end_sweep();
     }
 
     /// Sweeps all shards in the calling thread.
     pub(crate) fn sweep_all(&self, local: &mut Local) {
-        let begun = self.sweep_begins();
+        let begun = self.flush_generation();
         for index in 0..self.map.shard_count() {
             self.sweep_shard(local, index, local.now);
         }
-        self.swept(begun);
+        self.end_sweep(begun);
     }
 }

@@ -145,7 +145,7 @@ impl Entry<'_> {
                         .count_overwritten(self.local, self.miss, class, fetched);
                 }
                 self.evict_instead_of_growing();
-                let uses = self.store.ghosts.recall(self.hash).unwrap_or(0);
+                let uses = self.store.ghosts.find_uses(self.hash).unwrap_or(0);
                 let stamp = self.store.policy.on_insert(bytes, uses, remaining);
                 let (bucket, grown) = self.shard.insert(self.hash, chunk, stamp);
                 self.bucket = Some(bucket);
@@ -175,7 +175,7 @@ impl Entry<'_> {
             return self.put(copy, 0);
         };
         let cas = item.cas();
-        copy.item().take_state(item);
+        copy.item().copy_state_from(item);
         self.put(copy, cas);
         self.local.counters.total_items.sub(1);
     }
@@ -227,7 +227,7 @@ impl Entry<'_> {
     /// stamp.
     pub fn bump(&self, now: Now) {
         if let Some(item) = self.item() {
-            item.note_access(now.second());
+            item.record_access(now.second());
         }
         self.promote();
     }

@@ -177,7 +177,7 @@ impl Miniature {
             self.evict(keys, place, now);
         }
         let ghosts = self.ghosts.as_ref();
-        let uses = ghosts.and_then(|ghosts| ghosts.recall(scatter(key.hash)));
+        let uses = ghosts.and_then(|ghosts| ghosts.find_uses(scatter(key.hash)));
         let (bytes, remaining) = (key.bytes as usize, now.remaining_eighths(expiry));
         let stamp = self.policy.on_insert(bytes, uses.unwrap_or(0), remaining);
         let key = keys.at_mut(place);
@@ -220,9 +220,9 @@ impl Miniature {
         }
     }
 
-    /// Measures the pace of the hand: see [`Policy::pace`].
-    pub(in crate::store) fn pace(&self, now: Now) {
-        self.policy.pace(now.millis());
+    /// Measures the pace of the hand: see [`Policy::measure_pace`].
+    pub(in crate::store) fn measure_pace(&self, now: Now) {
+        self.policy.measure_pace(now.millis());
     }
 
     /// Returns the bytes of the ghosts.
@@ -303,7 +303,7 @@ impl Miniature {
         while looked < SCAN_LIMIT.min(self.items) && due.is_none() {
             let place = self.next_present();
             looked += 1;
-            let left = self.policy.left(self.stamps[usize::from(place)]);
+            let left = self.policy.ticks_left(self.stamps[usize::from(place)]);
             if left <= 0 {
                 due = Some(place);
             } else if best.is_none_or(|(fewest, _)| left < fewest) {
@@ -311,7 +311,7 @@ impl Miniature {
             }
         }
         self.policy.advance(looked);
-        self.policy.learn(due.is_some());
+        self.policy.adjust_speed(due.is_some());
         self.searches = self.searches.wrapping_add(1);
         if self.searches.is_multiple_of(SURVEY_EVERY) {
             self.survey();
@@ -324,7 +324,7 @@ impl Miniature {
             && !key.expiry[self.number].is_over(now)
         {
             let uses = self.stamps[usize::from(victim)].uses();
-            ghosts.remember(scatter(key.hash), uses);
+            ghosts.record(scatter(key.hash), uses);
         }
         self.remove(keys, victim);
         if keys.at(victim).held == 0 && victim != spared {

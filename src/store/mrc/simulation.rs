@@ -142,14 +142,14 @@ impl Simulation {
     pub(in crate::store) fn replay(
         &mut self,
         hash: u64,
-        what: Observed,
+        request: Observed,
         now: Now,
         counts: &mut Counts,
     ) {
         if !is_sampled(hash, self.threshold) {
             return;
         }
-        match what {
+        match request {
             Observed::Hit { bytes, expiry } => self.hit(hash, bytes, expiry, now, counts),
             Observed::Miss => self.miss(hash, now, counts),
             Observed::Set { bytes, expiry } => self.set(hash, bytes, expiry, now, counts),
@@ -197,7 +197,7 @@ impl Simulation {
             return;
         };
         let key = self.keys.at_mut(place);
-        key.note_miss(now);
+        key.record_miss(now);
         let bytes = key.bytes;
         counts.add_get(bytes, false, self.rate());
         for memory in 0..SIZES {
@@ -326,7 +326,7 @@ impl Simulation {
     pub(in crate::store) fn upkeep(&mut self, now: Now) {
         for memory in &mut self.memories {
             memory.survey();
-            memory.pace(now);
+            memory.measure_pace(now);
             memory.shrink(&mut self.keys, now);
         }
         let wanted = |memories: &[Miniature]| -> usize {
