@@ -47,7 +47,7 @@
 //! │   ├── item/           layout, reference counts, building and editing
 //! │   ├── memory/         pages, size classes, chunks, magazines
 //! │   ├── mrc/            miss ratio curve by simulation
-//! │   └── evict/          CLOCK hand, policy, ghosts, moving items
+//! │   └── evict/          CLOCK hand, policy, ghosts, moving items, sweeps
 //! ├── protocol/           bytes ↔ requests and replies
 //! │   ├── text/           classic text commands
 //! │   ├── meta/           meta commands
