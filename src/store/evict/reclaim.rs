@@ -26,6 +26,16 @@ const SLACK_PART: usize = 24;
 /// plus this many bytes.
 const SLACK_BYTES: usize = 2 << 20;
 
+/// How a page is drained if its items may not fit elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum DrainMode {
+    /// Drains only a page of a class that has a page's worth of free chunks, so
+    /// that the items fit elsewhere. Evicts nothing.
+    Spare,
+    /// Drains a page of any class. Evicts the items that do not fit elsewhere.
+    Forced,
+}
+
 impl Store {
     /// Allocates a chunk of size class `class`. Drains pages and evicts items
     /// if necessary. Takes shard locks: the caller must hold none.
@@ -59,7 +69,7 @@ impl Store {
     fn alloc_at_limit(&self, local: &mut Local, class: usize) -> Option<Chunk> {
         let mut pinned_classes = PinnedClasses::default();
         if !self.options.evict {
-            self.drain(local, true, &mut pinned_classes);
+            self.drain(local, DrainMode::Spare, &mut pinned_classes);
             return self.memory.alloc(&mut local.magazines, class);
         }
         // After the limit was lowered, it takes a while to reach it. Commands
@@ -98,7 +108,7 @@ impl Store {
         self.release_all_hot(local);
         for _ in 0..FORCED_PAGES_MAX {
             self.memory.flush(&mut local.magazines);
-            let emptied = self.drain(local, false, &mut pinned_classes);
+            let emptied = self.drain(local, DrainMode::Forced, &mut pinned_classes);
             let chunk = self.memory.alloc(&mut local.magazines, class);
             if chunk.is_some() {
                 return chunk;
@@ -123,7 +133,7 @@ impl Store {
             return chunk;
         }
         let chunk = self.alloc_larger(local, class);
-        if chunk.is_some() || !self.drain(local, true, pinned_classes) {
+        if chunk.is_some() || !self.drain(local, DrainMode::Spare, pinned_classes) {
             return chunk;
         }
         self.memory.alloc(&mut local.magazines, class)
@@ -154,17 +164,16 @@ impl Store {
     }
 
     /// Drains the emptiest page of the class with the most free bytes and
-    /// returns it to the pool. Skips `pinned_classes`. With `spare`, requires
-    /// that the class has a page's worth of free chunks, so that the page's
-    /// items fit elsewhere; without it, evicts items that do not fit. Returns
-    /// false if no page ran empty. Then adds the class to `pinned_classes`, or
-    /// clears the set if no class was left.
+    /// returns it to the pool. Skips `pinned_classes`. Returns false if no page ran
+    /// empty. Then adds the class to `pinned_classes`, or clears the set if no
+    /// class was left.
     pub(in crate::store) fn drain(
         &self,
         local: &mut Local,
-        spare: bool,
+        mode: DrainMode,
         pinned_classes: &mut PinnedClasses,
     ) -> bool {
+        let spare = mode == DrainMode::Spare;
         let Some(draining) = self.memory.drain_emptiest(spare, *pinned_classes) else {
             *pinned_classes = PinnedClasses::default();
             return false;
@@ -174,7 +183,7 @@ impl Store {
         let class = draining.class();
         self.memory.flush_class(&mut local.magazines, class);
         for chunk in draining.chunks() {
-            self.evacuate_chunk(local, chunk, !spare);
+            self.evacuate_chunk(local, chunk, mode);
         }
         self.memory.flush_class(&mut local.magazines, class);
         if self.memory.finish_draining(&draining) {
@@ -182,15 +191,15 @@ impl Store {
             return true;
         }
         pinned_classes.add(class);
-        if !spare {
+        if mode == DrainMode::Forced {
             self.memory.request_flush();
         }
         false
     }
 
     /// Moves the item or segment in a chunk of a draining page to another page
-    /// of its class. If it cannot be moved, evicts it if `evict` is set.
-    fn evacuate_chunk(&self, local: &mut Local, chunk: Chunk, evict: bool) {
+    /// of its class. If it cannot be moved, evicts it if `mode` is forced.
+    fn evacuate_chunk(&self, local: &mut Local, chunk: Chunk, mode: DrainMode) {
         // SAFETY: a chunk of page memory.
         let word = unsafe { word_of(chunk) };
         let Some(pinned) = word.try_pin() else {
@@ -200,8 +209,8 @@ impl Store {
         let class = unsafe { class_of(chunk) };
         let target = self.memory.alloc(&mut local.magazines, class);
         let leftover = match pinned {
-            Pinned::Item => self.move_item(local, chunk, target, evict),
-            Pinned::Segment => self.move_segment(local, chunk, target, evict),
+            Pinned::Item => self.move_item(local, chunk, target, mode),
+            Pinned::Segment => self.move_segment(local, chunk, target, mode),
         };
         if let Some(target) = leftover {
             // SAFETY: allocated above and unused.
@@ -237,14 +246,14 @@ impl Store {
     }
 
     /// Moves a pinned item to `target`, a free chunk of its class. If that is
-    /// not possible, evicts the item if `evict` is set. Returns `target` if it
+    /// not possible, evicts the item if `mode` is forced. Returns `target` if it
     /// was not used.
     fn move_item(
         &self,
         local: &mut Local,
         chunk: Chunk,
         target: Option<Chunk>,
-        evict: bool,
+        mode: DrainMode,
     ) -> Option<Chunk> {
         // SAFETY: the caller has pinned the chunk.
         let item = unsafe { Item::at(chunk) };
@@ -275,10 +284,10 @@ impl Store {
                 None
             }
             target => {
-                if evict {
-                    let (_, alive) = self.remove_victim(local, &mut shard, bucket, local.now);
+                if mode == DrainMode::Forced {
+                    let victim = self.remove_victim(local, &mut shard, bucket, local.now);
                     drop(shard);
-                    if alive {
+                    if victim.is_alive {
                         local.counters.evicted_for_page.add(1);
                         local.report_evicted(item);
                     }
@@ -291,14 +300,14 @@ impl Store {
     }
 
     /// Moves a pinned segment to `target`, a free chunk of its class. If that
-    /// is not possible, evicts its item if `evict` is set. Returns `target` if
+    /// is not possible, evicts its item if `mode` is forced. Returns `target` if
     /// it was not used.
     fn move_segment(
         &self,
         local: &mut Local,
         chunk: Chunk,
         target: Option<Chunk>,
-        evict: bool,
+        mode: DrainMode,
     ) -> Option<Chunk> {
         // SAFETY: the caller has pinned the chunk.
         let hash = unsafe { segment_hash(chunk) };
@@ -322,16 +331,16 @@ impl Store {
                 None
             }
             target => {
-                if evict {
-                    let (head, alive) = self.remove_victim(local, &mut shard, bucket, local.now);
+                if mode == DrainMode::Forced {
+                    let victim = self.remove_victim(local, &mut shard, bucket, local.now);
                     drop(shard);
-                    if alive {
+                    if victim.is_alive {
                         local.counters.evicted_for_page.add(1);
                         // SAFETY: this function owns the reference that was the
                         // map's.
-                        local.report_evicted(unsafe { Item::at(head) });
+                        local.report_evicted(unsafe { Item::at(victim.head) });
                     }
-                    self.release_chunk(local, head);
+                    self.release_chunk(local, victim.head);
                 }
                 target
             }
@@ -351,7 +360,7 @@ impl Store {
             }
             self.memory.flush(&mut local.magazines);
             let (mut freed, mut pinned_classes) = (0, PinnedClasses::default());
-            while freed < PAGE_BYTES && !self.drain(local, true, &mut pinned_classes) {
+            while freed < PAGE_BYTES && !self.drain(local, DrainMode::Spare, &mut pinned_classes) {
                 match self.evict(local) {
                     Some(bytes) => freed += bytes.max(1),
                     None => return true,
@@ -359,7 +368,7 @@ impl Store {
             }
             if freed >= PAGE_BYTES {
                 self.memory.flush(&mut local.magazines);
-                self.drain(local, false, &mut pinned_classes);
+                self.drain(local, DrainMode::Forced, &mut pinned_classes);
             }
         }
         !pool.over_limit(0)
@@ -377,7 +386,7 @@ impl Store {
             let used = pool.pages_in_use() * PAGE_BYTES;
             let slack = self.memory.free_bytes();
             if slack <= used / SLACK_PART + SLACK_BYTES
-                || !self.drain(local, true, &mut pinned_classes)
+                || !self.drain(local, DrainMode::Spare, &mut pinned_classes)
             {
                 break;
             }
@@ -398,6 +407,6 @@ impl Store {
         (0..CLASSES)
             .filter(|other| *other != class.index())
             .for_each(|other| others.add(other));
-        self.drain(local, false, &mut others)
+        self.drain(local, DrainMode::Forced, &mut others)
     }
 }

@@ -25,6 +25,15 @@ struct Candidate {
     left: i16,
 }
 
+/// A victim that was unlinked from the map. Its owner must release the chunk
+/// after unlocking the shard.
+pub(in crate::store) struct Victim {
+    /// The head chunk, with the reference that was the map's.
+    pub(in crate::store) head: Chunk,
+    /// Whether the item was live rather than flushed or expired.
+    pub(in crate::store) is_alive: bool,
+}
+
 impl Candidate {
     /// Returns whether the item still lies in its bucket. Another thread may
     /// have removed it: the shard was unlocked since, even if it is the last
@@ -158,28 +167,26 @@ impl Store {
         bucket: usize,
     ) -> Option<usize> {
         let bytes = shard.item(bucket).bytes();
-        let (chunk, alive) = self.remove_victim(local, &mut shard, bucket, local.now);
+        let victim = self.remove_victim(local, &mut shard, bucket, local.now);
         drop(shard);
-        if alive {
+        if victim.is_alive {
             // SAFETY: this function owns the reference that was the map's.
-            local.report_evicted(unsafe { Item::at(chunk) });
+            local.report_evicted(unsafe { Item::at(victim.head) });
         }
-        self.release_chunk(local, chunk);
+        self.release_chunk(local, victim.head);
         Some(bytes)
     }
 
     /// Evicts an item of a shard that is about to store another, so that its
     /// table does not grow. Does so only if no memory is left and the larger
-    /// table would cost more items than it could hold. Returns the victim's
-    /// chunk and whether the victim was alive. The caller must release the
-    /// chunk after unlocking.
+    /// table would cost more items than it could hold.
     #[inline]
     pub(in crate::store) fn evict_in_shard(
         &self,
         local: &Local,
         shard: &mut WriteShard<'_>,
         now: Now,
-    ) -> Option<(Chunk, bool)> {
+    ) -> Option<Victim> {
         if !shard.is_nearly_full() || !self.options.evict {
             return None;
         }
@@ -194,7 +201,7 @@ impl Store {
         local: &Local,
         shard: &mut WriteShard<'_>,
         now: Now,
-    ) -> Option<(Chunk, bool)> {
+    ) -> Option<Victim> {
         let pool = self.memory.pool();
         if !pool.over_limit(SPARE_PAGES) {
             return None;
@@ -217,18 +224,16 @@ impl Store {
         Some(self.remove_victim(local, shard, bucket, now))
     }
 
-    /// Unlinks a victim from the map, counts it and records its ghost. Returns
-    /// its chunk and whether it was alive. The caller must release the chunk
-    /// after unlocking.
+    /// Unlinks a victim from the map, counts it and records its ghost.
     pub(in crate::store) fn remove_victim(
         &self,
         local: &Local,
         shard: &mut WriteShard<'_>,
         bucket: usize,
         now: Now,
-    ) -> (Chunk, bool) {
+    ) -> Victim {
         let item = shard.item(bucket);
-        let chunk = item.chunk();
+        let head = item.chunk();
         let dead = self.miss_reason(item, now);
         if let Some(miss) = dead {
             self.count_reclaimed(local, item, miss);
@@ -239,6 +244,9 @@ impl Store {
             self.ghosts.record(hash, uses);
         }
         self.unlink(local, shard, bucket);
-        (chunk, dead.is_none())
+        Victim {
+            head,
+            is_alive: dead.is_none(),
+        }
     }
 }

@@ -161,8 +161,8 @@ impl Entry<'_> {
             .store
             .evict_in_shard(self.local, &mut self.shard, self.now);
         match victim {
-            Some((chunk, true)) => self.evicted = Some(chunk),
-            Some((chunk, false)) => self.keep_removed(Removed::Held(chunk)),
+            Some(victim) if victim.is_alive => self.evicted = Some(victim.head),
+            Some(victim) => self.keep_removed(Removed::Held(victim.head)),
             None => {}
         }
     }
