@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use crate::events::{Event, EventKind, ItemSize};
-use crate::limits::ClassId;
+use crate::limits::{ClassId, KEY_MAX_BYTES};
 
 const MICROS: u64 = 1_000_000;
 
@@ -119,6 +119,14 @@ pub fn write_uri(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// Returns a key in memcached's key encoding, as [`write_uri`] writes it. Of a key
+/// that is too long, only the first [`KEY_MAX_BYTES`] bytes are used.
+pub fn escape_key(key: &[u8]) -> String {
+    let mut escaped = Vec::new();
+    write_uri(&mut escaped, &key[..key.len().min(KEY_MAX_BYTES)]);
+    escaped.into_iter().map(char::from).collect()
+}
+
 fn write_key(out: &mut Vec<u8>, kind: &str, key: &[u8]) {
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(b" key=");
@@ -144,9 +152,9 @@ fn class_and_len(item: &ItemSize) -> (u8, u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::write_line;
+    use super::{escape_key, write_line, write_uri};
     use crate::events::{Event, EventKind, ItemSize, LookupStatus, StoreStatus};
-    use crate::limits::ClassId;
+    use crate::limits::{ClassId, KEY_MAX_BYTES};
 
     fn line(kind: EventKind) -> String {
         let event = Event {
@@ -215,5 +223,22 @@ mod tests {
             "type=conn_close rip=unix rport=0 transport=local reason=normal cfd=9\n",
         ];
         assert_eq!(got, want);
+    }
+
+    #[test]
+    fn keys_are_escaped_as_in_event_lines() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for part in bytes.chunks(128) {
+            let mut line = Vec::new();
+            write_uri(&mut line, part);
+            assert_eq!(escape_key(part).as_bytes(), line);
+        }
+        assert_eq!(escape_key(b"a b/\xff-._~"), "a%20b%2F%FF-._~");
+    }
+
+    #[test]
+    fn a_long_key_is_cut_before_it_is_escaped() {
+        assert_eq!(escape_key(&[b'k'; 300]), "k".repeat(KEY_MAX_BYTES));
+        assert_eq!(escape_key(&[0; 300]), "%00".repeat(KEY_MAX_BYTES));
     }
 }

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use crate::limits::ClassId;
 pub use filter::{Filter, Kinds};
 pub use hub::{Hub, Ring, Totals};
-pub use line::{write_line, write_uri};
+pub use line::{escape_key, write_line, write_uri};
 
 /// A numbered event.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
-use crate::stats::{LatencySummary, escape_key, merge_hot_keys};
+use crate::events::escape_key;
+use crate::stats::{LatencySummary, merge_hot_keys};
 
 /// Keys that `stats hotkeys` lists without a number, and prefixes that `stats
 /// prefixes` lists.
