@@ -9,8 +9,8 @@ use crate::command::ops::outcome::{Condition, Outcome};
 use crate::command::ops::refusal::Refusal;
 use crate::command::output::Output;
 use crate::protocol::cas::Cas;
-use crate::protocol::meta::encode::{self, Debug, FlagValue, ReturnKey, Status};
-use crate::protocol::meta::key::{MetaKey, breaks_lines};
+use crate::protocol::meta::encode::{self, FlagValue, ItemDebug, ReturnKey, Status};
+use crate::protocol::meta::key::{MetaKey, needs_base64};
 use crate::protocol::meta::request::{MetaMode, MetaRequest};
 use crate::protocol::text::encode::{line, number_line};
 use crate::protocol::text::reply::Reply;
@@ -140,15 +140,15 @@ impl Executor<'_> {
             delta: flags.delta.unwrap_or(1),
             cas: flags.cas.and_then(Cas::new),
             new_cas: flags.new_cas,
-            ttl: flags.ttl_done(),
+            ttl: flags.effective_ttl(),
             ..Change::default()
         };
-        let beginning = flags.vivify.map(|_| InitialValue {
+        let initial = flags.vivify.map(|_| InitialValue {
             number: flags.initial,
             expiry: Expiry::from_protocol(flags.created_ttl(), self.now),
-            key_binary: meta.base64 && breaks_lines(key.key),
+            key_binary: meta.base64 && needs_base64(key.key),
         });
-        match self.change_or_create(&key, change, beginning) {
+        match self.change_or_create(&key, change, initial) {
             ArithmeticOutcome::NonNumeric => error(out, Reply::NonNumeric),
             ArithmeticOutcome::NoMemory => error(out, Reply::NoMemory),
             // memcached detects this while it writes the reply, after the
@@ -336,8 +336,8 @@ fn write_number(
     }
 }
 
-fn debug_of(item: Item<'_>, now: Now) -> Debug<'_> {
-    Debug {
+fn debug_of(item: Item<'_>, now: Now) -> ItemDebug<'_> {
+    ItemDebug {
         key: ReturnKey {
             key: item.key(),
             base64: item.is_key_binary(),

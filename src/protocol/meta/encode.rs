@@ -125,7 +125,7 @@ pub fn noop(out: &mut Vec<u8>) {
 
 /// Properties of an item that `me` returns.
 #[derive(Clone, Copy, Debug)]
-pub struct Debug<'a> {
+pub struct ItemDebug<'a> {
     /// The key.
     pub key: ReturnKey<'a>,
     /// TTL in seconds; `None` if the item never expires.
@@ -143,13 +143,13 @@ pub struct Debug<'a> {
 }
 
 /// Appends the reply to `me`. A key in base64 is not marked as such.
-pub fn debug(out: &mut Vec<u8>, item: Debug<'_>) {
+pub fn debug(out: &mut Vec<u8>, item: ItemDebug<'_>) {
     use std::io::Write as _;
     out.extend_from_slice(b"ME ");
-    spell_key(out, item.key);
+    write_key(out, item.key);
     let ttl = item.ttl.map_or(-1, i64::from);
     let fetched = if item.fetched { "yes" } else { "no" };
-    let Debug {
+    let ItemDebug {
         age,
         cas,
         class,
@@ -171,13 +171,13 @@ pub fn end(out: &mut Vec<u8>) {
 
 fn return_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
     out.extend_from_slice(b" k");
-    spell_key(out, key);
+    write_key(out, key);
     if key.base64 {
         out.extend_from_slice(b" b");
     }
 }
 
-fn spell_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
+fn write_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
     if key.base64 {
         encode_key(key.key, out);
     } else {

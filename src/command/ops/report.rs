@@ -11,7 +11,7 @@ use crate::time::Expiry;
 
 /// A storage command to report.
 #[derive(Clone, Copy)]
-pub(in crate::command) struct Storing {
+pub(in crate::command) struct StoreReport {
     /// The command by its classic name.
     pub(in crate::command) command: &'static str,
     /// Expiry time of the new item.
@@ -42,7 +42,7 @@ impl Executor<'_> {
         let found = self.store.read(self.local, key, self.now, |item| {
             (Access::Peek, (item.item_size(), item.expiry()))
         });
-        self.put_fetched(key.key, found.map(|(figures, _)| figures));
+        self.put_fetched(key.key, found.map(|(size, _)| size));
         found.ok().map(|(_, expiry)| expiry)
     }
 
@@ -69,7 +69,7 @@ impl Executor<'_> {
     pub(in crate::command) fn report_stored(
         &self,
         key: &[u8],
-        storing: Storing,
+        report: StoreReport,
         status: StoreStatus,
     ) {
         if self.watched.any_of(Kinds::DETAIL) {
@@ -79,9 +79,9 @@ impl Executor<'_> {
             self.local.events.put(EventKind::Stored {
                 key: key.into(),
                 status,
-                command: storing.command,
-                ttl: self.now.remaining_seconds(storing.expiry).unwrap_or(0),
-                new: storing.new,
+                command: report.command,
+                ttl: self.now.remaining_seconds(report.expiry).unwrap_or(0),
+                new: report.new,
                 connection: self.connection,
             });
         }
@@ -95,12 +95,12 @@ impl Executor<'_> {
         let found = self.store.read(self.local, key, self.now, |item| {
             (Access::Peek, item.item_size())
         });
-        let storing = Storing {
+        let report = StoreReport {
             command: "set",
             expiry,
             new: found.unwrap_or_default(),
         };
-        self.report_stored(key.key, storing, StoreStatus::Stored);
+        self.report_stored(key.key, report, StoreStatus::Stored);
     }
 
     /// Reports a storage command refused for its size or for lack of memory,
@@ -112,7 +112,7 @@ impl Executor<'_> {
         spec: &ItemSpec<'_>,
         status: StoreStatus,
     ) {
-        let storing = Storing {
+        let report = StoreReport {
             command: "set",
             expiry: Expiry::NEVER,
             new: ItemSize {
@@ -120,7 +120,7 @@ impl Executor<'_> {
                 value_len: spec.value_len as u32,
             },
         };
-        self.report_stored(key, storing, status);
+        self.report_stored(key, report, status);
     }
 
     /// Reports a deletion. A miss is counted for `stats detail` but is no
