@@ -9,7 +9,7 @@ use crate::command::ops::outcome::{Condition, Outcome};
 use crate::command::ops::refusal::Refusal;
 use crate::command::output::Output;
 use crate::protocol::cas::Cas;
-use crate::protocol::meta::encode::{self, FlagValue, ItemDebug, ReturnKey, Status};
+use crate::protocol::meta::encode::{self, FlagValue, ItemDebug, RecacheState, ReturnKey, Status};
 use crate::protocol::meta::key::{MetaKey, needs_base64};
 use crate::protocol::meta::request::{MetaMode, MetaRequest};
 use crate::protocol::text::encode::{line, number_line};
@@ -302,7 +302,12 @@ fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &m
         b'h' => FlagValue::from(item.is_fetched()),
         other => ttl.next(other, meta, now),
     });
-    encode::recache_flags(bytes, item.is_token_sent(), item.is_stale(), hit.won);
+    let recache = RecacheState {
+        is_token_sent: item.is_token_sent(),
+        is_stale: item.is_stale(),
+        has_won: hit.won,
+    };
+    encode::recache_flags(bytes, recache);
     encode::end(bytes);
     if with_value {
         out.value(item);

@@ -107,11 +107,25 @@ pub fn return_flags(
     }
 }
 
-/// Appends the flags that tell clients who recaches an item: `Z` if another
-/// client was sent the token, `X` if the item is stale, `W` if this client won.
+/// State of the token to recache an item, as a reply to `mg` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecacheState {
+    /// `Z`: another client was sent the token.
+    pub is_token_sent: bool,
+    /// `X`: the item is stale.
+    pub is_stale: bool,
+    /// `W`: this client won the token.
+    pub has_won: bool,
+}
+
+/// Appends the flags of the token to recache an item.
 #[inline]
-pub fn recache_flags(out: &mut Vec<u8>, token_sent: bool, stale: bool, won: bool) {
-    for (is_set, flag) in [(token_sent, b" Z"), (stale, b" X"), (won, b" W")] {
+pub fn recache_flags(out: &mut Vec<u8>, state: RecacheState) {
+    for (is_set, flag) in [
+        (state.is_token_sent, b" Z"),
+        (state.is_stale, b" X"),
+        (state.has_won, b" W"),
+    ] {
         if is_set {
             out.extend_from_slice(flag);
         }
@@ -187,7 +201,7 @@ fn write_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{FlagValue, ReturnKey, recache_flags, return_flags};
+    use super::{FlagValue, RecacheState, ReturnKey, recache_flags, return_flags};
 
     fn written(tokens: &str, base64: bool) -> String {
         let mut out = Vec::new();
@@ -201,7 +215,12 @@ mod tests {
             b'h' => FlagValue::from(true),
             _ => FlagValue::Absent,
         });
-        recache_flags(&mut out, true, false, true);
+        let state = RecacheState {
+            is_token_sent: true,
+            is_stale: false,
+            has_won: true,
+        };
+        recache_flags(&mut out, state);
         String::from_utf8(out).unwrap()
     }
 
