@@ -192,6 +192,20 @@ impl Default for Observe {
     }
 }
 
+/// What a stop keeps for the next start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestartSettings {
+    /// File that holds the item memory (`-e`).
+    pub memory_file: Option<PathBuf>,
+    /// File to which items are written at a stop (`--save-path`).
+    pub save_path: Option<PathBuf>,
+    /// Longest time between stop and start after which items are kept
+    /// (`--restart-max-gap`); `None` for any.
+    pub max_gap: Option<Duration>,
+    /// Longest time that a stop waits for active clients (`--drain-timeout`).
+    pub drain_timeout: Duration,
+}
+
 /// Settings of sockets inherited from the service manager.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandedOver {
@@ -253,6 +267,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// File for log lines (`--log-file`); `None` for standard error.
     pub log_file: Option<PathBuf>,
+    /// What a stop keeps for the next start.
+    pub restart: RestartSettings,
     /// Settings of inherited sockets.
     pub handed_over: HandedOver,
     /// TLS settings, for the listeners that use TLS.
@@ -325,6 +341,7 @@ impl Default for Config {
             read_buf_mem_limit: 0,
             admin: AdminSettings::default(),
             observe: Observe::default(),
+            restart: RestartSettings::default(),
             log_format: LogFormat::default(),
             log_file: None,
             handed_over: HandedOver::default(),

@@ -95,9 +95,8 @@ fn watch(
                 reload(&reloader, &log);
                 continue;
             }
-            let graceful = signal == SIGUSR1;
-            // A full channel means that a stop is already requested.
-            let _ = stopper.try_send(StopRequest { graceful });
+            // A full channel means that two stops are already requested.
+            let _ = stopper.try_send(StopRequest);
         }
     };
     supervise::spawn("signals", watch).map(|_| ())

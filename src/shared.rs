@@ -13,7 +13,7 @@ use crate::limits::CLASSES_MAX;
 use crate::logging::Log;
 use crate::stats::{
     BusyPrefixes, ClassSnapshot, ConnTable, HotKeys, Latencies, LatencyHistory, LatencySnapshot,
-    Prefixes, Registry, SlowLog, Snapshot, Workers,
+    Prefixes, Registry, RestartReport, SlowLog, Snapshot, Workers,
 };
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Clock, Expiry, Now};
@@ -63,6 +63,8 @@ pub struct Shared {
     pub workers: Workers,
     /// The listening sockets; set once they are bound.
     pub listening: OnceLock<Vec<ListeningOn>>,
+    /// What was kept of the last server's items; not set without a memory file.
+    pub restart: OnceLock<RestartReport>,
     /// Whether the server has begun to stop.
     pub draining: AtomicBool,
     /// Queue of log lines that the `stderr` thread writes.
@@ -184,6 +186,7 @@ impl Shared {
             slow_log: slow_log(&config),
             workers: Workers::new(config.threads),
             listening: OnceLock::new(),
+            restart: OnceLock::new(),
             draining: AtomicBool::new(false),
             log: Arc::new(Log::new(config.log_format)),
             config,

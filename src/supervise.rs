@@ -39,6 +39,28 @@ pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Join
     })
 }
 
+/// Runs `work` on up to `threads` supervised threads at the same time, one of
+/// which is the calling thread. Returns when all have returned from it. If the
+/// system refuses a thread, fewer do the work.
+pub fn in_parallel(threads: usize, work: &(dyn Fn() + Sync)) {
+    install_hook();
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            let supervised = || {
+                SUPERVISED.set(true);
+                work();
+            };
+            if thread::Builder::new()
+                .spawn_scoped(scope, supervised)
+                .is_err()
+            {
+                break;
+            }
+        }
+        work();
+    });
+}
+
 /// Supervises the calling thread from now on.
 pub fn this_thread() {
     install_hook();

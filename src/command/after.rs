@@ -15,10 +15,7 @@ pub enum After {
     /// `quit`.
     Quit,
     /// Close the connection at once and stop the server.
-    Shutdown {
-        /// `shutdown graceful`.
-        graceful: bool,
-    },
+    Shutdown,
     /// The output is full within a retrieval. Continue with the remaining keys
     /// after output was sent.
     Paused {

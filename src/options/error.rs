@@ -105,8 +105,6 @@ impl std::error::Error for CliError {}
 /// rows in `flags` and `words` an effect and remove it here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
-    /// Warm restart (`-e`).
-    WarmRestart,
     /// Flash storage (`-o ext_path`).
     Flash,
     /// The proxy (`-o proxy_*`, `-l proto[proxy]:`).
@@ -116,7 +114,6 @@ pub enum Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Self::WarmRestart => "warm restart",
             Self::Flash => "flash storage",
             Self::Proxy => "proxy",
         })

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use super::draft::Ask;
 use super::endpoint::{DEFAULT_PORT, DEFAULT_UNIX_MASK};
-use super::error::{CliError, Missing};
+use super::error::CliError;
 use super::number::{self, above_zero};
 use super::report::yes_no;
-use super::row::Effect::{
-    Number, Path, Switch, Text, TryFraction, TryNumber, TryText, Unavailable,
-};
+use super::row::Effect::{Number, Path, Switch, Text, TryFraction, TryNumber, TryText};
 use super::row::{Row, Rule, flag, own_flag};
 use super::words;
 use crate::config::{Endpoint, Listener, LogFormat, ProtocolMode, SaslFiles};
@@ -347,8 +345,47 @@ pub(super) const FLAGS: &[Row] = &[
         .reports("ssl_enabled", |now| yes_no(now.config.tls.is_some())),
     flag('e', "memory-file")
         .takes("file", Rule::Path)
-        .sets(Unavailable(Missing::WarmRestart))
-        .reports("memory_file", |_| "(null)".to_owned()),
+        .help(
+            "Keep the items in this file, on a file system in memory such as /dev/shm: a clean stop \
+             and the next start lose none",
+        )
+        .sets(Path(|draft, path| {
+            draft.config.restart.memory_file = Some(path);
+        }))
+        .reports("memory_file", |now| {
+            let path = now.config.restart.memory_file.as_ref();
+            path.map_or("(null)".into(), |path| path.to_string_lossy())
+                .into_owned()
+        }),
+    own_flag("save-path")
+        .takes("file", Rule::Path)
+        .help(
+            "Write the items to this file at a clean stop, and read and remove it at the next \
+             start; for ordinary disks",
+        )
+        .sets(Path(|draft, path| {
+            draft.config.restart.save_path = Some(path);
+        })),
+    own_flag("restart-max-gap")
+        .takes("seconds", Rule::Text)
+        .help(
+            "Start empty if the last server stopped longer ago: deletes were missed meanwhile \
+             (default: any time)",
+        )
+        .sets(TryText(|draft, text| {
+            draft.config.restart.max_gap = Some(seconds("--restart-max-gap", text)?);
+            Ok(())
+        })),
+    own_flag("drain-timeout")
+        .takes("seconds", Rule::Text)
+        .help(
+            "At a stop, go on serving active connections for up to this time; idle ones are closed \
+             (default 0)",
+        )
+        .sets(TryText(|draft, text| {
+            draft.config.restart.drain_timeout = seconds("--drain-timeout", text)?;
+            Ok(())
+        })),
     flag('o', "extended")
         .takes("words", Rule::Text)
         .help("Extended options, separated by commas; listed below")
@@ -399,4 +436,13 @@ fn unix_socket(listeners: &[Listener]) -> Option<(String, u32)> {
             Endpoint::Tcp(_) => None,
             Endpoint::Unix { path, mode } => Some((path.display().to_string(), *mode)),
         })
+}
+
+/// Parses a number of seconds, fractions allowed.
+fn seconds(option: &str, text: &str) -> Result<Duration, CliError> {
+    let seconds = number::fraction(text);
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| {
+        CliError::BadValue(format!("{option} takes seconds, 0 or more, not {text:?}"))
+    })
 }

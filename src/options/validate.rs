@@ -28,6 +28,11 @@ pub(super) fn settings(mut draft: Draft) -> Result<(Config, Process), CliError> 
     if let Some(fault) = draft.late_faults.iter_mut().find_map(Option::take) {
         return Err(fault);
     }
+    let restart = &draft.config.restart;
+    if restart.memory_file.is_some() && restart.save_path.is_some() {
+        let text = "-e (--memory-file) and --save-path exclude each other";
+        return Err(CliError::bad_value(text));
+    }
     draft.config.client_memory_limit = client_memory_limit(&draft);
     check_queues(&draft.config.tunables)?;
     let notices = notices(&draft)?;

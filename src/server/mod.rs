@@ -6,6 +6,7 @@
 //! - `worker` is the event loop, `connection` serves one connection, and
 //!   `transport` has the sockets.
 //! - `admin_thread` serves the admin listeners.
+//! - `restart` keeps the items from one start to the next.
 //! - `watchers` is the log thread, which sends events to watchers.
 
 mod acceptor;
@@ -19,6 +20,7 @@ mod listen;
 mod loopback;
 mod mailbox;
 mod port_file;
+mod restart;
 mod secrets;
 mod stop;
 mod threads;

@@ -7,6 +7,7 @@ use crate::auth::{LoadError, PasswordFormat, Passwords, Sasl};
 use crate::config::{Config, SaslFiles};
 use crate::server::error::StartError;
 use crate::shared::Shared;
+use crate::time::Clock;
 use crate::tls::Tls;
 
 /// Handle that reloads certificates, passwords and the log file of a running server.
@@ -70,8 +71,8 @@ impl Secrets {
 
     /// Creates the shared state of the threads with these secrets. Logs a
     /// warning if no SASL user can authenticate.
-    pub(super) fn shared_with(self, config: Config) -> Shared {
-        let mut shared = Shared::new(config);
+    pub(super) fn shared_with(self, config: Config, clock: Clock) -> Shared {
+        let mut shared = Shared::with_clock(config, clock);
         shared.tls = self.tls.map(Arc::new);
         shared.passwords = self.passwords;
         if let Some((sasl, error)) = self.sasl {

@@ -1,9 +1,7 @@
 //! The request to stop the server.
 
-/// Request to stop the server, from a client or a signal.
+/// Request to stop the server, from a client (`shutdown`) or a signal. Every such
+/// stop is clean: it ends all requests in flight, and keeps the items if there is
+/// a file for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopRequest {
-    /// Whether a graceful stop was requested (`shutdown graceful`, `SIGUSR1`).
-    /// Both kinds of stop finish the replies in flight and are the same today.
-    pub graceful: bool,
-}
+pub struct StopRequest;

@@ -24,6 +24,7 @@ use crate::server::inherited::Inherited;
 use crate::server::listen::{Listening, bind_all, take_over};
 use crate::server::mailbox::Stopper;
 use crate::server::port_file::write_port_file;
+use crate::server::restart;
 use crate::server::secrets::{Reloader, Secrets};
 use crate::server::stop::StopRequest;
 use crate::server::transport::udp;
@@ -32,9 +33,11 @@ use crate::server::worker::event_loop::Worker;
 use crate::server::worker::handle::Handle;
 use crate::shared::{ListeningOn, Shared};
 use crate::stats::{Conn, ConnState, HotSampler};
-use crate::store::{Options, Store};
+use crate::store::Store;
+use crate::store::restart::Opened;
 use crate::supervise;
 use crate::sync::Ordering;
+use crate::time::Clock;
 use crate::upkeep::Upkeep;
 
 /// A running server. Dropping it stops it.
@@ -59,8 +62,10 @@ pub struct Server {
     admin: Option<(Arc<Stopper>, JoinHandle<()>)>,
     /// Addresses of the admin listeners.
     admin_addrs: Vec<String>,
-    /// All threads except the `stderr` and the admin thread.
-    threads: Vec<JoinHandle<()>>,
+    /// The acceptor and the workers.
+    serving: Vec<JoinHandle<()>>,
+    /// The threads `log` and `upkeep`.
+    helping: Vec<JoinHandle<()>>,
     stop_requests: Receiver<StopRequest>,
     stop_sender: Sender<StopRequest>,
 }
@@ -89,11 +94,15 @@ impl Server {
         listeners.extend(bind_all(&config.listeners, config.backlog)?);
         let admin_listeners = bind_all(&config.admin.listeners, config.backlog)?;
         let mut datagrams = udp::bind_all(&config)?;
-        let shared = Arc::new(secrets.shared_with(config));
+        // After the listeners: a server that cannot listen must leave the last
+        // one's items alone.
+        let opened = restart::open(&config.restart);
+        let clock = opened.as_ref().map_or_else(Clock::start, Opened::clock);
+        let shared = Arc::new(secrets.shared_with(config, clock));
         shared
             .events
             .set_wanted(Kinds::DETAIL, shared.config.detail);
-        let store = Arc::new(new_store(&shared));
+        let store = Arc::new(new_store(&shared, opened));
         if !shared.config.tunables.maintainer {
             store.count_overwritten_as_reclaimed();
         }
@@ -106,16 +115,16 @@ impl Server {
         let (stop_sender, stop_requests) = bounded(1);
         let (writer, stderr) = Writer::new(Arc::clone(&shared.log), log_output(&shared)?);
         let stderr_thread = Some(spawn("stderr", || writer.run())?);
-        let mut threads = Vec::new();
+        let mut helping = Vec::new();
         let (log, watcher_inbox) =
             WatcherThread::new(Arc::clone(&shared)).map_err(StartError::Thread)?;
-        threads.push(spawn("log", || log.run())?);
+        helping.push(spawn("log", || log.run())?);
         let stalled = Arc::new(Stalled::new(
             shared.config.threads,
             shared.config.client_memory_limit,
             shared.config.read_buf_mem_limit > 0,
         ));
-        let mut workers = Vec::new();
+        let (mut workers, mut serving) = (Vec::new(), Vec::new());
         for index in 0..shared.config.threads {
             let context = Context {
                 store: Arc::clone(&store),
@@ -138,11 +147,11 @@ impl Server {
             let sockets = datagrams.pop().unwrap_or_default();
             let (worker, handle) = Worker::new(context, sockets).map_err(StartError::Thread)?;
             workers.push(handle);
-            threads.push(spawn(&format!("worker {index}"), || worker.run())?);
+            serving.push(spawn(&format!("worker {index}"), || worker.run())?);
         }
         let (acceptor, stopper) = Acceptor::new(listeners, workers.clone(), Arc::clone(&shared))
             .map_err(StartError::Thread)?;
-        threads.push(spawn("acceptor", || acceptor.run())?);
+        serving.push(spawn("acceptor", || acceptor.run())?);
         let mut admin = None;
         let mut admin_addrs = Vec::new();
         if !admin_listeners.is_empty() {
@@ -154,7 +163,7 @@ impl Server {
         }
         let (upkeep, ended) = bounded(1);
         let keeper = Upkeep::new(Arc::clone(&store), Arc::clone(&shared));
-        threads.push(spawn("upkeep", move || keep_up(keeper, &ended))?);
+        helping.push(spawn("upkeep", move || keep_up(keeper, &ended))?);
         Ok(Self {
             shared,
             store,
@@ -169,7 +178,8 @@ impl Server {
             stderr_thread,
             admin,
             admin_addrs,
-            threads,
+            serving,
+            helping,
             stop_requests,
             stop_sender,
         })
@@ -229,8 +239,10 @@ impl Server {
             .expect("the server holds a sender itself")
     }
 
-    /// Stops accepting, sends outstanding replies, ends all threads, and waits
-    /// at most [`LOG_FLUSH_TIMEOUT`] until the queued log lines are written.
+    /// Stops accepting, serves active connections for up to `--drain-timeout`,
+    /// sends outstanding replies, ends all threads, keeps the items for the next
+    /// start if there is a file for them, and waits at most
+    /// [`LOG_FLUSH_TIMEOUT`] until the queued log lines are written.
     pub fn stop(mut self) {
         self.stop_threads();
     }
@@ -241,16 +253,24 @@ impl Server {
         for worker in &self.workers {
             worker.stop();
         }
+        let was_running = !self.serving.is_empty();
+        // Workers serve active clients for up to `--drain-timeout`.
+        for thread in self.serving.drain(..) {
+            // A panic would have ended the process.
+            let _ = thread.join();
+        }
         self.watcher_inbox.stop();
         self.upkeep = None;
-        for thread in self.threads.drain(..) {
-            // A panic would have ended the process.
+        for thread in self.helping.drain(..) {
             let _ = thread.join();
         }
         // Shows until here that the server is draining.
         if let Some((stopper, thread)) = self.admin.take() {
             stopper.stop();
             let _ = thread.join();
+        }
+        if was_running {
+            restart::keep(&self.shared, &self.store);
         }
         // Last, because the other threads log until they end. If standard error
         // is stuck, the thread is left behind and ends when it can.
@@ -279,10 +299,10 @@ fn log_output(shared: &Shared) -> Result<Box<dyn Write + Send>, StartError> {
     }
 }
 
-/// Creates the store of a server, which counts in the server's statistics.
-pub(super) fn new_store(shared: &Shared) -> Store {
-    let (stats, events) = (Arc::clone(&shared.stats), Arc::clone(&shared.events));
-    let store = Store::with_telemetry(Options::from(&shared.config), stats, events);
+/// Creates the store of a server, with the items of the memory file if there is
+/// one.
+pub(super) fn new_store(shared: &Shared, opened: Option<Opened>) -> Store {
+    let store = restart::open_store(shared, opened);
     if shared.config.observe.curve {
         store.begin_sampling(shared.config.threads);
     }

@@ -11,6 +11,7 @@ mod hot_keys;
 mod latency;
 mod prefixes;
 mod registry;
+mod restart;
 mod slow_log;
 mod workers;
 
@@ -28,5 +29,6 @@ pub use latency::{
 };
 pub use prefixes::{PrefixCount, PrefixCursor, PrefixSums, Prefixes};
 pub use registry::{Registry, ThreadStats};
+pub use restart::RestartReport;
 pub use slow_log::{SlowCommand, SlowLog, SlowLogSnapshot};
 pub use workers::{WorkerFigures, Workers};

@@ -31,7 +31,7 @@ fn errors_are_one_line_on_standard_error() {
         (["-t0"], 1),
         (["--nosuch"], 1),
         (["-I1023"], 64),
-        (["-e/x"], 64),
+        (["-oext_path=/x"], 64),
         (["-lnosuch.invalid"], 71),
     ] {
         let output = run(&args);

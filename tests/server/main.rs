@@ -26,6 +26,7 @@ mod meta;
 mod meta_stale;
 mod observed;
 mod privileges;
+mod restart;
 mod sasl;
 mod stats;
 mod stats_absent;

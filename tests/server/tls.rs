@@ -285,7 +285,10 @@ fn a_stalled_handshake_is_cut() {
         Client::connect(&address).ask("", "");
         server.advance(11);
         let mut said = Vec::new();
-        stream.read_to_end(&mut said).expect("closed in order");
+        // The server may close before it has read what was sent.
+        if let Err(error) = stream.read_to_end(&mut said) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        }
     }
     wait_until("the failed handshakes are counted", || {
         (stat(&address, "ssl_handshake_errors") == 2).then_some(())

@@ -139,8 +139,7 @@ impl Executor<'_> {
             return After::Continue;
         }
         match mode {
-            ShutdownMode::Now => After::Shutdown { graceful: false },
-            ShutdownMode::Graceful => After::Shutdown { graceful: true },
+            ShutdownMode::Now | ShutdownMode::Graceful => After::Shutdown,
             ShutdownMode::Unknown => {
                 reply(out, noreply, "CLIENT_ERROR invalid shutdown mode");
                 After::Continue

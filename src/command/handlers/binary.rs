@@ -210,7 +210,7 @@ impl Executor<'_> {
     fn packet_stat(&mut self, packet: &Packet<'_>, out: &mut Output) {
         let arguments: &[u8] = match packet.key {
             key @ (b"" | b"items" | b"slabs" | b"udp" | b"rustcached" | b"latency" | b"hotkeys"
-            | b"prefixes" | b"slowlog") => key,
+            | b"prefixes" | b"slowlog" | b"restart") => key,
             key if key.starts_with(b"reset") => b"reset",
             key if key.starts_with(b"settings") => b"settings",
             key if key.starts_with(b"detail on") => b"detail on",

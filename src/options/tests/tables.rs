@@ -22,7 +22,7 @@ const MEMCACHED_FLAGS: &[(char, &str, Option<&str>, bool)] = &[
     ('C', "disable-cas", None, false),
     ('d', "daemon", None, false),
     ('D', "", Some("/"), false),
-    ('e', "memory-file", Some("/run/cache"), true),
+    ('e', "memory-file", Some("/run/cache"), false),
     ('f', "slab-growth-factor", Some("1.07"), false),
     ('F', "disable-flush-all", None, false),
     ('h', "help", None, false),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{config, error, settings, wildcards};
 use crate::config::{
     AdminSettings, Config, Eviction, HandedOver, Listener, LogFormat, Observe, Process,
-    ProtocolMode, Tunables,
+    ProtocolMode, RestartSettings, Tunables,
 };
 use crate::options::{Invocation, parse};
 
@@ -65,6 +65,11 @@ fn flags_do_what_they_say() {
         "-v",
         "-B",
         "ascii",
+        "-e",
+        "/dev/shm/items",
+        "--restart-max-gap=90",
+        "--drain-timeout",
+        "1.5",
         "-o",
         "idle_timeout=5,hashpower=20,no_maxconns_fast,lru_crawler_sleep=9,no_lru_crawler",
     ]);
@@ -104,6 +109,12 @@ fn flags_do_what_they_say() {
         observe: Observe::default(),
         log_format: LogFormat::Text,
         log_file: None,
+        restart: RestartSettings {
+            memory_file: Some("/dev/shm/items".into()),
+            save_path: None,
+            max_gap: Some(Duration::from_secs(90)),
+            drain_timeout: Duration::from_millis(1500),
+        },
         udp_reply_limit: 64 * 1024,
         client_memory_limit: 20 << 20,
         read_buf_mem_limit: 0,

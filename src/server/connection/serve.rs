@@ -148,9 +148,9 @@ impl Context {
                     connection.close_reason = "normal";
                     return Turn::End(Served::Finished);
                 }
-                After::Shutdown { graceful } => {
+                After::Shutdown => {
                     // If the channel is full, the server is already stopping.
-                    let _ = self.stop.try_send(StopRequest { graceful });
+                    let _ = self.stop.try_send(StopRequest);
                     connection.close_reason = "shutdown";
                     return Turn::End(Served::Finished);
                 }

@@ -212,11 +212,21 @@ impl Connection {
     /// Between commands that is the second of the last command or reply. Within
     /// a value or a reply it is the second of the client's last progress.
     pub(in crate::server) fn last_active(&self) -> u32 {
-        let between_commands = matches!(self.state, State::New | State::Locked | State::Command);
-        match between_commands && !self.is_blocked() && !self.keeps_part_of_value() {
+        let no_value = self.is_awaiting_command() && !self.keeps_part_of_value();
+        match no_value && !self.is_blocked() {
             true => self.active,
             false => self.active.max((self.progressed / 1000) as u32),
         }
+    }
+
+    fn is_awaiting_command(&self) -> bool {
+        matches!(self.state, State::New | State::Locked | State::Command)
+    }
+
+    /// Returns whether nothing of a command has been received, and all replies
+    /// are sent.
+    pub(in crate::server) fn is_between_commands(&self) -> bool {
+        self.is_awaiting_command() && !self.is_blocked() && self.leftover.is_empty()
     }
 
     /// Returns whether `leftover` is a request without its complete data block.

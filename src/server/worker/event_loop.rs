@@ -40,6 +40,8 @@ const EVENTS_MAX: usize = 256;
 const UDP: usize = usize::MAX - 1;
 /// Interval of the checks for idle connections and other timeouts.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
+/// Interval at which draining looks for connections at rest.
+pub(super) const DRAIN_CHECK: Duration = Duration::from_millis(100);
 /// Longest time that a stopping worker waits for clients to read their replies.
 const LAST_FLUSH: Duration = Duration::from_millis(500);
 
@@ -72,6 +74,10 @@ pub(in crate::server) struct Worker {
     pub(super) memory: ClientMemory,
     /// Set when connections are left in the mailbox after [`ADMITS_MAX`].
     pub(super) more_arrivals: bool,
+    /// When draining ends; `None` before a stop is requested.
+    pub(super) drain_until: Option<Instant>,
+    /// When draining last looked for connections at rest.
+    pub(super) drain_checked: Option<Instant>,
     /// State for serving any connection of this worker.
     pub(super) context: Context,
 }
@@ -125,12 +131,14 @@ impl Worker {
             stalled_checked: 0,
             memory: ClientMemory::default(),
             more_arrivals: false,
+            drain_until: None,
+            drain_checked: None,
             context,
         };
         Ok((worker, handle))
     }
 
-    /// Runs the event loop until stopped, then sends outstanding replies and
+    /// Runs the event loop until stopped and drained, then sends outstanding replies and
     /// closes all connections.
     pub(in crate::server) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
@@ -138,7 +146,7 @@ impl Worker {
         shared
             .workers
             .register(*worker, &self.context.local.counters);
-        while !self.handle.arrivals.is_stopping() {
+        while !self.is_drained() {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
             let timeout = if self.is_idle() {
                 let waiting = self.stalled
@@ -148,6 +156,10 @@ impl Worker {
                 idle_check.or(waiting.then_some(IDLE_CHECK))
             } else {
                 Some(Duration::ZERO)
+            };
+            let timeout = match self.drain_until {
+                Some(_) => Some(timeout.unwrap_or(DRAIN_CHECK).min(DRAIN_CHECK)),
+                None => timeout,
             };
             if !self.turn(&mut events, timeout) {
                 continue;

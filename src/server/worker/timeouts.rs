@@ -1,14 +1,58 @@
-//! Timeouts: idle connections, unfinished TLS handshakes, and clients that do
-//! not read a dump they requested.
+//! Timeouts: idle connections, unfinished TLS handshakes, clients that do not
+//! read a dump they requested, and draining before a stop.
+
+use std::time::Instant;
 
 use crate::limits::DUMP_STALL_MAX_SECONDS;
 use crate::server::connection::state::State;
-use crate::server::worker::event_loop::Worker;
+use crate::server::worker::event_loop::{DRAIN_CHECK, Worker};
 
 /// Longest TLS handshake, in seconds.
 const HANDSHAKE_SECONDS: u32 = 10;
 
+/// Whole seconds without a command after which draining closes a connection.
+const DRAIN_IDLE_SECONDS: u32 = 1;
+
 impl Worker {
+    /// Returns whether the event loop ends: a stop is requested, and either all
+    /// clients have left, or `--drain-timeout` is over, or a second stop is
+    /// requested. Closes connections at rest.
+    pub(in crate::server) fn is_drained(&mut self) -> bool {
+        if !self.handle.arrivals.is_stopping() {
+            return false;
+        }
+        let limit = self.context.shared.config.restart.drain_timeout;
+        let now = Instant::now();
+        // Too late a time to be represented is as good as none.
+        let until = *self
+            .drain_until
+            .get_or_insert_with(|| now.checked_add(limit).unwrap_or(now));
+        if now >= until || self.context.stop.is_full() {
+            return true;
+        }
+        let is_due = |checked: Instant| now.duration_since(checked) >= DRAIN_CHECK;
+        if self.drain_checked.is_none_or(is_due) {
+            self.drain_checked = Some(now);
+            self.context.now = self.context.shared.clock.now();
+            self.close_resting();
+        }
+        self.connections.is_empty() && !self.more_arrivals
+    }
+
+    /// Closes connections that are between two commands and have sent none for
+    /// more than [`DRAIN_IDLE_SECONDS`].
+    fn close_resting(&mut self) {
+        let second = self.context.now.second();
+        let resting = self.connections.iter().filter(|(_, connection)| {
+            let idle = second.saturating_sub(connection.last_active());
+            connection.is_between_commands() && idle > DRAIN_IDLE_SECONDS
+        });
+        let resting: Vec<usize> = resting.map(|(token, _)| token).collect();
+        for token in resting {
+            self.close(token, "shutdown");
+        }
+    }
+
     /// Closes connections whose client has read nothing of its dump for longer
     /// than [`DUMP_STALL_MAX_SECONDS`]. Checks at most once a second.
     pub(in crate::server) fn close_stalled(&mut self) {

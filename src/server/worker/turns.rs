@@ -79,15 +79,46 @@ impl Worker {
     fn serve_slice(&mut self, queue: impl Fn(&mut Queues) -> &mut VecDeque<usize>) {
         let mut left = queue(&mut self.queues).len();
         let begun = Instant::now();
-        while left > 0 {
-            let len = left.min(SLICE_SOCKETS);
-            let group = queue(&mut self.queues).drain(..len);
-            let group: ArrayVec<usize, SLICE_SOCKETS> = group.collect();
-            self.serve_group(&group, SLICE / len as u32);
+        loop {
+            let group = next_group(queue(&mut self.queues), &mut left);
+            if group.is_empty() {
+                return;
+            }
+            self.serve_group(&group, SLICE / group.len() as u32);
             if begun.elapsed() >= SLICE {
                 return;
             }
-            left -= len;
         }
+    }
+}
+
+/// Takes the next connections out of a queue, at most `left`, and subtracts their
+/// number from it. The queue may have become shorter since `left` was its length:
+/// serving one connection can close others that are queued.
+fn next_group(queue: &mut VecDeque<usize>, left: &mut usize) -> ArrayVec<usize, SLICE_SOCKETS> {
+    let len = SLICE_SOCKETS.min(*left).min(queue.len());
+    *left -= len;
+    queue.drain(..len).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::{SLICE_SOCKETS, next_group};
+
+    #[test]
+    fn a_queue_may_shrink_while_it_is_served() {
+        let mut queue: VecDeque<usize> = (0..3 * SLICE_SOCKETS).collect();
+        let mut left = queue.len();
+        assert_eq!(next_group(&mut queue, &mut left).as_slice(), [0, 1, 2, 3]);
+        queue.retain(|token| *token < 6);
+        assert_eq!(next_group(&mut queue, &mut left).as_slice(), [4, 5]);
+        assert!(next_group(&mut queue, &mut left).is_empty());
+        // Who is queued meanwhile waits for the next slice.
+        queue.extend(0..10);
+        let mut left = 2;
+        assert_eq!(next_group(&mut queue, &mut left).as_slice(), [0, 1]);
+        assert!(next_group(&mut queue, &mut left).is_empty());
     }
 }

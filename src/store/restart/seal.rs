@@ -40,6 +40,11 @@ pub struct StopState {
 }
 
 impl Store {
+    /// Returns whether the pages lie in a memory file (`-e`).
+    pub fn has_file(&self) -> bool {
+        self.memory.pool().with_file(|_, _| ()).is_some()
+    }
+
     /// Writes the state of a store in a memory file (`-e`), so that the next
     /// server goes on with its items. Returns the number of items. The store must
     /// not be used afterwards, and no other thread may use it during the call.

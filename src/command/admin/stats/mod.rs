@@ -55,6 +55,7 @@ impl Executor<'_> {
                 b"prefixes" => self.prefixes(count(arguments), out),
                 b"mrc" => self.curve(out),
                 b"slowlog" => self.slow_log(count(arguments), out),
+                b"restart" => self.restart(out),
                 _ => out.refuse("ERROR"),
             }
         }

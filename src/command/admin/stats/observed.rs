@@ -1,5 +1,6 @@
 //! Statistics recorded from clients' requests: `stats latency`, `stats hotkeys`,
-//! `stats prefixes`, `stats mrc` and `stats slowlog`.
+//! `stats prefixes`, `stats mrc` and `stats slowlog`; and `stats restart` about
+//! the start of the server.
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
@@ -22,6 +23,38 @@ impl Executor<'_> {
         for row in self.shared.latency_history().report() {
             summary(out, row.name, "", row.since_start);
             summary(out, row.name, "minute_", row.last_minute);
+        }
+        out.end();
+    }
+
+    /// Writes what was kept of the last server's items. Writes nothing without a
+    /// memory file (`-e`, `--save-path`).
+    pub(in crate::command) fn restart(&self, out: &mut StatSink<'_>) {
+        if let Some(report) = self.shared.restart.get() {
+            let was_empty = !report.empty_reason.is_empty();
+            stat(out, "started_empty", u8::from(was_empty));
+            if was_empty {
+                stat(out, "reason", &report.empty_reason);
+            }
+            stat(
+                out,
+                "load_seconds",
+                format_args!("{:.3}", report.took.as_secs_f64()),
+            );
+            stat(
+                out,
+                "away_seconds",
+                format_args!("{:.3}", report.away.as_secs_f64()),
+            );
+            for (name, items) in [
+                ("kept", report.kept),
+                ("dropped_expired", report.expired),
+                ("dropped_flushed", report.flushed),
+                ("dropped_damaged", report.damaged),
+                ("dropped_over_limit", report.over_limit),
+            ] {
+                stat(out, name, items);
+            }
         }
         out.end();
     }

@@ -1,0 +1,330 @@
+//! Restarts that keep the items (`-e`, `--save-path`), and draining.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use test_support::client::{Address, Client};
+use test_support::program::Program;
+use test_support::{TempDir, wait_until};
+
+/// Where the items are kept: the option and its file.
+const OPTIONS: [&str; 2] = ["--memory-file", "--save-path"];
+
+fn start(option: &str, file: &Path, more: &[&str]) -> (Program, Address) {
+    let option = format!("{option}={}", file.display());
+    let mut options = vec![&option[..]];
+    options.extend(more);
+    Program::start(&options)
+}
+
+/// Stops a program with a signal and returns what it logged.
+fn stop(program: Program, signal: &str) -> String {
+    program.signal(signal);
+    let ended = program.wait();
+    assert!(ended.status.success(), "{}", ended.errors);
+    ended.errors
+}
+
+/// Stores items of all kinds.
+fn fill(client: &mut Client) {
+    for number in 0..500 {
+        let value = "v".repeat(number * 3);
+        let flags = number % 5;
+        let ttl = if number % 4 == 0 { 5000 + number } else { 0 };
+        let len = value.len();
+        let set = format!("set key{number} {flags} {ttl} {len}\r\n{value}\r\n");
+        client.ask(set, "STORED\r\n");
+    }
+    for len in [40_000, 300_000, 1_000_000] {
+        let value = "x".repeat(len);
+        client.ask(
+            format!("set large{len} 9 0 {len}\r\n{value}\r\n"),
+            "STORED\r\n",
+        );
+    }
+    client.ask("ms a2V5 3 b F7\r\nabc\r\n", "HD\r\n");
+    client.ask("md key7 I T90\r\n", "HD\r\n");
+    client.answer("get key1 key2 key3\r\n");
+    client.ask("delete key11\r\n", "DELETED\r\n");
+}
+
+/// Returns the dump of all items, sorted.
+fn dump(client: &mut Client) -> Vec<String> {
+    let answer = client.answer("lru_crawler metadump all\r\n");
+    let answer = String::from_utf8(answer).expect("text");
+    // An empty store answers OK.
+    let lines = answer.lines().filter(|line| !matches!(*line, "END" | "OK"));
+    let mut lines: Vec<String> = lines.map(ToOwned::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn restart_stat(client: &mut Client, name: &str) -> Option<String> {
+    let answer = String::from_utf8(client.answer("stats restart\r\n")).expect("text");
+    let prefix = format!("STAT {name} ");
+    let line = answer
+        .lines()
+        .find_map(|line| line.strip_prefix(&prefix[..]));
+    line.map(ToOwned::to_owned)
+}
+
+/// Fails unless the dumps are equal. Times may differ by the second in which a
+/// dump begins.
+fn assert_same_dump(before: &[String], after: &[String]) {
+    assert_eq!(before.len(), after.len());
+    for (before, after) in before.iter().zip(after) {
+        for (before, after) in before.split(' ').zip(after.split(' ')) {
+            let time = |field: &str| {
+                let (name, value) = field.split_once('=')?;
+                let is_time = matches!(name, "exp" | "la");
+                is_time.then(|| value.parse::<i64>().ok()).flatten()
+            };
+            match (time(before), time(after)) {
+                (Some(before), Some(after)) => assert!(before.abs_diff(after) <= 1),
+                _ => assert_eq!(before, after),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_item_is_there_after_a_restart() {
+    for option in OPTIONS {
+        let folder = TempDir::create();
+        let file = folder.path("items");
+        let (program, address) = start(option, &file, &["-m", "64"]);
+        let mut client = Client::connect(&address);
+        assert_eq!(
+            restart_stat(&mut client, "started_empty").as_deref(),
+            Some("1")
+        );
+        fill(&mut client);
+        let before = dump(&mut client);
+        let cas = client.answer("ms last 1 c\r\nv\r\n");
+        let log = stop(program, "TERM");
+        assert!(log.contains("items are in"), "{log}");
+        // Almost every setting may change.
+        let (program, address) = start(
+            option,
+            &file,
+            &["-m", "100", "-t", "3", "-I", "2m", "-o", "eviction=clock"],
+        );
+        let mut client = Client::connect(&address);
+        let kept = (before.len() + 1).to_string();
+        assert_eq!(restart_stat(&mut client, "kept"), Some(kept));
+        assert_eq!(
+            restart_stat(&mut client, "started_empty").as_deref(),
+            Some("0")
+        );
+        client.ask("mg last c\r\n", cas);
+        client.ask("delete last\r\n", "DELETED\r\n");
+        assert_same_dump(&before, &dump(&mut client));
+        let value = "x".repeat(300_000);
+        client.ask(
+            "get large300000\r\n",
+            format!("VALUE large300000 9 300000\r\n{value}\r\nEND\r\n"),
+        );
+        client.ask("mg key7 v\r\n", "VA 21 X W\r\nvvvvvvvvvvvvvvvvvvvvv\r\n");
+        drop(program);
+    }
+}
+
+#[test]
+fn each_way_to_stop_is_clean() {
+    let folder = TempDir::create();
+    let file = folder.path("items");
+    type Stop = fn(&Program, &mut Client);
+    let ways: [Stop; 5] = [
+        |program, _| program.signal("TERM"),
+        |program, _| program.signal("INT"),
+        |program, _| program.signal("USR1"),
+        |_, client| client.send("shutdown\r\n"),
+        |_, client| client.send("shutdown graceful\r\n"),
+    ];
+    for (round, way) in ways.into_iter().enumerate() {
+        let (program, address) = start("-e", &file, &["-A"]);
+        let mut client = Client::connect(&address);
+        if round > 0 {
+            client.ask("incr n 1\r\n", format!("{round}\r\n"));
+        } else {
+            client.ask("set n 0 0 1\r\n0\r\n", "STORED\r\n");
+        }
+        // A value that is half received is not kept.
+        let mut half = Client::connect(&address);
+        half.send("set half 0 0 100\r\nabc");
+        client.ask("get half\r\n", "END\r\n");
+        way(&program, &mut client);
+        assert!(program.wait().status.success());
+    }
+    let (_program, address) = start("-e", &file, &[]);
+    let mut client = Client::connect(&address);
+    client.ask("get n half\r\n", "VALUE n 0 1\r\n4\r\nEND\r\n");
+}
+
+#[test]
+fn a_killed_server_starts_empty_and_healthy() {
+    for option in OPTIONS {
+        let folder = TempDir::create();
+        let file = folder.path("items");
+        for round in 0..8_u64 {
+            let (program, address) = start(option, &file, &[]);
+            let mut client = Client::connect(&address);
+            client.ask("get a b\r\n", "END\r\n");
+            fill(&mut client);
+            client.send("set a 0 0 1\r\nx\r\nset b 0 0 100000\r\nhalf of it");
+            // It dies during any of these commands, or after them.
+            std::thread::park_timeout(Duration::from_micros(round * 300));
+            program.signal("KILL");
+            drop(program.wait());
+        }
+        let (program, address) = start(option, &file, &[]);
+        let mut client = Client::connect(&address);
+        assert_eq!(dump(&mut client), [""; 0]);
+        fill(&mut client);
+        let log = stop(program, "TERM");
+        assert!(log.contains("starting empty"), "{log}");
+    }
+}
+
+#[test]
+fn expiry_flush_and_cas_go_on() {
+    for option in OPTIONS {
+        let folder = TempDir::create();
+        let file = folder.path("items");
+        let (program, address) = start(option, &file, &[]);
+        let mut client = Client::connect(&address);
+        client.ask("set flushed 0 0 1\r\nv\r\n", "STORED\r\n");
+        client.ask("flush_all\r\n", "OK\r\n");
+        client.ask("set short 0 1 1\r\nv\r\n", "STORED\r\n");
+        client.ask("set long 0 100 1\r\nv\r\n", "STORED\r\n");
+        let cas = client.answer("mg long c\r\n");
+        stop(program, "TERM");
+        std::thread::park_timeout(Duration::from_millis(1200));
+        let (program, address) = start(option, &file, &[]);
+        let mut client = Client::connect(&address);
+        client.ask("get short flushed\r\n", "END\r\n");
+        assert_eq!(client.answer("mg long c\r\n"), cas);
+        let left = String::from_utf8(client.answer("mg long t\r\n")).expect("text");
+        let left: u32 = left
+            .trim()
+            .strip_prefix("HD t")
+            .expect("a TTL")
+            .parse()
+            .expect("seconds");
+        assert!((90..=99).contains(&left), "{left} s");
+        client.ask("set new 0 0 1\r\nv\r\n", "STORED\r\n");
+        assert_ne!(client.answer("mg new c\r\n"), cas);
+        assert_eq!(
+            restart_stat(&mut client, "dropped_expired").as_deref(),
+            Some("1")
+        );
+        // A delayed flush is still to come.
+        client.ask("flush_all 2\r\n", "OK\r\n");
+        stop(program, "TERM");
+        let (_program, address) = start(option, &file, &[]);
+        let mut client = Client::connect(&address);
+        wait_until("the flush is due", || {
+            (client.answer("get long\r\n") == b"END\r\n").then_some(())
+        });
+    }
+}
+
+#[test]
+fn unusable_files_do_not_keep_the_server_from_starting() {
+    for option in OPTIONS {
+        let folder = TempDir::create();
+        let foreign = folder.path("notes");
+        fs::write(&foreign, "not a memory file").expect("written");
+        let missing = folder.path("no").join("such");
+        for (file, why) in [(&foreign, "left alone"), (&missing, "os error 2")] {
+            let (program, address) = start(option, file, &[]);
+            let mut client = Client::connect(&address);
+            fill(&mut client);
+            let reason = restart_stat(&mut client, "reason");
+            let log = stop(program, "TERM");
+            if option == "--save-path" && file == &missing {
+                // There is nothing to read, but it cannot be written either.
+                assert!(log.contains("the next start will be empty"), "{log}");
+                continue;
+            }
+            assert!(reason.is_some_and(|reason| reason.contains(why)));
+            assert!(log.contains(why), "{log}");
+        }
+    }
+}
+
+#[test]
+fn a_long_gap_empties_the_store() {
+    for option in OPTIONS {
+        let folder = TempDir::create();
+        let file = folder.path("items");
+        let (program, address) = start(option, &file, &[]);
+        Client::connect(&address).ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+        stop(program, "TERM");
+        std::thread::park_timeout(Duration::from_millis(300));
+        let (program, address) = start(option, &file, &["--restart-max-gap=0.2"]);
+        Client::connect(&address).ask("get a\r\n", "END\r\n");
+        let log = stop(program, "TERM");
+        assert!(log.contains("longer than --restart-max-gap"), "{log}");
+    }
+}
+
+#[test]
+fn two_servers_do_not_share_a_memory_file() {
+    let folder = TempDir::create();
+    let file = folder.path("items");
+    let (first, address) = start("-e", &file, &[]);
+    Client::connect(&address).ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+    let (second, other) = start("-e", &file, &[]);
+    Client::connect(&other).ask("get a\r\n", "END\r\n");
+    let log = stop(second, "TERM");
+    assert!(log.contains("another server uses it"), "{log}");
+    stop(first, "TERM");
+    let (_third, address) = start("-e", &file, &[]);
+    Client::connect(&address).ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+}
+
+#[test]
+fn draining_serves_the_active_and_closes_the_idle() {
+    let (program, address) = Program::start(&["--drain-timeout=60"]);
+    let mut idle = Client::connect(&address);
+    idle.ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+    let mut active = Client::connect(&address);
+    let mut half = Client::connect(&address);
+    half.send("set half 0 0 5\r\nab");
+    active.ask("get half\r\n", "END\r\n");
+    program.signal("TERM");
+    wait_until("no connection is accepted", || {
+        active.ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+        Client::try_connect(&address).is_err().then_some(())
+    });
+    std::thread::scope(|scope| {
+        let closed = scope.spawn(|| idle.read_to_close());
+        wait_until("the idle connection is closed", || {
+            active.ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+            closed.is_finished().then_some(())
+        });
+    });
+    half.send("cde\r\nget half\r\n");
+    let answer = half.answer("");
+    assert_eq!(answer, b"STORED\r\nVALUE half 0 5\r\nabcde\r\nEND\r\n");
+    active.send("quit\r\n");
+    half.send("quit\r\n");
+    let begun = Instant::now();
+    assert!(program.wait().status.success());
+    assert!(begun.elapsed() < Duration::from_secs(30), "nobody is left");
+}
+
+#[test]
+fn a_second_signal_ends_draining() {
+    let (program, address) = Program::start(&["--drain-timeout=600"]);
+    let mut client = Client::connect(&address);
+    client.send("set a 0 0 5\r\nab");
+    program.signal("TERM");
+    wait_until("no connection is accepted", || {
+        Client::try_connect(&address).is_err().then_some(())
+    });
+    program.signal("TERM");
+    assert!(program.wait().status.success());
+}
