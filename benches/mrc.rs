@@ -158,7 +158,7 @@ impl Served {
         self.store.flush_if_requested(&mut self.local);
         self.store.release_cold(&mut self.local);
         self.store.survey();
-        self.store.pace(self.now);
+        self.store.measure_pace(self.now);
         self.store.compact(&mut self.local);
         let mut looked = 0;
         while self.expires && looked < SWEEP_ITEMS {
@@ -245,7 +245,7 @@ impl Replay<'_> {
                 Operation::Delete => served.delete(&key),
             };
             if let Some(watched) = &watched {
-                watched.sampler.note(hash, || observed);
+                watched.sampler.record(hash, || observed);
             }
             if request.operation != Operation::Get {
                 continue;
@@ -255,7 +255,7 @@ impl Replay<'_> {
             } else {
                 observed = served.set(&key, value, ttl);
                 if let Some(watched) = &watched {
-                    watched.sampler.note(hash, || observed);
+                    watched.sampler.record(hash, || observed);
                 }
             }
             if let Observed::Hit { bytes, .. } | Observed::Set { bytes, .. } = observed {
@@ -419,7 +419,7 @@ fn costs() -> String {
     let pass = |sampler: &Sampler| {
         let begun = Instant::now();
         for hash in std::hint::black_box(&hashes) {
-            sampler.note(*hash, observed);
+            sampler.record(*hash, observed);
         }
         begun.elapsed().as_nanos() as f64 / REQUESTS as f64
     };

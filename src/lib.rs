@@ -46,7 +46,8 @@
 //! │   ├── index/          sharded hash table, walks, prefetching
 //! │   ├── item/           layout, reference counts, building and editing
 //! │   ├── memory/         pages, size classes, chunks, magazines
-//! │   └── evict/          CLOCK hand, policy, ghosts, moving items
+//! │   ├── mrc/            miss ratio curve by simulation
+//! │   └── evict/          CLOCK hand, policy, ghosts, moving items, sweeps
 //! ├── protocol/           bytes ↔ requests and replies
 //! │   ├── text/           classic text commands
 //! │   ├── meta/           meta commands
@@ -164,7 +165,7 @@
 //! - Under a shard's lock nothing is sent or logged, and no chunk is allocated
 //!   or freed. An edit collects the chunks that it unlinks and frees them after
 //!   unlocking. Only these use the heap under a lock:
-//!   - a table that is rebuilt to grow, to shrink or to drop removal marks,
+//!   - a table that is rebuilt to grow, to shrink or to drop tombstones,
 //!   - a sweep or a walk, which lists items of the shard,
 //!   - a read, which appends the reply to the output buffer.
 //! - [`protocol`] has no sockets, no clock, no counters, no allocation per key

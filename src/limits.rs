@@ -157,11 +157,11 @@ pub const LOG_LINE_MAX_BYTES: usize = 1280;
 
 /// Longest time that a stop waits until the queued log lines are written to
 /// standard error.
-pub const LOG_FLUSH_MAX_WAIT: Duration = Duration::from_millis(500);
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Longest time that a process waits for a slow reader of its start message or
 /// of its last message.
-pub const LAST_WORDS_MAX_WAIT: Duration = Duration::from_millis(500);
+pub const FINAL_MESSAGE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Most key prefixes that `stats detail` counts (memcached's
 /// `MAX_PREFIX_COUNT`).

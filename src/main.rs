@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crossbeam::channel::Sender;
 use process::{PidFile, ProcessError};
 use rustcached::config::{Config, Process};
-use rustcached::limits::LAST_WORDS_MAX_WAIT;
+use rustcached::limits::FINAL_MESSAGE_TIMEOUT;
 use rustcached::logging::{Log, Stream, write_line, write_within};
 use rustcached::options::{self, Invocation};
 use rustcached::server::{Inherited, Reloader, Server, StartError, StopRequest};
@@ -74,7 +74,7 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
         process::sandbox::enter()?;
     }
     // A blocked standard output must not delay the wait for a stop request.
-    write_within(Stream::Output, greeting(&server), LAST_WORDS_MAX_WAIT);
+    write_within(Stream::Output, greeting(&server), FINAL_MESSAGE_TIMEOUT);
     tell_manager(&log, &[NotifyState::Ready]);
     server.wait_for_stop_request();
     tell_manager(&log, &[NotifyState::Stopping]);
@@ -153,10 +153,10 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// Prints the error, and waits at most [`LAST_WORDS_MAX_WAIT`] for a blocked
+/// Prints the error, and waits at most [`FINAL_MESSAGE_TIMEOUT`] for a blocked
 /// standard error. Returns `code`.
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    if !write_within(Stream::Error, format!("{error}\n"), LAST_WORDS_MAX_WAIT) {
+    if !write_within(Stream::Error, format!("{error}\n"), FINAL_MESSAGE_TIMEOUT) {
         write_line(format_args!("{error}"));
     }
     ExitCode::from(code)

@@ -16,7 +16,7 @@ use std::process;
 use std::sync::Once;
 use std::thread::{self, JoinHandle};
 
-use crate::limits::LAST_WORDS_MAX_WAIT;
+use crate::limits::FINAL_MESSAGE_TIMEOUT;
 use crate::logging::{Stream, write_within};
 
 /// Exit code of the process after a panic (`EX_SOFTWARE` of `sysexits.h`).
@@ -79,7 +79,7 @@ fn install_hook() {
     });
 }
 
-/// Writes the panic message, waits at most [`LAST_WORDS_MAX_WAIT`] for it, and
+/// Writes the panic message, waits at most [`FINAL_MESSAGE_TIMEOUT`] for it, and
 /// ends the process.
 fn end_process(info: &PanicHookInfo<'_>) {
     let thread = thread::current();
@@ -94,6 +94,6 @@ fn end_process(info: &PanicHookInfo<'_>) {
     }
     // Another thread may be stuck in a write to the same pipe, so wait with a
     // timeout.
-    write_within(Stream::Error, text, LAST_WORDS_MAX_WAIT);
+    write_within(Stream::Error, text, FINAL_MESSAGE_TIMEOUT);
     process::exit(EX_SOFTWARE.into());
 }

@@ -1,4 +1,4 @@
-//! Time as the cache counts it: a monotonic clock that starts with the server.
+//! Time of the cache: a monotonic clock that starts with the server.
 //! A step of the system's clock therefore neither expires an item nor keeps it
 //! alive. The wall clock is read only to convert Unix times.
 //!
@@ -34,7 +34,7 @@ pub struct Now {
 /// Eighths of a second in a second.
 const EIGHTHS: u32 = 8;
 /// Milliseconds in an eighth of a second.
-const EIGHTH_MS: u64 = 1000 / EIGHTHS as u64;
+pub const EIGHTH_MS: u64 = 1000 / EIGHTHS as u64;
 
 /// Expiry time of an item, in eighths of a second on the server's clock; 0 is
 /// [`Expiry::NEVER`].
@@ -84,7 +84,7 @@ impl Clock {
         self.started.elapsed().as_nanos() as u64
     }
 
-    /// Moves the clock forward by `by`; for tests.
+    /// Moves the clock forward by `by`. For tests and the command `debugtime`.
     pub fn advance(&self, by: Duration) {
         self.skew_ms
             .fetch_add(by.as_millis() as u64, Ordering::Relaxed);
@@ -121,7 +121,7 @@ impl Now {
     /// Returns the eighths of a second left until `expiry`, or `u32::MAX` for
     /// an item that never expires.
     #[inline]
-    pub const fn remaining(self, expiry: Expiry) -> u32 {
+    pub const fn remaining_eighths(self, expiry: Expiry) -> u32 {
         if expiry.0 == 0 {
             return u32::MAX;
         }
@@ -130,7 +130,7 @@ impl Now {
 
     /// Returns the remaining TTL in seconds as the protocol reports it, or
     /// `None` for an item that never expires.
-    pub const fn left(self, expiry: Expiry) -> Option<u32> {
+    pub const fn remaining_seconds(self, expiry: Expiry) -> Option<u32> {
         if expiry.0 == 0 {
             return None;
         }
@@ -141,9 +141,7 @@ impl Now {
                 .div_ceil(EIGHTHS),
         )
     }
-}
 
-impl Now {
     /// Returns the remaining TTL of an expired item as memcached reports it:
     /// `expiry` minus `self` in seconds, a negative number modulo 2^32.
     ///
@@ -192,8 +190,21 @@ impl Expiry {
         Self::after(left, now)
     }
 
+    /// Returns the expiry time `eighths` eighths of a second after `now`, or never
+    /// for `u32::MAX`: the inverse of [`Now::remaining_eighths`].
+    pub fn from_remaining(eighths: u32, now: Now) -> Self {
+        match eighths {
+            u32::MAX => Self::NEVER,
+            _ => Self::after_eighths(eighths, now),
+        }
+    }
+
     fn after(seconds: i64, now: Now) -> Self {
         let eighths = u32::try_from(seconds * i64::from(EIGHTHS)).unwrap_or(u32::MAX);
+        Self::after_eighths(eighths, now)
+    }
+
+    fn after_eighths(eighths: u32, now: Now) -> Self {
         Self(now.running_eighth().saturating_add(eighths))
     }
 
@@ -270,7 +281,7 @@ mod tests {
             let expiry = Expiry::from_protocol(2, set);
             assert!(!expiry.is_over(Now::from_millis(start + 1999)), "{start}");
             assert!(expiry.is_over(Now::from_millis(start + 2125)), "{start}");
-            assert_eq!(set.left(expiry), Some(2));
+            assert_eq!(set.remaining_seconds(expiry), Some(2));
         }
     }
 
@@ -280,7 +291,7 @@ mod tests {
         assert_eq!(Expiry::from_protocol(0, now), Expiry::NEVER);
         assert!(Expiry::from_protocol(-1, now).is_over(now));
         assert!(Expiry::from_protocol(i32::MIN, now).is_over(now));
-        assert_eq!(now.left(Expiry::NEVER), None);
+        assert_eq!(now.remaining_seconds(Expiry::NEVER), None);
     }
 
     #[test]
@@ -288,12 +299,14 @@ mod tests {
         let now = Now::from_millis(5_000);
         let month = 60 * 60 * 24 * 30;
         assert_eq!(
-            now.left(Expiry::from_protocol(month, now)),
+            now.remaining_seconds(Expiry::from_protocol(month, now)),
             Some(month as u32)
         );
         assert!(Expiry::from_protocol(month + 1, now).is_over(now));
         let date = (unix_seconds() + 1000) as i32;
-        let left = now.left(Expiry::from_protocol(date, now)).unwrap();
+        let left = now
+            .remaining_seconds(Expiry::from_protocol(date, now))
+            .unwrap();
         assert!((998..=1000).contains(&left), "{left}");
     }
 }

@@ -149,19 +149,19 @@ impl Tls {
 
 impl Loaded {
     fn read(settings: &TlsSettings) -> Result<Self, TlsError> {
-        let maker = Maker {
+        let builder = ConfigBuilder {
             settings,
             provider: Arc::new(default_provider()),
-            chain: chain(&settings.chain)?,
-            key: key(settings)?,
+            chain: load_chain(&settings.chain)?,
+            key: load_key(settings)?,
         };
-        let ignore = maker.config(Arc::new(NoClientAuth))?;
+        let ignore = builder.build(Arc::new(NoClientAuth))?;
         let request = match &settings.ca {
             None => None,
             Some(path) => {
-                let request = verifier(path, &maker.provider, false)?;
-                let require = verifier(path, &maker.provider, true)?;
-                Some((maker.config(request)?, maker.config(require)?))
+                let request = build_verifier(path, &builder.provider, false)?;
+                let require = build_verifier(path, &builder.provider, true)?;
+                Some((builder.build(request)?, builder.build(require)?))
             }
         };
         Ok(Self {
@@ -173,15 +173,15 @@ impl Loaded {
 }
 
 /// Settings that the configurations of one reading share.
-struct Maker<'a> {
+struct ConfigBuilder<'a> {
     settings: &'a TlsSettings,
     provider: Arc<CryptoProvider>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
-impl Maker<'_> {
-    fn config(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>, TlsError> {
+impl ConfigBuilder<'_> {
+    fn build(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>, TlsError> {
         let versions: &[&SupportedProtocolVersion] = match self.settings.min_version {
             TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
             TlsVersion::V13 => &[&rustls::version::TLS13],
@@ -208,12 +208,15 @@ impl Maker<'_> {
     }
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    certificates("Error loading the certificate chain", path)
+fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    load_certificates("Error loading the certificate chain", path)
 }
 
 /// Reads all certificates of a file; at least one is required.
-fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn load_certificates(
+    what: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |reason: String| TlsError {
         what,
         path: Some(path.to_owned()),
@@ -228,7 +231,7 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
     Ok(found)
 }
 
-fn key(settings: &TlsSettings) -> Result<PrivateKeyDer<'static>, TlsError> {
+fn load_key(settings: &TlsSettings) -> Result<PrivateKeyDer<'static>, TlsError> {
     let path = settings.key.as_ref().unwrap_or(&settings.chain);
     let wrong = |reason: String| TlsError {
         what: "Error loading the key",
@@ -247,7 +250,7 @@ fn key(settings: &TlsSettings) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 /// Builds a verifier of client certificates from a file of CA certificates.
-fn verifier(
+fn build_verifier(
     path: &Path,
     provider: &Arc<CryptoProvider>,
     require: bool,
@@ -259,7 +262,7 @@ fn verifier(
         reason,
     };
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(WHAT, path)? {
+    for certificate in load_certificates(WHAT, path)? {
         let added = roots.add(certificate);
         added.map_err(|error| wrong(error.to_string()))?;
     }

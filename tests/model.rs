@@ -14,7 +14,7 @@ use rustcached::command::{Executor, Output, Stalled};
 use rustcached::config::Config;
 use rustcached::config::Eviction;
 use rustcached::events::Kinds;
-use rustcached::protocol::number::item_value;
+use rustcached::protocol::number::parse_item_value;
 use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::shared::Shared;
 use rustcached::stats::HotSampler;
@@ -443,7 +443,7 @@ impl Pair {
             return;
         };
         // Parsing of numbers is tested with the parser.
-        let number = item_value(&kept.value);
+        let number = parse_item_value(&kept.value);
         let Some(number) = number else {
             let wanted: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
             self.agrees(key, &answer, wanted, b"NOT_FOUND\r\n");

@@ -9,7 +9,7 @@
 use libfuzzer_sys::fuzz_target;
 use rustcached::limits::{KEY_MAX_BYTES, META_TOKENS_MAX, OPAQUE_MAX_BYTES};
 use rustcached::protocol::meta::key::{decode_key, encode_key};
-use rustcached::protocol::meta::request::{MetaMode, MetaRequest, Places, parse_flags};
+use rustcached::protocol::meta::request::{FlagPositions, MetaMode, MetaRequest, parse_flags};
 use rustcached::protocol::request::Request;
 use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::protocol::tokens::tokens;
@@ -69,16 +69,16 @@ fn check(meta: &MetaRequest<'_>) {
     }
     let flags = &meta.flags;
     let place_of = |letter: u8| {
-        let place = seen.iter().position(|flag| *flag == letter);
-        place.map_or(0, |place| place as u8 + 1)
+        let position = seen.iter().position(|flag| *flag == letter);
+        position.map_or(0, |position| position as u8 + 1)
     };
-    let places = Places {
+    let positions = FlagPositions {
         ttl: place_of(b'T'),
         vivify: place_of(b'N'),
         recache: place_of(b'R'),
         opaque: place_of(b'O'),
     };
-    assert_eq!(meta.flags.places, places);
+    assert_eq!(meta.flags.positions, positions);
     for (letter, read) in [
         (b'b', meta.base64),
         (b'v', flags.value),

@@ -11,12 +11,12 @@ use rustcached::limits::KEY_MAX_BYTES;
 use rustcached::protocol::cas::Cas;
 use rustcached::protocol::meta::encode::{self as meta_encode, FlagValue, ReturnKey};
 use rustcached::protocol::meta::key::{decode_key, encode_key};
-use rustcached::protocol::meta::request::{MetaFlags, MetaMode, MetaRequest, Places};
+use rustcached::protocol::meta::request::{FlagPositions, MetaFlags, MetaMode, MetaRequest};
 use rustcached::protocol::request::{GetLine, Request, StoreLine};
 use rustcached::protocol::text::encode;
 use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::protocol::tokens::tokens;
-use rustcached::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
+use rustcached::protocol::verb::{ArithmeticVerb, ControlVerb, ShutdownMode, StoreVerb};
 
 /// A key of 1 to 250 bytes without spaces and control characters.
 #[derive(Debug)]
@@ -265,7 +265,7 @@ fn meta_flags(verb: &[u8; 2], base64: bool, spec: &MetaSpec) -> (MetaFlags, Vec<
         no_bump,
         invalidate,
         remove_value,
-        mode: mode.map_or(MetaMode::Absent, |mode| MetaMode::of_argument(&[mode])),
+        mode: mode.map_or(MetaMode::Absent, |mode| MetaMode::parse(&[mode])),
         vivify: spec.vivify,
         ttl: spec.ttl,
         recache: spec.recache,
@@ -275,18 +275,18 @@ fn meta_flags(verb: &[u8; 2], base64: bool, spec: &MetaSpec) -> (MetaFlags, Vec<
         delta: spec.delta,
         initial: spec.initial.unwrap_or(0),
         opaque_too_long: false,
-        places: places_in(&line),
+        positions: places_in(&line),
     };
     (flags, line)
 }
 
 /// Returns the positions in `line` of the flags whose order matters.
-fn places_in(line: &[u8]) -> Places {
+fn places_in(line: &[u8]) -> FlagPositions {
     let place_of = |letter: u8| {
         let place = tokens(line).position(|token| token[0] == letter);
         place.map_or(0, |place| place as u8 + 1)
     };
-    Places {
+    FlagPositions {
         ttl: place_of(b'T'),
         vivify: place_of(b'N'),
         recache: place_of(b'R'),
@@ -367,9 +367,12 @@ fn simple_request<'a>(spec: &'a Spec, line: &'a [u8]) -> Request<'a> {
             noreply: *noreply || key == b"noreply",
         },
         Spec::Arithmetic(Key(key), delta, decrement, noreply) => Request::Arithmetic {
+            verb: match decrement {
+                true => ArithmeticVerb::Decrement,
+                false => ArithmeticVerb::Increment,
+            },
             key,
             delta: *delta,
-            decrement: *decrement,
             noreply: *noreply,
         },
         Spec::Touch(Key(key), exptime, noreply) => Request::Touch {

@@ -8,7 +8,7 @@ use crate::limits::ClassId;
 use crate::stats::{LatencySummary, merge_hot_keys};
 use crate::time::unix_micros;
 
-/// Returns the answer to `/api/server.json`.
+/// Returns the response to `/api/server.json`.
 pub(super) fn server(reporter: &Reporter, history: &History, draining: bool) -> Value {
     let shared = &reporter.shared;
     let config = &shared.config;
@@ -47,7 +47,7 @@ fn listeners(reporter: &Reporter) -> Value {
     rows.collect()
 }
 
-/// Returns the answer to `/api/classes.json`.
+/// Returns the response to `/api/classes.json`.
 pub(super) fn classes(reporter: &Reporter) -> Value {
     let (store, shared) = (&reporter.store, &reporter.shared);
     let now = shared.clock.now().second();
@@ -74,7 +74,7 @@ pub(super) fn classes(reporter: &Reporter) -> Value {
     json!({ "classes": rows.collect::<Value>() })
 }
 
-/// Returns the answer to `/api/settings.json`.
+/// Returns the response to `/api/settings.json`.
 pub(super) fn settings(reporter: &mut Reporter) -> Value {
     let settings = reporter.stats("settings");
     let rows = settings
@@ -83,7 +83,7 @@ pub(super) fn settings(reporter: &mut Reporter) -> Value {
     json!({ "settings": rows.collect::<Value>() })
 }
 
-/// Returns the answer to `/api/latency.json`.
+/// Returns the response to `/api/latency.json`.
 pub(super) fn latency(reporter: &Reporter) -> Value {
     let shared = &reporter.shared;
     if shared.latencies.is_empty() {
@@ -112,7 +112,7 @@ fn summary(summary: &LatencySummary) -> Value {
     })
 }
 
-/// Returns the answer to `/api/slowlog.json`: at most `count` commands, the
+/// Returns the response to `/api/slowlog.json`: at most `count` commands, the
 /// newest first.
 pub(super) fn slow_log(reporter: &Reporter, count: usize) -> Value {
     let shared = &reporter.shared;
@@ -141,7 +141,7 @@ pub(super) fn slow_log(reporter: &Reporter, count: usize) -> Value {
     })
 }
 
-/// Returns the answer to `/api/hotkeys.json`: at most `count` keys.
+/// Returns the response to `/api/hotkeys.json`: at most `count` keys.
 pub(super) fn hot_keys(reporter: &Reporter, count: usize) -> Value {
     let shared = &reporter.shared;
     if !shared.config.observe.hot_keys {
@@ -167,7 +167,7 @@ pub(super) fn hot_keys(reporter: &Reporter, count: usize) -> Value {
     })
 }
 
-/// Returns the answer to `/api/prefixes.json`: at most `count` prefixes.
+/// Returns the response to `/api/prefixes.json`: at most `count` prefixes.
 pub(super) fn prefixes(reporter: &Reporter, count: usize) -> Value {
     let shared = &reporter.shared;
     let observe = &shared.config.observe;
@@ -188,7 +188,7 @@ pub(super) fn prefixes(reporter: &Reporter, count: usize) -> Value {
     json!({ "enabled": true, "prefixes": rows.collect::<Value>() })
 }
 
-/// Returns the answer to `/api/mrc.json`.
+/// Returns the response to `/api/mrc.json`.
 pub(super) fn curve(reporter: &Reporter) -> Value {
     let Some(sampling) = reporter.store.sampling() else {
         return json!({ "enabled": false });

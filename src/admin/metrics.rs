@@ -8,6 +8,7 @@
 use std::fmt::Write as _;
 
 use crate::command::{Reporter, StatList};
+use crate::config::Tunables;
 use crate::limits::ClassId;
 use crate::stats::{CLIENTS_CUT, COMMANDS, Declaration, Group, Kind, Unit};
 
@@ -191,7 +192,8 @@ pub(super) fn collect(reporter: &mut Reporter, metrics: &mut Metrics) {
             }
         }
     }
-    add_crawler_settings(&reporter.stats("settings"), metrics);
+    let tunables = *reporter.shared.runtime.tunables();
+    add_crawler_settings(&tunables, metrics);
     add_slabs(&reporter.stats("slabs"), metrics);
     add_items(&reporter.stats("items"), metrics);
 }
@@ -247,58 +249,53 @@ fn find<'a>(stats: &'a StatList, name: &str) -> Option<&'a str> {
     Some(value)
 }
 
-fn add_crawler_settings(settings: &StatList, metrics: &mut Metrics) {
-    if find(settings, "lru_crawler") != Some("yes") {
+/// Adds the settings that memcached_exporter shows, while the crawler is enabled.
+fn add_crawler_settings(tunables: &Tunables, metrics: &mut Metrics) {
+    if !tunables.crawler {
         return;
     }
-    for (setting, suffix, help) in [
+    let number = |number: u32| number.to_string();
+    let factor = |factor: f64| format!("{factor:.2}");
+    let [hot_percent, warm_percent] = tunables.queue_percents;
+    let [hot_factor, warm_factor] = tunables.queue_factors;
+    for (suffix, help, value) in [
+        ("enabled", "Whether the LRU crawler is enabled", number(1)),
         (
-            "lru_crawler",
-            "enabled",
-            "Whether the LRU crawler is enabled",
-        ),
-        (
-            "lru_crawler_sleep",
             "sleep",
             "Sleep between crawled items, in microseconds",
+            number(tunables.crawler_sleep_us),
         ),
         (
-            "lru_crawler_tocrawl",
             "to_crawl",
             "Most items crawled per class and run",
+            number(tunables.crawler_items),
         ),
         (
-            "lru_maintainer_thread",
             "maintainer_thread",
             "Whether there is a maintainer thread",
+            number(tunables.maintainer.into()),
         ),
         (
-            "hot_lru_pct",
             "hot_percent",
             "Percentage of memory reserved for the HOT queue",
+            number(hot_percent),
         ),
         (
-            "warm_lru_pct",
             "warm_percent",
             "Percentage of memory reserved for the WARM queue",
+            number(warm_percent),
         ),
         (
-            "hot_max_factor",
             "hot_max_factor",
             "Age of the HOT queue relative to COLD",
+            factor(hot_factor),
         ),
         (
             "warm_max_factor",
-            "warm_max_factor",
             "Age of the WARM queue relative to COLD",
+            factor(warm_factor),
         ),
     ] {
-        let value = match find(settings, setting) {
-            Some("yes") => "1",
-            Some("no") => "0",
-            Some(value) => value,
-            None => continue,
-        };
         let name = format!("memcached_lru_crawler_{suffix}");
         metrics.add((&name, Type::Gauge, help), &[], value);
     }

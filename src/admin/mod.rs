@@ -1,4 +1,4 @@
-//! What the admin listener serves: metrics, health checks, a page for operators
+//! Responses of the admin listener: metrics, health checks, a page for operators
 //! and the JSON that it reads. No sockets: the server's admin thread calls
 //! [`Site::respond`].
 //!
@@ -207,7 +207,7 @@ impl Site {
         else {
             return false;
         };
-        passwords.check(user, password)
+        passwords.verify(user, password)
     }
 }
 

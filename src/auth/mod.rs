@@ -5,5 +5,5 @@
 mod passwords;
 mod sasl;
 
-pub use crate::auth::passwords::{Form, LoadError, Passwords};
+pub use crate::auth::passwords::{LoadError, PasswordFormat, Passwords};
 pub use crate::auth::sasl::{Attempt, MECHANISMS, Sasl};

@@ -13,7 +13,7 @@ use crate::limits::{AUTH_FILE_ENTRIES_MAX, PASSWORD_LINE_MAX_BYTES, SASL_FILE_EN
 
 /// Format of a password file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum PasswordFormat {
     /// memcached's file for text clients (`-Y`): few entries, each line is an
     /// entry, and a password may contain colons.
     AuthFile,
@@ -70,7 +70,7 @@ impl std::error::Error for LoadError {}
 /// A list of users and passwords.
 pub struct Passwords {
     path: PathBuf,
-    form: Form,
+    format: PasswordFormat,
     list: RwLock<Arc<List>>,
 }
 
@@ -103,24 +103,24 @@ impl Passwords {
     ///
     /// # Errors
     /// The file cannot be read or is malformed.
-    pub fn load(path: &Path, form: Form) -> Result<Self, LoadError> {
+    pub fn load(path: &Path, format: PasswordFormat) -> Result<Self, LoadError> {
         Ok(Self {
             path: path.to_path_buf(),
-            form,
-            list: RwLock::new(Arc::new(read(path, form)?)),
+            format,
+            list: RwLock::new(Arc::new(read_list(path, format)?)),
         })
     }
 
     /// Creates an empty list, until [`Self::reload`] or [`Self::refresh`] reads the
     /// file.
-    pub fn empty(path: &Path, form: Form) -> Self {
+    pub fn empty(path: &Path, format: PasswordFormat) -> Self {
         let list = List {
             entries: Vec::new(),
             state: None,
         };
         Self {
             path: path.to_path_buf(),
-            form,
+            format,
             list: RwLock::new(Arc::new(list)),
         }
     }
@@ -130,7 +130,7 @@ impl Passwords {
     /// # Errors
     /// The file cannot be read or is malformed. The list is unchanged then.
     pub fn reload(&self) -> Result<(), LoadError> {
-        let list = Arc::new(read(&self.path, self.form)?);
+        let list = Arc::new(read_list(&self.path, self.format)?);
         *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;
         Ok(())
     }
@@ -152,12 +152,12 @@ impl Passwords {
 
     /// Returns whether the password belongs to the user.
     #[must_use]
-    pub fn check(&self, user: &[u8], password: &[u8]) -> bool {
+    pub fn verify(&self, user: &[u8], password: &[u8]) -> bool {
         let list = self.list();
         let mut found = false;
         for entry in &list.entries {
-            let same_user = same(&entry.user, user);
-            let same_password = same(&entry.password, password);
+            let same_user = constant_time_eq(&entry.user, user);
+            let same_password = constant_time_eq(&entry.password, password);
             found |= same_user & same_password;
         }
         black_box(found)
@@ -180,7 +180,7 @@ impl Passwords {
 
 /// Compares in constant time: one step for each byte of the longest permitted
 /// line, without an early exit.
-fn same(known: &[u8], given: &[u8]) -> bool {
+fn constant_time_eq(known: &[u8], given: &[u8]) -> bool {
     let mut different = usize::from(known.len() != given.len());
     for at in 0..PASSWORD_LINE_MAX_BYTES {
         let known = known.get(at).copied().unwrap_or_default();
@@ -192,17 +192,17 @@ fn same(known: &[u8], given: &[u8]) -> bool {
     different == 0
 }
 
-fn read(path: &Path, form: Form) -> Result<List, LoadError> {
+fn read_list(path: &Path, format: PasswordFormat) -> Result<List, LoadError> {
     let failed = |error| LoadError::Read(path.to_path_buf(), error);
     let file = fs::File::open(path).map_err(failed)?;
     let state = file.metadata().ok().as_ref().map(FileState::of);
     // No valid file is longer, and a wrong path must not fill memory.
-    let most_bytes = (form.entries_max() + 1) * (PASSWORD_LINE_MAX_BYTES + 1);
+    let most_bytes = (format.entries_max() + 1) * (PASSWORD_LINE_MAX_BYTES + 1);
     let mut text = Vec::new();
     file.take(most_bytes as u64)
         .read_to_end(&mut text)
         .map_err(failed)?;
-    let entries = parse(&text, form).map_err(|fault| fault.in_file(path, form))?;
+    let entries = parse(&text, format).map_err(|error| error.in_file(path, format))?;
     Ok(List { entries, state })
 }
 
@@ -216,7 +216,7 @@ impl FileState {
     }
 }
 
-impl Form {
+impl PasswordFormat {
     fn entries_max(self) -> usize {
         match self {
             Self::AuthFile => AUTH_FILE_ENTRIES_MAX,
@@ -225,26 +225,26 @@ impl Form {
     }
 }
 
-/// Fault of a text, with the number of its line.
+/// Error of a text, with the number of its line.
 #[derive(Debug, PartialEq, Eq)]
-enum Fault {
+enum ParseError {
     Malformed(usize),
     TooLong(usize),
     TooMany,
 }
 
-impl Fault {
-    fn in_file(self, path: &Path, form: Form) -> LoadError {
+impl ParseError {
+    fn in_file(self, path: &Path, format: PasswordFormat) -> LoadError {
         let path = path.to_path_buf();
         match self {
             Self::Malformed(line) => LoadError::Malformed(path, line),
             Self::TooLong(line) => LoadError::TooLong(path, line),
-            Self::TooMany => LoadError::TooMany(path, form.entries_max()),
+            Self::TooMany => LoadError::TooMany(path, format.entries_max()),
         }
     }
 }
 
-fn parse(text: &[u8], form: Form) -> Result<Vec<Entry>, Fault> {
+fn parse(text: &[u8], format: PasswordFormat) -> Result<Vec<Entry>, ParseError> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let mut entries = Vec::new();
     if text.is_empty() {
@@ -255,23 +255,23 @@ fn parse(text: &[u8], form: Form) -> Result<Vec<Entry>, Fault> {
         let number = index + 1;
         let end = line.iter().position(|byte| *byte == b'\r');
         let line = &line[..end.unwrap_or(line.len())];
-        if line.is_empty() && form == Form::Sasl {
+        if line.is_empty() && format == PasswordFormat::Sasl {
             continue;
         }
         if line.len() > PASSWORD_LINE_MAX_BYTES {
-            return Err(Fault::TooLong(number));
+            return Err(ParseError::TooLong(number));
         }
         lines += 1;
-        if lines > form.entries_max() {
-            return Err(Fault::TooMany);
+        if lines > format.entries_max() {
+            return Err(ParseError::TooMany);
         }
         let colon = line.iter().position(|byte| *byte == b':');
         let Some(colon) = colon.filter(|_| !line.contains(&0)) else {
-            return Err(Fault::Malformed(number));
+            return Err(ParseError::Malformed(number));
         };
         let (user, password) = (&line[..colon], &line[colon + 1..]);
         entries.push(Entry::new(user, password));
-        if form == Form::Sasl {
+        if format == PasswordFormat::Sasl {
             let ends = password.iter().enumerate();
             let ends = ends.filter(|(_, byte)| **byte == b':');
             entries.extend(ends.map(|(end, _)| Entry::new(user, &password[..end])));
@@ -291,34 +291,37 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fault, Form, List, PASSWORD_LINE_MAX_BYTES, Passwords, parse};
+    use super::{List, PASSWORD_LINE_MAX_BYTES, ParseError, PasswordFormat, Passwords, parse};
     use std::cell::Cell;
     use std::path::{Path, PathBuf};
     use std::sync::{Arc, RwLock};
 
-    fn of(text: &str, form: Form) -> Passwords {
-        let entries = parse(text.as_bytes(), form).unwrap();
+    fn of(text: &str, format: PasswordFormat) -> Passwords {
+        let entries = parse(text.as_bytes(), format).unwrap();
         let list = List {
             entries,
             state: None,
         };
         Passwords {
             path: PathBuf::new(),
-            form,
+            format,
             list: RwLock::new(Arc::new(list)),
         }
     }
 
-    fn fault(text: &str, form: Form) -> Option<Fault> {
-        parse(text.as_bytes(), form).err()
+    fn fault(text: &str, format: PasswordFormat) -> Option<ParseError> {
+        parse(text.as_bytes(), format).err()
     }
 
     #[test]
     fn a_password_is_all_behind_the_first_colon() {
-        let list = of("one:pa:ss\ntwo:word\r\nthree:last", Form::AuthFile);
-        assert!(list.check(b"one", b"pa:ss"));
-        assert!(list.check(b"two", b"word"));
-        assert!(list.check(b"three", b"last"));
+        let list = of(
+            "one:pa:ss\ntwo:word\r\nthree:last",
+            PasswordFormat::AuthFile,
+        );
+        assert!(list.verify(b"one", b"pa:ss"));
+        assert!(list.verify(b"two", b"word"));
+        assert!(list.verify(b"three", b"last"));
         for (user, password) in [
             ("one", "pa"),
             ("one", "word"),
@@ -329,7 +332,7 @@ mod tests {
             ("three", ""),
             ("three", "lastx"),
         ] {
-            assert!(!list.check(user.as_bytes(), password.as_bytes()), "{user}");
+            assert!(!list.verify(user.as_bytes(), password.as_bytes()), "{user}");
         }
     }
 
@@ -345,11 +348,11 @@ mod tests {
         let lines: String = (100..164)
             .map(|number| format!("{number}{}:{}\n", "u".repeat(100), "p".repeat(100)))
             .collect();
-        let list = of(&lines, Form::Sasl);
+        let list = of(&lines, PasswordFormat::Sasl);
         let (user, password) = ("u".repeat(100), "p".repeat(100));
         let steps = |user: &str, password: &str| {
             let before = STEPS.get();
-            let found = list.check(user.as_bytes(), password.as_bytes());
+            let found = list.verify(user.as_bytes(), password.as_bytes());
             (found, STEPS.get() - before)
         };
         let (found, all) = steps(&format!("100{user}"), &password);
@@ -369,19 +372,19 @@ mod tests {
     #[test]
     fn what_is_longer_than_any_entry_matches_none() {
         let long = "x".repeat(300);
-        let list = of("user:pass\n", Form::AuthFile);
-        assert!(!list.check(long.as_bytes(), b"pass"));
-        assert!(!list.check(b"user", long.as_bytes()));
+        let list = of("user:pass\n", PasswordFormat::AuthFile);
+        assert!(!list.verify(long.as_bytes(), b"pass"));
+        assert!(!list.verify(b"user", long.as_bytes()));
     }
 
     #[test]
     fn in_a_file_for_sasl_a_colon_may_end_the_password() {
-        let list = of("\nuser:pass:/home:more\n\n", Form::Sasl);
+        let list = of("\nuser:pass:/home:more\n\n", PasswordFormat::Sasl);
         for password in ["pass", "pass:/home", "pass:/home:more"] {
-            assert!(list.check(b"user", password.as_bytes()), "{password}");
+            assert!(list.verify(b"user", password.as_bytes()), "{password}");
         }
         for password in ["pas", "pass:", "pass:/hom"] {
-            assert!(!list.check(b"user", password.as_bytes()), "{password}");
+            assert!(!list.verify(b"user", password.as_bytes()), "{password}");
         }
     }
 
@@ -390,29 +393,41 @@ mod tests {
         let long = format!("a:b\nuser:{}\n", "p".repeat(251));
         let as_long_as_possible = format!("user:{}\n", "p".repeat(250));
         let nine = "user:pass\n".repeat(9);
-        assert_eq!(fault(&long, Form::AuthFile), Some(Fault::TooLong(2)));
-        assert_eq!(fault(&long, Form::Sasl), Some(Fault::TooLong(2)));
-        assert_eq!(fault(&as_long_as_possible, Form::AuthFile), None);
-        assert_eq!(fault(&nine, Form::AuthFile), Some(Fault::TooMany));
-        assert_eq!(fault(&nine, Form::Sasl), None);
-        assert_eq!(fault(&nine[..80], Form::AuthFile), None);
         assert_eq!(
-            fault("a:b\nno colon\n", Form::AuthFile),
-            Some(Fault::Malformed(2))
+            fault(&long, PasswordFormat::AuthFile),
+            Some(ParseError::TooLong(2))
         );
         assert_eq!(
-            fault("a:b\n\nc:d\n", Form::AuthFile),
-            Some(Fault::Malformed(2))
+            fault(&long, PasswordFormat::Sasl),
+            Some(ParseError::TooLong(2))
         );
-        assert_eq!(fault("a\0:b\n", Form::Sasl), Some(Fault::Malformed(1)));
-        assert_eq!(fault("", Form::AuthFile), None);
+        assert_eq!(fault(&as_long_as_possible, PasswordFormat::AuthFile), None);
+        assert_eq!(
+            fault(&nine, PasswordFormat::AuthFile),
+            Some(ParseError::TooMany)
+        );
+        assert_eq!(fault(&nine, PasswordFormat::Sasl), None);
+        assert_eq!(fault(&nine[..80], PasswordFormat::AuthFile), None);
+        assert_eq!(
+            fault("a:b\nno colon\n", PasswordFormat::AuthFile),
+            Some(ParseError::Malformed(2))
+        );
+        assert_eq!(
+            fault("a:b\n\nc:d\n", PasswordFormat::AuthFile),
+            Some(ParseError::Malformed(2))
+        );
+        assert_eq!(
+            fault("a\0:b\n", PasswordFormat::Sasl),
+            Some(ParseError::Malformed(1))
+        );
+        assert_eq!(fault("", PasswordFormat::AuthFile), None);
     }
 
     #[test]
     fn nothing_of_it_is_shown() {
-        let list = of("someone:secret\n", Form::AuthFile);
+        let list = of("someone:secret\n", PasswordFormat::AuthFile);
         assert_eq!(format!("{list:?}"), "Passwords(1 entries)");
-        let fault = Fault::Malformed(3).in_file(Path::new("/etc/users"), Form::Sasl);
+        let fault = ParseError::Malformed(3).in_file(Path::new("/etc/users"), PasswordFormat::Sasl);
         let text = fault.to_string();
         assert_eq!(
             text,
@@ -424,16 +439,16 @@ mod tests {
     fn a_file_is_read_again_when_it_changes_and_kept_when_it_breaks() {
         let path = std::env::temp_dir().join(format!("rustcached-auth-{}", std::process::id()));
         std::fs::write(&path, "a:1\n").unwrap();
-        let list = Passwords::load(&path, Form::AuthFile).unwrap();
+        let list = Passwords::load(&path, PasswordFormat::AuthFile).unwrap();
         std::fs::write(&path, "a:22\nb:3\n").unwrap();
-        assert!(list.check(b"a", b"1"));
+        assert!(list.verify(b"a", b"1"));
         list.refresh().unwrap();
-        assert!(list.check(b"a", b"22") && !list.check(b"a", b"1"));
+        assert!(list.verify(b"a", b"22") && !list.verify(b"a", b"1"));
         std::fs::write(&path, "broken").unwrap();
         assert!(list.reload().is_err());
-        assert!(list.check(b"b", b"3"));
+        assert!(list.verify(b"b", b"3"));
         std::fs::remove_file(&path).unwrap();
         assert!(list.refresh().is_err());
-        assert!(list.check(b"b", b"3"));
+        assert!(list.verify(b"b", b"3"));
     }
 }

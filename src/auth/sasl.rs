@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::auth::passwords::{Form, LoadError, Passwords};
+use crate::auth::passwords::{LoadError, PasswordFormat, Passwords};
 
 /// Names of the mechanisms, separated by spaces.
 pub const MECHANISMS: &str = "PLAIN";
@@ -26,7 +26,7 @@ pub enum Attempt {
     /// User or password is wrong.
     Refused,
     /// The mechanism is selected; the client must send its message.
-    Begun,
+    Continue,
 }
 
 /// The users of SASL.
@@ -45,12 +45,12 @@ impl Sasl {
     pub fn load(users: Option<&Path>, conf: Option<&Path>) -> (Self, Option<LoadError>) {
         let path = match users {
             Some(path) => Some(path.to_path_buf()),
-            None => users_of_conf(conf),
+            None => find_user_file(conf),
         };
         let Some(path) = path else {
             return (Self { users: None }, None);
         };
-        let users = Passwords::empty(&path, Form::Sasl);
+        let users = Passwords::empty(&path, PasswordFormat::Sasl);
         let error = users.reload().err();
         (Self { users: Some(users) }, error)
     }
@@ -67,18 +67,18 @@ impl Sasl {
             return Attempt::Refused;
         }
         if message.is_empty() {
-            return Attempt::Begun;
+            return Attempt::Continue;
         }
-        self.plain(message)
+        self.verify_plain(message)
     }
 
     /// Continues an attempt.
     #[must_use]
     pub fn step(&self, message: &[u8]) -> Attempt {
-        self.plain(message)
+        self.verify_plain(message)
     }
 
-    fn plain(&self, message: &[u8]) -> Attempt {
+    fn verify_plain(&self, message: &[u8]) -> Attempt {
         let Some((user, password)) = parse_plain(message) else {
             return Attempt::Refused;
         };
@@ -88,7 +88,7 @@ impl Sasl {
         // memcached reads the file at every attempt, so a change applies at
         // once. If the file cannot be read, the users stay as they are.
         let _ = users.refresh();
-        match users.check(user, password) {
+        match users.verify(user, password) {
             true => Attempt::Accepted,
             false => Attempt::Refused,
         }
@@ -107,7 +107,7 @@ fn parse_plain(message: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Returns the file of users that the configuration names (`sasldb_path`).
-fn users_of_conf(conf: Option<&Path>) -> Option<PathBuf> {
+fn find_user_file(conf: Option<&Path>) -> Option<PathBuf> {
     let path = match conf {
         Some(path) if path.is_dir() => path.join(CONF_NAME),
         Some(path) => path.to_path_buf(),
@@ -167,7 +167,7 @@ mod tests {
         for sasl in [&direct, &by_conf] {
             assert!(sasl.has_users());
             assert_eq!(sasl.start(b"PLAIN", b"\0user\0pass"), Attempt::Accepted);
-            assert_eq!(sasl.start(b"plain", b""), Attempt::Begun);
+            assert_eq!(sasl.start(b"plain", b""), Attempt::Continue);
             assert_eq!(sasl.step(b"\0user\0pass"), Attempt::Accepted);
             assert_eq!(sasl.step(b"\0user\0wrong"), Attempt::Refused);
             assert_eq!(sasl.start(b"LOGIN", b"\0user\0pass"), Attempt::Refused);

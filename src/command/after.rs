@@ -1,9 +1,9 @@
-//! What follows a request.
+//! How a connection continues after a request.
 
 use crate::command::admin::dump::Dump;
 use crate::events::Filter;
 
-/// Continuation of a connection after a request.
+/// How a connection continues after a request.
 #[derive(Debug)]
 pub enum After {
     /// Execute the next request.

@@ -1,4 +1,4 @@
-//! From a request to its handler.
+//! Dispatches requests to their handlers.
 
 use crate::command::after::After;
 use crate::command::executor::Executor;
@@ -32,12 +32,12 @@ impl Executor<'_> {
             Request::MetaNoop => encode::noop(&mut out.bytes),
             Request::Delete { key, noreply } => self.delete_line(key, *noreply, out),
             Request::Arithmetic {
+                verb,
                 key,
                 delta,
-                decrement,
                 noreply,
             } => {
-                self.arithmetic_line(key, *delta, *decrement, *noreply, out);
+                self.arithmetic_line(*verb, key, *delta, *noreply, out);
             }
             Request::Touch {
                 key,

@@ -1,4 +1,5 @@
-//! One thread's means to execute requests.
+//! A thread's context for executing requests, and the counting and sampling of
+//! their results.
 
 use crate::command::output::Output;
 use crate::command::stalled::Stalled;
@@ -10,7 +11,7 @@ use crate::store::mrc::{Observed, Sampler};
 use crate::store::{Access, Hashed, Item, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
 use crate::time::{Expiry, Now};
 
-/// A thread's context to execute requests.
+/// A thread's context for executing requests.
 pub struct Executor<'a> {
     /// The items.
     pub store: &'a Store,
@@ -91,12 +92,12 @@ impl Executor<'_> {
         }
     }
 
-    /// Passes a use of a key to the miss ratio curve. `what` is called only if
+    /// Passes a use of a key to the miss ratio curve. `request` is called only if
     /// the key is sampled.
     #[inline]
-    pub(super) fn observe(&self, key: &Hashed<'_>, what: impl FnOnce() -> Observed) {
+    pub(super) fn observe(&self, key: &Hashed<'_>, request: impl FnOnce() -> Observed) {
         if let Some(sampler) = self.curve {
-            sampler.note(key.hash, what);
+            sampler.record(key.hash, request);
         }
     }
 
@@ -104,17 +105,17 @@ impl Executor<'_> {
     /// a sampled key, whose size and expiry time the curve needs.
     #[inline]
     fn observe_get(&mut self, key: &Hashed<'_>, hit: bool) {
-        let Some(sampler) = self.curve.filter(|sampler| sampler.wants(key.hash)) else {
+        let Some(sampler) = self.curve.filter(|sampler| sampler.is_sampled(key.hash)) else {
             return;
         };
         if !hit {
-            return sampler.note(key.hash, || Observed::Miss);
+            return sampler.record(key.hash, || Observed::Miss);
         }
         let look = |item: Item<'_>| (Access::Peek, Observed::hit(item));
         let found = self.store.read(self.local, key, self.now, look);
         // Another thread may have removed it.
         if let Ok(observed) = found {
-            sampler.note(key.hash, || observed);
+            sampler.record(key.hash, || observed);
         }
     }
 

@@ -1,5 +1,5 @@
-//! Replies of a batch on their way out: an output buffer, and large values
-//! between its bytes that are sent from their items by reference.
+//! Output of a batch: a buffer of replies, and large values between its bytes
+//! that are sent from their items by reference.
 
 use std::mem::size_of;
 

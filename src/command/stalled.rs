@@ -242,8 +242,8 @@ impl Stalled {
     }
 
     /// Sets a worker's attention flag and wakes it.
-    pub fn call(&self, worker: usize) {
-        self.tables[worker].call();
+    pub fn wake_worker(&self, worker: usize) {
+        self.tables[worker].wake_worker();
     }
 
     /// Returns whether connections of a worker were cut or it must free input.
@@ -281,7 +281,7 @@ impl Stalled {
         if own < excess {
             let largest = self.tables.iter().max_by_key(|table| of_table(table));
             if let Some(table) = largest {
-                table.call();
+                table.wake_worker();
             }
         }
         excess.min(own)
@@ -417,7 +417,7 @@ impl Stalled {
         };
         entry.parked.dispose(store, local);
         count.fetch_add(1, Ordering::Relaxed);
-        self.tables[candidate.table].call();
+        self.tables[candidate.table].wake_worker();
     }
 }
 
@@ -451,7 +451,7 @@ impl Table {
     }
 
     /// Sets the attention flag of the table's worker and wakes it.
-    fn call(&self) {
+    fn wake_worker(&self) {
         self.attention.store(true, Ordering::Release);
         if let Some(wake) = self.wake.get() {
             wake();

@@ -71,7 +71,7 @@ impl Hub {
     }
 
     /// Adds kinds to those wanted, or removes them.
-    pub fn want(&self, kinds: Kinds, wanted: bool) {
+    pub fn set_wanted(&self, kinds: Kinds, wanted: bool) {
         if wanted {
             self.common.wanted.fetch_or(kinds.0, Ordering::Relaxed);
         } else {
@@ -149,12 +149,12 @@ impl Ring {
     /// Numbers an event and puts it into the ring, or drops it if the ring is
     /// full. The ring's owner calls this only for wanted kinds.
     #[cold]
-    pub fn put(&self, what: EventKind) {
+    pub fn put(&self, kind: EventKind) {
         let queue = self.queue.get_or_init(|| ArrayQueue::new(RING_EVENTS));
         let event = Event {
             gid: self.common.gid.fetch_add(1, Ordering::Relaxed) + 1,
             unix_us: unix_micros(),
-            what,
+            kind,
         };
         let outcome = match queue.push(event) {
             Ok(()) => &self.written,
@@ -205,9 +205,9 @@ mod tests {
         let hub = Hub::default();
         let ring = hub.ring();
         assert!(ring.wanted().is_empty());
-        hub.want(Kinds::FETCHERS, true);
-        hub.want(Kinds::DETAIL, true);
-        hub.want(Kinds::FETCHERS, false);
+        hub.set_wanted(Kinds::FETCHERS, true);
+        hub.set_wanted(Kinds::DETAIL, true);
+        hub.set_wanted(Kinds::FETCHERS, false);
         assert_eq!(ring.wanted(), Kinds::DETAIL);
         let admitted = (0..WATCHERS_MAX + 1).filter(|_| hub.admit_watcher());
         assert_eq!(admitted.count(), WATCHERS_MAX);

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use crate::events::{Event, EventKind, ItemSize};
-use crate::limits::ClassId;
+use crate::limits::{ClassId, KEY_MAX_BYTES};
 
 const MICROS: u64 = 1_000_000;
 
@@ -13,7 +13,7 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
     let (seconds, micros) = (event.unix_us / MICROS, event.unix_us % MICROS);
     // Writing to a Vec cannot fail.
     let _ = write!(out, "ts={seconds}.{micros:06} gid={} type=", event.gid);
-    match &event.what {
+    match &event.kind {
         EventKind::Fetched {
             key,
             status,
@@ -21,6 +21,7 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
             connection,
         } => {
             write_key(out, "item_get", key);
+            let status = status.name();
             let (class, value_len) = class_and_len(found);
             let _ = write!(
                 out,
@@ -36,6 +37,7 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
             connection,
         } => {
             write_key(out, "item_store", key);
+            let status = status.name();
             let (class, value_len) = class_and_len(new);
             let _ = write!(
                 out,
@@ -117,6 +119,14 @@ pub fn write_uri(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// Returns a key in memcached's key encoding, as [`write_uri`] writes it. Of a key
+/// that is too long, only the first [`KEY_MAX_BYTES`] bytes are used.
+pub fn escape_key(key: &[u8]) -> String {
+    let mut escaped = Vec::new();
+    write_uri(&mut escaped, &key[..key.len().min(KEY_MAX_BYTES)]);
+    escaped.into_iter().map(char::from).collect()
+}
+
 fn write_key(out: &mut Vec<u8>, kind: &str, key: &[u8]) {
     out.extend_from_slice(kind.as_bytes());
     out.extend_from_slice(b" key=");
@@ -142,15 +152,15 @@ fn class_and_len(item: &ItemSize) -> (u8, u32) {
 
 #[cfg(test)]
 mod tests {
-    use super::write_line;
-    use crate::events::{Event, EventKind, ItemSize};
-    use crate::limits::ClassId;
+    use super::{escape_key, write_line, write_uri};
+    use crate::events::{Event, EventKind, ItemSize, LookupStatus, StoreStatus};
+    use crate::limits::{ClassId, KEY_MAX_BYTES};
 
-    fn line(what: EventKind) -> String {
+    fn line(kind: EventKind) -> String {
         let event = Event {
             gid: 7,
             unix_us: 12_000_034,
-            what,
+            kind,
         };
         let mut out = Vec::new();
         write_line(&mut out, &event);
@@ -170,13 +180,13 @@ mod tests {
         let got = [
             line(EventKind::Fetched {
                 key: key(),
-                status: "found",
+                status: LookupStatus::Found,
                 found: FIGURES,
                 connection: 9,
             }),
             line(EventKind::Stored {
                 key: key(),
-                status: "not_stored",
+                status: StoreStatus::NotStored,
                 command: "add",
                 ttl: 0,
                 new: FIGURES,
@@ -213,5 +223,22 @@ mod tests {
             "type=conn_close rip=unix rport=0 transport=local reason=normal cfd=9\n",
         ];
         assert_eq!(got, want);
+    }
+
+    #[test]
+    fn keys_are_escaped_as_in_event_lines() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for part in bytes.chunks(128) {
+            let mut line = Vec::new();
+            write_uri(&mut line, part);
+            assert_eq!(escape_key(part).as_bytes(), line);
+        }
+        assert_eq!(escape_key(b"a b/\xff-._~"), "a%20b%2F%FF-._~");
+    }
+
+    #[test]
+    fn a_long_key_is_cut_before_it_is_escaped() {
+        assert_eq!(escape_key(&[b'k'; 300]), "k".repeat(KEY_MAX_BYTES));
+        assert_eq!(escape_key(&[0; 300]), "%00".repeat(KEY_MAX_BYTES));
     }
 }

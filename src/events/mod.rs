@@ -6,16 +6,16 @@
 //! its ring full is dropped and counted. A ring is allocated at its first
 //! event. While nobody watches, a batch of commands costs one relaxed load.
 
+mod filter;
 mod hub;
 mod line;
-mod word;
 
 use std::net::SocketAddr;
 
 use crate::limits::ClassId;
+pub use filter::{Filter, Kinds};
 pub use hub::{Hub, Ring, Totals};
-pub use line::{write_line, write_uri};
-pub use word::{Filter, Kinds};
+pub use line::{escape_key, write_line, write_uri};
 
 /// A numbered event.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Event {
     /// Time of the event, in microseconds since 1970.
     pub unix_us: u64,
     /// Kind and details.
-    pub what: EventKind,
+    pub kind: EventKind,
 }
 
 /// Details of an event, by kind.
@@ -35,8 +35,8 @@ pub enum EventKind {
     Fetched {
         /// The key.
         key: Box<[u8]>,
-        /// `found`, `not_found`, `flushed` or `expired`.
-        status: &'static str,
+        /// Result of the lookup.
+        status: LookupStatus,
         /// Size of the item found; zeroes on a miss.
         found: ItemSize,
         /// Descriptor of the connection.
@@ -46,8 +46,8 @@ pub enum EventKind {
     Stored {
         /// The key.
         key: Box<[u8]>,
-        /// `stored`, or the reason it was not.
-        status: &'static str,
+        /// Result of the command.
+        status: StoreStatus,
         /// The command by its classic name.
         command: &'static str,
         /// TTL in seconds; 0 for none.
@@ -116,6 +116,62 @@ pub enum EventKind {
     },
 }
 
+/// Result of a lookup, as `watch fetchers` reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupStatus {
+    /// The key has a live item.
+    Found,
+    /// The key has no item.
+    NotFound,
+    /// The key's item was flushed.
+    Flushed,
+    /// The key's item has expired.
+    Expired,
+}
+
+impl LookupStatus {
+    /// Returns memcached's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::NotFound => "not_found",
+            Self::Flushed => "flushed",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// Result of a storage command, as `watch mutations` reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreStatus {
+    /// The value was stored.
+    Stored,
+    /// The condition of the command does not hold.
+    NotStored,
+    /// The CAS value differs.
+    Exists,
+    /// The key has no item.
+    NotFound,
+    /// The value exceeds the item size limit.
+    TooLarge,
+    /// There is no memory for the value.
+    NoMemory,
+}
+
+impl StoreStatus {
+    /// Returns memcached's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::NotStored => "not_stored",
+            Self::Exists => "exists",
+            Self::NotFound => "not_found",
+            Self::TooLarge => "too_large",
+            Self::NoMemory => "no_memory",
+        }
+    }
+}
+
 /// Size of an item as an event reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ItemSize {
@@ -126,8 +182,8 @@ pub struct ItemSize {
 }
 
 impl EventKind {
-    /// Returns the kind, for matching against a [`Filter`].
-    pub fn kind(&self) -> Kinds {
+    /// Returns the set of this kind alone, for matching against a [`Filter`].
+    pub fn as_set(&self) -> Kinds {
         match self {
             Self::Fetched { .. } => Kinds::FETCHERS,
             Self::Stored { .. } => Kinds::MUTATIONS,

@@ -1,5 +1,5 @@
-//! Text that bypasses the queue: before the threads start, as the process ends,
-//! and on standard output.
+//! Writes texts that bypass the queue: before the threads start, while the
+//! process ends, and to standard output.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -38,17 +38,17 @@ pub fn write_line(text: fmt::Arguments<'_>) {
     Stream::Error.write_all(format!("{text}\n").as_bytes());
 }
 
-/// Writes a text from a new thread and waits for it, at most for `patience`.
+/// Writes a text from a new thread and waits for it, at most for `timeout`.
 /// Errors of the write are ignored.
 ///
 /// Returns false if the thread could not be created; nothing is written then.
 /// True does not mean that the text was written in time.
-pub fn write_within(stream: Stream, text: String, patience: Duration) -> bool {
+pub fn write_within(stream: Stream, text: String, timeout: Duration) -> bool {
     let (done, finished) = bounded::<()>(0);
     let thread = thread::Builder::new().spawn(move || {
         stream.write_all(text.as_bytes());
         drop(done);
     });
     // Ends at the timeout, or when the thread drops its end of the channel.
-    thread.is_ok_and(|_| finished.recv_timeout(patience).is_err())
+    thread.is_ok_and(|_| finished.recv_timeout(timeout).is_err())
 }

@@ -87,7 +87,7 @@ impl Log {
     }
 
     /// Returns the number of lines dropped since the start, because the queue
-    /// was full or standard error refused them. `stats reset` does not change
+    /// was full or the output refused them. `stats reset` does not change
     /// it.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)

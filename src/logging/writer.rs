@@ -1,6 +1,6 @@
-//! The thread that writes log lines to standard error. It alone waits for a
-//! slow reader. After lines were dropped, it writes one line with their number
-//! as soon as the queue is empty.
+//! Writes queued log lines to standard error or a file, in a thread of its own.
+//! Only this thread waits for a slow reader. After lines were dropped, it writes
+//! one line with their number as soon as the queue is empty.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
@@ -66,11 +66,11 @@ pub struct WriterHandle {
 
 impl WriterHandle {
     /// Makes the writer write the queued lines and end, and waits at most
-    /// `patience` for it. Returns whether it has ended. If not, its thread is
+    /// `timeout` for it. Returns whether it has ended. If not, its thread is
     /// stuck in a write and must not be joined.
-    pub fn stop(&mut self, patience: Duration) -> bool {
+    pub fn stop(&mut self, timeout: Duration) -> bool {
         self.ended = None;
-        let waited = self.done.recv_timeout(patience);
+        let waited = self.done.recv_timeout(timeout);
         waited == Err(RecvTimeoutError::Disconnected)
     }
 

@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use nix::sys::signal;
 use nix::unistd::Pid;
-use rustcached::limits::LAST_WORDS_MAX_WAIT;
+use rustcached::limits::FINAL_MESSAGE_TIMEOUT;
 use rustcached::logging::{Stream, write_line, write_within};
 
 /// Pid file of this process. Dropping it removes the file.
@@ -44,7 +44,7 @@ impl Drop for PidFile {
         if let Err(error) = fs::remove_file(&self.path) {
             let path = self.path.display();
             let text = format!("could not remove the pid file {path}: {error}\n");
-            write_within(Stream::Error, text, LAST_WORDS_MAX_WAIT);
+            write_within(Stream::Error, text, FINAL_MESSAGE_TIMEOUT);
         }
     }
 }

@@ -127,7 +127,7 @@ fn is_space(byte: u8) -> bool {
 
 /// Parses the value of an item for `incr` and `decr`: a lenient number, where
 /// NUL also ends the text.
-pub fn item_value(bytes: &[u8]) -> Option<u64> {
+pub fn parse_item_value(bytes: &[u8]) -> Option<u64> {
     let text = bytes.split(|byte| *byte == 0).next()?;
     lenient_u64(text)
 }
@@ -135,7 +135,7 @@ pub fn item_value(bytes: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::{
-        item_value, lenient_u64, parse_client_flags, parse_exptime, strict_i32, strict_u32,
+        lenient_u64, parse_client_flags, parse_exptime, parse_item_value, strict_i32, strict_u32,
         strict_u64,
     };
 
@@ -222,9 +222,9 @@ mod tests {
 
     #[test]
     fn item_values() {
-        assert_eq!(item_value(b"9 "), Some(9));
-        assert_eq!(item_value(b"5\0junk"), Some(5));
-        assert_eq!(item_value(b"5junk"), None);
-        assert_eq!(item_value(b""), None);
+        assert_eq!(parse_item_value(b"9 "), Some(9));
+        assert_eq!(parse_item_value(b"5\0junk"), Some(5));
+        assert_eq!(parse_item_value(b"5junk"), None);
+        assert_eq!(parse_item_value(b""), None);
     }
 }

@@ -4,7 +4,7 @@
 use crate::protocol::binary::packet::Packet;
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::request::MetaRequest;
-use crate::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
+use crate::protocol::verb::{ArithmeticVerb, ControlVerb, ShutdownMode, StoreVerb};
 
 /// Command line of a classic storage command. Its data block follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +64,12 @@ pub enum Request<'a> {
     },
     /// `incr` and `decr`.
     Arithmetic {
+        /// The verb.
+        verb: ArithmeticVerb,
         /// The key.
         key: &'a [u8],
         /// Amount to add or subtract.
         delta: u64,
-        /// Subtract (`decr`).
-        decrement: bool,
         /// Suppresses the reply.
         noreply: bool,
     },

@@ -37,6 +37,35 @@ impl StoreVerb {
     }
 }
 
+/// Verb of an arithmetic command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArithmeticVerb {
+    /// Adds modulo 2^64.
+    #[default]
+    Increment,
+    /// Subtracts, stopping at 0.
+    Decrement,
+}
+
+impl ArithmeticVerb {
+    /// Returns the name of the classic command.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Increment => "incr",
+            Self::Decrement => "decr",
+        }
+    }
+
+    /// Returns the new number of an item.
+    #[inline]
+    pub fn apply(self, number: u64, delta: u64) -> u64 {
+        match self {
+            Self::Increment => number.wrapping_add(delta),
+            Self::Decrement => number.saturating_sub(delta),
+        }
+    }
+}
+
 /// Argument of `shutdown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownMode {

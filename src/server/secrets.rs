@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::{Form, LoadError, Passwords, Sasl};
+use crate::auth::{LoadError, PasswordFormat, Passwords, Sasl};
 use crate::config::{Config, SaslFiles};
 use crate::server::error::StartError;
 use crate::shared::Shared;
@@ -61,7 +61,7 @@ impl Secrets {
     pub(super) fn load(config: &Config) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(Tls::load);
         let path = config.auth_file.as_deref();
-        let passwords = path.map(|path| Passwords::load(path, Form::AuthFile));
+        let passwords = path.map(|path| Passwords::load(path, PasswordFormat::AuthFile));
         Ok(Self {
             tls: tls.transpose().map_err(StartError::Tls)?,
             passwords: passwords.transpose().map_err(StartError::Passwords)?,

@@ -13,7 +13,7 @@ use crate::admin::Site;
 use crate::command::{Output, Stalled};
 use crate::config::{Config, ProtocolMode};
 use crate::events::Kinds;
-use crate::limits::LOG_FLUSH_MAX_WAIT;
+use crate::limits::LOG_FLUSH_TIMEOUT;
 use crate::logging::{Log, LogFile, StandardError, Writer, WriterHandle};
 use crate::server::acceptor::Acceptor;
 use crate::server::admin_thread::AdminThread;
@@ -99,7 +99,9 @@ impl Server {
         let opened = restart::open(&config.restart);
         let clock = opened.as_ref().map_or_else(Clock::start, Opened::clock);
         let shared = Arc::new(secrets.shared_with(config, clock));
-        shared.events.want(Kinds::DETAIL, shared.config.detail);
+        shared
+            .events
+            .set_wanted(Kinds::DETAIL, shared.config.detail);
         let store = Arc::new(new_store(&shared, opened));
         if !shared.config.tunables.maintainer {
             store.count_overwritten_as_reclaimed();
@@ -240,7 +242,7 @@ impl Server {
     /// Stops accepting, serves active connections for up to `--drain-timeout`,
     /// sends outstanding replies, ends all threads, keeps the items for the next
     /// start if there is a file for them, and waits at most
-    /// [`LOG_FLUSH_MAX_WAIT`] until the queued log lines are written.
+    /// [`LOG_FLUSH_TIMEOUT`] until the queued log lines are written.
     pub fn stop(mut self) {
         self.stop_threads();
     }
@@ -273,7 +275,7 @@ impl Server {
         // Last, because the other threads log until they end. If standard error
         // is stuck, the thread is left behind and ends when it can.
         if let Some(thread) = self.stderr_thread.take()
-            && self.stderr.stop(LOG_FLUSH_MAX_WAIT)
+            && self.stderr.stop(LOG_FLUSH_TIMEOUT)
         {
             let _ = thread.join();
         }

@@ -125,7 +125,7 @@ impl WatcherThread {
                 .poll
                 .registry()
                 .register(&mut stream, Token(token), interest);
-            self.shared.events.want(filter.kinds, true);
+            self.shared.events.set_wanted(filter.kinds, true);
             entry.insert(Watcher {
                 stream,
                 filter,
@@ -204,15 +204,16 @@ impl WatcherThread {
             .watchers
             .iter()
             .fold(none, |kinds, (_, other)| kinds.with(other.filter.kinds));
-        self.hub().want(watcher.filter.kinds.without(kinds), false);
+        self.hub()
+            .set_wanted(watcher.filter.kinds.without(kinds), false);
     }
 }
 
 impl Watcher {
     /// Returns whether the watcher's filter and sampling select an event.
     fn wants(&mut self, event: &Event) -> bool {
-        let accepted =
-            event.gid > self.since_gid && self.filter.accepts(event.what.kind(), event.what.key());
+        let accepted = event.gid > self.since_gid
+            && self.filter.accepts(event.kind.as_set(), event.kind.key());
         if !accepted {
             return false;
         }

@@ -94,7 +94,7 @@ const IDLE_BITS: u32 = 32;
 impl ClassCounters {
     /// Records an eviction in `second` of an item that was last used `idle`
     /// seconds before.
-    pub fn note_eviction(&self, second: u32, idle: u32) {
+    pub fn record_eviction(&self, second: u32, idle: u32) {
         let latest = u64::from(second) << IDLE_BITS | u64::from(idle);
         self.last_eviction.set(latest);
     }
@@ -145,8 +145,8 @@ mod tests {
         threads[0].of(first).items.add(3);
         threads[1].of(first).items.sub(1);
         threads[0].of(last).evicted.add(2);
-        threads[0].of(last).note_eviction(10, 7);
-        threads[1].of(last).note_eviction(11, 5);
+        threads[0].of(last).record_eviction(10, 7);
+        threads[1].of(last).record_eviction(11, 5);
         let sum = || {
             let mut sums = [ClassSnapshot::default(); CLASSES_MAX];
             threads.iter().for_each(|thread| thread.add_to(&mut sums));

@@ -28,7 +28,7 @@ struct Entry {
     peer: [AtomicU64; 2],
     /// From the highest bit: the peer's port, the index of the local address,
     /// the state.
-    about: AtomicU64,
+    packed: AtomicU64,
     /// Second of the last command.
     active: AtomicU32,
 }
@@ -89,7 +89,7 @@ impl ConnState {
         }
     }
 
-    fn of(about: u64) -> Option<Self> {
+    fn from_packed(packed: u64) -> Option<Self> {
         let all = [
             Self::Listening,
             Self::Waiting,
@@ -102,7 +102,7 @@ impl ConnState {
             Self::Datagrams,
         ];
         all.into_iter()
-            .find(|state| *state as u64 == about & STATE_MASK)
+            .find(|state| *state as u64 == packed & STATE_MASK)
     }
 }
 
@@ -119,7 +119,9 @@ impl ConnTable {
 
     /// Records a connection or a listener with the descriptor `fd`.
     pub fn open(&self, fd: i32, conn: &Conn) {
-        let Some(entry) = self.make(fd) else { return };
+        let Some(entry) = self.entry_or_allocate(fd) else {
+            return;
+        };
         let address = match conn.peer.map(|peer| peer.ip()) {
             Some(IpAddr::V4(ip)) => ip.to_ipv6_mapped(),
             Some(IpAddr::V6(ip)) => ip,
@@ -131,12 +133,12 @@ impl ConnTable {
         entry.active.store(conn.active, Ordering::Relaxed);
         let port = conn.peer.map_or(0, |peer| peer.port());
         let local = self.local_index(&conn.local) as u64;
-        let about = u64::from(port) << PORT_SHIFT | local << LOCAL_SHIFT | conn.state as u64;
-        entry.about.store(about, Ordering::Relaxed);
+        let packed = u64::from(port) << PORT_SHIFT | local << LOCAL_SHIFT | conn.state as u64;
+        entry.packed.store(packed, Ordering::Relaxed);
     }
 
     /// Records the second of a connection's last command.
-    pub fn note_command(&self, fd: i32, second: u32) {
+    pub fn record_command(&self, fd: i32, second: u32) {
         if let Some(entry) = self.entry(fd) {
             entry.active.store(second, Ordering::Relaxed);
         }
@@ -145,28 +147,28 @@ impl ConnTable {
     /// Records a connection's state.
     pub fn set_state(&self, fd: i32, state: ConnState) {
         if let Some(entry) = self.entry(fd) {
-            let about = entry.about.load(Ordering::Relaxed) & !STATE_MASK;
-            entry.about.store(about | state as u64, Ordering::Relaxed);
+            let packed = entry.packed.load(Ordering::Relaxed) & !STATE_MASK;
+            entry.packed.store(packed | state as u64, Ordering::Relaxed);
         }
     }
 
     /// Removes the entry of a closed connection.
     pub fn close(&self, fd: i32) {
         if let Some(entry) = self.entry(fd) {
-            entry.about.store(0, Ordering::Relaxed);
+            entry.packed.store(0, Ordering::Relaxed);
         }
     }
 
     /// Returns the entry of `fd`; `None` if it is not open.
     pub fn get(&self, fd: i32) -> Option<Conn> {
         let entry = self.entry(fd)?;
-        let about = entry.about.load(Ordering::Relaxed);
-        let state = ConnState::of(about)?;
+        let packed = entry.packed.load(Ordering::Relaxed);
+        let state = ConnState::from_packed(packed)?;
         let [high, low] = [0, 1].map(|half: usize| entry.peer[half].load(Ordering::Relaxed));
         let ip = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
-        let peer = SocketAddr::new(ip.to_canonical(), (about >> PORT_SHIFT) as u16);
+        let peer = SocketAddr::new(ip.to_canonical(), (packed >> PORT_SHIFT) as u16);
         let locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
-        let local = locals.get((about >> LOCAL_SHIFT & LOCAL_MASK) as usize);
+        let local = locals.get((packed >> LOCAL_SHIFT & LOCAL_MASK) as usize);
         Some(Conn {
             peer: (peer.port() != 0).then_some(peer),
             local: local.cloned().unwrap_or_default(),
@@ -189,7 +191,7 @@ impl ConnTable {
         Some(&self.blocks.get(fd / BLOCK)?.get()?[fd % BLOCK])
     }
 
-    fn make(&self, fd: i32) -> Option<&Entry> {
+    fn entry_or_allocate(&self, fd: i32) -> Option<&Entry> {
         let index = usize::try_from(fd).ok()?;
         let empty = || Box::new(std::array::from_fn(|_| Entry::default()));
         self.blocks.get(index / BLOCK)?.get_or_init(empty);
@@ -236,7 +238,7 @@ mod tests {
         table.close(900);
         table.close(901);
         table.set_state(7, ConnState::Sending);
-        table.note_command(7, 9);
+        table.record_command(7, 9);
         let changed = Conn {
             state: ConnState::Sending,
             active: 9,

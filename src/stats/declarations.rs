@@ -69,7 +69,8 @@ pub struct Declaration {
 }
 
 impl Unit {
-    /// Returns the name in the singular; empty for plain numbers.
+    /// Returns the name in the plural, as a help text uses it; empty for plain
+    /// numbers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Number => "",

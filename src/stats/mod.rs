@@ -30,5 +30,5 @@ pub use latency::{
 pub use prefixes::{PrefixCount, PrefixCursor, PrefixSums, Prefixes};
 pub use registry::{Registry, ThreadStats};
 pub use restart::RestartReport;
-pub use slow_log::{SlowCommand, SlowLog, SlowLogSnapshot, escape_key};
+pub use slow_log::{SlowCommand, SlowLog, SlowLogSnapshot};
 pub use workers::{WorkerFigures, Workers};

@@ -5,17 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-
-use crate::limits::{KEY_MAX_BYTES, SLOW_LOG_ENTRIES};
+use crate::limits::SLOW_LOG_ENTRIES;
 use crate::sync::{AtomicU64, Ordering};
-
-/// Bytes that are escaped, as in the event lines of memcached.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 /// The last [`SLOW_LOG_ENTRIES`] slow commands. Any thread may add commands and
 /// read them.
@@ -48,7 +39,8 @@ pub struct SlowCommand {
     pub sending_us: u64,
     /// Name of the command.
     pub command: &'static str,
-    /// Its key, or the first of several; at most [`KEY_MAX_BYTES`] bytes.
+    /// Its key, or the first of several; at most
+    /// [`KEY_MAX_BYTES`](crate::limits::KEY_MAX_BYTES) bytes.
     pub key: Box<[u8]>,
     /// Bytes of the values received or sent.
     pub bytes: u64,
@@ -127,21 +119,12 @@ impl SlowLog {
     }
 }
 
-/// Escapes a key as memcached's event lines do: letters, digits and `-._~` stay,
-/// other bytes become `%XX`. Of a key that is too long, only the first
-/// [`KEY_MAX_BYTES`] bytes are used.
-pub fn escape_key(key: &[u8]) -> String {
-    let key = &key[..key.len().min(KEY_MAX_BYTES)];
-    percent_encode(key, ESCAPED).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use std::thread;
 
-    use super::{SlowCommand, SlowLog, escape_key};
-    use crate::events::write_uri;
-    use crate::limits::{KEY_MAX_BYTES, SLOW_LOG_ENTRIES};
+    use super::{SlowCommand, SlowLog};
+    use crate::limits::SLOW_LOG_ENTRIES;
 
     fn slow(number: u64) -> SlowCommand {
         SlowCommand {
@@ -200,23 +183,6 @@ mod tests {
         assert_eq!((times(&log), log.total()), (vec![], 1));
         log.push(slow(2));
         assert_eq!((times(&log), log.total()), (vec![2], 2));
-    }
-
-    #[test]
-    fn keys_are_escaped_as_in_event_lines() {
-        let bytes: Vec<u8> = (0..=255).collect();
-        for part in bytes.chunks(128) {
-            let mut line = Vec::new();
-            write_uri(&mut line, part);
-            assert_eq!(escape_key(part).as_bytes(), line);
-        }
-        assert_eq!(escape_key(b"a b/\xff-._~"), "a%20b%2F%FF-._~");
-    }
-
-    #[test]
-    fn a_long_key_is_cut_before_it_is_escaped() {
-        assert_eq!(escape_key(&[b'k'; 300]), "k".repeat(KEY_MAX_BYTES));
-        assert_eq!(escape_key(&[0; 300]), "%00".repeat(KEY_MAX_BYTES));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What the store counts and reports: items linked, unlinked and evicted, and
-//! the page memory by size class. The least recently accessed item of each
+//! Counters and reports of the store: items linked, unlinked and evicted, and
+//! page memory by size class. The least recently accessed item of each
 //! class is found by upkeep's sweep, which visits all items anyway. No query
 //! walks the store.
 
@@ -86,7 +86,7 @@ impl Local {
         let second = self.now.second();
         let age = item.age(self.now);
         self.counters.evicted_age.add(u64::from(age));
-        class.note_eviction(second, age);
+        class.record_eviction(second, age);
     }
 
     /// Reports an eviction to watchers. Copies the key, so call it without a
@@ -98,7 +98,7 @@ impl Local {
         self.events.put(EventKind::Evicted {
             key: item.key().into(),
             fetched: item.is_fetched(),
-            ttl: self.now.left(item.expiry()),
+            ttl: self.now.remaining_seconds(item.expiry()),
             idle: item.age(self.now),
             old: item.item_size(),
         });

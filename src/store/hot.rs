@@ -54,7 +54,7 @@ pub(crate) struct Hot {
     /// State of the random generator that draws the distances between samples.
     pub(in crate::store) random: u32,
     /// Second of the last pass of [`Store::release_cold`](crate::store::Store::release_cold).
-    pub(in crate::store) cooled: u32,
+    pub(in crate::store) released: u32,
 }
 
 /// A hot item.
@@ -64,7 +64,7 @@ pub(in crate::store) struct Held {
     /// The thread's reference to the item.
     pub(in crate::store) pin: Pin,
     /// The shard version at which the item was looked up.
-    pub(in crate::store) relied: ObservedVersion,
+    pub(in crate::store) observed: ObservedVersion,
     /// Second of the last table look-up.
     pub(in crate::store) second: u32,
     /// Hits left until the next table look-up.
@@ -87,7 +87,7 @@ impl Hot {
             candidates: [Candidate::default(); CANDIDATES],
             until_sample: SAMPLE_EVERY.start,
             random: 1,
-            cooled: 0,
+            released: 0,
         }
     }
 
@@ -120,20 +120,20 @@ impl Hot {
         let good = held.hash == key.hash
             && held.left > 0
             && held.second == now.second()
-            && map.version(key.hash).holds(held.relied);
+            && map.version(key.hash).is_unchanged(held.observed);
         if !good {
             return None;
         }
         held.left -= 1;
         let item = held.pin.item();
-        (item.key() == key.key).then_some((item, held.relied))
+        (item.key() == key.key).then_some((item, held.observed))
     }
 
     /// Records an access that looked the item up in its shard, and takes a
     /// reference to the item if its key is hot. Returns the reference that the
     /// new one replaces; the caller releases it after unlocking the shard.
     #[inline]
-    pub(crate) fn note(
+    pub(crate) fn record(
         &mut self,
         hash: u64,
         item: Item<'_>,
@@ -185,7 +185,7 @@ impl Hot {
         let place = &mut self.places[place(hash)];
         match place {
             Some(held) if held.hash == hash && item.is_same(&held.pin) => {
-                held.relied = shard.version().rely();
+                held.observed = shard.version().observe();
                 held.second = second;
                 held.left = HITS_MAX;
                 return None;
@@ -205,7 +205,7 @@ impl Hot {
         let fresh = fits.then(|| item.pin()).flatten().map(|pin| Held {
             hash,
             pin,
-            relied: shard.version().rely(),
+            observed: shard.version().observe(),
             second,
             left: HITS_MAX,
         });

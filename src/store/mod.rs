@@ -37,7 +37,7 @@ mod state;
 mod tests;
 
 pub use crate::store::census::ClassMemory;
-pub use crate::store::evict::reclaim::Swept;
+pub use crate::store::evict::sweep::Swept;
 pub use crate::store::index::map::{HASH_NAME, Hashed};
 pub use crate::store::index::prefetch::prefetch_bytes;
 pub use crate::store::index::walk::Walk;

@@ -84,14 +84,14 @@ impl Store {
         now: Now,
         mut f: impl FnMut(Item<'_>) -> (Access, R),
     ) -> Result<R, Miss> {
-        if let Some((item, relied)) = local.hot.find(key, &self.map, now)
+        if let Some((item, observed)) = local.hot.find(key, &self.map, now)
             && self.miss_reason(item, now).is_none()
         {
             // The access of this second is recorded already. Do not write to
             // the item here: without the lock, the page mover may be copying
             // its header.
             let (_, result) = f(item);
-            if self.map.version(key.hash).held(relied) {
+            if self.map.version(key.hash).was_unchanged(observed) {
                 return Ok(result);
             }
         }
@@ -122,14 +122,14 @@ impl Store {
         }
         let (access, result) = f(item);
         if access == Access::Counted {
-            item.note_access(now.second());
+            item.record_access(now.second());
             let stamp = slot.stamp();
-            let remaining = now.remaining(item.expiry());
+            let remaining = now.remaining_eighths(item.expiry());
             let bumped = self.policy.on_hit(stamp, item.bytes(), remaining);
             if bumped != stamp {
                 slot.set_stamp(bumped);
             }
-            if often && let Some(pin) = local.hot.note(key.hash, item, &shard, now) {
+            if often && let Some(pin) = local.hot.record(key.hash, item, &shard, now) {
                 drop(shard);
                 self.release(local, pin);
             }
@@ -148,8 +148,8 @@ impl Store {
     #[inline]
     pub fn release_cold(&self, local: &mut Local) {
         let second = local.now.second();
-        if local.hot.held > 0 && local.hot.cooled != second {
-            local.hot.cooled = second;
+        if local.hot.held > 0 && local.hot.released != second {
+            local.hot.released = second;
             self.release_hot_where(local, |held| held.second + 1 < second);
         }
     }

@@ -114,7 +114,7 @@ pub struct Local {
     /// The last flush request (`Memory::request_flush`) that this thread has seen in
     /// [`Store::flush_if_requested`].
     pub(in crate::store) flush_requests_seen: u32,
-    /// Searches for a victim so far; every 256th of them takes a survey.
+    /// Searches for a victim so far; every 256th of them surveys the store.
     pub(in crate::store) searches: u32,
     /// The time, as last read by the thread.
     pub now: Now,
@@ -240,8 +240,8 @@ impl Store {
     /// Measures how fast the CLOCK hand's tick advances in real time, so that
     /// the policy can convert TTLs to ticks. Call it about once a second, from
     /// one thread.
-    pub fn pace(&self, now: Now) {
-        self.policy.pace(now.millis());
+    pub fn measure_pace(&self, now: Now) {
+        self.policy.measure_pace(now.millis());
     }
 
     /// Returns a new unique CAS value, or 0 if CAS is disabled.
@@ -262,7 +262,7 @@ impl Store {
         let next = self.flush.generation.load(Ordering::Relaxed) + 1;
         // Items store a generation modulo 256. Before a value is used again,
         // all items that carry it from its first use must be gone. Acquire
-        // pairs with the Release in `Store::swept`: all accesses to those items
+        // pairs with the Release in `Store::end_sweep`: all accesses to those items
         // happened before.
         let oldest = self.flush.oldest.load(Ordering::Acquire);
         if next - oldest > u64::from(u8::MAX) {

@@ -5,6 +5,7 @@ mod hot;
 mod layout;
 
 use crate::config::Eviction;
+use crate::store::evict::reclaim::DrainMode;
 use crate::store::memory::arena::PinnedClasses;
 use crate::store::memory::classes::{PAGE_BYTES, class_for, per_page};
 use crate::store::{Access, ItemSpec, Local, NewItem, NoMemory, Options, Pin, Store};
@@ -105,10 +106,10 @@ impl Bench {
     }
 
     /// Drains pages while they become empty. Returns how many did.
-    fn drain_all(&mut self, spare: bool) -> usize {
+    fn drain_all(&mut self, mode: DrainMode) -> usize {
         let drain = |_: &usize| {
             self.store
-                .drain(&mut self.local, spare, &mut PinnedClasses::default())
+                .drain(&mut self.local, mode, &mut PinnedClasses::default())
         };
         (0..).take_while(drain).count()
     }
@@ -152,7 +153,7 @@ fn finish(mut bench: Bench, len: usize, count: usize) {
 fn small_items_move_so_that_pages_run_empty() {
     let (mut bench, _) = thin_out(100, 5000, None);
     let before = bench.store.page_bytes();
-    assert!(bench.drain_all(true) > 10);
+    assert!(bench.drain_all(DrainMode::Spare) > 10);
     let after = bench.store.page_bytes();
     assert!(after < before / 2, "{before} {after}");
     finish(bench, 100, 5000);
@@ -163,7 +164,7 @@ fn heads_and_segments_of_large_items_move() {
     for len in [40_000, 70_000, 101_000] {
         let (mut bench, _) = thin_out(len, 200, None);
         let before = bench.store.page_bytes();
-        assert!(bench.drain_all(true) > 3, "{len}");
+        assert!(bench.drain_all(DrainMode::Spare) > 3, "{len}");
         let after = bench.store.page_bytes();
         assert!(after < before, "{len}: {before} {after}");
         assert!(bench.store.stats().snapshot().items_moved > 0);
@@ -177,9 +178,9 @@ fn an_item_that_is_being_read_keeps_its_place_for_the_reader() {
         // Items that are kept, and items that are deleted under the reader.
         for pinned in [0, 5, 6, count - 1] {
             let (mut bench, pin) = thin_out(len, count, Some(pinned));
-            bench.drain_all(true);
+            bench.drain_all(DrainMode::Spare);
             bench.check_and_release(pinned, pin.unwrap());
-            bench.drain_all(true);
+            bench.drain_all(DrainMode::Spare);
             finish(bench, len, count);
         }
     }
@@ -196,7 +197,7 @@ fn what_fits_nowhere_is_evicted_by_force_and_nothing_is_lost() {
         (0..count).step_by(7).for_each(|key| bench.delete(key));
         bench.store.memory.flush(&mut bench.local.magazines);
         bench.store.set_memory_limit(0);
-        bench.drain_all(false);
+        bench.drain_all(DrainMode::Forced);
         bench.store.set_memory_limit(1 << 30);
         let left = (0..count).filter(|key| bench.get(*key).is_some()).count();
         assert_eq!(left as u64, bench.store.stats().snapshot().items);
@@ -382,7 +383,7 @@ fn a_drained_page_evicts_only_live_items() {
         let mut keys = 0..count;
         let has_ghost = |key: usize| {
             let hash = live.store.hashed(key.to_string().as_bytes()).hash;
-            live.store.ghosts.recall(hash).is_some()
+            live.store.ghosts.find_uses(hash).is_some()
         };
         assert!(keys.any(has_ghost), "{len}");
     }

@@ -78,7 +78,7 @@ impl Upkeep {
     pub fn new(store: Arc<Store>, shared: Arc<Shared>) -> Self {
         Self {
             local: store.local(),
-            generation: store.sweep_begins(),
+            generation: store.flush_generation(),
             predictor: predictor(&store),
             store,
             shard: 0,
@@ -120,7 +120,7 @@ impl Upkeep {
         }
         let within_limit = self.store.shrink_to_limit(&mut self.local);
         self.store.survey();
-        self.store.pace(now);
+        self.store.measure_pace(now);
         let compacted = self.store.compact(&mut self.local);
         if let Some(pause) = self.crawl(now) {
             return pause;
@@ -141,7 +141,7 @@ impl Upkeep {
                 break;
             }
         }
-        let flushes = self.store.sweep_begins() - self.generation;
+        let flushes = self.store.flush_generation() - self.generation;
         if !within_limit || flushes >= HURRY_FLUSHES {
             Duration::ZERO
         } else if compacted {
@@ -224,8 +224,8 @@ impl Upkeep {
         self.census_weight = (items / CENSUS_ITEMS).max(1);
         self.until_counted = self.census_weight;
         self.shard = 0;
-        self.store.swept(self.generation);
-        self.generation = self.store.sweep_begins();
+        self.store.end_sweep(self.generation);
+        self.generation = self.store.flush_generation();
         self.expirables = [false, self.expirables[0]];
     }
 }

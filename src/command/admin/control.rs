@@ -1,7 +1,7 @@
 //! Administrative commands: flush, verbosity, memory limit, certificates,
 //! shutdown, and the dispatch to `stats` and `operate.rs`.
 
-use crate::command::admin::operate::Operated;
+use crate::command::admin::operate::AdminReply;
 use crate::command::admin::stat_sink::StatSink;
 use crate::command::after::{After, StreamedReply};
 use crate::command::executor::{Executor, reply};
@@ -50,8 +50,8 @@ impl Executor<'_> {
                 reply(out, *noreply, error.as_deref().unwrap_or("OK"));
             }
             Request::Stats { arguments } => {
-                if let Some(operated) = self.walking_stats(arguments) {
-                    return send_reply(operated, false, out);
+                if let Some(answer) = self.walking_stats(arguments) {
+                    return send_reply(answer, false, out);
                 }
                 let listing = self.stats(arguments, &mut StatSink::text(&mut out.bytes));
                 if let Some(listing) = listing {
@@ -63,8 +63,8 @@ impl Executor<'_> {
                 arguments,
                 noreply,
             } => {
-                let operated = self.operate(*verb, arguments, out.is_empty());
-                return send_reply(operated, *noreply, out);
+                let answer = self.operate(*verb, arguments, out.is_empty());
+                return send_reply(answer, *noreply, out);
             }
             _ => debug_assert!(false, "executed before it comes here"),
         }
@@ -167,10 +167,10 @@ impl Executor<'_> {
     }
 }
 
-fn send_reply(operated: Operated, noreply: bool, out: &mut Output) -> After {
-    match operated {
-        Operated::Line(line) => reply(out, noreply, line),
-        Operated::StreamedReply(reply) => return After::StreamedReply(reply),
+fn send_reply(answer: AdminReply, noreply: bool, out: &mut Output) -> After {
+    match answer {
+        AdminReply::Line(line) => reply(out, noreply, line),
+        AdminReply::StreamedReply(reply) => return After::StreamedReply(reply),
     }
     After::Continue
 }

@@ -19,7 +19,7 @@ pub(in crate::command) enum Listing {
         /// Next descriptor to list.
         next: i32,
         /// Descriptor of the connection that sent the command.
-        asker: i32,
+        requester: i32,
     },
     /// `stats detail dump`
     Prefixes(PrefixCursor),
@@ -35,10 +35,10 @@ impl Listing {
         out: &mut Vec<u8>,
     ) -> bool {
         let more = match self {
-            Self::Connections { next, asker } => {
+            Self::Connections { next, requester } => {
                 let mut sink = StatSink::text(out);
                 let mut show = |fd, conn: &Conn| {
-                    write_connection(&mut sink, fd, conn, fd == *asker, now);
+                    write_connection(&mut sink, fd, conn, fd == *requester, now);
                 };
                 for (fd, conn) in shared.table.from(*next).take(CONNS_PER_STEP) {
                     show(fd, &conn);
@@ -58,25 +58,29 @@ impl Listing {
     }
 }
 
-fn write_connection(sink: &mut StatSink<'_>, fd: i32, conn: &Conn, asks: bool, now: Now) {
-    let datagrams = conn.state == ConnState::Datagrams;
-    let listens = datagrams || conn.state == ConnState::Listening;
-    if datagrams {
+fn write_connection(sink: &mut StatSink<'_>, fd: i32, conn: &Conn, is_requester: bool, now: Now) {
+    let is_udp = conn.state == ConnState::Datagrams;
+    let is_listener = is_udp || conn.state == ConnState::Listening;
+    if is_udp {
         stat(sink, &format!("{fd}:UDP"), "UDP");
     }
     let address = match conn.peer {
-        _ if listens => conn.local.clone(),
+        _ if is_listener => conn.local.clone(),
         Some(peer) if peer.is_ipv4() => format!("tcp:{peer}"),
         Some(peer) => format!("tcp6:{peer}"),
         None => "unix:<AF 1>".to_owned(),
     };
     stat(sink, &format!("{fd}:addr"), address);
-    if !listens {
+    if !is_listener {
         stat(sink, &format!("{fd}:listen_addr"), &conn.local);
     }
-    let state = if asks { ConnState::Parsing } else { conn.state };
+    let state = if is_requester {
+        ConnState::Parsing
+    } else {
+        conn.state
+    };
     stat(sink, &format!("{fd}:state"), state.name());
-    let idle = match asks {
+    let idle = match is_requester {
         true => 0,
         false => now.second().saturating_sub(conn.active),
     };

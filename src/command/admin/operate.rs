@@ -18,7 +18,7 @@ const BAD_FORMAT: &str = "CLIENT_ERROR bad command line format";
 const BAD_CLASS: &str = "BADCLASS invalid class id";
 
 /// Reply to an administrative command.
-pub(in crate::command) enum Operated {
+pub(in crate::command) enum AdminReply {
     /// A line, without CRLF.
     Line(&'static str),
     /// A streamed reply.
@@ -26,33 +26,33 @@ pub(in crate::command) enum Operated {
 }
 
 impl Executor<'_> {
-    /// Executes an administrative command. `alone` means that the connection
+    /// Executes an administrative command. `output_is_empty` means that the connection
     /// has no unsent output.
     pub(in crate::command) fn operate(
         &mut self,
         verb: ControlVerb,
         line: &[u8],
-        alone: bool,
-    ) -> Operated {
+        output_is_empty: bool,
+    ) -> AdminReply {
         let words: Vec<&[u8]> = tokens(line).collect();
-        let said = match verb {
-            ControlVerb::Watch => return self.watch(&words, alone),
-            ControlVerb::LruCrawler => return self.crawler(&words, alone),
+        let line_reply = match verb {
+            ControlVerb::Watch => return self.watch(&words, output_is_empty),
+            ControlVerb::LruCrawler => return self.crawler(&words, output_is_empty),
             ControlVerb::Lru => self.tune_queues(&words),
             ControlVerb::Slabs => self.slabs_command(&words),
             ControlVerb::Extstore => extstore(&words),
             #[cfg(feature = "debugtime")]
             ControlVerb::DebugTime => self.move_time(&words),
         };
-        Operated::Line(said.unwrap_or("ERROR"))
+        AdminReply::Line(line_reply.unwrap_or("ERROR"))
     }
 
     /// Executes the statistics that walk the store; `None` for all others.
-    pub(in crate::command) fn walking_stats(&self, line: &[u8]) -> Option<Operated> {
+    pub(in crate::command) fn walking_stats(&self, line: &[u8]) -> Option<AdminReply> {
         let words: Vec<&[u8]> = tokens(line).collect();
         let group = *words.first()?;
         if group == b"sizes" {
-            return Some(Operated::StreamedReply(StreamedReply::Dump(
+            return Some(AdminReply::StreamedReply(StreamedReply::Dump(
                 self.sizes(None),
             )));
         }
@@ -61,7 +61,7 @@ impl Executor<'_> {
         }
         Some(
             self.cachedump_command(&words)
-                .unwrap_or_else(Operated::Line),
+                .unwrap_or_else(AdminReply::Line),
         )
     }
 
@@ -71,7 +71,8 @@ impl Executor<'_> {
     fn move_time(&mut self, words: &[&[u8]]) -> Option<&'static str> {
         let seconds = strict_u32(words.first()?)?;
         // TTLs end up to an eighth of a second late, never early.
-        let by = std::time::Duration::from_millis(u64::from(seconds) * 1000 + 125);
+        let ms = u64::from(seconds) * 1000 + crate::time::EIGHTH_MS;
+        let by = std::time::Duration::from_millis(ms);
         self.shared.clock.advance(by);
         // Later commands of the batch must see the new time.
         self.now = self.shared.clock.now();
@@ -79,7 +80,7 @@ impl Executor<'_> {
         Some("OK")
     }
 
-    fn cachedump_command(&self, words: &[&[u8]]) -> Result<Operated, &'static str> {
+    fn cachedump_command(&self, words: &[&[u8]]) -> Result<AdminReply, &'static str> {
         if !self.shared.config.dump {
             return Err("CLIENT_ERROR stats cachedump not allowed");
         }
@@ -93,56 +94,68 @@ impl Executor<'_> {
             0 => None,
             number => Some(ClassId::new(number).ok_or("CLIENT_ERROR Illegal slab id")?),
         };
-        Ok(Operated::StreamedReply(StreamedReply::Dump(
+        Ok(AdminReply::StreamedReply(StreamedReply::Dump(
             self.cachedump(class, limit.into()),
         )))
     }
 
-    fn watch(&self, words: &[&[u8]], alone: bool) -> Operated {
+    fn watch(&self, words: &[&[u8]], output_is_empty: bool) -> AdminReply {
         if !self.shared.config.watch {
-            return Operated::Line("CLIENT_ERROR watch commands not allowed");
+            return AdminReply::Line("CLIENT_ERROR watch commands not allowed");
         }
-        if !alone {
-            return Operated::Line("ERROR cannot pipeline other commands before watch");
+        if !output_is_empty {
+            return AdminReply::Line("ERROR cannot pipeline other commands before watch");
         }
         let Some(filter) = Filter::parse(words.iter().copied()) else {
-            return Operated::Line("ERROR");
+            return AdminReply::Line("ERROR");
         };
         if !self.shared.events.admit_watcher() {
-            return Operated::Line("WATCHER_TOO_MANY log watcher limit reached");
+            return AdminReply::Line("WATCHER_TOO_MANY log watcher limit reached");
         }
-        Operated::StreamedReply(StreamedReply::Watch(filter))
+        AdminReply::StreamedReply(StreamedReply::Watch(filter))
     }
 
-    fn crawler(&mut self, words: &[&[u8]], alone: bool) -> Operated {
+    fn crawler(&mut self, words: &[&[u8]], output_is_empty: bool) -> AdminReply {
         match *words {
-            [word] if matches(word, "enable") => Operated::Line(self.switch_crawler(true)),
-            [word] if matches(word, "disable") => Operated::Line(self.switch_crawler(false)),
-            [word, classes] if matches(word, "crawl") => Operated::Line(self.crawl(classes)),
+            [word] if matches(word, "enable") => AdminReply::Line(self.switch_crawler(true)),
+            [word] if matches(word, "disable") => AdminReply::Line(self.switch_crawler(false)),
+            [word, classes] if matches(word, "crawl") => AdminReply::Line(self.crawl(classes)),
             [word, classes] | [word, classes, _] if matches(word, "metadump") => {
                 let refusals = [
                     "ERROR metadump not allowed",
                     "ERROR cannot pipeline other commands before metadump",
                 ];
-                self.start_dump(KeyDump::Metadump, classes, words.get(2), alone, refusals)
+                self.start_dump(
+                    KeyDump::Metadump,
+                    classes,
+                    words.get(2),
+                    output_is_empty,
+                    refusals,
+                )
             }
             [word, classes] | [word, classes, _] if matches(word, "mgdump") => {
                 let refusals = [
                     "ERROR key dump not allowed",
                     "ERROR cannot pipeline other commands before mgdump",
                 ];
-                self.start_dump(KeyDump::Mgdump, classes, words.get(2), alone, refusals)
+                self.start_dump(
+                    KeyDump::Mgdump,
+                    classes,
+                    words.get(2),
+                    output_is_empty,
+                    refusals,
+                )
             }
             [word, number] if matches(word, "tocrawl") => {
                 let mut tunables = self.shared.runtime.tunables();
-                Operated::Line(strict_u32(number).map_or(BAD_FORMAT, |number| {
+                AdminReply::Line(strict_u32(number).map_or(BAD_FORMAT, |number| {
                     tunables.crawler_items = number;
                     "OK"
                 }))
             }
             [word, number] if matches(word, "sleep") => {
                 let mut tunables = self.shared.runtime.tunables();
-                Operated::Line(match strict_u32(number) {
+                AdminReply::Line(match strict_u32(number) {
                     None => BAD_FORMAT,
                     Some(number @ ..=CRAWLER_SLEEP_MAX_US) => {
                         tunables.crawler_sleep_us = number;
@@ -151,7 +164,7 @@ impl Executor<'_> {
                     Some(_) => "CLIENT_ERROR sleep must be one second or less",
                 })
             }
-            _ => Operated::Line("ERROR"),
+            _ => AdminReply::Line("ERROR"),
         }
     }
 
@@ -190,22 +203,22 @@ impl Executor<'_> {
         kind: KeyDump,
         classes: &[u8],
         filter: Option<&&[u8]>,
-        alone: bool,
+        output_is_empty: bool,
         refusals: [&'static str; 2],
-    ) -> Operated {
+    ) -> AdminReply {
         if !self.shared.runtime.tunables().crawler {
-            return Operated::Line("CLIENT_ERROR lru crawler disabled");
+            return AdminReply::Line("CLIENT_ERROR lru crawler disabled");
         }
         if !self.shared.config.dump {
-            return Operated::Line(refusals[0]);
+            return AdminReply::Line(refusals[0]);
         }
-        if !alone {
-            return Operated::Line(refusals[1]);
+        if !output_is_empty {
+            return AdminReply::Line(refusals[1]);
         }
         let prefix = match filter.map(|word| word.strip_prefix(b"prefix=")) {
             None => &[],
             Some(Some(prefix)) if prefix.len() <= KEY_MAX_BYTES => prefix,
-            Some(_) => return Operated::Line("ERROR"),
+            Some(_) => return AdminReply::Line("ERROR"),
         };
         let classes = if classes == b"hash" {
             Some(u64::MAX)
@@ -213,11 +226,11 @@ impl Executor<'_> {
             class_set(classes)
         };
         let Some(classes) = classes else {
-            return Operated::Line(BAD_CLASS);
+            return AdminReply::Line(BAD_CLASS);
         };
         let starts = &self.shared.runtime.crawl.starts;
         starts.fetch_add(1, Ordering::Relaxed);
-        Operated::StreamedReply(StreamedReply::Dump(self.key_dump(kind, classes, prefix)))
+        AdminReply::StreamedReply(StreamedReply::Dump(self.key_dump(kind, classes, prefix)))
     }
 
     /// Executes `lru`; `None` for a malformed command.

@@ -52,7 +52,7 @@ impl Executor<'_> {
             _ => Attempt::Refused,
         };
         match attempt {
-            Attempt::Begun => {
+            Attempt::Continue => {
                 let head = header(packet.echo, Status::AuthContinue, Lengths::default(), 0);
                 bytes.extend_from_slice(&head);
                 SaslState::Begun

@@ -61,8 +61,9 @@ impl Executor<'_> {
         touch: Option<u32>,
         out: &mut Output,
     ) {
-        let told_key = if with_key { key.key } else { &[] };
-        let write = |item: Item<'_>, out: &mut Output| write_item(item, packet.echo, told_key, out);
+        let returned_key = if with_key { key.key } else { &[] };
+        let write =
+            |item: Item<'_>, out: &mut Output| write_item(item, packet.echo, returned_key, out);
         let hit = match touch {
             None => self.get(key, out, write).is_ok(),
             Some(exptime) => {
@@ -136,7 +137,7 @@ impl Executor<'_> {
 
     fn packet_arithmetic(&mut self, packet: &Packet<'_>, key: &Hashed<'_>, out: &mut Output) {
         let Verb::Arithmetic {
-            decrement,
+            verb,
             delta,
             initial,
             exptime,
@@ -145,17 +146,17 @@ impl Executor<'_> {
             return;
         };
         let change = Change {
+            verb,
             delta,
-            decrement,
             cas: packet.cas,
             ..Change::default()
         };
-        let beginning = exptime.map(|exptime| InitialValue {
+        let initial_value = exptime.map(|exptime| InitialValue {
             number: initial,
             expiry: Expiry::from_seconds(i64::from(exptime), self.now),
             key_binary: false,
         });
-        let status = match self.change_or_create(key, change, beginning) {
+        let status = match self.change_or_create(key, change, initial_value) {
             ArithmeticOutcome::Done { number, cas, .. } => {
                 if !packet.quiet {
                     encode::number(&mut out.bytes, packet.echo, cas, number);

@@ -9,11 +9,12 @@ use crate::command::ops::outcome::{Condition, Outcome};
 use crate::command::ops::refusal::Refusal;
 use crate::command::output::Output;
 use crate::protocol::cas::Cas;
-use crate::protocol::meta::encode::{self, Debug, FlagValue, ReturnKey, Status};
-use crate::protocol::meta::key::{MetaKey, breaks_lines};
+use crate::protocol::meta::encode::{self, FlagValue, ItemDebug, RecacheState, ReturnKey, Status};
+use crate::protocol::meta::key::{MetaKey, needs_base64};
 use crate::protocol::meta::request::{MetaMode, MetaRequest};
 use crate::protocol::text::encode::{line, number_line};
 use crate::protocol::text::reply::Reply;
+use crate::protocol::verb::ArithmeticVerb;
 use crate::store::{Access, Hashed, Item, ItemSpec, NoMemory};
 use crate::time::{Expiry, Now};
 
@@ -130,20 +131,24 @@ impl Executor<'_> {
         let decoded = MetaKey::new(meta.key, meta.base64);
         let key = self.store.hashed(decoded.bytes());
         let flags = &meta.flags;
+        let verb = match flags.mode {
+            MetaMode::Decrement => ArithmeticVerb::Decrement,
+            _ => ArithmeticVerb::Increment,
+        };
         let change = Change {
+            verb,
             delta: flags.delta.unwrap_or(1),
-            decrement: flags.mode == MetaMode::Decrement,
             cas: flags.cas.and_then(Cas::new),
             new_cas: flags.new_cas,
-            ttl: flags.ttl_done(),
+            ttl: flags.effective_ttl(),
             ..Change::default()
         };
-        let beginning = flags.vivify.map(|_| InitialValue {
+        let initial = flags.vivify.map(|_| InitialValue {
             number: flags.initial,
             expiry: Expiry::from_protocol(flags.created_ttl(), self.now),
-            key_binary: meta.base64 && breaks_lines(key.key),
+            key_binary: meta.base64 && needs_base64(key.key),
         });
-        match self.change_or_create(&key, change, beginning) {
+        match self.change_or_create(&key, change, initial) {
             ArithmeticOutcome::NonNumeric => error(out, Reply::NonNumeric),
             ArithmeticOutcome::NoMemory => error(out, Reply::NoMemory),
             // memcached detects this while it writes the reply, after the
@@ -267,7 +272,7 @@ impl ReturnedTtl {
 /// Returns the TTL in seconds as the flag `t` returns it. The TTL of an item
 /// that this command expired is negative, modulo 2^32.
 fn ttl_value(expiry: Expiry, now: Now) -> FlagValue {
-    match now.left(expiry) {
+    match now.remaining_seconds(expiry) {
         _ if expiry.is_over(now) => FlagValue::Number(u64::from(now.overdue(expiry))),
         Some(left) => FlagValue::Number(u64::from(left)),
         None => FlagValue::Never,
@@ -297,7 +302,12 @@ fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &m
         b'h' => FlagValue::from(item.is_fetched()),
         other => ttl.next(other, meta, now),
     });
-    encode::recache_flags(bytes, item.is_token_sent(), item.is_stale(), hit.won);
+    let recache = RecacheState {
+        is_token_sent: item.is_token_sent(),
+        is_stale: item.is_stale(),
+        has_won: hit.won,
+    };
+    encode::recache_flags(bytes, recache);
     encode::end(bytes);
     if with_value {
         out.value(item);
@@ -331,13 +341,13 @@ fn write_number(
     }
 }
 
-fn debug_of(item: Item<'_>, now: Now) -> Debug<'_> {
-    Debug {
+fn debug_of(item: Item<'_>, now: Now) -> ItemDebug<'_> {
+    ItemDebug {
         key: ReturnKey {
             key: item.key(),
             base64: item.is_key_binary(),
         },
-        ttl: now.left(item.expiry()),
+        ttl: now.remaining_seconds(item.expiry()),
         age: item.age(now),
         cas: item.cas(),
         fetched: item.is_fetched(),

@@ -14,6 +14,7 @@ use crate::protocol::request::{GetLine, StoreLine};
 use crate::protocol::text::encode;
 use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::tokens;
+use crate::protocol::verb::ArithmeticVerb;
 use crate::store::{Hashed, Item, ItemSpec, Miss};
 use crate::time::Expiry;
 
@@ -176,16 +177,16 @@ impl Executor<'_> {
     /// Executes `incr` or `decr`.
     pub(in crate::command) fn arithmetic_line(
         &mut self,
+        verb: ArithmeticVerb,
         key: &[u8],
         delta: u64,
-        decrement: bool,
         noreply: bool,
         out: &mut Output,
     ) {
         let key = self.store.hashed(key);
         let change = Change {
+            verb,
             delta,
-            decrement,
             ..Change::default()
         };
         let answer = match self.change_or_create(&key, change, None) {

@@ -2,13 +2,15 @@
 
 use crate::command::executor::Executor;
 use crate::command::ops::expiry::NoExpiryField;
-use crate::command::ops::instrument::Storing;
 use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::outcome::cas_or_next;
+use crate::command::ops::report::StoreReport;
+use crate::events::StoreStatus;
 use crate::limits::ClassId;
 use crate::protocol::cas::Cas;
-use crate::protocol::meta::key::breaks_lines;
-use crate::protocol::number::item_value;
+use crate::protocol::meta::key::needs_base64;
+use crate::protocol::number::parse_item_value;
+use crate::protocol::verb::ArithmeticVerb;
 use crate::store::mrc::Observed;
 use crate::store::{Entry, Hashed, ItemSpec, NewItem, NoMemory, Store};
 use crate::time::{Expiry, Now};
@@ -16,10 +18,10 @@ use crate::time::{Expiry, Now};
 /// Arguments of an increment or decrement.
 #[derive(Clone, Copy, Default)]
 pub(in crate::command) struct Change {
+    /// Whether to add or to subtract.
+    pub(in crate::command) verb: ArithmeticVerb,
     /// Amount to add or subtract.
     pub(in crate::command) delta: u64,
-    /// Subtract, stopping at 0. Otherwise add modulo 2^64.
-    pub(in crate::command) decrement: bool,
     /// CAS value to compare with.
     pub(in crate::command) cas: Option<Cas>,
     /// CAS value to assign; the next one if `None`.
@@ -85,25 +87,25 @@ struct NumberItem {
 }
 
 impl Executor<'_> {
-    /// Changes the number of a key. On a miss, creates it from `beginning` if
+    /// Changes the number of a key. On a miss, creates it from `initial` if
     /// given.
     #[inline]
     pub(in crate::command) fn change_or_create(
         &mut self,
         key: &Hashed<'_>,
         change: Change,
-        beginning: Option<InitialValue>,
+        initial: Option<InitialValue>,
     ) -> ArithmeticOutcome {
         let change = Change {
-            vivify: beginning.is_some(),
+            vivify: initial.is_some(),
             ..change
         };
         if !self.watched.is_empty() {
             self.report_looked_up(key);
         }
-        match (self.change(key, change), beginning) {
-            (ArithmeticOutcome::NotFound, Some(beginning)) => {
-                self.create_number(key, change, beginning)
+        match (self.change(key, change), initial) {
+            (ArithmeticOutcome::NotFound, Some(initial)) => {
+                self.create_number(key, change, initial)
             }
             (counted, _) => counted,
         }
@@ -143,10 +145,9 @@ impl Executor<'_> {
 
     fn count_change(&self, change: Change, counted: &ArithmeticOutcome) {
         let counters = &self.local.counters;
-        let (hits, misses) = if change.decrement {
-            (&counters.decr_hits, &counters.decr_misses)
-        } else {
-            (&counters.incr_hits, &counters.incr_misses)
+        let (hits, misses) = match change.verb {
+            ArithmeticVerb::Increment => (&counters.incr_hits, &counters.incr_misses),
+            ArithmeticVerb::Decrement => (&counters.decr_hits, &counters.decr_misses),
         };
         match counted {
             ArithmeticOutcome::Done { class, .. } => {
@@ -154,10 +155,9 @@ impl Executor<'_> {
                 let Some(class) = class.map(|class| self.local.classes.of(class)) else {
                     return;
                 };
-                if change.decrement {
-                    class.decr_hits.add(1);
-                } else {
-                    class.incr_hits.add(1);
+                match change.verb {
+                    ArithmeticVerb::Increment => class.incr_hits.add(1),
+                    ArithmeticVerb::Decrement => class.decr_hits.add(1),
                 }
             }
             ArithmeticOutcome::NotFound if !change.vivify => misses.add(1),
@@ -186,26 +186,26 @@ impl Executor<'_> {
         &mut self,
         key: &Hashed<'_>,
         change: Change,
-        beginning: InitialValue,
+        initial: InitialValue,
     ) -> ArithmeticOutcome {
         let with = NumberItem {
-            number: beginning.number,
+            number: initial.number,
             value_len: 0,
             flags: 0,
-            expiry: beginning.expiry,
-            key_binary: beginning.key_binary,
+            expiry: initial.expiry,
+            key_binary: initial.key_binary,
         };
         let Ok(new) = self.make_number(key, with) else {
             return ArithmeticOutcome::NoMemory;
         };
         if !self.watched.is_empty() {
             self.report_looked_up(key);
-            let storing = Storing {
+            let report = StoreReport {
                 command: "add",
                 expiry: with.expiry,
                 new: new.item().item_size(),
             };
-            self.report_stored(key.key, storing, "stored");
+            self.report_stored(key.key, report, StoreStatus::Stored);
         }
         let mut new = Some(new);
         let (store, now) = (self.store, self.now);
@@ -252,14 +252,10 @@ fn change_under_lock(
     if change.cas.is_some_and(|cas| !cas.is_of(item.cas())) {
         return ended(ArithmeticOutcome::Exists);
     }
-    let Some(value) = item_value(text) else {
+    let Some(value) = parse_item_value(text) else {
         return ended(ArithmeticOutcome::NonNumeric);
     };
-    let number = if change.decrement {
-        value.saturating_sub(change.delta)
-    } else {
-        value.wrapping_add(change.delta)
-    };
+    let number = change.verb.apply(value, change.delta);
     let class = Some(item.class());
     let before = item.expiry();
     let after = match change.ttl {
@@ -282,7 +278,7 @@ fn change_under_lock(
         let contents = NumberItem {
             number,
             value_len: item.value_len(),
-            key_binary: item.is_key_binary() && (fits || breaks_lines(item.key())),
+            key_binary: item.is_key_binary() && (fits || needs_base64(item.key())),
             flags: item.flags(),
             expiry: after,
         };

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::command::executor::Executor;
 use crate::command::ops::outcome::{Condition, Outcome, cas_or_next};
-use crate::protocol::meta::key::breaks_lines;
+use crate::protocol::meta::key::needs_base64;
 use crate::protocol::verb::StoreVerb;
 use crate::store::{Access, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
 
@@ -77,7 +77,7 @@ impl Executor<'_> {
         let accepts = |item: Item<'_>| {
             joined_len.set(item.value_len() + more);
             let fits = store.is_size_ok(item.key().len(), item.flags(), joined_len.get());
-            let keeps_key = !item.is_key_binary() || breaks_lines(item.key());
+            let keeps_key = !item.is_key_binary() || needs_base64(item.key());
             let matches = condition.cas.is_none_or(|cas| cas.is_of(item.cas()));
             fits && matches && keeps_key && !item.is_stale()
         };
@@ -102,7 +102,7 @@ impl Executor<'_> {
         let spec = ItemSpec {
             flags: old.flags(),
             expiry: old.expiry(),
-            key_binary: old.is_key_binary() && breaks_lines(key.key),
+            key_binary: old.is_key_binary() && needs_base64(key.key),
             ..ItemSpec::new(key.key, old.value_len() + more.value_len())
         };
         if !self

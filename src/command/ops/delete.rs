@@ -6,7 +6,7 @@ use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::outcome::cas_or_next;
 use crate::events::ItemSize;
 use crate::protocol::cas::Cas;
-use crate::protocol::meta::key::breaks_lines;
+use crate::protocol::meta::key::needs_base64;
 use crate::protocol::meta::request::MetaRequest;
 use crate::store::mrc::Observed;
 use crate::store::{Entry, Hashed, Item, ItemSpec, NewItem, NoMemory, Store};
@@ -130,7 +130,7 @@ impl Executor<'_> {
         let spec = ItemSpec {
             flags: meta.flags.client_flags,
             expiry: expiry.unwrap_or(Expiry::NEVER),
-            key_binary: meta.base64 && breaks_lines(key.key),
+            key_binary: meta.base64 && needs_base64(key.key),
             with_expiry_field: true,
             ..ItemSpec::new(key.key, 0)
         };

@@ -6,7 +6,7 @@ use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::outcome::cas_or_next;
 use crate::command::output::Output;
 use crate::events::{ItemSize, Kinds};
-use crate::protocol::meta::key::breaks_lines;
+use crate::protocol::meta::key::needs_base64;
 use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::tokens::tokens;
 use crate::store::{Access, Entry, Hashed, Item, ItemSpec, Miss, NewItem, Store};
@@ -146,7 +146,7 @@ impl Executor<'_> {
     fn vivify(&mut self, meta: &MetaRequest<'_>, key: &Hashed<'_>) -> Option<NewItem> {
         let spec = ItemSpec {
             expiry: Expiry::from_protocol(meta.flags.created_ttl(), self.now),
-            key_binary: meta.base64 && breaks_lines(key.key),
+            key_binary: meta.base64 && needs_base64(key.key),
             with_expiry_field: true,
             ..ItemSpec::new(key.key, 0)
         };
@@ -179,7 +179,7 @@ fn get_under_lock(
     } else {
         item.expiry()
     };
-    if let Some(ttl) = flags.ttl_done().filter(|_| !created) {
+    if let Some(ttl) = flags.effective_ttl().filter(|_| !created) {
         set_expiry(entry, Expiry::from_protocol(ttl, now))?;
     }
     if flags.opaque_too_long {
@@ -215,8 +215,8 @@ fn is_locking(meta: &MetaRequest<'_>) -> bool {
 /// Returns whether the remaining TTL is below the argument of `R`. Uses the
 /// expiry time in effect at the position of `R` on the line.
 fn wins_recache(meta: &MetaRequest<'_>, before: Expiry, after: Expiry, now: Now) -> bool {
-    let places = &meta.flags.places;
-    let expiry = match places.ttl < places.recache {
+    let positions = &meta.flags.positions;
+    let expiry = match positions.ttl < positions.recache {
         true => after,
         false => before,
     };

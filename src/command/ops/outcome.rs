@@ -1,5 +1,6 @@
-//! When a value is stored, and what became of it.
+//! Conditions and outcomes of storage commands.
 
+use crate::events::StoreStatus;
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::request::{MetaFlags, MetaMode};
 use crate::protocol::request::StoreLine;
@@ -91,12 +92,12 @@ impl Condition {
 
 impl Outcome {
     /// Returns the status as watchers see it.
-    pub(in crate::command) fn status(self) -> &'static str {
+    pub(in crate::command) fn status(self) -> StoreStatus {
         match self {
-            Self::Stored { .. } => "stored",
-            Self::NotStored => "not_stored",
-            Self::Exists => "exists",
-            Self::NotFound => "not_found",
+            Self::Stored { .. } => StoreStatus::Stored,
+            Self::NotStored => StoreStatus::NotStored,
+            Self::Exists => StoreStatus::Exists,
+            Self::NotFound => StoreStatus::NotFound,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Refusals of storage commands before their value is considered.
+//! Reasons to refuse the value of a storage command.
 
 use crate::command::executor::Executor;
 

@@ -1,10 +1,11 @@
-//! Storing values. The item is made before the shard's lock is taken and linked
+//! Stores values. The item is made before the shard's lock is taken and linked
 //! under it.
 
 use crate::command::executor::Executor;
-use crate::command::ops::instrument::Storing;
 use crate::command::ops::outcome::{Condition, Outcome, VALUE_END, cas_or_next};
 use crate::command::ops::refusal::Refusal;
+use crate::command::ops::report::StoreReport;
+use crate::events::StoreStatus;
 use crate::limits::ClassId;
 use crate::protocol::verb::StoreVerb;
 use crate::store::mrc::Observed;
@@ -126,7 +127,11 @@ impl Executor<'_> {
                     self.drop_old(key);
                 }
                 if !self.watched.is_empty() {
-                    self.report_refused(key.key, spec, *refusal == Refusal::TooLarge);
+                    let status = match refusal {
+                        Refusal::TooLarge => StoreStatus::TooLarge,
+                        Refusal::NoMemory | Refusal::BadChunk => StoreStatus::NoMemory,
+                    };
+                    self.report_refused(key.key, spec, status);
                     self.report_looked_up(key);
                 }
             }
@@ -142,10 +147,10 @@ impl Executor<'_> {
 
     #[inline]
     fn commit(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
-        let sampler = self.curve.filter(|sampler| sampler.wants(key.hash));
+        let sampler = self.curve.filter(|sampler| sampler.is_sampled(key.hash));
         let observed = sampler.map(|_| Observed::set(new.item()));
         let outcome = match self.watched.is_empty() {
-            true => self.commit_unseen(key, new, condition),
+            true => self.commit_unreported(key, new, condition),
             false => self.commit_watched(key, new, condition),
         };
         if let Some(observed) = observed
@@ -159,25 +164,30 @@ impl Executor<'_> {
     #[cold]
     fn commit_watched(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
         let old_expiry = self.report_looked_up(key);
-        let mut storing = Storing {
+        let mut report = StoreReport {
             command: condition.verb.name(),
             expiry: new.item().expiry(),
             new: new.item().item_size(),
         };
-        let outcome = self.commit_unseen(key, new, condition);
+        let outcome = self.commit_unreported(key, new, condition);
         if condition.verb.extends()
             && let Outcome::Stored { value_len, .. } = outcome
         {
             // Watchers see the size and expiry time of the joined item.
-            storing.new.value_len = value_len as u32;
-            storing.expiry = old_expiry.unwrap_or(storing.expiry);
+            report.new.value_len = value_len as u32;
+            report.expiry = old_expiry.unwrap_or(report.expiry);
         }
-        self.report_stored(key.key, storing, outcome.status());
+        self.report_stored(key.key, report, outcome.status());
         outcome
     }
 
     #[inline]
-    fn commit_unseen(&mut self, key: &Hashed<'_>, new: NewItem, condition: Condition) -> Outcome {
+    fn commit_unreported(
+        &mut self,
+        key: &Hashed<'_>,
+        new: NewItem,
+        condition: Condition,
+    ) -> Outcome {
         if condition.verb.extends() {
             return self.join(key, new, condition);
         }

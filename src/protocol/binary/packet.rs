@@ -3,7 +3,7 @@
 use crate::protocol::binary::encode::{Echo, Status};
 use crate::protocol::binary::header::opcode;
 use crate::protocol::cas::Cas;
-use crate::protocol::verb::StoreVerb;
+use crate::protocol::verb::{ArithmeticVerb, StoreVerb};
 
 /// A packet without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub enum Verb {
     Delete,
     /// `increment`, `decrement`.
     Arithmetic {
-        /// Subtract.
-        decrement: bool,
+        /// The verb.
+        verb: ArithmeticVerb,
         /// Amount to add or subtract.
         delta: u64,
         /// Value of an item created on a miss.

@@ -1,11 +1,11 @@
-//! Packets to requests.
+//! Parses packets of the binary protocol.
 
 use crate::limits::{BODY_MAX_BYTES, KEY_MAX_BYTES};
 use crate::protocol::binary::encode::{Echo, Status};
 use crate::protocol::binary::header::{HEADER_BYTES, REQUEST_MAGIC, opcode};
 use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::cas::Cas;
-use crate::protocol::verb::StoreVerb;
+use crate::protocol::verb::{ArithmeticVerb, StoreVerb};
 
 /// Exptime that keeps `increment` and `decrement` from creating a missing item.
 const DO_NOT_CREATE: u32 = 0xffff_ffff;
@@ -120,8 +120,8 @@ fn verb(opcode: u8, extras: &[u8], key: &[u8], rest: u32) -> Option<(bool, Verb)
         0x0f => join(false, StoreVerb::Prepend),
         0x1a => join(true, StoreVerb::Prepend),
         0x04 | 0x14 => (keyed && no_rest).then_some((opcode == 0x14, Verb::Delete)),
-        0x05 | 0x15 => arithmetic(opcode == 0x15, false, extras, key, rest),
-        0x06 | 0x16 => arithmetic(opcode == 0x16, true, extras, key, rest),
+        0x05 | 0x15 => arithmetic(opcode == 0x15, ArithmeticVerb::Increment, extras, key, rest),
+        0x06 | 0x16 => arithmetic(opcode == 0x16, ArithmeticVerb::Decrement, extras, key, rest),
         0x07 | 0x17 => bare.then_some((opcode == 0x17, Verb::Quit)),
         0x08 | 0x18 => flush(opcode == 0x18, extras, key, rest),
         0x0a => only(bare, Verb::Noop),
@@ -155,7 +155,7 @@ fn store(quiet: bool, verb: StoreVerb, extras: &[u8], key: &[u8]) -> Option<(boo
 
 fn arithmetic(
     quiet: bool,
-    decrement: bool,
+    verb: ArithmeticVerb,
     extras: &[u8],
     key: &[u8],
     rest: u32,
@@ -163,7 +163,7 @@ fn arithmetic(
     let extras: &[u8; 20] = extras.try_into().ok()?;
     let exptime = u32_at(extras, 16);
     let arithmetic = Verb::Arithmetic {
-        decrement,
+        verb,
         delta: u64_at(extras, 0),
         initial: u64_at(extras, 8),
         exptime: (exptime != DO_NOT_CREATE).then_some(exptime),
@@ -207,7 +207,7 @@ mod tests {
     use super::{HEADER_BYTES, Parsed, Verb, parse};
     use crate::protocol::binary::encode::Status;
     use crate::protocol::cas::Cas;
-    use crate::protocol::verb::StoreVerb;
+    use crate::protocol::verb::{ArithmeticVerb, StoreVerb};
 
     /// Encodes a packet whose header may have wrong lengths of key and body.
     fn frame(opcode: u8, extras: &[u8], key: &[u8], key_len: u16, body_len: u32) -> Vec<u8> {
@@ -312,7 +312,7 @@ mod tests {
         for (end, exptime) in [([0, 0, 0, 9], Some(9)), ([0xff; 4], None)] {
             extras[16..].copy_from_slice(&end);
             let want = Verb::Arithmetic {
-                decrement: true,
+                verb: ArithmeticVerb::Decrement,
                 delta: 3,
                 initial: 4,
                 exptime,

@@ -107,11 +107,25 @@ pub fn return_flags(
     }
 }
 
-/// Appends the flags that tell clients who recaches an item: `Z` if another
-/// client was sent the token, `X` if the item is stale, `W` if this client won.
+/// State of the token to recache an item, as a reply to `mg` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecacheState {
+    /// `Z`: another client was sent the token.
+    pub is_token_sent: bool,
+    /// `X`: the item is stale.
+    pub is_stale: bool,
+    /// `W`: this client won the token.
+    pub has_won: bool,
+}
+
+/// Appends the flags of the token to recache an item.
 #[inline]
-pub fn recache_flags(out: &mut Vec<u8>, token_sent: bool, stale: bool, won: bool) {
-    for (is_set, flag) in [(token_sent, b" Z"), (stale, b" X"), (won, b" W")] {
+pub fn recache_flags(out: &mut Vec<u8>, state: RecacheState) {
+    for (is_set, flag) in [
+        (state.is_token_sent, b" Z"),
+        (state.is_stale, b" X"),
+        (state.has_won, b" W"),
+    ] {
         if is_set {
             out.extend_from_slice(flag);
         }
@@ -125,7 +139,7 @@ pub fn noop(out: &mut Vec<u8>) {
 
 /// Properties of an item that `me` returns.
 #[derive(Clone, Copy, Debug)]
-pub struct Debug<'a> {
+pub struct ItemDebug<'a> {
     /// The key.
     pub key: ReturnKey<'a>,
     /// TTL in seconds; `None` if the item never expires.
@@ -143,13 +157,13 @@ pub struct Debug<'a> {
 }
 
 /// Appends the reply to `me`. A key in base64 is not marked as such.
-pub fn debug(out: &mut Vec<u8>, item: Debug<'_>) {
+pub fn debug(out: &mut Vec<u8>, item: ItemDebug<'_>) {
     use std::io::Write as _;
     out.extend_from_slice(b"ME ");
-    spell_key(out, item.key);
+    write_key(out, item.key);
     let ttl = item.ttl.map_or(-1, i64::from);
     let fetched = if item.fetched { "yes" } else { "no" };
-    let Debug {
+    let ItemDebug {
         age,
         cas,
         class,
@@ -171,13 +185,13 @@ pub fn end(out: &mut Vec<u8>) {
 
 fn return_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
     out.extend_from_slice(b" k");
-    spell_key(out, key);
+    write_key(out, key);
     if key.base64 {
         out.extend_from_slice(b" b");
     }
 }
 
-fn spell_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
+fn write_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
     if key.base64 {
         encode_key(key.key, out);
     } else {
@@ -187,7 +201,7 @@ fn spell_key(out: &mut Vec<u8>, key: ReturnKey<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{FlagValue, ReturnKey, recache_flags, return_flags};
+    use super::{FlagValue, RecacheState, ReturnKey, recache_flags, return_flags};
 
     fn written(tokens: &str, base64: bool) -> String {
         let mut out = Vec::new();
@@ -201,7 +215,12 @@ mod tests {
             b'h' => FlagValue::from(true),
             _ => FlagValue::Absent,
         });
-        recache_flags(&mut out, true, false, true);
+        let state = RecacheState {
+            is_token_sent: true,
+            is_stale: false,
+            has_won: true,
+        };
+        recache_flags(&mut out, state);
         String::from_utf8(out).unwrap()
     }
 

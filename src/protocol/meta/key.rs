@@ -38,10 +38,10 @@ impl<'a> MetaKey<'a> {
     }
 }
 
-/// Returns whether a key that was sent in base64 must also be shown in base64.
-/// As in memcached, only items made by `ms` remember that their key was base64.
-/// This server makes an exception for keys that would break a text line.
-pub fn breaks_lines(key: &[u8]) -> bool {
+/// Returns whether a key that was sent in base64 must also be returned in base64,
+/// because it contains a space, CR or LF. As in memcached, only items made by
+/// `ms` otherwise remember that their key was sent in base64.
+pub fn needs_base64(key: &[u8]) -> bool {
     key.iter().any(|byte| matches!(byte, b' ' | b'\r' | b'\n'))
 }
 

@@ -59,7 +59,7 @@ pub struct MetaFlags {
     /// reply, after most of the command has taken effect.
     pub opaque_too_long: bool,
     /// Positions of the flags whose order matters.
-    pub places: Places,
+    pub positions: FlagPositions,
 }
 
 /// Mode of `ms` or `ma` (flag `M`).
@@ -88,7 +88,7 @@ pub enum MetaMode {
 
 impl MetaMode {
     /// Parses the argument of the flag, of which only the first byte counts.
-    pub fn of_argument(argument: &[u8]) -> Self {
+    pub fn parse(argument: &[u8]) -> Self {
         match argument.first() {
             // For memcached, a zero byte is no mode.
             Some(0) => Self::Absent,
@@ -124,7 +124,7 @@ impl MetaMode {
 /// applies flags and writes return flags in order, so the last of `T` and `N`
 /// wins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct FlagPositions {
     /// Position of `T`.
     pub ttl: u8,
     /// Position of `N`.
@@ -138,23 +138,25 @@ pub struct Places {
 impl MetaFlags {
     /// Returns the exptime of `T`, unless an opaque over its limit stands
     /// before it and ends the command.
-    pub fn ttl_done(&self) -> Option<i32> {
-        self.ttl.filter(|_| self.is_reached(self.places.ttl))
+    pub fn effective_ttl(&self) -> Option<i32> {
+        self.ttl.filter(|_| self.is_reached(self.positions.ttl))
     }
 
     /// Returns the exptime of an item that this command creates: the last
     /// effective one of `T` and `N`, or 0 (never).
     pub fn created_ttl(&self) -> i32 {
-        let vivify = self.vivify.filter(|_| self.is_reached(self.places.vivify));
-        match (self.ttl_done(), vivify) {
-            (Some(ttl), Some(_)) if self.places.ttl > self.places.vivify => ttl,
+        let vivify = self
+            .vivify
+            .filter(|_| self.is_reached(self.positions.vivify));
+        match (self.effective_ttl(), vivify) {
+            (Some(ttl), Some(_)) if self.positions.ttl > self.positions.vivify => ttl,
             (ttl, None) => ttl.unwrap_or(0),
             (_, Some(vivify)) => vivify,
         }
     }
 
-    fn is_reached(&self, place: u8) -> bool {
-        !self.opaque_too_long || place < self.places.opaque
+    fn is_reached(&self, position: u8) -> bool {
+        !self.opaque_too_long || position < self.positions.opaque
     }
 }
 
@@ -202,8 +204,10 @@ pub fn parse_flags(
     if leading + count > META_TOKENS_MAX {
         return Err(MetaError::Reply("CLIENT_ERROR options flags are too long"));
     }
-    for (place, token) in (1..).zip(tokens(line)) {
-        parser.take(key, token, place).map_err(MetaError::Reply)?;
+    for (position, token) in (1..).zip(tokens(line)) {
+        parser
+            .take(key, token, position)
+            .map_err(MetaError::Reply)?;
     }
     match parser.error {
         Some(error) => Err(MetaError::Reply(error)),
@@ -237,7 +241,7 @@ struct FlagParser {
 }
 
 impl FlagParser {
-    fn take(&mut self, key: &[u8], token: &[u8], place: u8) -> Result<(), &'static str> {
+    fn take(&mut self, key: &[u8], token: &[u8], position: u8) -> Result<(), &'static str> {
         let (flag, argument) = match token {
             [flag, argument @ ..] => (*flag, argument),
             [] => return Ok(()),
@@ -258,17 +262,17 @@ impl FlagParser {
             b'u' => self.flags.no_bump = true,
             b'I' => self.flags.invalidate = true,
             b'x' => self.flags.remove_value = true,
-            b'M' => self.flags.mode = MetaMode::of_argument(argument),
+            b'M' => self.flags.mode = MetaMode::parse(argument),
             b'N' => {
-                self.flags.places.vivify = place;
+                self.flags.positions.vivify = position;
                 self.flags.vivify = self.number(strict_i32(argument), BAD_TOKEN);
             }
             b'T' => {
-                self.flags.places.ttl = place;
+                self.flags.positions.ttl = position;
                 self.flags.ttl = self.number(strict_i32(argument), BAD_TOKEN);
             }
             b'R' => {
-                self.flags.places.recache = place;
+                self.flags.positions.recache = position;
                 self.flags.recache = self.number(strict_i32(argument), BAD_TOKEN);
             }
             b'C' => self.flags.cas = self.number(strict_u64(argument), BAD_TOKEN),
@@ -290,7 +294,7 @@ impl FlagParser {
                 self.flags.initial = self.number(number, error).unwrap_or(0);
             }
             b'O' => {
-                self.flags.places.opaque = place;
+                self.flags.positions.opaque = position;
                 self.flags.opaque_too_long = token.len() > OPAQUE_MAX_BYTES;
             }
             // Accepted here and answered from the token list. P and L are for

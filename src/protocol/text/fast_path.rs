@@ -2,8 +2,8 @@
 //! the form that client libraries send, with single spaces and no control
 //! characters, parsed in one pass.
 //!
-//! Any other form is left to the general parser in `text.rs`. Both parse these
-//! lines alike.
+//! Any other form is left to the general parser in `parse.rs`. Both parsers give
+//! the same result for these lines.
 
 use crate::limits::KEY_MAX_BYTES;
 use crate::protocol::request::{GetLine, Request, StoreLine};

@@ -1,4 +1,4 @@
-//! Text and meta command lines, and text answers.
+//! Parses text and meta command lines, and encodes text replies.
 
 pub mod ascii_auth;
 pub mod encode;

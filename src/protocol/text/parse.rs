@@ -15,7 +15,7 @@ use crate::protocol::request::{GetLine, Request, StoreLine};
 use crate::protocol::text::fast_path::parse_plain;
 use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::{Tokens, tokens};
-use crate::protocol::verb::{ControlVerb, ShutdownMode, StoreVerb};
+use crate::protocol::verb::{ArithmeticVerb, ControlVerb, ShutdownMode, StoreVerb};
 
 /// Result of parsing the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,21 +44,50 @@ pub enum Parsed<'a> {
 /// A line that is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// What answers it.
+    /// The reply.
     pub reply: ErrorReply,
     /// Bytes to skip behind the line: the data block of a storage command.
     pub swallow: usize,
 }
 
-/// The answer to a malformed line.
+impl Malformed {
+    /// Creates an error with this reply line.
+    fn new(reply: &'static str) -> Self {
+        Self {
+            reply: ErrorReply::Line(reply),
+            swallow: 0,
+        }
+    }
+
+    /// Creates an error with this reply line unless `noreply` suppresses it.
+    fn unless(noreply: bool, reply: &'static str) -> Self {
+        match noreply {
+            true => Self {
+                reply: ErrorReply::Silent,
+                swallow: 0,
+            },
+            false => Self::new(reply),
+        }
+    }
+
+    /// Skips the data block of a storage command, `value_len` bytes and CRLF.
+    fn with_block(self, value_len: u32) -> Self {
+        Self {
+            swallow: value_len as usize + 2,
+            ..self
+        }
+    }
+}
+
+/// Reply to a malformed line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorReply {
     /// A line, without its CRLF.
     Line(&'static str),
-    /// None: the client asked for no reply (`noreply`).
+    /// No reply, because the line ends with `noreply`.
     Silent,
-    /// The connection is closed without a reply: an HTTP request, sent to make
-    /// the server execute its body.
+    /// The connection is closed without a reply. The line is an HTTP request,
+    /// whose body could contain commands.
     Close,
 }
 
@@ -66,30 +95,6 @@ const BAD_FORMAT: &str = Reply::BadFormat.text();
 const BAD_EXPTIME: &str = "CLIENT_ERROR invalid exptime argument";
 /// Shortest line that memcached parses, its newline included.
 const LINE_MIN_BYTES: usize = 4;
-
-/// Error of a line. `silent` suppresses the reply (`noreply`).
-struct Refusal {
-    reply: &'static str,
-    swallow: usize,
-    silent: bool,
-}
-
-impl Refusal {
-    fn loud(reply: &'static str) -> Self {
-        Self {
-            reply,
-            swallow: 0,
-            silent: false,
-        }
-    }
-
-    fn unless(silent: bool, reply: &'static str) -> Self {
-        Self {
-            silent,
-            ..Self::loud(reply)
-        }
-    }
-}
 
 /// Parses the start of the input.
 #[inline]
@@ -103,7 +108,7 @@ pub fn parse(input: &[u8]) -> Parsed<'_> {
 /// Parses any line, without the fast path for plain ones.
 pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
     let Some(end) = memchr::memchr(b'\n', input) else {
-        return unfinished(input);
+        return parse_incomplete(input);
     };
     let used = end + 1;
     if used > LINE_WHOLE_MAX_BYTES && !is_long_get(input) {
@@ -115,28 +120,11 @@ pub(super) fn parse_any(input: &[u8]) -> Parsed<'_> {
     };
     match parse_line(line, used) {
         Ok(request) => Parsed::Request(request, used),
-        Err(None) => Parsed::Malformed(
-            Malformed {
-                reply: ErrorReply::Close,
-                swallow: 0,
-            },
-            used,
-        ),
-        Err(Some(refusal)) => {
-            let reply = match refusal.silent {
-                true => ErrorReply::Silent,
-                false => ErrorReply::Line(refusal.reply),
-            };
-            let malformed = Malformed {
-                reply,
-                swallow: refusal.swallow,
-            };
-            Parsed::Malformed(malformed, used)
-        }
+        Err(malformed) => Parsed::Malformed(malformed, used),
     }
 }
 
-fn unfinished(input: &[u8]) -> Parsed<'_> {
+fn parse_incomplete(input: &[u8]) -> Parsed<'_> {
     let is_get = input.starts_with(b"get ") || input.starts_with(b"gets ");
     if input.len() <= LINE_MAX_BYTES || is_get && input.len() <= GET_LINE_MAX_BYTES {
         return Parsed::Incomplete;
@@ -166,39 +154,38 @@ fn is_long_get(input: &[u8]) -> bool {
     blanks <= SPACES_MAX && words.iter().any(|word| input[blanks..].starts_with(word))
 }
 
-fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Option<Refusal>> {
+fn parse_line(line: &[u8], used: usize) -> Result<Request<'_>, Malformed> {
     if used < LINE_MIN_BYTES {
-        return Err(Some(Refusal::loud(BAD_FORMAT)));
+        return Err(Malformed::new(BAD_FORMAT));
     }
     let verb_len = memchr::memchr(b' ', line).unwrap_or(line.len());
     let (verb, rest) = line.split_at(verb_len);
-    let request = match verb {
-        b"get" => get(rest, false),
-        b"gets" => get(rest, true),
-        b"set" => store(rest, StoreVerb::Set),
-        b"mg" => meta(rest).map(Request::MetaGet),
-        b"ms" => meta_set(rest),
-        b"md" => meta_delete(rest),
-        b"ma" => meta_arithmetic(rest),
+    match verb {
+        b"get" => parse_get(rest, false),
+        b"gets" => parse_get(rest, true),
+        b"set" => parse_store(rest, StoreVerb::Set),
+        b"mg" => parse_meta(rest).map(Request::MetaGet),
+        b"ms" => parse_meta_set(rest),
+        b"md" => parse_meta_delete(rest),
+        b"ma" => parse_meta_arithmetic(rest),
         b"mn" => Ok(Request::MetaNoop),
-        b"me" => meta_debug(rest),
-        b"add" => store(rest, StoreVerb::Add),
-        b"cas" => store(rest, StoreVerb::Cas),
-        b"gat" => touching_get(rest, false),
-        b"gats" => touching_get(rest, true),
-        b"incr" => arithmetic(rest, false),
-        b"decr" => arithmetic(rest, true),
+        b"me" => parse_meta_debug(rest),
+        b"add" => parse_store(rest, StoreVerb::Add),
+        b"cas" => parse_store(rest, StoreVerb::Cas),
+        b"gat" => parse_get_and_touch(rest, false),
+        b"gats" => parse_get_and_touch(rest, true),
+        b"incr" => parse_arithmetic(rest, ArithmeticVerb::Increment),
+        b"decr" => parse_arithmetic(rest, ArithmeticVerb::Decrement),
         b"quit" => Ok(Request::Quit),
-        b"touch" => touch(rest),
-        b"delete" => delete(rest),
-        b"append" => store(rest, StoreVerb::Append),
-        b"replace" => store(rest, StoreVerb::Replace),
-        b"prepend" => store(rest, StoreVerb::Prepend),
+        b"touch" => parse_touch(rest),
+        b"delete" => parse_delete(rest),
+        b"append" => parse_store(rest, StoreVerb::Append),
+        b"replace" => parse_store(rest, StoreVerb::Replace),
+        b"prepend" => parse_store(rest, StoreVerb::Prepend),
         b"version" => Ok(Request::Version),
         b"stats" => Ok(Request::Stats { arguments: rest }),
-        _ => return rare(verb, rest),
-    };
-    request.map_err(Some)
+        _ => parse_other(verb, rest),
+    }
 }
 
 /// Returns the arguments that memcached parses.
@@ -213,7 +200,7 @@ fn is_noreply(rest: &[u8]) -> bool {
 
 /// Parses administrative commands and unknown ones. Unlike other commands,
 /// these may follow leading spaces.
-fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusal>> {
+fn parse_other<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Malformed> {
     let mut words = tokens(rest);
     let (verb, rest) = match verb {
         b"watch" => {
@@ -225,7 +212,7 @@ fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusa
         }
         b"" => match words.next() {
             Some(verb) => (verb, words.rest()),
-            None => return Err(Some(Refusal::loud("ERROR"))),
+            None => return Err(Malformed::new("ERROR")),
         },
         verb => (verb, rest),
     };
@@ -238,17 +225,17 @@ fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusa
         })
     };
     match verb {
-        b"flush_all" => Ok(flush_all(rest, noreply)),
+        b"flush_all" => Ok(parse_flush_all(rest, noreply)),
         b"verbosity" => match arguments(rest).next().and_then(strict_u32) {
             Some(level) => Ok(Request::Verbosity { level, noreply }),
-            None => Err(Some(Refusal::unless(noreply, BAD_FORMAT))),
+            None => Err(Malformed::unless(noreply, BAD_FORMAT)),
         },
         b"cache_memlimit" => Ok(Request::MemoryLimit {
             mebibytes: arguments(rest).next().and_then(strict_u32),
             noreply,
         }),
         b"shutdown" => Ok(Request::Shutdown {
-            mode: shutdown_mode(rest),
+            mode: parse_shutdown_mode(rest),
             noreply,
         }),
         b"refresh_certs" => Ok(Request::RefreshCerts { noreply }),
@@ -259,15 +246,18 @@ fn rare<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Option<Refusa
         #[cfg(feature = "debugtime")]
         b"debugtime" => control(ControlVerb::DebugTime),
         _ => match arguments(rest).last() {
-            Some(last) if last.starts_with(b"HTTP/") => Err(None),
-            None => Err(Some(Refusal::unless(verb == b"noreply", "ERROR"))),
-            Some(_) => Err(Some(Refusal::unless(noreply, "ERROR"))),
+            Some(last) if last.starts_with(b"HTTP/") => Err(Malformed {
+                reply: ErrorReply::Close,
+                swallow: 0,
+            }),
+            None => Err(Malformed::unless(verb == b"noreply", "ERROR")),
+            Some(_) => Err(Malformed::unless(noreply, "ERROR")),
         },
     }
 }
 
 /// As in memcached, the mode may be abbreviated.
-fn shutdown_mode(rest: &[u8]) -> ShutdownMode {
+fn parse_shutdown_mode(rest: &[u8]) -> ShutdownMode {
     let mut arguments = tokens(rest);
     match (arguments.next(), arguments.next()) {
         (None, _) => ShutdownMode::Now,
@@ -277,28 +267,28 @@ fn shutdown_mode(rest: &[u8]) -> ShutdownMode {
 }
 
 #[inline]
-fn get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
-    get_line(rest, cas, None)
+fn parse_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Malformed> {
+    parse_keys(rest, cas, None)
 }
 
-fn touching_get(rest: &[u8], cas: bool) -> Result<Request<'_>, Refusal> {
+fn parse_get_and_touch(rest: &[u8], cas: bool) -> Result<Request<'_>, Malformed> {
     let mut tokens = tokens(rest);
     let exptime = tokens.next();
     if tokens.clone().next().is_none() {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return Err(Malformed::new(BAD_FORMAT));
     }
     let Some(exptime) = exptime.and_then(strict_i32) else {
-        return Err(Refusal::loud(BAD_EXPTIME));
+        return Err(Malformed::new(BAD_EXPTIME));
     };
-    get_line(tokens.rest(), cas, Some(exptime))
+    parse_keys(tokens.rest(), cas, Some(exptime))
 }
 
 /// Parses at least one key. Checks all keys first: a key over the length limit
 /// makes an error the only reply to the line.
 #[inline]
-fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, Refusal> {
+fn parse_keys(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, Malformed> {
     let mut keys = tokens(rest);
-    let first = keys.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let first = keys.next().ok_or(Malformed::new(BAD_FORMAT))?;
     let mut single = true;
     let mut longest = first.len();
     for key in keys {
@@ -306,7 +296,7 @@ fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, R
         longest = longest.max(key.len());
     }
     if longest > KEY_MAX_BYTES {
-        return bad_key_in_get(rest, touch);
+        return parse_keys_before_bad(rest, touch);
     }
     Ok(Request::Get(GetLine {
         keys: if single { first } else { rest },
@@ -318,14 +308,14 @@ fn get_line(rest: &[u8], cas: bool, touch: Option<i32>) -> Result<Request<'_>, R
 
 /// As in memcached, the keys before the bad one are still looked up or touched.
 #[cold]
-fn bad_key_in_get(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Refusal> {
+fn parse_keys_before_bad(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Malformed> {
     let mut keys = tokens(rest);
     let mut good = 0;
     while keys.next().is_some_and(|key| key.len() <= KEY_MAX_BYTES) {
         good = rest.len() - keys.rest().len();
     }
     match good {
-        0 => Err(Refusal::loud(BAD_FORMAT)),
+        0 => Err(Malformed::new(BAD_FORMAT)),
         _ => Ok(Request::BrokenGet {
             keys: &rest[..good],
             touch,
@@ -334,7 +324,7 @@ fn bad_key_in_get(rest: &[u8], touch: Option<i32>) -> Result<Request<'_>, Refusa
 }
 
 #[inline]
-fn store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
+fn parse_store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Malformed> {
     let mut words = tokens(rest);
     let key = words.next();
     // As in memcached, these two numbers are parsed from the line, not from
@@ -344,26 +334,22 @@ fn store(rest: &[u8], verb: StoreVerb) -> Result<Request<'_>, Refusal> {
     let exptime = words.rest();
     words.next();
     let (Some(key), Some(length)) = (key, words.next()) else {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return Err(Malformed::new(BAD_FORMAT));
     };
-    let value_len = value_len(length)?;
+    let value_len = parse_value_len(length)?;
     let more = words.rest();
     let noreply = !more.is_empty() && is_last_noreply(more);
-    let refusal = || Refusal {
-        reply: BAD_FORMAT,
-        swallow: value_len as usize + 2,
-        silent: noreply,
-    };
+    let malformed = || Malformed::unless(noreply, BAD_FORMAT).with_block(value_len);
     if key.len() > KEY_MAX_BYTES {
-        return Err(refusal());
+        return Err(malformed());
     }
     let (Some(flags), Some(exptime)) = (parse_client_flags(flags), parse_exptime(exptime)) else {
-        return Err(refusal());
+        return Err(malformed());
     };
     let cas = match verb {
         StoreVerb::Cas => {
             let number = words.next().and_then(strict_u64);
-            Cas::new(number.ok_or_else(refusal)?)
+            Cas::new(number.ok_or_else(malformed)?)
         }
         _ => None,
     };
@@ -383,19 +369,23 @@ fn is_last_noreply(more: &[u8]) -> bool {
     tokens(more).take(LINE_TOKENS_MAX - 5).last() == Some(b"noreply")
 }
 
+/// Longest data block in bytes, without CRLF: with it, the length must fit a
+/// C `int`, as in memcached.
+const VALUE_LEN_MAX: i32 = i32::MAX - 2;
+
 /// Parses the length of a data block.
-fn value_len(token: &[u8]) -> Result<u32, Refusal> {
+fn parse_value_len(token: &[u8]) -> Result<u32, Malformed> {
     match strict_i32(token) {
-        Some(length @ 0..=0x7FFF_FFFD) => Ok(length as u32),
-        _ => Err(Refusal::loud(BAD_FORMAT)),
+        Some(length @ 0..=VALUE_LEN_MAX) => Ok(length as u32),
+        _ => Err(Malformed::new(BAD_FORMAT)),
     }
 }
 
 /// Parses a key and at least `wanted` more tokens. The flag returned is whether
 /// the last token is `noreply`.
-fn simple(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Refusal> {
+fn parse_key(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Malformed> {
     let mut tokens = tokens(rest);
-    let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let key = tokens.next().ok_or(Malformed::new(BAD_FORMAT))?;
     let mut more = 0;
     let mut last = key;
     for token in tokens.clone().take(LINE_TOKENS_MAX - 2) {
@@ -403,39 +393,39 @@ fn simple(rest: &[u8], wanted: usize) -> Result<(&[u8], Tokens<'_>, bool), Refus
         last = token;
     }
     if more < wanted {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return Err(Malformed::new(BAD_FORMAT));
     }
     let noreply = last == b"noreply";
     if key.len() > KEY_MAX_BYTES {
-        return Err(Refusal::unless(noreply, BAD_FORMAT));
+        return Err(Malformed::unless(noreply, BAD_FORMAT));
     }
     Ok((key, tokens, noreply))
 }
 
 /// Ignores anything after the key, because old clients send a 0 there.
-fn delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
-    let (key, _, noreply) = simple(rest, 0)?;
+fn parse_delete(rest: &[u8]) -> Result<Request<'_>, Malformed> {
+    let (key, _, noreply) = parse_key(rest, 0)?;
     Ok(Request::Delete { key, noreply })
 }
 
-fn arithmetic(rest: &[u8], decrement: bool) -> Result<Request<'_>, Refusal> {
-    let (key, mut tokens, noreply) = simple(rest, 1)?;
+fn parse_arithmetic(rest: &[u8], verb: ArithmeticVerb) -> Result<Request<'_>, Malformed> {
+    let (key, mut tokens, noreply) = parse_key(rest, 1)?;
     let Some(delta) = tokens.next().and_then(strict_u64) else {
         let reply = "CLIENT_ERROR invalid numeric delta argument";
-        return Err(Refusal::unless(noreply, reply));
+        return Err(Malformed::unless(noreply, reply));
     };
     Ok(Request::Arithmetic {
+        verb,
         key,
         delta,
-        decrement,
         noreply,
     })
 }
 
-fn touch(rest: &[u8]) -> Result<Request<'_>, Refusal> {
-    let (key, mut tokens, noreply) = simple(rest, 1)?;
+fn parse_touch(rest: &[u8]) -> Result<Request<'_>, Malformed> {
+    let (key, mut tokens, noreply) = parse_key(rest, 1)?;
     let Some(exptime) = tokens.next().and_then(strict_i32) else {
-        return Err(Refusal::unless(noreply, BAD_EXPTIME));
+        return Err(Malformed::unless(noreply, BAD_EXPTIME));
     };
     Ok(Request::Touch {
         key,
@@ -444,7 +434,7 @@ fn touch(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     })
 }
 
-fn flush_all(rest: &[u8], noreply: bool) -> Request<'_> {
+fn parse_flush_all(rest: &[u8], noreply: bool) -> Request<'_> {
     let delay = if arguments(rest).count() == usize::from(noreply) {
         Some(0)
     } else {
@@ -455,11 +445,12 @@ fn flush_all(rest: &[u8], noreply: bool) -> Request<'_> {
 
 /// Parses `mg`, `md` and `ma`.
 #[inline]
-fn meta(rest: &[u8]) -> Result<MetaRequest<'_>, Refusal> {
+fn parse_meta(rest: &[u8]) -> Result<MetaRequest<'_>, Malformed> {
     let mut tokens = tokens(rest);
-    let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let key = tokens.next().ok_or(Malformed::new(BAD_FORMAT))?;
     let line = tokens.rest();
-    let (flags, base64) = parse_flags(key, line, 2).map_err(|error| Refusal::loud(error.text()))?;
+    let (flags, base64) =
+        parse_flags(key, line, 2).map_err(|error| Malformed::new(error.text()))?;
     Ok(MetaRequest {
         key,
         base64,
@@ -471,20 +462,20 @@ fn meta(rest: &[u8]) -> Result<MetaRequest<'_>, Refusal> {
 
 /// As in memcached, the data block is not swallowed after a flag that begins
 /// with garbage, but it is after other errors.
-fn meta_set(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_meta_set(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     let mut tokens = tokens(rest);
     let (Some(key), Some(length)) = (tokens.next(), tokens.next()) else {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return Err(Malformed::new(BAD_FORMAT));
     };
-    let value_len = value_len(length)?;
+    let value_len = parse_value_len(length)?;
     let line = tokens.rest();
     let (flags, base64) = parse_flags(key, line, 3).map_err(|error| match error {
-        MetaError::Garbage => Refusal::loud(BAD_FORMAT),
-        error => skipping(error.text(), value_len),
+        MetaError::Garbage => Malformed::new(BAD_FORMAT),
+        error => Malformed::new(error.text()).with_block(value_len),
     })?;
     if !flags.mode.is_for_set() {
         let reply = "CLIENT_ERROR invalid mode for ms M token";
-        return Err(skipping(reply, value_len));
+        return Err(Malformed::new(reply).with_block(value_len));
     }
     Ok(Request::MetaSet(MetaRequest {
         key,
@@ -495,34 +486,27 @@ fn meta_set(rest: &[u8]) -> Result<Request<'_>, Refusal> {
     }))
 }
 
-fn skipping(reply: &'static str, value_len: u32) -> Refusal {
-    Refusal {
-        swallow: value_len as usize + 2,
-        ..Refusal::loud(reply)
-    }
-}
-
 /// memcached's `md` checks the length of the opaque before it looks up the
 /// item, unlike the other meta commands.
-fn meta_delete(rest: &[u8]) -> Result<Request<'_>, Refusal> {
-    let meta = meta(rest)?;
+fn parse_meta_delete(rest: &[u8]) -> Result<Request<'_>, Malformed> {
+    let meta = parse_meta(rest)?;
     match meta.flags.opaque_too_long {
-        true => Err(Refusal::loud(Reply::OpaqueTooLong.text())),
+        true => Err(Malformed::new(Reply::OpaqueTooLong.text())),
         false => Ok(Request::MetaDelete(meta)),
     }
 }
 
 /// memcached's `ma` returns the same error for every bad flag.
-fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     let mut tokens = tokens(rest);
-    let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let key = tokens.next().ok_or(Malformed::new(BAD_FORMAT))?;
     let line = tokens.rest();
     let (flags, base64) = parse_flags(key, line, 2).map_err(|error| match error {
-        MetaError::Garbage => Refusal::loud(BAD_FORMAT),
-        MetaError::Reply(_) => Refusal::loud("CLIENT_ERROR invalid or duplicate flag"),
+        MetaError::Garbage => Malformed::new(BAD_FORMAT),
+        MetaError::Reply(_) => Malformed::new("CLIENT_ERROR invalid or duplicate flag"),
     })?;
     if !flags.mode.is_for_arithmetic() {
-        return Err(Refusal::loud("CLIENT_ERROR invalid mode for ma M token"));
+        return Err(Malformed::new("CLIENT_ERROR invalid mode for ma M token"));
     }
     Ok(Request::MetaArithmetic(MetaRequest {
         key,
@@ -534,11 +518,11 @@ fn meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Refusal> {
 }
 
 /// As in memcached, `b` takes effect only if another token follows.
-fn meta_debug(rest: &[u8]) -> Result<Request<'_>, Refusal> {
+fn parse_meta_debug(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     let mut tokens = tokens(rest);
-    let key = tokens.next().ok_or(Refusal::loud(BAD_FORMAT))?;
+    let key = tokens.next().ok_or(Malformed::new(BAD_FORMAT))?;
     if count_flags(tokens.rest(), 2).is_none() || key.len() > KEY_MAX_BYTES {
-        return Err(Refusal::loud(BAD_FORMAT));
+        return Err(Malformed::new(BAD_FORMAT));
     }
     let base64 = tokens.next() == Some(b"b") && tokens.next().is_some();
     Ok(Request::MetaDebug { key, base64 })

@@ -56,7 +56,7 @@ impl Context {
     /// Checks a password and counts the attempt.
     fn admits(&self, user: &[u8], password: &[u8]) -> bool {
         let list = self.shared.passwords.as_ref();
-        let admitted = list.is_some_and(|list| list.check(user, password));
+        let admitted = list.is_some_and(|list| list.verify(user, password));
         let counters = &self.local.counters;
         counters.auth_cmds.add(1);
         counters.auth_errors.add(u64::from(!admitted));

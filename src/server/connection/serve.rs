@@ -126,7 +126,7 @@ impl Context {
     ) -> Turn {
         connection.state = State::Command;
         if !steps.is_empty() {
-            self.note_command(connection);
+            self.record_command(connection);
         }
         self.attend(connection.stream.fd());
         let verbose = self.shared.runtime.verbosity.load(Ordering::Relaxed) > 1;
@@ -243,12 +243,12 @@ impl Context {
     }
 
     /// Records the second of the connection's last command.
-    fn note_command(&self, connection: &mut Connection) {
+    fn record_command(&self, connection: &mut Connection) {
         let second = self.now.second();
         if connection.active != second {
             connection.active = second;
             let table = &self.shared.table;
-            table.note_command(connection.stream.fd(), second);
+            table.record_command(connection.stream.fd(), second);
         }
     }
 

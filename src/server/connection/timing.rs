@@ -260,7 +260,7 @@ fn name_of(request: &Request<'_>) -> &'static str {
         },
         Request::Store(line) => line.verb.name(),
         Request::Delete { .. } => "delete",
-        Request::Arithmetic { decrement, .. } => incr_or_decr(*decrement),
+        Request::Arithmetic { verb, .. } => verb.name(),
         Request::Touch { .. } => "touch",
         Request::MetaGet(_) => "mg",
         Request::MetaSet(_) => "ms",
@@ -274,7 +274,7 @@ fn name_of(request: &Request<'_>) -> &'static str {
             Verb::Touch { .. } => "touch",
             Verb::Store { verb, .. } => verb.name(),
             Verb::Delete => "delete",
-            Verb::Arithmetic { decrement, .. } => incr_or_decr(decrement),
+            Verb::Arithmetic { verb, .. } => verb.name(),
             Verb::Stat => "stats",
             Verb::Flush { .. } => "flush_all",
             _ => "other",
@@ -284,10 +284,6 @@ fn name_of(request: &Request<'_>) -> &'static str {
         Request::MemoryLimit { .. } => "cache_memlimit",
         _ => "other",
     }
-}
-
-fn incr_or_decr(decrement: bool) -> &'static str {
-    if decrement { "decr" } else { "incr" }
 }
 
 /// Returns the key of a request, the first of several.

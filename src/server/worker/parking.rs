@@ -170,7 +170,7 @@ impl Worker {
         let cut = parked.filter(|(token, _)| !stalled.is_parked(worker, *token));
         let cut: Vec<usize> = cut.map(|(token, _)| token).take(CLOSES_MAX).collect();
         if cut.len() == CLOSES_MAX {
-            stalled.call(worker);
+            stalled.wake_worker(worker);
         }
         for token in cut {
             self.close(token, "error");

@@ -1,4 +1,4 @@
-//! The part of a worker: which requests are sampled, and with what weight.
+//! Sampling by a worker: selects the requests to count, and their weight.
 
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 

@@ -7,14 +7,17 @@
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes of memory limit per ghost.
-const BYTES_PER_GHOST: usize = 512;
+pub(in crate::store) const BYTES_PER_GHOST: usize = 512;
 /// Bits of a ghost: fingerprint, then class of use counts.
 const GHOST_BITS: u32 = 16;
 const USES_BITS: u32 = 2;
-const PRINT_BITS: u32 = GHOST_BITS - USES_BITS;
+const FINGERPRINT_BITS: u32 = GHOST_BITS - USES_BITS;
+/// Bytes of a ghost.
+pub(in crate::store) const GHOST_BYTES: usize = (GHOST_BITS / u8::BITS) as usize;
 const GHOSTS_PER_WORD: u32 = u64::BITS / GHOST_BITS;
 const WORDS_PER_BUCKET: usize = 2;
-const GHOSTS_PER_BUCKET: usize = WORDS_PER_BUCKET * GHOSTS_PER_WORD as usize;
+/// Ghosts per bucket.
+pub(in crate::store) const GHOSTS_PER_BUCKET: usize = WORDS_PER_BUCKET * GHOSTS_PER_WORD as usize;
 
 /// Use count of an item that comes back, by the class of its use count when it
 /// was evicted.
@@ -57,14 +60,14 @@ impl Ghosts {
     }
 
     /// Records the eviction of an item with this hash and use count.
-    pub(crate) fn remember(&self, hash: u64, uses: u16) {
+    pub(crate) fn record(&self, hash: u64, uses: u16) {
         let class = match uses {
             0 => 0,
             1 => 1,
             2..4 => 2,
             _ => 3,
         };
-        let ghost = print_of(hash) << USES_BITS | class;
+        let ghost = fingerprint_of(hash) << USES_BITS | class;
         let [newer, older] = self.bucket(hash);
         let (first, second) = (newer.load(Ordering::Relaxed), older.load(Ordering::Relaxed));
         let pushed_out = first >> (u64::BITS - GHOST_BITS);
@@ -74,8 +77,8 @@ impl Ghosts {
 
     /// Returns the use count with which a new item begins if its key was
     /// evicted recently, else `None`.
-    pub(crate) fn recall(&self, hash: u64) -> Option<u16> {
-        let print = print_of(hash);
+    pub(crate) fn find_uses(&self, hash: u64) -> Option<u16> {
+        let fingerprint = fingerprint_of(hash);
         let words = self.bucket(hash);
         for place in 0..self.depth.load(Ordering::Relaxed) as u32 {
             let word = words[(place / GHOSTS_PER_WORD) as usize].load(Ordering::Relaxed);
@@ -84,7 +87,7 @@ impl Ghosts {
             if ghost == 0 {
                 return None;
             }
-            if ghost >> USES_BITS == print {
+            if ghost >> USES_BITS == fingerprint {
                 let class = (ghost & ((1 << USES_BITS) - 1)) as usize;
                 return Some(RETURNED_USES[class]);
             }
@@ -105,8 +108,8 @@ impl Ghosts {
 
 /// Returns the fingerprint of a hash. It is never 0, which marks an empty
 /// place.
-fn print_of(hash: u64) -> u64 {
-    (hash >> (u64::BITS - PRINT_BITS)).max(1)
+fn fingerprint_of(hash: u64) -> u64 {
+    (hash >> (u64::BITS - FINGERPRINT_BITS)).max(1)
 }
 
 #[cfg(test)]
@@ -125,9 +128,9 @@ mod tests {
     fn what_was_used_more_returns_with_more() {
         let ghosts = Ghosts::new(1 << 20);
         for (n, uses) in [(1, 0), (2, 1), (3, 3), (4, 7)] {
-            ghosts.remember(hash(n), uses);
+            ghosts.record(hash(n), uses);
         }
-        let returned: Vec<_> = (1..=5).map(|n| ghosts.recall(hash(n))).collect();
+        let returned: Vec<_> = (1..=5).map(|n| ghosts.find_uses(hash(n))).collect();
         assert_eq!(returned, [Some(1), Some(2), Some(4), Some(7), None]);
     }
 
@@ -135,20 +138,20 @@ mod tests {
     fn the_oldest_are_forgotten() {
         let ghosts = Ghosts::new(1);
         for n in 0..9 {
-            ghosts.remember(n << 50, 0);
+            ghosts.record(n << 50, 0);
         }
-        assert_eq!(ghosts.recall(8 << 50), Some(1));
-        assert_eq!(ghosts.recall(1 << 50), Some(1), "the eighth newest");
-        assert_eq!(ghosts.recall(9 << 50), None);
+        assert_eq!(ghosts.find_uses(8 << 50), Some(1));
+        assert_eq!(ghosts.find_uses(1 << 50), Some(1), "the eighth newest");
+        assert_eq!(ghosts.find_uses(9 << 50), None);
     }
 
     #[test]
     fn strangers_are_rarely_recognised() {
         let ghosts = Ghosts::new(1 << 20);
         for n in 0..4096 {
-            ghosts.remember(hash(n), 1);
+            ghosts.record(hash(n), 1);
         }
-        let strangers = (10_000..20_000).filter(|n| ghosts.recall(hash(*n)).is_some());
+        let strangers = (10_000..20_000).filter(|n| ghosts.find_uses(hash(*n)).is_some());
         assert!(strangers.count() < 30);
     }
 }

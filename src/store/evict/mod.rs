@@ -1,8 +1,9 @@
-//! Eviction: the policy, the search for victims, and reclaiming of pages.
+//! Eviction: the policy, the search for victims, reclaiming of pages, and sweeps.
 
 pub(in crate::store) mod ghosts;
 pub(in crate::store) mod hand;
 pub(in crate::store) mod oldest;
 pub(in crate::store) mod policy;
 pub(in crate::store) mod reclaim;
+pub(in crate::store) mod sweep;
 pub(in crate::store) mod victim;

@@ -25,7 +25,7 @@ impl Default for Oldest {
 
 impl Oldest {
     /// Records a live item that the sweep has visited.
-    pub(crate) fn note(&self, item: Item<'_>, now: Now) {
+    pub(crate) fn record(&self, item: Item<'_>, now: Now) {
         let place = &self.sweeping[item.class().index()];
         let accessed = item.accessed(now);
         if accessed < place.load(Ordering::Relaxed) {
@@ -34,7 +34,7 @@ impl Oldest {
     }
 
     /// Ends a sweep of all items: publishes its results and begins the next.
-    pub(crate) fn swept(&self) {
+    pub(crate) fn end_sweep(&self) {
         for (known, sweeping) in self.known.iter().zip(&self.sweeping) {
             known.store(
                 sweeping.swap(u32::MAX, Ordering::Relaxed),

@@ -12,6 +12,7 @@
 
 use crate::config::Eviction;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::time::EIGHTH_MS;
 
 /// Maximum number of items that one search for a victim looks at.
 pub(crate) const SCAN_LIMIT: usize = 32;
@@ -74,7 +75,7 @@ pub(crate) struct Policy {
     /// Ticks per item looked at, in fixed point.
     step: AtomicU64,
     /// Factor on the ticks per turn (the bits of an `f32`), set by
-    /// [`Policy::learn`].
+    /// [`Policy::adjust_speed`].
     speed: AtomicU32,
     /// Twice the binary logarithm of the mean item size in bytes.
     mean: AtomicU32,
@@ -84,16 +85,16 @@ pub(crate) struct Policy {
     /// pace.
     paced: [AtomicU64; 2],
     /// Lifetimes in ticks, by use count and size weight.
-    lives: Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]>,
+    lifetimes: Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]>,
 }
 
 impl Policy {
     /// Creates a policy of this kind.
     pub(crate) fn new(kind: Eviction) -> Self {
-        let (lives, uses_max) = match kind {
-            Eviction::Clock => (clock_lives(), 1),
-            Eviction::Frequency => (lives(0.0), USES_MAX),
-            Eviction::FrequencySize => (lives(SIZE_POWER), USES_MAX),
+        let (lifetimes, uses_max) = match kind {
+            Eviction::Clock => (clock_lifetimes(), 1),
+            Eviction::Frequency => (lifetimes(0.0), USES_MAX),
+            Eviction::FrequencySize => (lifetimes(SIZE_POWER), USES_MAX),
         };
         Self {
             kind,
@@ -104,7 +105,7 @@ impl Policy {
             mean: AtomicU32::new(half_log(128)),
             pace: AtomicU32::new(0),
             paced: [AtomicU64::new(0), AtomicU64::new(0)],
-            lives,
+            lifetimes,
         }
     }
 
@@ -126,7 +127,7 @@ impl Policy {
 
     /// Returns the ticks left until an item is due; 0 or less if it is due.
     #[inline]
-    pub(crate) fn left(&self, stamp: Stamp) -> i16 {
+    pub(crate) fn ticks_left(&self, stamp: Stamp) -> i16 {
         let distance = stamp.due().wrapping_sub(self.tick()) & DUE;
         // Sign extension: the upper half of the range is the past.
         ((distance << (16 - DUE_BITS)) as i16) >> (16 - DUE_BITS)
@@ -142,7 +143,7 @@ impl Policy {
     /// Adjusts the clock's speed after a search, so that about one search in
     /// five finds a due item. `found_due` is whether this one did. The speed is
     /// constant for plain CLOCK.
-    pub(crate) fn learn(&self, found_due: bool) {
+    pub(crate) fn adjust_speed(&self, found_due: bool) {
         if self.kind == Eviction::Clock {
             return;
         }
@@ -169,7 +170,7 @@ impl Policy {
 
     /// Measures how fast the clock advances in real time. `now_ms` is in
     /// milliseconds. Only one thread may call it.
-    pub(crate) fn pace(&self, now_ms: u64) {
+    pub(crate) fn measure_pace(&self, now_ms: u64) {
         let clock = self.clock.load(Ordering::Relaxed);
         let [clock_before, ms_before] = &self.paced;
         let elapsed = now_ms.saturating_sub(ms_before.load(Ordering::Relaxed));
@@ -179,7 +180,8 @@ impl Policy {
         let advanced = clock - clock_before.swap(clock, Ordering::Relaxed);
         ms_before.store(now_ms, Ordering::Relaxed);
         let ticks = advanced as f64 / (1u64 << FRACTION_BITS) as f64;
-        let measured = ticks * 125.0 / elapsed as f64 * f64::from(1u32 << PACE_BITS);
+        let per_eighth = ticks * EIGHTH_MS as f64 / elapsed as f64;
+        let measured = per_eighth * f64::from(1u32 << PACE_BITS);
         let before = f64::from(self.pace.load(Ordering::Relaxed));
         let smooth = if before == 0.0 {
             measured
@@ -219,7 +221,7 @@ impl Policy {
         let weight =
             (mean - half_log(bytes) as i32).clamp(*HALF_DOUBLINGS.start(), *HALF_DOUBLINGS.end());
         let index = (weight - HALF_DOUBLINGS.start()) as usize;
-        let mut life = self.lives[usize::from(uses)][index];
+        let mut life = self.lifetimes[usize::from(uses)][index];
         if remaining != u32::MAX {
             life = life.min(self.ticks_in(remaining));
         }
@@ -256,16 +258,16 @@ impl Stamp {
 }
 
 /// Returns the lifetimes for plain CLOCK: a used item is passed over once.
-fn clock_lives() -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
-    let mut lives = Box::new([[1 + TICKS_PER_TURN as u16; WEIGHTS]; USES_MAX as usize + 1]);
-    lives[0] = [1; WEIGHTS];
-    lives
+fn clock_lifetimes() -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
+    let mut lifetimes = Box::new([[1 + TICKS_PER_TURN as u16; WEIGHTS]; USES_MAX as usize + 1]);
+    lifetimes[0] = [1; WEIGHTS];
+    lifetimes
 }
 
 /// Returns the lifetimes for a size weight to the power of `alpha`.
-fn lives(alpha: f64) -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
-    let mut lives = Box::new([[0; WEIGHTS]; USES_MAX as usize + 1]);
-    for (uses, row) in lives.iter_mut().enumerate() {
+fn lifetimes(alpha: f64) -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
+    let mut lifetimes = Box::new([[0; WEIGHTS]; USES_MAX as usize + 1]);
+    for (uses, row) in lifetimes.iter_mut().enumerate() {
         let worth = if uses == 0 {
             WORTH_UNUSED
         } else {
@@ -276,7 +278,7 @@ fn lives(alpha: f64) -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
             *life = (TURNS * TICKS_PER_TURN * worth * weight).round().max(1.0) as u16;
         }
     }
-    lives
+    lifetimes
 }
 
 /// Returns twice the binary logarithm, rounded down.
@@ -297,7 +299,7 @@ mod tests {
     fn used_and_small_items_live_longer() {
         let policy = Policy::new(Eviction::FrequencySize);
         policy.survey(1000, 1000 * 1024);
-        let left = |stamp| policy.left(stamp);
+        let left = |stamp| policy.ticks_left(stamp);
         let new = policy.on_insert(1024, 0, u32::MAX);
         let used = policy.on_hit(new, 1024, u32::MAX);
         assert!(left(used) > left(new) && left(new) > 0);
@@ -316,13 +318,16 @@ mod tests {
         policy.survey(100, 100 * 100);
         let stamp = policy.on_insert(100, 0, u32::MAX);
         let mut looks = 0;
-        while policy.left(stamp) > 0 {
+        while policy.ticks_left(stamp) > 0 {
             policy.advance(1);
             looks += 1;
         }
         assert!((400..=600).contains(&looks), "{looks} looks at 100 items");
         policy.advance(100_000);
-        assert!(policy.left(stamp) < 0, "the date does not come back soon");
+        assert!(
+            policy.ticks_left(stamp) < 0,
+            "the date does not come back soon"
+        );
     }
 
     #[test]
@@ -354,13 +359,13 @@ mod tests {
         // 100 looks are a turn of two ticks; one turn a second.
         for second in 1..=30 {
             policy.advance(100);
-            policy.pace(1000 * second);
+            policy.measure_pace(1000 * second);
         }
-        let left = |seconds: u32| policy.left(policy.on_insert(100, 0, seconds * 8));
+        let left = |seconds: u32| policy.ticks_left(policy.on_insert(100, 0, seconds * 8));
         assert!((1..=2).contains(&left(1)), "{}", left(1));
         assert!((3..=4).contains(&left(2)), "{}", left(2));
         assert_eq!(left(0), 1);
-        let forever = policy.left(policy.on_insert(100, 0, u32::MAX));
+        let forever = policy.ticks_left(policy.on_insert(100, 0, u32::MAX));
         assert_eq!(left(1000), forever);
     }
 

@@ -1,11 +1,7 @@
 //! Reclaiming of memory: the slow path of allocation, draining of pages by
-//! moving or evicting their items, shrinking to the memory limit, compaction,
-//! and sweeps that remove dead items.
-
-use std::ops::Range;
+//! moving or evicting their items, shrinking to the memory limit, and compaction.
 
 use crate::limits::ClassId;
-use crate::store::census::count_unfetched;
 use crate::store::index::map::WriteShard;
 use crate::store::item::chain::segment_hash;
 use crate::store::item::layout::{Item, word_of};
@@ -13,10 +9,8 @@ use crate::store::item::refs::Pinned;
 use crate::store::memory::arena::PinnedClasses;
 use crate::store::memory::chunk::{Chunk, class_of};
 use crate::store::memory::classes::{CLASSES, PAGE_BYTES, chunk_bytes};
-use crate::store::outcome::{Miss, NoMemory};
+use crate::store::outcome::NoMemory;
 use crate::store::state::{Local, Store};
-use crate::sync::Ordering;
-use crate::time::{Expiry, Now};
 
 /// Maximum number of pages that one allocation drains by force.
 const FORCED_PAGES_MAX: usize = 256;
@@ -31,68 +25,15 @@ const COMPACT_PAGES_MAX: usize = 25;
 const SLACK_PART: usize = 24;
 /// plus this many bytes.
 const SLACK_BYTES: usize = 2 << 20;
-/// Buckets that a sweep looks at under one lock.
-const SWEEP_BUCKETS: usize = 256;
 
-/// Restarts of a shard's sweep, because its table was rebuilt, before the sweep
-/// looks at all buckets under one lock.
-const SWEEP_RESTARTS_MAX: usize = 3;
-
-/// Result of a sweep.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Items looked at, dead ones included.
-    pub looked: usize,
-    /// Of these, items with an expiry time, expired or not.
-    pub expirable: usize,
-}
-
-/// Value of [`ShardSweep::next`] after all buckets were looked at under one
-/// lock; above any bucket number.
-const ALL_SEEN: usize = usize::MAX;
-
-/// The position of a sweep in one shard.
-pub(in crate::store) struct ShardSweep {
-    shard: usize,
-    /// The next bucket, or [`ALL_SEEN`].
-    next: usize,
-    /// The shard's count of rebuilds at the last part.
-    rebuilt: usize,
-    /// How often the sweep began anew.
-    restarts: usize,
-    swept: Swept,
-}
-
-impl ShardSweep {
-    /// Creates a sweep at the start of a shard.
-    pub(in crate::store) fn new(shard: usize) -> Self {
-        Self {
-            shard,
-            next: 0,
-            rebuilt: 0,
-            restarts: 0,
-            swept: Swept::default(),
-        }
-    }
-
-    /// Returns the buckets to look at under the current lock. If the table was
-    /// rebuilt since the last part, items not seen yet may lie in buckets
-    /// already passed: the sweep begins anew. After several restarts, it takes
-    /// all buckets under one lock.
-    fn next_part(&mut self, rebuilt: usize) -> Range<usize> {
-        if self.rebuilt != rebuilt && self.next > 0 && self.next != ALL_SEEN {
-            self.next = 0;
-            self.restarts += 1;
-        }
-        self.rebuilt = rebuilt;
-        let start = self.next;
-        self.next = if self.restarts > SWEEP_RESTARTS_MAX {
-            ALL_SEEN
-        } else {
-            start + SWEEP_BUCKETS
-        };
-        start..self.next
-    }
+/// How a page is drained if its items may not fit elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum DrainMode {
+    /// Drains only a page of a class that has a page's worth of free chunks, so
+    /// that the items fit elsewhere. Evicts nothing.
+    Spare,
+    /// Drains a page of any class. Evicts the items that do not fit elsewhere.
+    Forced,
 }
 
 impl Store {
@@ -128,7 +69,7 @@ impl Store {
     fn alloc_at_limit(&self, local: &mut Local, class: usize) -> Option<Chunk> {
         let mut pinned_classes = PinnedClasses::default();
         if !self.options.evict {
-            self.drain(local, true, &mut pinned_classes);
+            self.drain(local, DrainMode::Spare, &mut pinned_classes);
             return self.memory.alloc(&mut local.magazines, class);
         }
         // After the limit was lowered, it takes a while to reach it. Commands
@@ -167,7 +108,7 @@ impl Store {
         self.release_all_hot(local);
         for _ in 0..FORCED_PAGES_MAX {
             self.memory.flush(&mut local.magazines);
-            let emptied = self.drain(local, false, &mut pinned_classes);
+            let emptied = self.drain(local, DrainMode::Forced, &mut pinned_classes);
             let chunk = self.memory.alloc(&mut local.magazines, class);
             if chunk.is_some() {
                 return chunk;
@@ -192,7 +133,7 @@ impl Store {
             return chunk;
         }
         let chunk = self.alloc_larger(local, class);
-        if chunk.is_some() || !self.drain(local, true, pinned_classes) {
+        if chunk.is_some() || !self.drain(local, DrainMode::Spare, pinned_classes) {
             return chunk;
         }
         self.memory.alloc(&mut local.magazines, class)
@@ -223,17 +164,16 @@ impl Store {
     }
 
     /// Drains the emptiest page of the class with the most free bytes and
-    /// returns it to the pool. Skips `pinned_classes`. With `spare`, requires
-    /// that the class has a page's worth of free chunks, so that the page's
-    /// items fit elsewhere; without it, evicts items that do not fit. Returns
-    /// false if no page ran empty. Then adds the class to `pinned_classes`, or
-    /// clears the set if no class was left.
+    /// returns it to the pool. Skips `pinned_classes`. Returns false if no page ran
+    /// empty. Then adds the class to `pinned_classes`, or clears the set if no
+    /// class was left.
     pub(in crate::store) fn drain(
         &self,
         local: &mut Local,
-        spare: bool,
+        mode: DrainMode,
         pinned_classes: &mut PinnedClasses,
     ) -> bool {
+        let spare = mode == DrainMode::Spare;
         let Some(draining) = self.memory.drain_emptiest(spare, *pinned_classes) else {
             *pinned_classes = PinnedClasses::default();
             return false;
@@ -243,7 +183,7 @@ impl Store {
         let class = draining.class();
         self.memory.flush_class(&mut local.magazines, class);
         for chunk in draining.chunks() {
-            self.evacuate_chunk(local, chunk, !spare);
+            self.evacuate_chunk(local, chunk, mode);
         }
         self.memory.flush_class(&mut local.magazines, class);
         if self.memory.finish_draining(&draining) {
@@ -251,15 +191,15 @@ impl Store {
             return true;
         }
         pinned_classes.add(class);
-        if !spare {
+        if mode == DrainMode::Forced {
             self.memory.request_flush();
         }
         false
     }
 
     /// Moves the item or segment in a chunk of a draining page to another page
-    /// of its class. If it cannot be moved, evicts it if `evict` is set.
-    fn evacuate_chunk(&self, local: &mut Local, chunk: Chunk, evict: bool) {
+    /// of its class. If it cannot be moved, evicts it if `mode` is forced.
+    fn evacuate_chunk(&self, local: &mut Local, chunk: Chunk, mode: DrainMode) {
         // SAFETY: a chunk of page memory.
         let word = unsafe { word_of(chunk) };
         let Some(pinned) = word.try_pin() else {
@@ -269,8 +209,8 @@ impl Store {
         let class = unsafe { class_of(chunk) };
         let target = self.memory.alloc(&mut local.magazines, class);
         let leftover = match pinned {
-            Pinned::Item => self.move_item(local, chunk, target, evict),
-            Pinned::Segment => self.move_segment(local, chunk, target, evict),
+            Pinned::Item => self.move_item(local, chunk, target, mode),
+            Pinned::Segment => self.move_segment(local, chunk, target, mode),
         };
         if let Some(target) = leftover {
             // SAFETY: allocated above and unused.
@@ -306,14 +246,14 @@ impl Store {
     }
 
     /// Moves a pinned item to `target`, a free chunk of its class. If that is
-    /// not possible, evicts the item if `evict` is set. Returns `target` if it
+    /// not possible, evicts the item if `mode` is forced. Returns `target` if it
     /// was not used.
     fn move_item(
         &self,
         local: &mut Local,
         chunk: Chunk,
         target: Option<Chunk>,
-        evict: bool,
+        mode: DrainMode,
     ) -> Option<Chunk> {
         // SAFETY: the caller has pinned the chunk.
         let item = unsafe { Item::at(chunk) };
@@ -344,10 +284,10 @@ impl Store {
                 None
             }
             target => {
-                if evict {
-                    let (_, alive) = self.take_out(local, &mut shard, bucket, local.now);
+                if mode == DrainMode::Forced {
+                    let victim = self.remove_victim(local, &mut shard, bucket, local.now);
                     drop(shard);
-                    if alive {
+                    if victim.is_alive {
                         local.counters.evicted_for_page.add(1);
                         local.report_evicted(item);
                     }
@@ -360,14 +300,14 @@ impl Store {
     }
 
     /// Moves a pinned segment to `target`, a free chunk of its class. If that
-    /// is not possible, evicts its item if `evict` is set. Returns `target` if
+    /// is not possible, evicts its item if `mode` is forced. Returns `target` if
     /// it was not used.
     fn move_segment(
         &self,
         local: &mut Local,
         chunk: Chunk,
         target: Option<Chunk>,
-        evict: bool,
+        mode: DrainMode,
     ) -> Option<Chunk> {
         // SAFETY: the caller has pinned the chunk.
         let hash = unsafe { segment_hash(chunk) };
@@ -391,16 +331,16 @@ impl Store {
                 None
             }
             target => {
-                if evict {
-                    let (head, alive) = self.take_out(local, &mut shard, bucket, local.now);
+                if mode == DrainMode::Forced {
+                    let victim = self.remove_victim(local, &mut shard, bucket, local.now);
                     drop(shard);
-                    if alive {
+                    if victim.is_alive {
                         local.counters.evicted_for_page.add(1);
                         // SAFETY: this function owns the reference that was the
                         // map's.
-                        local.report_evicted(unsafe { Item::at(head) });
+                        local.report_evicted(unsafe { Item::at(victim.head) });
                     }
-                    self.release_chunk(local, head);
+                    self.release_chunk(local, victim.head);
                 }
                 target
             }
@@ -420,7 +360,7 @@ impl Store {
             }
             self.memory.flush(&mut local.magazines);
             let (mut freed, mut pinned_classes) = (0, PinnedClasses::default());
-            while freed < PAGE_BYTES && !self.drain(local, true, &mut pinned_classes) {
+            while freed < PAGE_BYTES && !self.drain(local, DrainMode::Spare, &mut pinned_classes) {
                 match self.evict(local) {
                     Some(bytes) => freed += bytes.max(1),
                     None => return true,
@@ -428,7 +368,7 @@ impl Store {
             }
             if freed >= PAGE_BYTES {
                 self.memory.flush(&mut local.magazines);
-                self.drain(local, false, &mut pinned_classes);
+                self.drain(local, DrainMode::Forced, &mut pinned_classes);
             }
         }
         !pool.over_limit(0)
@@ -446,7 +386,7 @@ impl Store {
             let used = pool.pages_in_use() * PAGE_BYTES;
             let slack = self.memory.free_bytes();
             if slack <= used / SLACK_PART + SLACK_BYTES
-                || !self.drain(local, true, &mut pinned_classes)
+                || !self.drain(local, DrainMode::Spare, &mut pinned_classes)
             {
                 break;
             }
@@ -457,79 +397,8 @@ impl Store {
         emptied > 0 || released
     }
 
-    /// Removes the dead items of shard number `index`, a few buckets under each
-    /// lock, and shrinks its table if it is sparse.
-    pub fn sweep_shard(&self, local: &mut Local, index: usize, now: Now) -> Swept {
-        self.sweep_shard_with(local, index, now, |_| ())
-    }
-
-    /// Sweeps a shard as [`Store::sweep_shard`] does, and calls `visit` with
-    /// each live item, under the shard's lock.
-    pub fn sweep_shard_with(
-        &self,
-        local: &mut Local,
-        index: usize,
-        now: Now,
-        mut visit: impl FnMut(Item<'_>),
-    ) -> Swept {
-        let mut sweep = ShardSweep::new(index);
-        while self.sweep_part(local, &mut sweep, now, &mut visit) {}
-        sweep.swept
-    }
-
-    /// Continues a sweep under one lock: removes the dead items of some buckets
-    /// and frees them after unlocking. At the end of the shard, shrinks its
-    /// table under the lock and returns false.
-    pub(in crate::store) fn sweep_part(
-        &self,
-        local: &mut Local,
-        sweep: &mut ShardSweep,
-        now: Now,
-        visit: &mut impl FnMut(Item<'_>),
-    ) -> bool {
-        let mut dead = Vec::new();
-        let mut shard = self.map.write_at(sweep.shard);
-        let buckets = shard.buckets();
-        let part = sweep.next_part(self.map.rebuilt(sweep.shard));
-        if part.start >= buckets {
-            let shrunk = shard.shrink();
-            drop(shard);
-            self.memory.pool().sub_overhead(shrunk);
-            return false;
-        }
-        for bucket in part.start..buckets.min(part.end) {
-            if shard.slot(bucket).is_none() {
-                continue;
-            }
-            sweep.swept.looked += 1;
-            let item = shard.item(bucket);
-            sweep.swept.expirable += usize::from(item.expiry() != Expiry::NEVER);
-            let class = local.classes.of(item.class());
-            class.crawler_items_checked.add(1);
-            local.counters.crawler_items_checked.add(1);
-            let Some(miss) = self.miss_reason(item, now) else {
-                self.oldest.note(item, now);
-                visit(item);
-                continue;
-            };
-            class.crawler_reclaimed.add(1);
-            local.counters.crawler_reclaimed.add(1);
-            if miss == Miss::Expired {
-                count_unfetched(local, item);
-            }
-            dead.push(item.chunk());
-            self.unlink(local, &mut shard, bucket);
-        }
-        drop(shard);
-        for chunk in dead {
-            self.release_chunk(local, chunk);
-        }
-        true
-    }
-
-    /// Drains a page of `class`, evicting items that do not fit
-    /// elsewhere. Returns false if the class has only one page or no page ran
-    /// empty.
+    /// Drains a page of `class`, evicting items that do not fit elsewhere.
+    /// Returns false if the class has only one page or no page ran empty.
     pub fn give_up_page(&self, local: &mut Local, class: ClassId) -> bool {
         if self.class_memory(class).pages < 2 {
             return false;
@@ -538,36 +407,6 @@ impl Store {
         (0..CLASSES)
             .filter(|other| *other != class.index())
             .for_each(|other| others.add(other));
-        self.drain(local, false, &mut others)
-    }
-
-    /// Returns the number of shards, for [`Store::sweep_shard`].
-    pub fn shard_count(&self) -> usize {
-        self.map.shard_count()
-    }
-
-    /// Returns the current generation, to be passed to [`Store::swept`] after a
-    /// sweep of all shards that begins now.
-    pub fn sweep_begins(&self) -> u64 {
-        self.flush.generation.load(Ordering::Relaxed)
-    }
-
-    /// Records that no item of a generation before `generation` is left. Items
-    /// linked since [`Store::sweep_begins`] are not older: they are stamped
-    /// under the locks that the sweep takes.
-    pub fn swept(&self, generation: u64) {
-        // Release pairs with the Acquire in `flush_all`: accesses to the
-        // removed items came before.
-        self.flush.oldest.fetch_max(generation, Ordering::Release);
-        self.oldest.swept();
-    }
-
-    /// Sweeps all shards in the calling thread.
-    pub(crate) fn sweep_all(&self, local: &mut Local) {
-        let begun = self.sweep_begins();
-        for index in 0..self.map.shard_count() {
-            self.sweep_shard(local, index, local.now);
-        }
-        self.swept(begun);
+        self.drain(local, DrainMode::Forced, &mut others)
     }
 }

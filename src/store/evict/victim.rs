@@ -25,6 +25,15 @@ struct Candidate {
     left: i16,
 }
 
+/// A victim that was unlinked from the map. Its owner must release the chunk
+/// after unlocking the shard.
+pub(in crate::store) struct Victim {
+    /// The head chunk, with the reference that was the map's.
+    pub(in crate::store) head: Chunk,
+    /// Whether the item was live rather than flushed or expired.
+    pub(in crate::store) is_alive: bool,
+}
+
 impl Candidate {
     /// Returns whether the item still lies in its bucket. Another thread may
     /// have removed it: the shard was unlocked since, even if it is the last
@@ -45,12 +54,14 @@ impl Store {
         let mut looked = 0;
         for _ in 0..=self.map.shard_count() {
             let shard = self.map.write_at(local.visit.shard);
-            if let Some(bucket) = self.look(&mut local.visit, &shard, &mut looked, &mut best) {
-                self.note_search(local, looked, true);
+            if let Some(bucket) =
+                self.advance_hand(&mut local.visit, &shard, &mut looked, &mut best)
+            {
+                self.record_search(local, looked, true);
                 return self.evict_at(local, shard, bucket);
             }
             if looked >= SCAN_LIMIT {
-                self.note_search(local, looked, false);
+                self.record_search(local, looked, false);
                 // The candidate was seen under this lock, or in the hand's
                 // previous turn.
                 if let Some(best) = best.as_ref()
@@ -64,7 +75,7 @@ impl Store {
             drop(shard);
             local.visit = self.hand.next_visit();
         }
-        self.note_search(local, looked, false);
+        self.record_search(local, looked, false);
         self.evict_candidate(local, best)
     }
 
@@ -85,7 +96,7 @@ impl Store {
     /// Advances the hand until it meets a due item or the visit is over.
     /// Returns the bucket of the due item. Keeps in `best` the item with the
     /// fewest ticks left.
-    fn look(
+    fn advance_hand(
         &self,
         visit: &mut Visit,
         shard: &WriteShard<'_>,
@@ -107,7 +118,7 @@ impl Store {
                 continue;
             };
             *looked += 1;
-            let ticks = self.policy.left(slot.stamp());
+            let ticks = self.policy.ticks_left(slot.stamp());
             if ticks <= 0 {
                 slot.prefetch();
                 due = Some(bucket);
@@ -138,9 +149,9 @@ impl Store {
 
     /// Reports a search for a victim to the policy. Every 256th search of a
     /// thread surveys the store.
-    fn note_search(&self, local: &mut Local, looked: usize, found_due: bool) {
+    fn record_search(&self, local: &mut Local, looked: usize, found_due: bool) {
         self.policy.advance(looked);
-        self.policy.learn(found_due);
+        self.policy.adjust_speed(found_due);
         if local.searches.is_multiple_of(SURVEY_EVERY) {
             self.survey();
         }
@@ -156,43 +167,41 @@ impl Store {
         bucket: usize,
     ) -> Option<usize> {
         let bytes = shard.item(bucket).bytes();
-        let (chunk, alive) = self.take_out(local, &mut shard, bucket, local.now);
+        let victim = self.remove_victim(local, &mut shard, bucket, local.now);
         drop(shard);
-        if alive {
+        if victim.is_alive {
             // SAFETY: this function owns the reference that was the map's.
-            local.report_evicted(unsafe { Item::at(chunk) });
+            local.report_evicted(unsafe { Item::at(victim.head) });
         }
-        self.release_chunk(local, chunk);
+        self.release_chunk(local, victim.head);
         Some(bytes)
     }
 
     /// Evicts an item of a shard that is about to store another, so that its
     /// table does not grow. Does so only if no memory is left and the larger
-    /// table would cost more items than it could hold. Returns the victim's
-    /// chunk and whether the victim was alive. The caller must release the
-    /// chunk after unlocking.
+    /// table would cost more items than it could hold.
     #[inline]
     pub(in crate::store) fn evict_in_shard(
         &self,
         local: &Local,
         shard: &mut WriteShard<'_>,
         now: Now,
-    ) -> Option<(Chunk, bool)> {
+    ) -> Option<Victim> {
         if !shard.is_nearly_full() || !self.options.evict {
             return None;
         }
-        self.evict_from(local, shard, now)
+        self.evict_in_full_shard(local, shard, now)
     }
 
     /// Does the work of [`Store::evict_in_shard`] for a shard that is
     /// nearly full.
     #[cold]
-    fn evict_from(
+    fn evict_in_full_shard(
         &self,
         local: &Local,
         shard: &mut WriteShard<'_>,
         now: Now,
-    ) -> Option<(Chunk, bool)> {
+    ) -> Option<Victim> {
         let pool = self.memory.pool();
         if !pool.over_limit(SPARE_PAGES) {
             return None;
@@ -208,25 +217,23 @@ impl Store {
             left: Some(usize::MAX),
         };
         let (mut looked, mut best) = (0, None);
-        let due = self.look(&mut visit, shard, &mut looked, &mut best);
+        let due = self.advance_hand(&mut visit, shard, &mut looked, &mut best);
         self.policy.advance(looked);
-        self.policy.learn(due.is_some());
+        self.policy.adjust_speed(due.is_some());
         let bucket = due.or(best.map(|best| best.bucket))?;
-        Some(self.take_out(local, shard, bucket, now))
+        Some(self.remove_victim(local, shard, bucket, now))
     }
 
-    /// Unlinks a victim from the map, counts it and records its ghost. Returns
-    /// its chunk and whether it was alive. The caller must release the chunk
-    /// after unlocking.
-    pub(in crate::store) fn take_out(
+    /// Unlinks a victim from the map, counts it and records its ghost.
+    pub(in crate::store) fn remove_victim(
         &self,
         local: &Local,
         shard: &mut WriteShard<'_>,
         bucket: usize,
         now: Now,
-    ) -> (Chunk, bool) {
+    ) -> Victim {
         let item = shard.item(bucket);
-        let chunk = item.chunk();
+        let head = item.chunk();
         let dead = self.miss_reason(item, now);
         if let Some(miss) = dead {
             self.count_reclaimed(local, item, miss);
@@ -234,9 +241,12 @@ impl Store {
             local.count_evicted(item);
             let hash = self.map.hash(item.key());
             let uses = shard.slot(bucket).map_or(0, |slot| slot.stamp().uses());
-            self.ghosts.remember(hash, uses);
+            self.ghosts.record(hash, uses);
         }
         self.unlink(local, shard, bucket);
-        (chunk, dead.is_none())
+        Victim {
+            head,
+            is_alive: dead.is_none(),
+        }
     }
 }

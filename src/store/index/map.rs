@@ -33,11 +33,14 @@ const ADDRESS_BITS: u32 = 48;
 const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
 
 /// Bytes of a bucket in the table: the slot and its control byte.
-const BUCKET_BYTES: usize = 9;
+pub(in crate::store) const BUCKET_BYTES: usize = 9;
+/// Bytes of a table besides its buckets: the control bytes that hashbrown
+/// repeats at the end.
+pub(in crate::store) const TABLE_BYTES: usize = 16;
 
 /// A full table is rebuilt at its size, not doubled, if at least its capacity
 /// divided by this is tombstones of removed entries.
-const MARKED_PART: usize = 32;
+const TOMBSTONE_PART: usize = 32;
 
 /// Tables with fewer buckets are always allowed to grow: they are too small to
 /// matter.
@@ -153,17 +156,17 @@ struct Hint {
     mask: AtomicUsize,
     /// How often the table was rebuilt. A rebuild moves entries to other
     /// buckets.
-    rebuilt: AtomicUsize,
+    rebuilds: AtomicUsize,
     version: Version,
 }
 
 impl Hint {
     /// Records the address and size of a rebuilt table.
-    fn follow(&self, table: &Table) {
+    fn record_table(&self, table: &Table) {
         let control = table.data_end().as_ptr().cast();
         self.control.store(control, Ordering::Relaxed);
         self.mask.store(table.buckets() - 1, Ordering::Relaxed);
-        self.rebuilt.fetch_add(1, Ordering::Relaxed);
+        self.rebuilds.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -173,7 +176,7 @@ impl Map {
         let hint = || Hint {
             control: AtomicPtr::new(std::ptr::null_mut()),
             mask: AtomicUsize::new(0),
-            rebuilt: AtomicUsize::new(0),
+            rebuilds: AtomicUsize::new(0),
             version: Version::new(),
         };
         Self {
@@ -263,8 +266,8 @@ impl Map {
 
     /// Returns how often the table of shard number `index` was rebuilt. The
     /// count does not change while the shard is locked.
-    pub(crate) fn rebuilt(&self, index: usize) -> usize {
-        self.hints[index].rebuilt.load(Ordering::Relaxed)
+    pub(crate) fn rebuild_count(&self, index: usize) -> usize {
+        self.hints[index].rebuilds.load(Ordering::Relaxed)
     }
 
     /// Locks the shard of `hash` for writing.
@@ -277,7 +280,7 @@ impl Map {
     #[inline]
     pub(crate) fn write_at(&self, index: usize) -> WriteShard<'_> {
         let table = self.inner.shards()[index].write();
-        self.hints[index].version.change();
+        self.hints[index].version.bump();
         WriteShard {
             table,
             map: self,
@@ -433,7 +436,8 @@ impl WriteShard<'_> {
     #[inline]
     pub(crate) fn is_nearly_full(&self) -> bool {
         let fitting = capacity_of(self.table.buckets());
-        self.table.len() + fitting / MARKED_PART >= fitting && self.table.buckets() >= GROUP_BUCKETS
+        self.table.len() + fitting / TOMBSTONE_PART >= fitting
+            && self.table.buckets() >= GROUP_BUCKETS
     }
 
     /// Returns the bytes of the table after it has doubled.
@@ -446,8 +450,8 @@ impl WriteShard<'_> {
     /// otherwise grow to twice the size it needs.
     fn make_room(&mut self) {
         let fitting = capacity_of(self.table.buckets());
-        let marked = fitting - self.table.len().min(fitting);
-        if marked > 0 && marked >= fitting / MARKED_PART {
+        let tombstones = fitting - self.table.len().min(fitting);
+        if tombstones > 0 && tombstones >= fitting / TOMBSTONE_PART {
             self.rebuild(fitting);
         } else {
             self.rebuild(fitting + 1);
@@ -477,7 +481,7 @@ impl WriteShard<'_> {
             fresh.insert(hash, entry, |_| unreachable!("there is room"));
         }
         *self.table = fresh;
-        self.map.hints[self.index].follow(&self.table);
+        self.map.hints[self.index].record_table(&self.table);
     }
 
     /// Sets item and stamp of the slot in bucket `index`, which must be full.
@@ -543,6 +547,6 @@ fn has_key(slot: &Slot, key: &[u8]) -> bool {
 fn table_bytes(table: &Table) -> usize {
     match table.buckets() {
         1 => 0,
-        buckets => buckets * BUCKET_BYTES + 16,
+        buckets => buckets * BUCKET_BYTES + TABLE_BYTES,
     }
 }

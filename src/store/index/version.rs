@@ -24,7 +24,7 @@ impl Version {
 
     /// Returns the current version, for a caller that holds the shard's read
     /// lock and relies on what it sees there.
-    pub(crate) fn rely(&self) -> ObservedVersion {
+    pub(crate) fn observe(&self) -> ObservedVersion {
         // Only other readers, which do the same, can change it now.
         let version = self.0.load(Ordering::Relaxed);
         if version & RELIED_ON == 0 {
@@ -33,25 +33,25 @@ impl Version {
         ObservedVersion(version | RELIED_ON)
     }
 
-    /// Returns whether the shard is unchanged since `relied`. A write that has
+    /// Returns whether the shard is unchanged since `observed`. A write that has
     /// not been answered yet may be in progress.
     #[inline]
-    pub(crate) fn holds(&self, relied: ObservedVersion) -> bool {
-        self.0.load(Ordering::Acquire) == relied.0
+    pub(crate) fn is_unchanged(&self, observed: ObservedVersion) -> bool {
+        self.0.load(Ordering::Acquire) == observed.0
     }
 
     /// Returns whether the shard was unchanged until now, so that all the
     /// caller read before this call is consistent.
     #[inline]
-    pub(crate) fn held(&self, relied: ObservedVersion) -> bool {
+    pub(crate) fn was_unchanged(&self, observed: ObservedVersion) -> bool {
         fence(Ordering::Acquire);
-        self.0.load(Ordering::Relaxed) == relied.0
+        self.0.load(Ordering::Relaxed) == observed.0
     }
 
     /// Announces a change. The caller has just taken the shard's write lock and
     /// has changed nothing yet.
     #[inline]
-    pub(crate) fn change(&self) {
+    pub(crate) fn bump(&self) {
         let version = self.0.load(Ordering::Relaxed);
         if version & RELIED_ON != 0 {
             self.0.store(version + RELIED_ON, Ordering::Release);
@@ -69,15 +69,15 @@ mod tests {
     #[test]
     fn holds_until_the_next_change() {
         let version = Version::new();
-        let relied = version.rely();
-        assert!(version.holds(relied) && version.held(relied));
-        assert_eq!(version.rely(), relied);
-        version.change();
-        assert!(!version.holds(relied));
-        let again = version.rely();
-        version.change();
-        version.change();
-        assert!(!version.holds(relied) && !version.holds(again));
+        let observed = version.observe();
+        assert!(version.is_unchanged(observed) && version.was_unchanged(observed));
+        assert_eq!(version.observe(), observed);
+        version.bump();
+        assert!(!version.is_unchanged(observed));
+        let again = version.observe();
+        version.bump();
+        version.bump();
+        assert!(!version.is_unchanged(observed) && !version.is_unchanged(again));
     }
 }
 
@@ -103,7 +103,7 @@ mod loom_tests {
                 let answered = Arc::clone(&answered);
                 thread::spawn(move || {
                     let mut value = shard.write().unwrap();
-                    version.change();
+                    version.bump();
                     *value = 1;
                     drop(value);
                     answered.store(true, Ordering::Release);
@@ -113,19 +113,19 @@ mod loom_tests {
                 let (version, shard) = (Arc::clone(&version), Arc::clone(&shard));
                 thread::spawn(move || {
                     let _value = shard.read().unwrap();
-                    version.rely();
+                    version.observe();
                 })
             };
             let value = shard.read().unwrap();
-            let (seen, relied) = (*value, version.rely());
+            let (seen, observed) = (*value, version.observe());
             drop(value);
             let known = answered.load(Ordering::Acquire);
-            if version.holds(relied) {
+            if version.is_unchanged(observed) {
                 assert!(!known || seen == 1);
             }
             writer.join().unwrap();
             other.join().unwrap();
-            assert!(seen == 1 || !version.holds(relied));
+            assert!(seen == 1 || !version.is_unchanged(observed));
         });
     }
 }

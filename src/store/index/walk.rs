@@ -66,7 +66,7 @@ impl Store {
         show: &mut impl FnMut(Item<'_>),
     ) -> (usize, usize) {
         let shard = self.map.read_at(walk.shard);
-        walk.begin_again_if_rebuilt(self.map.rebuilt(walk.shard));
+        walk.begin_again_if_rebuilt(self.map.rebuild_count(walk.shard));
         let start = walk.bucket;
         let end = shard.buckets().min(start + STEP_BUCKETS);
         let mut slots = ArrayVec::<_, STEP_ITEMS>::new();

@@ -168,7 +168,7 @@ impl<'a> Item<'a> {
         hash: u64,
         mut claim: impl FnMut(u64) -> Option<(Chunk, usize)>,
     ) -> bool {
-        let mut left = self.value_len() + CRLF_BYTES - self.here();
+        let mut left = self.value_len() + CRLF_BYTES - self.head_len();
         let (mut previous, mut is_head) = (self.chunk, true);
         loop {
             // SAFETY: a chained head or a claimed segment, all the caller's.

@@ -122,7 +122,7 @@ impl Entry<'_> {
         debug_assert!(new.missing() == 0 && new.hash() == self.hash);
         let counters = &self.local.counters;
         let bytes = new.item().bytes();
-        let remaining = self.now.remaining(new.item().expiry());
+        let remaining = self.now.remaining_eighths(new.item().expiry());
         new.item().set_cas(cas);
         new.item().set_generation(self.generation);
         counters.total_items.add(1);
@@ -145,7 +145,7 @@ impl Entry<'_> {
                         .count_overwritten(self.local, self.miss, class, fetched);
                 }
                 self.evict_instead_of_growing();
-                let uses = self.store.ghosts.recall(self.hash).unwrap_or(0);
+                let uses = self.store.ghosts.find_uses(self.hash).unwrap_or(0);
                 let stamp = self.store.policy.on_insert(bytes, uses, remaining);
                 let (bucket, grown) = self.shard.insert(self.hash, chunk, stamp);
                 self.bucket = Some(bucket);
@@ -161,8 +161,8 @@ impl Entry<'_> {
             .store
             .evict_in_shard(self.local, &mut self.shard, self.now);
         match victim {
-            Some((chunk, true)) => self.evicted = Some(chunk),
-            Some((chunk, false)) => self.keep_removed(Removed::Held(chunk)),
+            Some(victim) if victim.is_alive => self.evicted = Some(victim.head),
+            Some(victim) => self.keep_removed(Removed::Held(victim.head)),
             None => {}
         }
     }
@@ -175,7 +175,7 @@ impl Entry<'_> {
             return self.put(copy, 0);
         };
         let cas = item.cas();
-        copy.item().take_state(item);
+        copy.item().copy_state_from(item);
         self.put(copy, cas);
         self.local.counters.total_items.sub(1);
     }
@@ -227,7 +227,7 @@ impl Entry<'_> {
     /// stamp.
     pub fn bump(&self, now: Now) {
         if let Some(item) = self.item() {
-            item.note_access(now.second());
+            item.record_access(now.second());
         }
         self.promote();
     }
@@ -241,7 +241,7 @@ impl Entry<'_> {
         };
         let slot = self.shard.slot(bucket).expect("the bucket is full");
         let item = self.shard.item(bucket);
-        let remaining = self.now.remaining(item.expiry());
+        let remaining = self.now.remaining_eighths(item.expiry());
         let policy = &self.store.policy;
         slot.set_stamp(policy.on_hit(slot.stamp(), item.bytes(), remaining));
     }

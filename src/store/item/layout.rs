@@ -6,7 +6,7 @@
 //! 0   reference word  u32    4  value length  u16, unless CHAINED
 //! 6   key length      u8     7  bits          u8
 //! 8   CAS value       u64   16  generation, second of the last access  u8, u24
-//! 20  [4 unused, 24 next segment  u64, 32 bytes here  u32,
+//! 20  [4 unused, 24 next segment  u64, 32 bytes in head  u32,
 //!     36 value length  u32] if CHAINED
 //! ..  [expiry  u32] if HAS_EXPIRY   [client flags  u32] if HAS_FLAGS
 //! ..  key, value, CR, LF
@@ -57,7 +57,7 @@ pub(in crate::store) const CHAIN_OFFSET: usize = 24;
 /// Offset of their end.
 const CHAIN_END: usize = CHAIN_OFFSET + size_of::<Chain>();
 /// Bytes by which the header of a chained item is longer.
-const CHAIN_BYTES: usize = CHAIN_END - HEADER_BYTES;
+pub(in crate::store) const CHAIN_BYTES: usize = CHAIN_END - HEADER_BYTES;
 /// Bytes of the CRLF after the value. It is stored in the item, so that value
 /// and CRLF are sent in one piece.
 pub(crate) const CRLF_BYTES: usize = 2;
@@ -72,8 +72,8 @@ struct Header {
     value_len: u16,
     key_len: u8,
     bits: AtomicU8,
-    cas: CasPlace,
-    seen: AccessStamp,
+    cas: CasCell,
+    access: AccessStamp,
 }
 
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
@@ -83,14 +83,14 @@ const _: () = assert!(PAGE_SPACE_BYTES <= u16::MAX as usize);
 /// The CAS value: an [`AtomicU64`] without its alignment. The alignment of
 /// chunks makes up for it.
 #[repr(transparent)]
-struct CasPlace(UnsafeCell<[u32; 2]>);
+struct CasCell(UnsafeCell<[u32; 2]>);
 
 /// Header fields of a chained item.
 #[repr(C)]
 struct Chain {
     next: *mut u8,
     /// Bytes of value and CRLF in the head chunk.
-    here: u32,
+    head_len: u32,
     /// Bytes of the whole value.
     value_len: AtomicU32,
 }
@@ -212,7 +212,7 @@ pub(crate) unsafe fn write_head(
         bits |= CHAINED;
     }
     let offset = data_offset(bits, spec.key.len());
-    let here = data_len.min(chunk_bytes - offset);
+    let head_len = data_len.min(chunk_bytes - offset);
     // SAFETY: all offsets lie inside the chunk. No other thread reads or writes
     // it except its reference word, which is written atomically.
     unsafe {
@@ -223,11 +223,11 @@ pub(crate) unsafe fn write_head(
         (&raw mut (*header).bits).write(AtomicU8::new(bits));
         let cas = &raw mut (*header).cas;
         cas.cast::<AtomicU64>().write(AtomicU64::new(0));
-        (&raw mut (*header).seen).write(AccessStamp::new(0, second));
+        (&raw mut (*header).access).write(AccessStamp::new(0, second));
         if bits & CHAINED != 0 {
             chunk.add(CHAIN_OFFSET).cast::<Chain>().write(Chain {
                 next: null_mut(),
-                here: here as u32,
+                head_len: head_len as u32,
                 value_len: AtomicU32::new(spec.value_len as u32),
             });
         }
@@ -244,7 +244,7 @@ pub(crate) unsafe fn write_head(
         let key = chunk.add(key_offset(bits));
         key.copy_from_nonoverlapping(NonNull::from(spec.key).cast(), spec.key.len());
         (*header).word.init_item();
-        (chunk.add(offset), here)
+        (chunk.add(offset), head_len)
     }
 }
 
@@ -294,7 +294,7 @@ impl<'a> Item<'a> {
         };
         match self.chain() {
             None => self.value_len() + CRLF_BYTES <= room,
-            Some(chain) => chain.here as usize <= room.min(self.value_len() + CRLF_BYTES),
+            Some(chain) => chain.head_len as usize <= room.min(self.value_len() + CRLF_BYTES),
         }
     }
 
@@ -349,16 +349,16 @@ impl<'a> Item<'a> {
     }
 
     /// Returns the bytes of value and CRLF in the head chunk of a chained item.
-    pub(in crate::store) fn here(self) -> usize {
-        self.chain().map_or(0, |chain| chain.here as usize)
+    pub(in crate::store) fn head_len(self) -> usize {
+        self.chain().map_or(0, |chain| chain.head_len as usize)
     }
 
     /// Returns the CAS value.
     pub fn cas(self) -> u64 {
-        self.cas_place().load(Ordering::Relaxed)
+        self.cas_cell().load(Ordering::Relaxed)
     }
 
-    fn cas_place(self) -> &'a AtomicU64 {
+    fn cas_cell(self) -> &'a AtomicU64 {
         let place = self.header().cas.0.get().cast::<AtomicU64>();
         // SAFETY: chunks are aligned to 8, and so is the field in them; its
         // bytes are accessed in this way only.
@@ -400,7 +400,7 @@ impl<'a> Item<'a> {
 
     /// Returns the seconds from the last access until `now`, modulo 194 days.
     pub fn age(self, now: Now) -> u32 {
-        self.header().seen.age(now)
+        self.header().access.age(now)
     }
 
     /// Returns the second of the last access, computed from the age at `now`.
@@ -410,12 +410,12 @@ impl<'a> Item<'a> {
 
     /// Returns the low 8 bits of the item's generation.
     pub(crate) fn generation(self) -> u8 {
-        self.header().seen.generation()
+        self.header().access.generation()
     }
 
     /// Sets the generation. Only for an item that is not linked yet.
     pub(crate) fn set_generation(self, generation: u8) {
-        self.header().seen.set_generation(generation);
+        self.header().access.set_generation(generation);
     }
 
     /// Returns whether the item has segments.
@@ -451,9 +451,9 @@ impl<'a> Item<'a> {
     /// Records an access in `second`. Writes only if something changes, so that
     /// the cache lines of a hot item stay shared.
     #[inline]
-    pub(crate) fn note_access(self, second: u32) {
+    pub(crate) fn record_access(self, second: u32) {
         let header = self.header();
-        header.seen.set_second(second);
+        header.access.set_second(second);
         if header.bits.load(Ordering::Relaxed) & FETCHED == 0 {
             header.bits.fetch_or(FETCHED, Ordering::Relaxed);
         }
@@ -463,7 +463,7 @@ impl<'a> Item<'a> {
     /// to those of an item stored in `second`.
     pub(crate) fn renew(self, second: u32) {
         self.set_bits(0, FETCHED | TOKEN_SENT);
-        self.header().seen.set_second(second);
+        self.header().access.set_second(second);
     }
 
     /// Sets and clears header bits. The caller holds the shard's write lock or
@@ -477,15 +477,17 @@ impl<'a> Item<'a> {
 
     /// Takes over the access time and the bits `FETCHED`, `STALE` and
     /// `TOKEN_SENT` of another item of the same key.
-    pub(crate) fn take_state(self, other: Self) {
+    pub(crate) fn copy_state_from(self, other: Self) {
         let happened = other.bits() & (FETCHED | STALE | TOKEN_SENT);
         self.set_bits(happened, 0);
-        self.header().seen.set_second(other.header().seen.load());
+        self.header()
+            .access
+            .set_second(other.header().access.load());
     }
 
     /// Sets the CAS value.
     pub(crate) fn set_cas(self, cas: u64) {
-        self.cas_place().store(cas, Ordering::Relaxed);
+        self.cas_cell().store(cas, Ordering::Relaxed);
     }
 
     /// Returns whether the item has an expiry field.
@@ -510,8 +512,8 @@ impl<'a> Item<'a> {
         data_offset(self.layout, self.key_len()) + self.value_len() + CRLF_BYTES
     }
 
-    /// Returns the size class that the item counts in. This is the class of its size; its chunk may be of a larger class that
-    /// had one free.
+    /// Returns the size class of the item's size, in which it is counted. Its
+    /// chunk may be of a larger class that had one free.
     #[inline]
     pub fn class(self) -> ClassId {
         let layout = self.layout & !CHAINED;
@@ -523,16 +525,16 @@ impl<'a> Item<'a> {
     #[inline]
     pub fn pieces(self) -> Pieces<'a> {
         let offset = data_offset(self.layout, self.key_len());
-        let (here, next) = match self.chain() {
+        let (head_len, next) = match self.chain() {
             None => (
                 usize::from(self.header().value_len) + CRLF_BYTES,
                 null_mut(),
             ),
-            Some(chain) => (chain.here as usize, chain.next),
+            Some(chain) => (chain.head_len as usize, chain.next),
         };
         // SAFETY: the data lies inside the chunk.
         let first = unsafe { self.chunk.add(offset) };
-        Pieces::new(first, here, next)
+        Pieces::new(first, head_len, next)
     }
 
     /// Returns the value without its CRLF, in one piece per chunk.

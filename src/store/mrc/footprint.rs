@@ -1,6 +1,9 @@
 //! Memory that items take, and the part of a memory limit that is left for
 //! them: a model of page memory and index without their contents.
 
+use crate::store::evict::ghosts::{BYTES_PER_GHOST, GHOST_BYTES};
+use crate::store::index::map::{BUCKET_BYTES, TABLE_BYTES};
+use crate::store::item::layout::CHAIN_BYTES;
 use crate::store::item::segment::SEGMENT_HEADER_BYTES;
 use crate::store::memory::classes::{
     PAGE_BYTES, chunk_bytes, class_for_item, class_for_next, per_page,
@@ -8,16 +11,10 @@ use crate::store::memory::classes::{
 
 /// Bytes of a shard without its table: lock, hint, position of the hand.
 const SHARD_BYTES: f64 = 164.0;
-/// Bytes of a bucket of a shard's table, and of the table without its buckets.
-const BUCKET_BYTES: f64 = 9.0;
-const TABLE_BYTES: f64 = 16.0;
 /// The limit divided by this is the bytes of the ghosts.
-const GHOST_PART: f64 = 256.0;
+const GHOST_PART: f64 = (BYTES_PER_GHOST / GHOST_BYTES) as f64;
 /// Bytes of free chunks in a full memory, per size class in use: half a page.
 const FREE_CHUNK_BYTES: f64 = (PAGE_BYTES / 2) as f64;
-
-/// Bytes that a chained item has in its head besides those of a plain one.
-const CHAIN_BYTES: usize = 20;
 
 /// Returns the index of the size class of an item of `bytes` bytes, that of its
 /// first chunk.
@@ -70,7 +67,7 @@ fn table_bytes(items: f64) -> f64 {
         4..8 => 8,
         items => (items * 8).div_ceil(7).next_power_of_two(),
     };
-    buckets as f64 * BUCKET_BYTES + TABLE_BYTES
+    (buckets * BUCKET_BYTES + TABLE_BYTES) as f64
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Key {
 
     /// Records that the store missed the key, so that the client is expected to
     /// set it.
-    pub(in crate::store) fn note_miss(&mut self, now: Now) {
+    pub(in crate::store) fn record_miss(&mut self, now: Now) {
         self.missed = step_of(now.second());
     }
 
@@ -246,10 +246,10 @@ mod tests {
         let key = keys.at_mut(place);
         let at = |second: u64| Now::from_millis(second * 1000);
         assert!(!key.take_miss(at(100)));
-        key.note_miss(at(100));
+        key.record_miss(at(100));
         assert!(key.take_miss(at(108)));
         assert!(!key.take_miss(at(108)));
-        key.note_miss(at(100));
+        key.record_miss(at(100));
         assert!(!key.take_miss(at(120)));
     }
 }

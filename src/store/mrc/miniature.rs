@@ -3,7 +3,7 @@
 
 use crate::config::Eviction;
 use crate::limits::MRC_KEYS_MAX;
-use crate::store::evict::ghosts::Ghosts;
+use crate::store::evict::ghosts::{BYTES_PER_GHOST, GHOST_BYTES, GHOSTS_PER_BUCKET, Ghosts};
 use crate::store::evict::policy::{Policy, SCAN_LIMIT, Stamp};
 use crate::store::memory::classes::CLASSES;
 use crate::store::mrc::footprint::{footprint, head_class, room_for_items};
@@ -15,11 +15,6 @@ const SURVEY_EVERY: u32 = 16;
 /// An item counts as at most the limit divided by this. In a memory scaled down
 /// far, a large item would otherwise displace all others.
 const LARGEST_PART: f64 = 8.0;
-/// Bytes of memory limit per ghost, and ghosts per bucket.
-const BYTES_PER_GHOST: f64 = 512.0;
-const GHOSTS_PER_BUCKET: f64 = 8.0;
-/// Bytes of a ghost.
-const GHOST_BYTES: usize = 2;
 /// Words of the set of places.
 const WORDS: usize = MRC_KEYS_MAX.div_ceil(WORD_BITS);
 const WORD_BITS: usize = u64::BITS as usize;
@@ -139,7 +134,7 @@ impl Miniature {
     /// Records a hit on an item.
     pub(in crate::store) fn hit(&mut self, keys: &Keys, place: Place, now: Now) {
         let key = keys.at(place);
-        let remaining = now.remaining(key.expiry[self.number]);
+        let remaining = now.remaining_eighths(key.expiry[self.number]);
         let stamp = &mut self.stamps[usize::from(place)];
         *stamp = self.policy.on_hit(*stamp, key.bytes as usize, remaining);
     }
@@ -154,7 +149,7 @@ impl Miniature {
     ) {
         let key = keys.at_mut(place);
         key.expiry[self.number] = expiry;
-        let (bytes, remaining) = (key.bytes as usize, now.remaining(expiry));
+        let (bytes, remaining) = (key.bytes as usize, now.remaining_eighths(expiry));
         let stamp = &mut self.stamps[usize::from(place)];
         *stamp = self.policy.on_insert(bytes, stamp.uses(), remaining);
     }
@@ -182,8 +177,8 @@ impl Miniature {
             self.evict(keys, place, now);
         }
         let ghosts = self.ghosts.as_ref();
-        let uses = ghosts.and_then(|ghosts| ghosts.recall(scatter(key.hash)));
-        let (bytes, remaining) = (key.bytes as usize, now.remaining(expiry));
+        let uses = ghosts.and_then(|ghosts| ghosts.find_uses(scatter(key.hash)));
+        let (bytes, remaining) = (key.bytes as usize, now.remaining_eighths(expiry));
         let stamp = self.policy.on_insert(bytes, uses.unwrap_or(0), remaining);
         let key = keys.at_mut(place);
         key.held |= 1 << self.number;
@@ -225,9 +220,9 @@ impl Miniature {
         }
     }
 
-    /// Measures the pace of the hand: see [`Policy::pace`].
-    pub(in crate::store) fn pace(&self, now: Now) {
-        self.policy.pace(now.millis());
+    /// Measures the pace of the hand: see [`Policy::measure_pace`].
+    pub(in crate::store) fn measure_pace(&self, now: Now) {
+        self.policy.measure_pace(now.millis());
     }
 
     /// Returns the bytes of the ghosts.
@@ -247,8 +242,8 @@ impl Miniature {
         if fitting.contains(&(present as f64)) {
             return present;
         }
-        let buckets = (1.5 * count / GHOSTS_PER_BUCKET).ceil();
-        (buckets * GHOSTS_PER_BUCKET) as usize * GHOST_BYTES
+        let buckets = (1.5 * count / GHOSTS_PER_BUCKET as f64).ceil();
+        buckets as usize * GHOSTS_PER_BUCKET * GHOST_BYTES
     }
 
     /// Allocates empty ghosts of the wanted size, unless the present ones have
@@ -257,8 +252,8 @@ impl Miniature {
         let wanted = self.wanted_ghost_bytes();
         if wanted != self.ghost_bytes() {
             self.ghosts = None;
-            let memory = (wanted / GHOST_BYTES) as f64 * BYTES_PER_GHOST;
-            self.ghosts = Some(Ghosts::new(memory as usize));
+            let memory = wanted / GHOST_BYTES * BYTES_PER_GHOST;
+            self.ghosts = Some(Ghosts::new(memory));
             self.survey();
         }
     }
@@ -267,9 +262,9 @@ impl Miniature {
     /// They are as many as the items, but at least one and at most all eight of
     /// each bucket.
     fn ghosts_that_count(&self) -> f64 {
-        let all = self.scale.limit * self.scale.rate / BYTES_PER_GHOST;
+        let all = self.scale.limit * self.scale.rate / BYTES_PER_GHOST as f64;
         (self.items as f64)
-            .max(all / GHOSTS_PER_BUCKET)
+            .max(all / GHOSTS_PER_BUCKET as f64)
             .min(all)
             .max(1.0)
     }
@@ -308,7 +303,7 @@ impl Miniature {
         while looked < SCAN_LIMIT.min(self.items) && due.is_none() {
             let place = self.next_present();
             looked += 1;
-            let left = self.policy.left(self.stamps[usize::from(place)]);
+            let left = self.policy.ticks_left(self.stamps[usize::from(place)]);
             if left <= 0 {
                 due = Some(place);
             } else if best.is_none_or(|(fewest, _)| left < fewest) {
@@ -316,7 +311,7 @@ impl Miniature {
             }
         }
         self.policy.advance(looked);
-        self.policy.learn(due.is_some());
+        self.policy.adjust_speed(due.is_some());
         self.searches = self.searches.wrapping_add(1);
         if self.searches.is_multiple_of(SURVEY_EVERY) {
             self.survey();
@@ -329,7 +324,7 @@ impl Miniature {
             && !key.expiry[self.number].is_over(now)
         {
             let uses = self.stamps[usize::from(victim)].uses();
-            ghosts.remember(scatter(key.hash), uses);
+            ghosts.record(scatter(key.hash), uses);
         }
         self.remove(keys, victim);
         if keys.at(victim).held == 0 && victim != spared {

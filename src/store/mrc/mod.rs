@@ -17,7 +17,7 @@
 //!           → curve, once a second              (Predictor)
 //! ```
 //!
-//! A worker calls [`Sampler::note`] for each request: a load and a comparison if
+//! A worker calls [`Sampler::record`] for each request: a load and a comparison if
 //! the key is not sampled. Otherwise, the request is numbered and goes into the
 //! worker's ring. The consumer merges the rings by these numbers, since a
 //! get and the set that follows it may come from two workers. A request that

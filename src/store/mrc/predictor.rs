@@ -99,7 +99,7 @@ impl Predictor {
                 ..Load::default()
             },
             limit,
-            generation: store.sweep_begins(),
+            generation: store.flush_generation(),
             stepped: 0,
             published: 0,
         }
@@ -110,7 +110,7 @@ impl Predictor {
     /// left.
     pub fn step(&mut self, store: &Store, now: Now) -> bool {
         let window_ended = self.windows.advance(now);
-        self.follow(store);
+        self.follow_store(store);
         let left = self.drain(now);
         self.simulation.upkeep(now);
         self.sweep(now);
@@ -152,8 +152,8 @@ impl Predictor {
 
     /// Follows changes of the memory limit and flushes. The counts of another
     /// limit are of no use.
-    fn follow(&mut self, store: &Store) {
-        let (limit, generation) = (store.memory_limit(), store.sweep_begins());
+    fn follow_store(&mut self, store: &Store) {
+        let (limit, generation) = (store.memory_limit(), store.flush_generation());
         if limit != self.limit {
             self.limit = limit;
             self.simulation.set_limit(limit);
@@ -187,7 +187,7 @@ impl Predictor {
             self.load.replayed += 1;
             let counts = self.windows.present();
             self.simulation
-                .replay(sample.hash, sample.what, now, counts);
+                .replay(sample.hash, sample.request, now, counts);
         }
         self.heads.iter().any(Option::is_some) || self.rings.iter().any(|ring| !ring.is_empty())
     }

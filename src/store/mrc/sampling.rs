@@ -1,5 +1,5 @@
-//! The workers' part: the choice of the sampled keys, and a bounded ring of
-//! sampled requests per worker.
+//! Sampling by the workers: selects keys by their hash, and puts requests for
+//! them into a bounded ring per worker.
 //!
 //! A key is sampled if the low half of its hash is below a threshold. All
 //! threads thus choose the same keys without coordination. A request for any
@@ -74,7 +74,7 @@ pub(in crate::store) struct Sample {
     /// Number of the sample, ascending over all workers, modulo 2^32.
     pub(in crate::store) number: u32,
     /// The request.
-    pub(in crate::store) what: Observed,
+    pub(in crate::store) request: Observed,
 }
 
 /// Bytes of a sample in a ring, which keeps a stamp beside it.
@@ -190,23 +190,32 @@ impl Ring {
 impl Sampler {
     /// Returns whether requests for a key with this hash are sampled.
     #[inline]
-    pub fn wants(&self, hash: u64) -> bool {
+    pub fn is_sampled(&self, hash: u64) -> bool {
         is_sampled(hash, self.common.threshold.load(Ordering::Relaxed))
     }
 
     /// Puts a request into the ring if its key is sampled. Drops and counts it
-    /// if the ring is full. `what` is called only for a sampled key.
+    /// if the ring is full. `request` is called only for a sampled key.
     #[inline]
-    pub fn note(&self, hash: u64, what: impl FnOnce() -> Observed) {
-        if self.wants(hash) {
-            self.put(hash, what());
+    pub fn record(&self, hash: u64, request: impl FnOnce() -> Observed) {
+        if self.is_sampled(hash) {
+            self.put(hash, request());
         }
     }
 
     #[cold]
-    fn put(&self, hash: u64, what: Observed) {
+    fn put(&self, hash: u64, request: Observed) {
         let number = self.common.number.fetch_add(1, Ordering::Relaxed);
-        if self.ring.queue.push(Sample { hash, number, what }).is_err() {
+        if self
+            .ring
+            .queue
+            .push(Sample {
+                hash,
+                number,
+                request,
+            })
+            .is_err()
+        {
             let dropped = &self.ring.dropped;
             // Only this worker writes it, so that load and store suffice.
             dropped.store(dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -229,11 +238,11 @@ mod tests {
     fn nothing_is_sampled_until_there_is_a_threshold() {
         let sampling = Sampling::new(1);
         let sampler = sampling.sampler();
-        sampler.note(0, || unreachable!("the key is not sampled"));
+        sampler.record(0, || unreachable!("the key is not sampled"));
         sampling.set_threshold(EVERY_KEY);
-        sampler.note(u64::MAX, || Observed::Miss);
+        sampler.record(u64::MAX, || Observed::Miss);
         sampling.set_threshold(EVERY_KEY / 4);
-        let sampled = (0..1024).filter(|n| sampler.wants(n * (EVERY_KEY / 1024)));
+        let sampled = (0..1024).filter(|n| sampler.is_sampled(n * (EVERY_KEY / 1024)));
         assert_eq!(sampled.count(), 256);
         let ring = &sampling.rings()[0];
         assert_eq!(ring.pop().map(|sample| sample.hash), Some(u64::MAX));
@@ -245,9 +254,9 @@ mod tests {
         let sampling = Sampling::new(2);
         sampling.set_threshold(EVERY_KEY);
         let (one, two) = (sampling.sampler(), sampling.sampler());
-        one.note(1, || Observed::Miss);
-        two.note(2, || Observed::Delete);
-        one.note(3, || Observed::Touch { expiry: None });
+        one.record(1, || Observed::Miss);
+        two.record(2, || Observed::Delete);
+        one.record(3, || Observed::Touch { expiry: None });
         let numbers = sampling.rings().into_iter().map(|ring| {
             let samples = std::iter::from_fn(|| ring.pop());
             samples.map(|sample| sample.number).collect::<Vec<_>>()
@@ -262,7 +271,7 @@ mod tests {
         let sampler = sampling.sampler();
         let capacity = MRC_RING_SAMPLES / 4;
         for hash in 0..capacity as u64 + 7 {
-            sampler.note(hash, || Observed::Miss);
+            sampler.record(hash, || Observed::Miss);
         }
         let ring = &sampling.rings()[0];
         assert_eq!(ring.dropped(), 7);

@@ -25,9 +25,6 @@ pub(in crate::store) const GHOST_BYTES_MAX: usize = MRC_BYTES_MAX
     - MRC_RING_SAMPLES * SAMPLE_BYTES
     - OTHER_BYTES;
 
-/// Milliseconds per eighth of a second, the unit of expiry times.
-const EIGHTH_MS: u64 = 125;
-
 /// The miniature memories and their keys.
 pub(in crate::store) struct Simulation {
     keys: Keys,
@@ -145,14 +142,14 @@ impl Simulation {
     pub(in crate::store) fn replay(
         &mut self,
         hash: u64,
-        what: Observed,
+        request: Observed,
         now: Now,
         counts: &mut Counts,
     ) {
         if !is_sampled(hash, self.threshold) {
             return;
         }
-        match what {
+        match request {
             Observed::Hit { bytes, expiry } => self.hit(hash, bytes, expiry, now, counts),
             Observed::Miss => self.miss(hash, now, counts),
             Observed::Set { bytes, expiry } => self.set(hash, bytes, expiry, now, counts),
@@ -176,9 +173,9 @@ impl Simulation {
         let key = self.keys.at_mut(place);
         key.take_miss(now);
         if key.held == 0 {
-            key.ttl = now.remaining(expiry);
+            key.ttl = now.remaining_eighths(expiry);
         }
-        let fresh = expiry_after(key.ttl, now);
+        let fresh = Expiry::from_remaining(key.ttl, now);
         self.set_bytes(place, bytes);
         for memory in 0..SIZES {
             if self.holds(memory, place, now) {
@@ -200,7 +197,7 @@ impl Simulation {
             return;
         };
         let key = self.keys.at_mut(place);
-        key.note_miss(now);
+        key.record_miss(now);
         let bytes = key.bytes;
         counts.add_get(bytes, false, self.rate());
         for memory in 0..SIZES {
@@ -221,7 +218,7 @@ impl Simulation {
         self.expires |= expiry != Expiry::NEVER;
         let key = self.keys.at_mut(place);
         let fills = key.take_miss(now);
-        key.ttl = now.remaining(expiry);
+        key.ttl = now.remaining_eighths(expiry);
         if key.held == 0 {
             let unfilled = &mut self.unfilled[unfilled_place(hash)];
             if *unfilled == unfilled_print(hash) {
@@ -247,7 +244,7 @@ impl Simulation {
         };
         if let Some(expiry) = expiry {
             self.expires |= expiry != Expiry::NEVER;
-            self.keys.at_mut(place).ttl = now.remaining(expiry);
+            self.keys.at_mut(place).ttl = now.remaining_eighths(expiry);
         }
         for memory in 0..SIZES {
             if self.holds(memory, place, now) {
@@ -329,7 +326,7 @@ impl Simulation {
     pub(in crate::store) fn upkeep(&mut self, now: Now) {
         for memory in &mut self.memories {
             memory.survey();
-            memory.pace(now);
+            memory.measure_pace(now);
             memory.shrink(&mut self.keys, now);
         }
         let wanted = |memories: &[Miniature]| -> usize {
@@ -357,15 +354,6 @@ impl Simulation {
             }
         }
     }
-}
-
-/// Returns the expiry time after a TTL in eighths of a second.
-fn expiry_after(ttl: u32, now: Now) -> Expiry {
-    if ttl == u32::MAX {
-        return Expiry::NEVER;
-    }
-    let eighth = now.millis().div_ceil(EIGHTH_MS) as u32;
-    Expiry(eighth.saturating_add(ttl))
 }
 
 /// Returns the place of a missed key in [`Simulation::unfilled`].

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::{Bench, NOW};
 use crate::store::Access;
-use crate::store::evict::reclaim::ShardSweep;
+use crate::store::evict::sweep::ShardSweep;
 
 /// Number of flushes after which a generation number is used again.
 const GENERATIONS: usize = 256;

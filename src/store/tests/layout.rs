@@ -6,6 +6,7 @@
 use std::thread;
 
 use super::{Bench, NOW, value};
+use crate::store::evict::reclaim::DrainMode;
 use crate::store::memory::arena::PinnedClasses;
 use crate::store::memory::classes::class_for;
 use crate::store::{Access, Item, ItemSpec};
@@ -117,7 +118,7 @@ fn every_field_keeps_its_value_where_items_are_moved() {
     for key in (0..COUNT).filter(is_kept) {
         bench.look(key, second(20), |item| check_fields(item, key, len(key)));
     }
-    bench.drain_all(true);
+    bench.drain_all(DrainMode::Spare);
     let moved = bench.store.stats().snapshot().items_moved;
     assert!(moved > 3, "{moved}");
     for key in (0..COUNT).filter(is_kept) {
@@ -250,7 +251,7 @@ fn readers_meet_movers() {
                 let new = new.expect("there is memory");
                 store.edit(local, &hashed, NOW, |entry| entry.put(new, 1));
             }
-            store.drain(local, false, &mut PinnedClasses::default());
+            store.drain(local, DrainMode::Forced, &mut PinnedClasses::default());
         }
     });
 }

@@ -7,7 +7,7 @@ use crate::limits::ClassId;
 use crate::stats::ClassSnapshot;
 
 /// Lines of `stats items` that memcached omits without its LRU maintainer.
-const OF_MAINTAINER: [&str; 14] = [
+const MAINTAINER_ONLY: [&str; 14] = [
     "number_hot",
     "number_warm",
     "number_cold",
@@ -71,11 +71,11 @@ impl Executor<'_> {
             ("hits_to_cold", class.get_hits + class.touch_hits),
             ("hits_to_temp", 0),
         ] {
-            let told = match name {
+            let is_reported = match name {
                 "number_temp" => tunables.maintainer && tunables.temporary,
-                _ => tunables.maintainer || !OF_MAINTAINER.contains(&name),
+                _ => tunables.maintainer || !MAINTAINER_ONLY.contains(&name),
             };
-            if told {
+            if is_reported {
                 stat(out, &format!("items:{id}:{name}"), value);
             }
         }

@@ -40,8 +40,8 @@ impl Executor<'_> {
         } else if is("settings") {
             self.settings(out);
         } else if is("conns") {
-            let asker = self.connection;
-            return Some(Listing::Connections { next: 0, asker });
+            let requester = self.connection;
+            return Some(Listing::Connections { next: 0, requester });
         } else if is("extstore") {
             out.end();
         } else {
@@ -49,7 +49,7 @@ impl Executor<'_> {
                 b"items" => self.items(out),
                 b"slabs" => self.slabs(out),
                 b"udp" => self.datagrams(out),
-                b"rustcached" => self.own(out),
+                b"rustcached" => self.rustcached(out),
                 b"latency" => self.latency(out),
                 b"hotkeys" => self.hot_keys(count(arguments), out),
                 b"prefixes" => self.prefixes(count(arguments), out),
@@ -72,15 +72,15 @@ impl Executor<'_> {
     }
 
     fn detail(&mut self, arguments: &[u8], out: &mut StatSink<'_>) -> Option<Listing> {
-        let what = tokens(arguments).nth(1).unwrap_or(b"stats");
-        let is = |name: &str| name.as_bytes().starts_with(what);
+        let action = tokens(arguments).nth(1).unwrap_or(b"stats");
+        let is = |name: &str| name.as_bytes().starts_with(action);
         if !self.shared.config.dump {
             out.refuse("CLIENT_ERROR stats detail not allowed");
         } else if is("on") {
-            self.shared.events.want(Kinds::DETAIL, true);
+            self.shared.events.set_wanted(Kinds::DETAIL, true);
             out.done("OK");
         } else if is("off") {
-            self.shared.events.want(Kinds::DETAIL, false);
+            self.shared.events.set_wanted(Kinds::DETAIL, false);
             out.done("OK");
         } else if is("dump") {
             return Some(Listing::Prefixes(PrefixCursor::default()));

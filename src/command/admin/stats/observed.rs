@@ -1,12 +1,14 @@
-//! Groups about what the server observes of its clients' requests: `stats
-//! latency`, `stats hotkeys`, `stats prefixes`, `stats mrc` and `stats slowlog`;
-//! and `stats restart` about its own start.
+//! Statistics recorded from clients' requests: `stats latency`, `stats hotkeys`,
+//! `stats prefixes`, `stats mrc` and `stats slowlog`; and `stats restart` about
+//! the start of the server.
 
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
-use crate::stats::{LatencySummary, escape_key, merge_hot_keys};
+use crate::events::escape_key;
+use crate::stats::{LatencySummary, merge_hot_keys};
 
-/// Keys that `stats hotkeys`, and prefixes that `stats prefixes` lists without a number.
+/// Keys that `stats hotkeys` lists without a number, and prefixes that `stats
+/// prefixes` lists.
 const HOT_DEFAULT: usize = 20;
 /// Entries that `stats slowlog` lists without a number.
 const SLOW_DEFAULT: usize = 10;

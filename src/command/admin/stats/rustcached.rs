@@ -13,7 +13,7 @@ impl Executor<'_> {
     /// - `client_*`: memory in bytes held for stalled clients: unsent output,
     ///   incomplete input, and items pinned or being received.
     /// - `clients_cut_*`: clients disconnected because of each of these.
-    pub(in crate::command) fn own(&self, out: &mut StatSink<'_>) {
+    pub(in crate::command) fn rustcached(&self, out: &mut StatSink<'_>) {
         stat(out, "version", env!("CARGO_PKG_VERSION"));
         stat(out, "log_lines_dropped", self.shared.log.dropped());
         let stalled = self.stalled;

@@ -49,7 +49,7 @@ impl Server {
         if what == Observed::Miss {
             self.local.counters.get_misses.add(1);
         }
-        self.sampler.note(hash, || what);
+        self.sampler.record(hash, || what);
     }
 
     /// Gets a key and sets it on a miss.
@@ -76,13 +76,13 @@ impl Server {
         let set = Observed::set(new.item());
         store.edit(local, &key, now, |entry| entry.put(new, 1));
         self.count(hash, Observed::Miss);
-        self.sampler.note(hash, || set);
+        self.sampler.record(hash, || set);
     }
 
     fn step(&mut self, ms: u64) -> bool {
         self.now = Now::from_millis(self.now.millis() + ms);
         self.store.survey();
-        self.store.pace(self.now);
+        self.store.measure_pace(self.now);
         self.predictor.step(&self.store, self.now)
     }
 
@@ -147,10 +147,10 @@ fn requests_of_several_workers_are_replayed_in_order() {
         // The first ring has the sets, the second one the misses before them.
         server.local.counters.cmd_get.add(1);
         server.local.counters.get_misses.add(1);
-        other.note(hash, || Observed::Miss);
+        other.record(hash, || Observed::Miss);
         server
             .sampler
-            .note(hash, || Observed::Set { bytes, expiry });
+            .record(hash, || Observed::Set { bytes, expiry });
     }
     server.step_to_end();
     let curve = server.curve();
@@ -253,7 +253,7 @@ fn all_bytes_together_keep_their_limit() {
             // Small items first, then large ones, which leave many ghosts.
             let bytes = if round < 1000 { 100 } else { 60_000 };
             server.local.counters.cmd_get.add(1);
-            sampler.note(hash, || Observed::Hit { bytes, expiry });
+            sampler.record(hash, || Observed::Hit { bytes, expiry });
         }
         server.step(10);
         let curve = server.curve();

@@ -54,7 +54,7 @@ impl Kinds {
 
     /// Parses a kind. As in memcached, a word may be abbreviated; an ambiguous
     /// one means the first match in this list.
-    fn of_word(word: &[u8]) -> Option<Self> {
+    fn parse(word: &[u8]) -> Option<Self> {
         [
             ("rawcmds", Self::SILENT),
             ("evictions", Self::EVICTIONS),
@@ -101,7 +101,7 @@ impl Filter {
                 let sample = std::str::from_utf8(sample).ok()?.parse().ok()?;
                 filter.sample = (sample > 0).then_some(sample)?;
             } else {
-                filter.kinds = filter.kinds.with(Kinds::of_word(word)?);
+                filter.kinds = filter.kinds.with(Kinds::parse(word)?);
             }
         }
         if filter.kinds.is_empty() {

@@ -4,14 +4,14 @@
 //! command only tests it.
 
 use crate::command::executor::Executor;
-use crate::events::{EventKind, ItemSize, Kinds};
+use crate::events::{EventKind, ItemSize, Kinds, LookupStatus, StoreStatus};
 use crate::stats::PrefixCount;
 use crate::store::{Access, Hashed, ItemSpec, Miss};
 use crate::time::Expiry;
 
 /// A storage command to report.
 #[derive(Clone, Copy)]
-pub(in crate::command) struct Storing {
+pub(in crate::command) struct StoreReport {
     /// The command by its classic name.
     pub(in crate::command) command: &'static str,
     /// Expiry time of the new item.
@@ -42,7 +42,7 @@ impl Executor<'_> {
         let found = self.store.read(self.local, key, self.now, |item| {
             (Access::Peek, (item.item_size(), item.expiry()))
         });
-        self.put_fetched(key.key, found.map(|(figures, _)| figures));
+        self.put_fetched(key.key, found.map(|(size, _)| size));
         found.ok().map(|(_, expiry)| expiry)
     }
 
@@ -51,10 +51,10 @@ impl Executor<'_> {
             return;
         }
         let status = match found {
-            Ok(_) => "found",
-            Err(Miss::Absent) => "not_found",
-            Err(Miss::Flushed) => "flushed",
-            Err(Miss::Expired) => "expired",
+            Ok(_) => LookupStatus::Found,
+            Err(Miss::Absent) => LookupStatus::NotFound,
+            Err(Miss::Flushed) => LookupStatus::Flushed,
+            Err(Miss::Expired) => LookupStatus::Expired,
         };
         self.local.events.put(EventKind::Fetched {
             key: key.into(),
@@ -69,8 +69,8 @@ impl Executor<'_> {
     pub(in crate::command) fn report_stored(
         &self,
         key: &[u8],
-        storing: Storing,
-        status: &'static str,
+        report: StoreReport,
+        status: StoreStatus,
     ) {
         if self.watched.any_of(Kinds::DETAIL) {
             self.shared.prefixes.count(key, PrefixCount::Set);
@@ -79,9 +79,9 @@ impl Executor<'_> {
             self.local.events.put(EventKind::Stored {
                 key: key.into(),
                 status,
-                command: storing.command,
-                ttl: self.now.left(storing.expiry).unwrap_or(0),
-                new: storing.new,
+                command: report.command,
+                ttl: self.now.remaining_seconds(report.expiry).unwrap_or(0),
+                new: report.new,
                 connection: self.connection,
             });
         }
@@ -95,23 +95,24 @@ impl Executor<'_> {
         let found = self.store.read(self.local, key, self.now, |item| {
             (Access::Peek, item.item_size())
         });
-        let storing = Storing {
+        let report = StoreReport {
             command: "set",
             expiry,
             new: found.unwrap_or_default(),
         };
-        self.report_stored(key.key, storing, "stored");
+        self.report_stored(key.key, report, StoreStatus::Stored);
     }
 
-    /// Reports a storage command refused for its size or for lack of memory.
+    /// Reports a storage command refused for its size or for lack of memory,
+    /// which `status` says.
     #[cold]
     pub(in crate::command) fn report_refused(
         &self,
         key: &[u8],
         spec: &ItemSpec<'_>,
-        too_large: bool,
+        status: StoreStatus,
     ) {
-        let storing = Storing {
+        let report = StoreReport {
             command: "set",
             expiry: Expiry::NEVER,
             new: ItemSize {
@@ -119,8 +120,7 @@ impl Executor<'_> {
                 value_len: spec.value_len as u32,
             },
         };
-        let status = if too_large { "too_large" } else { "no_memory" };
-        self.report_stored(key, storing, status);
+        self.report_stored(key, report, status);
     }
 
     /// Reports a deletion. A miss is counted for `stats detail` but is no
