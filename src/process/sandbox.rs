@@ -89,6 +89,7 @@ const PERMITTED: &[i64] = &[
     libc::SYS_ioctl,
     libc::SYS_ftruncate,
     libc::SYS_fallocate,
+    libc::SYS_flock,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
     libc::SYS_getdents64,

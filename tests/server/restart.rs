@@ -93,7 +93,9 @@ fn every_item_is_there_after_a_restart() {
     for option in OPTIONS {
         let folder = TempDir::create();
         let file = folder.path("items");
-        let (program, address) = start(option, &file, &["-m", "64"]);
+        // The sandbox must not forbid what a stop does.
+        let options = ["-m", "64", "-o", "drop_privileges"];
+        let (program, address) = start(option, &file, &options);
         let mut client = Client::connect(&address);
         assert_eq!(
             restart_stat(&mut client, "started_empty").as_deref(),
