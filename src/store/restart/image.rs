@@ -18,6 +18,14 @@ use crate::store::restart::format::{
 use crate::store::restart::report::EmptyReason;
 use crate::time::{Clock, Expiry, Moment, Now};
 
+/// Largest reading with which a server's clock goes on, in milliseconds: 8 years.
+/// Expiry times count eighths of a second in 32 bits, which end after 17 years.
+const CLOCK_MAX_MS: u64 = 8 * 365 * 24 * 3600 * 1000;
+
+/// Largest number of extents in an arena: those of 128 TiB, the address space of
+/// a process. A sparse file can be longer.
+const EXTENTS_MAX: u64 = (1 << 47) / (EXTENT_PAGES * PAGE_BYTES) as u64;
+
 /// A memory file that the last server left behind, validated except for its
 /// pages.
 #[derive(Debug)]
@@ -106,9 +114,14 @@ impl Image {
         if max_gap.is_some_and(|max_gap| away > max_gap) {
             return Err(EmptyReason::Gap(away));
         }
+        let clock_ms = superblock.clock_ms.checked_add(away.as_millis() as u64);
+        if clock_ms.is_none_or(|clock_ms| clock_ms > CLOCK_MAX_MS) {
+            return Err(EmptyReason::ClockEnds);
+        }
         if is_arena {
             let extent = (EXTENT_PAGES * PAGE_BYTES) as u64;
-            let bytes = superblock.extents.checked_mul(extent);
+            let extents = Some(superblock.extents).filter(|extents| *extents <= EXTENTS_MAX);
+            let bytes = extents.and_then(|extents| extents.checked_mul(extent));
             if bytes.and_then(|bytes| bytes.checked_add(DATA_OFFSET)) != Some(superblock.directory)
             {
                 return Err(EmptyReason::Damaged("superblock"));

@@ -92,14 +92,12 @@ impl Store {
         } else {
             None
         };
-        self.flush
-            .generation
-            .store(superblock.generation, Ordering::Relaxed);
-        self.flush
-            .oldest
-            .store(superblock.generation, Ordering::Relaxed);
+        // Items hold the low 8 bits. The rest starts again, so that it has no end.
+        let generation = superblock.generation % (1 << u8::BITS);
+        self.flush.generation.store(generation, Ordering::Relaxed);
+        self.flush.oldest.store(generation, Ordering::Relaxed);
         self.cas.fetch_max(superblock.cas, Ordering::Relaxed);
-        self.policy.resume(superblock.progress);
+        self.policy.resume(superblock.progress, now.millis());
         let pages = image.records.iter().enumerate();
         let pages = pages.map(|(number, record)| LoadingPage {
             record,
@@ -263,7 +261,7 @@ impl Loader<'_> {
         let mean = self.image.superblock.items as usize / map.shard_count();
         // Four standard deviations: no table grows later.
         let room = mean + 4 * mean.isqrt();
-        // A damaged number must not take more memory than items could need.
+        // With a lower limit, most of the items will not stay.
         let room = room.min(self.store.memory_limit() / map.shard_count() / 32);
         let turns = Turns::new(map.shard_count(), SHARDS_PER_TURN);
         parallel(&|| {
@@ -475,7 +473,8 @@ impl<'a> LoaderThread<'a> {
         }
         item.word().unseal();
         self.local.count_linked(item);
-        let (_, grown) = shard.insert(hash, chunk, Stamp(stamp));
+        let stamp = store.policy.adopt(Stamp(stamp));
+        let (_, grown) = shard.insert(hash, chunk, stamp);
         drop(shard);
         if grown > 0 {
             store.memory.pool().add_overhead(grown);
