@@ -101,7 +101,7 @@ impl Store {
         let pages = image.records.iter().enumerate();
         let pages = pages.map(|(number, record)| LoadingPage {
             record,
-            page: Mutex::new(addresses.as_ref().map(|addresses| addresses[number])),
+            page: Mutex::new(addresses.as_ref().and_then(|addresses| addresses[number])),
             verified: AtomicBool::new(false),
         });
         let loader = Loader {
@@ -135,29 +135,25 @@ impl Store {
         })
     }
 
-    /// Maps the extents of a file. Returns the addresses of the recorded pages.
-    fn map_arena(&self, image: &Image) -> Result<Vec<Page>, EmptyReason> {
-        let place = |record: &PageRecord| {
-            let offset = record.offset - DATA_OFFSET;
-            let (extent, rest) = (offset / EXTENT_BYTES, offset % EXTENT_BYTES);
-            (extent as usize, rest as usize / PAGE_BYTES)
-        };
+    /// Maps the extents of a file. Returns the addresses of the recorded pages;
+    /// `None` for a page without room in the file system.
+    fn map_arena(&self, image: &Image) -> Result<Vec<Option<Page>>, EmptyReason> {
+        let place = |record: &PageRecord| (record.offset - DATA_OFFSET) as usize / PAGE_BYTES;
         let mut used = vec![false; image.superblock.extents as usize * EXTENT_PAGES];
         for record in &image.records {
-            let (extent, page) = place(record);
-            used[extent * EXTENT_PAGES + page] = true;
+            used[place(record)] = true;
         }
         let bases = self
             .memory
             .pool()
-            .map_existing(image.superblock.extents as usize, |extent, page| {
-                used[extent * EXTENT_PAGES + page]
-            })
+            .map_existing(&mut used)
             .map_err(EmptyReason::Unreadable)?;
         let address = |record| {
-            let (extent, page) = place(record);
+            let place = place(record);
             // SAFETY: the page lies inside the extent.
-            Page(unsafe { bases[extent].add(page * PAGE_BYTES) })
+            let page =
+                unsafe { bases[place / EXTENT_PAGES].add(place % EXTENT_PAGES * PAGE_BYTES) };
+            used[place].then_some(Page(page))
         };
         Ok(image.records.iter().map(address).collect())
     }
@@ -402,7 +398,7 @@ impl<'a> LoaderThread<'a> {
     }
 
     /// Brings a page into memory and verifies its checksum. Returns its address;
-    /// `None` if it is damaged or over the memory limit. Counts its items then.
+    /// `None` if it is damaged, or there is no room for it. Counts its items then.
     fn verify(&mut self, loading: &LoadingPage<'_>) -> Option<NonNull<u8>> {
         let record = loading.record;
         let items = u64::from(record.items);
@@ -410,7 +406,8 @@ impl<'a> LoaderThread<'a> {
         let mut place = loading.page.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_read = true;
         if place.is_none() {
-            let Some(page) = pool.take() else {
+            let is_arena = self.loader.image.superblock.is_arena;
+            let Some(page) = (!is_arena).then(|| pool.take()).flatten() else {
                 self.dropped.over_limit += items;
                 return None;
             };
