@@ -4,7 +4,7 @@
 //!
 //! 1. Each page is verified and its items in one chunk are linked. A page with
 //!    nothing else is complete.
-//! 2. Chained items are linked, once all pages are verified. Each claims its
+//! 2. Once all pages are verified, chained items are linked. Each claims its
 //!    segments, so that no two items share one.
 //! 3. The other pages are completed: chunks that no item uses are free.
 
@@ -20,6 +20,7 @@ use crate::stats::Registry;
 use crate::store::evict::policy::Stamp;
 use crate::store::index::map::Hashed;
 use crate::store::item::layout::{Item, word_of};
+use crate::store::item::refs::Sealed;
 use crate::store::memory::arena::Memory;
 use crate::store::memory::chunk::Chunk;
 use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes};
@@ -172,7 +173,7 @@ struct LoadingPage<'a> {
     record: &'a PageRecord,
     /// Its address; `None` while it is not in memory.
     page: Mutex<Option<Page>>,
-    /// Its checksum is right, and its header is written.
+    /// Its checksum is right, its header is written, and it may have segments.
     verified: AtomicBool,
 }
 
@@ -190,32 +191,13 @@ impl LoadingPage<'_> {
     }
 }
 
-/// A chained item that waits for its segments' pages.
-struct ChainedHead {
-    chunk: Chunk,
-    stamp: u16,
-}
-
-// SAFETY: the chunk belongs to the thread that takes this value in its turn.
-unsafe impl Send for ChainedHead {}
-// SAFETY: as above.
-unsafe impl Sync for ChainedHead {}
-
-/// What the first pass leaves for the others.
-#[derive(Default)]
-struct Later {
-    /// Chained items.
-    heads: Vec<ChainedHead>,
-    /// Numbers of pages with segments or chained items.
-    pages: Vec<usize>,
-}
-
 struct Loader<'a> {
     store: &'a Store,
     image: &'a Image,
     now: Now,
     pages: Vec<LoadingPage<'a>>,
-    later: Mutex<Later>,
+    /// Numbers of the verified pages with segments or chained items.
+    later: Mutex<Vec<usize>>,
     dropped: Mutex<Dropped>,
 }
 
@@ -231,20 +213,20 @@ impl Loader<'_> {
             thread.end();
         });
         let later = std::mem::take(&mut *self.later());
-        let turns = Turns::new(later.heads.len(), LINKED_TOGETHER);
+        let turns = Turns::new(later.len(), PAGES_PER_TURN);
         parallel(&|| {
             let mut thread = LoaderThread::new(self);
             while let Some(numbers) = turns.next() {
-                for head in &later.heads[numbers] {
-                    thread.load_chained(head);
+                for number in &later[numbers] {
+                    thread.load_chained_of(&self.pages[*number]);
                 }
             }
             thread.end();
         });
-        let turns = Turns::new(later.pages.len(), PAGES_PER_TURN);
+        let turns = Turns::new(later.len(), PAGES_PER_TURN);
         parallel(&|| {
             while let Some(numbers) = turns.next() {
-                for number in &later.pages[numbers] {
+                for number in &later[numbers] {
                     self.complete(&self.pages[*number]);
                 }
             }
@@ -270,7 +252,7 @@ impl Loader<'_> {
         });
     }
 
-    fn later(&self) -> std::sync::MutexGuard<'_, Later> {
+    fn later(&self) -> std::sync::MutexGuard<'_, Vec<usize>> {
         self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -322,7 +304,8 @@ impl Loader<'_> {
 struct LoaderThread<'a> {
     loader: &'a Loader<'a>,
     local: Local,
-    later: Later,
+    /// Pages of this thread for [`Loader::later`].
+    later: Vec<usize>,
     dropped: Dropped,
     /// Items of the current page that are to be linked.
     ready: ArrayVec<(Chunk, u64, u16), LINKED_TOGETHER>,
@@ -335,7 +318,7 @@ impl<'a> LoaderThread<'a> {
         Self {
             loader,
             local,
-            later: Later::default(),
+            later: Vec::new(),
             dropped: Dropped::default(),
             ready: ArrayVec::new(),
         }
@@ -343,10 +326,7 @@ impl<'a> LoaderThread<'a> {
 
     /// Hands over what the thread leaves for later.
     fn end(mut self) {
-        let mut later = self.loader.later();
-        later.heads.append(&mut self.later.heads);
-        later.pages.append(&mut self.later.pages);
-        drop(later);
+        self.loader.later().append(&mut self.later);
         let sum = &self.loader.dropped;
         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
         sum.expired += self.dropped.expired;
@@ -368,17 +348,22 @@ impl<'a> LoaderThread<'a> {
             let chunk = unsafe { page.add(PAGE_HEADER_BYTES + chunk * bytes) };
             // SAFETY: as above.
             let word = unsafe { word_of(chunk) };
-            let Some(stamp) = word.sealed_stamp() else {
-                is_complete &= !word.is_segment();
-                continue;
+            let stamp = match word.begin_loading() {
+                Sealed::Item(stamp) => stamp,
+                Sealed::Segment => {
+                    is_complete = false;
+                    continue;
+                }
+                Sealed::Neither => continue,
             };
             // SAFETY: nobody else has the item.
             let item = unsafe { Item::at(chunk) };
             if !item.fits(bytes) {
                 self.dropped.damaged += 1;
+                word.give_up();
             } else if item.is_chained() {
+                // Its word stays sealed until all pages are verified.
                 is_complete = false;
-                self.later.heads.push(ChainedHead { chunk, stamp });
             } else if self.is_wanted(item) {
                 let hash = self.loader.store.map.hash(item.key());
                 self.loader.store.map.prefetch_lock(hash);
@@ -391,9 +376,12 @@ impl<'a> LoaderThread<'a> {
         }
         self.link_ready();
         if is_complete {
+            // No segment can be claimed there. If the page returns to the pool,
+            // another page may be read to its address.
+            loading.verified.store(false, Ordering::Relaxed);
             self.loader.complete(loading);
         } else {
-            self.later.pages.push(number);
+            self.later.push(number);
         }
     }
 
@@ -479,10 +467,30 @@ impl<'a> LoaderThread<'a> {
         true
     }
 
+    /// Links the chained items of a page.
+    fn load_chained_of(&mut self, loading: &LoadingPage<'_>) {
+        let Some(Page(page)) = loading.page() else {
+            return;
+        };
+        let bytes = chunk_bytes(loading.class());
+        for number in 0..loading.bump() {
+            // SAFETY: a chunk of this page. Other threads claim segments there.
+            let chunk = unsafe { page.add(PAGE_HEADER_BYTES + number * bytes) };
+            // SAFETY: as above.
+            let Some(stamp) = unsafe { word_of(chunk) }.sealed_stamp() else {
+                continue;
+            };
+            // SAFETY: this thread alone has the sealed items of the page.
+            if unsafe { Item::at(chunk) }.is_chained() {
+                self.load_chained(chunk, stamp);
+            }
+        }
+    }
+
     /// Links a chained item, if all its segments are there.
-    fn load_chained(&mut self, head: &ChainedHead) {
+    fn load_chained(&mut self, head: Chunk, stamp: u16) {
         // SAFETY: this thread alone has the item.
-        let item = unsafe { Item::at(head.chunk) };
+        let item = unsafe { Item::at(head) };
         if !self.is_wanted(item) {
             return;
         }
@@ -498,10 +506,10 @@ impl<'a> LoaderThread<'a> {
         if !is_whole {
             self.dropped.damaged += 1;
         }
-        if !is_whole || !self.link(head.chunk, hash, head.stamp) {
+        if !is_whole || !self.link(head, hash, stamp) {
             for segment in claimed {
                 // SAFETY: a segment that this thread has claimed.
-                unsafe { word_of(segment) }.give_up_segment();
+                unsafe { word_of(segment) }.give_up();
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Tests of stopping and starting again: what is kept, and what damage does.
 
+mod crafted;
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -227,6 +229,7 @@ fn contents(store: &Store, now: Now) -> Contents {
 fn works(store: &Store) {
     let mut local = store.local();
     fill(store, &mut local);
+    store.audit(&mut local);
     let keys: Vec<_> = contents(store, NOW).into_keys().collect();
     for key in keys {
         remove(store, &mut local, std::str::from_utf8(&key).unwrap());
