@@ -74,10 +74,12 @@ impl Opened {
 
     /// Opens the file of `--save-path`, if it exists.
     pub fn saved(path: &Path, max_gap: Option<Duration>, now: Moment) -> Self {
-        let image = match File::open(path) {
+        let image = match open_regular(path, OpenOptions::new().read(true)) {
             Ok(file) => Image::read(file, false, max_gap, now),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(EmptyReason::New),
-            Err(error) => Err(EmptyReason::Unreadable(error)),
+            Err(EmptyReason::Unreadable(error)) if error.kind() == ErrorKind::NotFound => {
+                Err(EmptyReason::New)
+            }
+            Err(reason) => Err(reason),
         };
         Self { image, arena: None }
     }
@@ -143,20 +145,21 @@ impl Image {
     }
 }
 
+/// Opens a regular file. Does not wait for the writer of a named pipe.
+fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<File, EmptyReason> {
+    let file = options.custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(EmptyReason::Unreadable)?;
+    match file.metadata().map_err(EmptyReason::Unreadable)?.is_file() {
+        true => Ok(file),
+        false => Err(EmptyReason::Foreign),
+    }
+}
+
 /// Opens a regular file for reading and writing, and locks it.
 fn open_locked(path: &Path) -> Result<LockedFile, EmptyReason> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(EmptyReason::Unreadable)?;
-    if !file.metadata().map_err(EmptyReason::Unreadable)?.is_file() {
-        return Err(EmptyReason::Foreign);
-    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = open_regular(path, options.mode(0o600))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
         Errno::EWOULDBLOCK => EmptyReason::InUse,
         error => EmptyReason::Unreadable(error.into()),

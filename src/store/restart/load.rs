@@ -46,8 +46,8 @@ const EXTENT_BYTES: u64 = (EXTENT_PAGES * PAGE_BYTES) as u64;
 
 impl Store {
     /// Creates a store with the items of a memory file, or an empty one if there
-    /// are none. `now` is the clock that [`Opened::clock`] returned. Before this
-    /// returns, the file is marked unclean (`-e`) or removed (`saved` is its
+    /// are none. `now` is the clock that [`Opened::clock`] returned. Before an
+    /// item is read, the file is marked unclean (`-e`) or removed (`saved` is its
     /// path): its items must not come back after a crash.
     ///
     /// Returns the store, and what was kept or the reason why it is empty.
@@ -85,6 +85,11 @@ impl Store {
         now: Now,
         parallel: Parallel<'_>,
     ) -> Result<Restored, EmptyReason> {
+        if let Some(path) = saved {
+            // The open file stays readable. From here on, nothing fails that has
+            // counted items.
+            std::fs::remove_file(path).map_err(EmptyReason::Unreadable)?;
+        }
         let superblock = &image.superblock;
         let addresses = if superblock.is_arena {
             begin_use(&image.file, superblock.extents * EXTENT_BYTES)
@@ -118,9 +123,6 @@ impl Store {
             .dropped
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = saved {
-            std::fs::remove_file(path).map_err(EmptyReason::Unreadable)?;
-        }
         let loaded = self.stats.snapshot().items;
         self.survey();
         let mut local = self.local();

@@ -87,10 +87,14 @@ impl Store {
         let mut records = self.records(parallel);
         let part = part_of(path);
         let result = (|| {
+            // Removed first: whatever a link of this name points to is not ours.
+            match fs::remove_file(&part) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             let file = OpenOptions::new()
                 .write(true)
-                .create(true)
-                .truncate(true)
+                .create_new(true)
                 .mode(0o600)
                 .open(&part)?;
             self.write_pages(&file, &mut records, &mut progress)?;
@@ -98,6 +102,8 @@ impl Store {
                 directory: DATA_OFFSET + (records.len() * PAGE_BYTES) as u64,
                 ..self.superblock(&records, state)
             };
+            // Without pages, nothing is written up to there.
+            file.set_len(superblock.directory)?;
             finish(&file, superblock, &records)?;
             fs::rename(&part, path)?;
             Ok(superblock.items)

@@ -1,6 +1,8 @@
 //! Tests of stopping and starting again: what is kept, and what damage does.
 
 mod crafted;
+mod files;
+mod full;
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -122,7 +124,7 @@ impl TestFile {
         if self.is_arena {
             store.seal(state, &parallel).unwrap();
         } else {
-            let mut last = (0, 1);
+            let mut last = (0, store.page_bytes().min(1) as u64);
             let progress = |done, total| last = (done, total);
             store.save(&self.path, state, &parallel, progress).unwrap();
             assert_eq!(last.0, last.1);
