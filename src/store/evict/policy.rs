@@ -201,15 +201,28 @@ impl Policy {
         }
     }
 
-    /// Goes on from the progress of an earlier server.
-    pub(crate) fn resume(&self, progress: Progress) {
+    /// Goes on from the progress of an earlier server. `now_ms` is the time, in
+    /// milliseconds. Only the ticks that stamps can hold are kept of the clock,
+    /// so that it has no end.
+    pub(crate) fn resume(&self, progress: Progress, now_ms: u64) {
         let speed = f32::from_bits(progress.speed);
         let speed = if speed.is_finite() { speed } else { 1.0 };
         let speed = speed.clamp(SPEED_RANGE.0, SPEED_RANGE.1);
         self.speed.store(speed.to_bits(), Ordering::Relaxed);
-        self.clock.store(progress.clock, Ordering::Relaxed);
-        self.paced[0].store(progress.clock, Ordering::Relaxed);
+        let clock = progress.clock % (1 << (DUE_BITS + FRACTION_BITS));
+        self.clock.store(clock, Ordering::Relaxed);
+        self.paced[0].store(clock, Ordering::Relaxed);
+        self.paced[1].store(now_ms, Ordering::Relaxed);
         self.pace.store(progress.pace, Ordering::Relaxed);
+    }
+
+    /// Returns the stamp of an item of an earlier server, within the limits of
+    /// this policy: that of the earlier server may have been another one.
+    pub(crate) fn adopt(&self, stamp: Stamp) -> Stamp {
+        let uses = stamp.uses().min(self.uses_max);
+        let [.., longest] = self.lifetimes[usize::from(uses)];
+        let left = self.ticks_left(stamp).min(longest as i16);
+        Stamp(uses << DUE_BITS | self.tick().wrapping_add_signed(left) & DUE)
     }
 
     /// Returns the stamp of an item with this use count, size in bytes and TTL
@@ -367,6 +380,41 @@ mod tests {
         assert_eq!(left(0), 1);
         let forever = policy.ticks_left(policy.on_insert(100, 0, u32::MAX));
         assert_eq!(left(1000), forever);
+    }
+
+    #[test]
+    fn the_pace_goes_on_after_a_restart() {
+        let before = Policy::new(Eviction::Frequency);
+        before.survey(100, 100 * 100);
+        for second in 1..=30 {
+            before.advance(100);
+            before.measure_pace(1000 * second);
+        }
+        let after = Policy::new(Eviction::Frequency);
+        after.resume(before.progress(), 30_000);
+        after.survey(100, 100 * 100);
+        let ttl = 4 * 8;
+        let left = |policy: &Policy| policy.ticks_left(policy.on_insert(100, 0, ttl));
+        assert_eq!(left(&after), left(&before));
+        for second in 31..=40 {
+            after.advance(100);
+            after.measure_pace(1000 * second);
+            assert_eq!(left(&after), left(&before), "{second}");
+        }
+    }
+
+    #[test]
+    fn stamps_of_another_policy_are_adopted() {
+        let before = Policy::new(Eviction::FrequencySize);
+        before.survey(100, 100 * 10_000);
+        let stamp = (0..7).fold(before.on_insert(64, 0, u32::MAX), |stamp, _| {
+            before.on_hit(stamp, 64, u32::MAX)
+        });
+        assert_eq!(before.adopt(stamp), stamp);
+        let after = Policy::new(Eviction::Clock);
+        after.resume(before.progress(), 0);
+        let used = after.on_hit(after.on_insert(64, 0, u32::MAX), 64, u32::MAX);
+        assert_eq!(after.adopt(stamp), used);
     }
 
     #[test]

@@ -96,15 +96,7 @@ impl NewItem {
                 return end == b"\r\n";
             }
         }
-        let mut last = [0; CRLF_BYTES];
-        for piece in self.item().pieces() {
-            match piece {
-                [.., a, b] => last = [*a, *b],
-                [b] => last = [last[1], *b],
-                [] => {}
-            }
-        }
-        last == *b"\r\n"
+        self.item().ends_with_crlf()
     }
 
     /// Advances past `len` bytes that were written to the room.

@@ -10,7 +10,12 @@ use crate::store::item::layout::{CHAIN_OFFSET, CRLF_BYTES, Item, word_of};
 use crate::store::item::refs::RefWord;
 use crate::store::item::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::store::memory::chunk::{Chunk, class_of};
-use crate::store::memory::classes::chunk_bytes;
+use crate::store::memory::classes::{PIECE_MIN, chunk_bytes};
+
+/// Segments of less than [`PIECE_MIN`] bytes that an item can have. Appending in
+/// place adds a segment only with room for a part of the item's size, so that
+/// there are about 200 of them before all are long.
+const SHORT_SEGMENTS_MAX: usize = 1024;
 
 /// Writes the header of a segment into `chunk` and links it behind `previous`.
 /// Returns the address of its data.
@@ -158,7 +163,8 @@ impl<'a> Item<'a> {
     /// Links the segments of an item that was read from a file. `claim` returns
     /// the segment that lay at an address of the earlier process, and the bytes
     /// of its chunk. Writes `hash`, the hash of the key in this process, to each.
-    /// Returns false if the item is damaged.
+    /// Returns false if the item is damaged: also if it has more segments than
+    /// any server makes, because moving one of them follows the whole chain.
     ///
     /// # Safety
     /// No other thread accesses the item. [`Item::fits`] has returned true. A
@@ -169,14 +175,15 @@ impl<'a> Item<'a> {
         mut claim: impl FnMut(u64) -> Option<(Chunk, usize)>,
     ) -> bool {
         let mut left = self.value_len() + CRLF_BYTES - self.head_len();
+        let most = SHORT_SEGMENTS_MAX + self.value_len() / PIECE_MIN;
         let (mut previous, mut is_head) = (self.chunk, true);
-        loop {
+        for _ in 0..=most {
             // SAFETY: a chained head or a claimed segment, all the caller's.
             let link = unsafe { next_link(previous, is_head) };
             // SAFETY: as above. The link is a number from another process.
             let address = unsafe { link.cast::<u64>().read() };
             if address == 0 {
-                return left == 0;
+                return left == 0 && self.ends_with_crlf();
             }
             let Some((chunk, bytes)) = claim(address) else {
                 return false;
@@ -186,7 +193,7 @@ impl<'a> Item<'a> {
             // longer than a segment's header.
             unsafe {
                 let len = (&raw const (*segment).len).read() as usize;
-                if len > left || len > bytes - SEGMENT_HEADER_BYTES {
+                if len == 0 || len > left || len > bytes - SEGMENT_HEADER_BYTES {
                     return false;
                 }
                 left -= len;
@@ -195,6 +202,7 @@ impl<'a> Item<'a> {
             }
             (previous, is_head) = (chunk, false);
         }
+        false
     }
 
     /// Copies segment `old` to `new` and links `new` in its place. Returns

@@ -283,7 +283,8 @@ impl<'a> Item<'a> {
     }
 
     /// Returns whether the lengths of an item that was read from a file fit its
-    /// chunk of `chunk_bytes` bytes.
+    /// chunk of `chunk_bytes` bytes. If it lies in one chunk, also checks that a
+    /// CRLF follows its value.
     pub(in crate::store) fn fits(self, chunk_bytes: usize) -> bool {
         let key_len = self.key_len();
         if self.layout & !BITS != 0 || key_len == 0 || key_len > KEY_MAX_BYTES {
@@ -293,7 +294,7 @@ impl<'a> Item<'a> {
             return false;
         };
         match self.chain() {
-            None => self.value_len() + CRLF_BYTES <= room,
+            None => self.value_len() + CRLF_BYTES <= room && self.ends_with_crlf(),
             Some(chain) => chain.head_len as usize <= room.min(self.value_len() + CRLF_BYTES),
         }
     }
@@ -551,6 +552,20 @@ impl<'a> Item<'a> {
     pub fn contiguous_value(self) -> Option<&'a [u8]> {
         let piece = self.pieces().next()?;
         (piece.len() == self.value_len() + CRLF_BYTES).then(|| &piece[..self.value_len()])
+    }
+
+    /// Returns whether the last two bytes of the data are CRLF. Only for a
+    /// complete item.
+    pub(in crate::store) fn ends_with_crlf(self) -> bool {
+        let mut last = [0; CRLF_BYTES];
+        for piece in self.pieces() {
+            match piece {
+                [.., a, b] => last = [*a, *b],
+                [b] => last = [last[1], *b],
+                [] => {}
+            }
+        }
+        last == *b"\r\n"
     }
 
     /// Overwrites the value in place with up to as many bytes from `value`.

@@ -134,6 +134,21 @@ impl RefWord {
         (word & !STAMP == LINKED | SEALED).then_some((word & STAMP) as u16)
     }
 
+    /// Begins the loading of a chunk of a memory file. Returns what it was when
+    /// the server stopped. No other thread uses the chunk. A word that no server
+    /// writes at its stop becomes that of a free chunk.
+    pub(crate) fn begin_loading(&self) -> Sealed {
+        if let Some(stamp) = self.sealed_stamp() {
+            return Sealed::Item(stamp);
+        }
+        let (word, sealed) = match self.is_segment() {
+            true => (SEGMENT, Sealed::Segment),
+            false => (0, Sealed::Neither),
+        };
+        self.0.store(word, Ordering::Relaxed);
+        sealed
+    }
+
     /// Makes a sealed item one that the map links to and nobody else holds.
     pub(crate) fn unseal(&self) {
         self.0.store(1 | LINKED, Ordering::Release);
@@ -147,18 +162,15 @@ impl RefWord {
     /// Claims a segment for an item of a file that is loaded. Returns false if
     /// the chunk is no segment, or another item has claimed it.
     pub(crate) fn claim_segment(&self) -> bool {
-        let word = self.0.load(Ordering::Relaxed);
-        let is_free = word & (LINKED | SEGMENT | CLAIMED) == SEGMENT;
         let claimed = SEGMENT | CLAIMED | 1;
-        is_free
-            && self
-                .0
-                .compare_exchange(word, claimed, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        self.0
+            .compare_exchange(SEGMENT, claimed, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
-    /// Gives up the claim on a segment, which is then free.
-    pub(crate) fn give_up_segment(&self) {
+    /// Gives up a chunk of a file that is loaded: a claimed segment, or a damaged
+    /// item. It is then free.
+    pub(crate) fn give_up(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 
@@ -197,6 +209,17 @@ impl RefWord {
     pub(crate) fn is_linked(&self) -> bool {
         self.0.load(Ordering::Relaxed) & LINKED != 0
     }
+}
+
+/// What a chunk of a memory file was when the server stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sealed {
+    /// The head of a linked item, with its eviction stamp.
+    Item(u16),
+    /// A segment.
+    Segment,
+    /// Free, or the head of an item that was not linked.
+    Neither,
 }
 
 /// The kind of chunk that [`RefWord::try_pin`] has pinned.

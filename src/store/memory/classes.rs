@@ -36,7 +36,7 @@ const PER_PAGE: [usize; 18] = [
 pub(crate) const CLASSES: usize = FINE + MEDIUM + PER_PAGE.len();
 
 /// Minimum size of the chunks of a chained item, except the last.
-const PIECE_MIN: usize = 1024;
+pub(in crate::store) const PIECE_MIN: usize = 1024;
 
 /// Bytes of a chunk, by class.
 const SIZES: [u32; CLASSES] = sizes();

@@ -6,10 +6,13 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr::{NonNull, null_mut};
 
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, fallocate};
+use nix::unistd::{Whence, lseek};
 
 /// Offset of the first extent in the file. The superblock lies before it.
 pub(in crate::store) const DATA_OFFSET: u64 = 2 << 20;
@@ -46,7 +49,7 @@ impl MemoryFile {
     }
 
     /// Returns the number of extents mapped so far.
-    pub(super) fn extents(&self) -> usize {
+    pub(in crate::store) fn extents(&self) -> usize {
         self.extents
     }
 
@@ -86,25 +89,49 @@ impl MemoryFile {
         Ok(base)
     }
 
-    /// Allocates blocks for `bytes` bytes at `offset` in extent number `extent`.
+    /// Allocates blocks for a range of the file.
     ///
     /// # Errors
     /// The file system is full.
-    pub(super) fn allocate(&self, extent: usize, offset: usize, bytes: usize) -> io::Result<()> {
-        let start = self.offset_of(extent) + offset as u64;
+    pub(in crate::store) fn allocate(&self, range: Range<u64>) -> io::Result<()> {
         let flags = FallocateFlags::empty();
-        fallocate(&*self.file, flags, start as i64, bytes as i64).map_err(io::Error::from)
+        let bytes = range.end - range.start;
+        fallocate(&*self.file, flags, range.start as i64, bytes as i64).map_err(io::Error::from)
     }
 
-    /// Returns the blocks of `bytes` bytes at `offset` in extent number `extent`
-    /// to the file system. They read as zeros afterwards.
+    /// Returns the first offset from `start` on that has no blocks, or none that
+    /// were written. If the file system cannot say, returns the file's length.
+    ///
+    /// # Errors
+    /// `start` is not in the file.
+    pub(super) fn next_hole(&self, start: u64) -> io::Result<u64> {
+        match lseek(&*self.file, start as i64, Whence::SeekHole) {
+            Ok(hole) => Ok(hole as u64),
+            Err(Errno::EINVAL) => Ok(self.file.metadata()?.len()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns the blocks of a range of the file to the file system. They read as
+    /// zeros afterwards.
     ///
     /// # Errors
     /// The file system does not support this.
-    pub(super) fn discard(&self, extent: usize, offset: usize, bytes: usize) -> io::Result<()> {
-        let start = self.offset_of(extent) + offset as u64;
+    pub(in crate::store) fn discard(&self, range: Range<u64>) -> io::Result<()> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        fallocate(&*self.file, flags, start as i64, bytes as i64).map_err(io::Error::from)
+        let bytes = range.end - range.start;
+        fallocate(&*self.file, flags, range.start as i64, bytes as i64).map_err(io::Error::from)
+    }
+
+    /// Unmaps an extent.
+    ///
+    /// # Safety
+    /// `base` came from [`MemoryFile::map_next`], and nothing uses the extent
+    /// any more.
+    #[cfg(fuzzing)]
+    pub(super) unsafe fn unmap(&self, base: NonNull<u8>) {
+        // SAFETY: as the caller guarantees.
+        unsafe { libc::munmap(base.as_ptr().cast(), self.extent_bytes) };
     }
 
     /// Reserves aligned address space for an extent.

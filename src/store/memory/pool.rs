@@ -10,8 +10,8 @@
 //! Extents are anonymous memory, or parts of a file (`-e`).
 
 use std::alloc::{Layout, alloc};
-use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,8 +26,8 @@ const IDLE_PAGES: usize = 32;
 const HEAP_TRIM_BYTES: usize = 4 << 20;
 
 /// Pages per extent. An extent takes only address space; memory follows when it
-/// is touched.
-pub(in crate::store) const EXTENT_PAGES: usize = if cfg!(miri) { 64 } else { 512 };
+/// is touched. Fuzzers and Miri create many pools, which small extents speed up.
+pub(in crate::store) const EXTENT_PAGES: usize = if cfg!(any(miri, fuzzing)) { 64 } else { 512 };
 const EXTENT_BYTES: usize = EXTENT_PAGES * PAGE_BYTES;
 /// Bytes of a huge page, the alignment of extents.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -127,33 +127,34 @@ impl Pool {
         Some(page)
     }
 
-    /// Maps the first `extents` extents of the pool's file. Their pages for
-    /// which `is_used` returns true, given extent and number of the page, are in
-    /// use afterwards. Returns the addresses of the extents. Only for a pool
-    /// without pages.
+    /// Maps extents of the pool's file, which has a page for each element of
+    /// `used`. The pages whose element is true are in use afterwards. If the file
+    /// system has no room for one of them, its element becomes false. Returns the
+    /// addresses of the extents. Only for a pool without pages.
     ///
     /// # Errors
     /// The system cannot map them all.
-    pub(in crate::store) fn map_existing(
-        &self,
-        extents: usize,
-        is_used: impl Fn(usize, usize) -> bool,
-    ) -> io::Result<Vec<NonNull<u8>>> {
+    pub(in crate::store) fn map_existing(&self, used: &mut [bool]) -> io::Result<Vec<NonNull<u8>>> {
         let mut state = self.lock();
         debug_assert!(state.extents.is_empty());
-        let mut bases = Vec::with_capacity(extents);
-        for extent in 0..extents {
-            let base = state.map_extent()?;
-            for number in (0..EXTENT_PAGES).rev() {
-                // SAFETY: the page lies inside the extent.
-                let page = unsafe { base.add(number * PAGE_BYTES) };
-                if is_used(extent, number) {
+        let bases = used
+            .chunks(EXTENT_PAGES)
+            .map(|_| state.map_extent())
+            .collect::<io::Result<Vec<_>>>()?;
+        if let Some(file) = &state.file {
+            fit_blocks(file, used)?;
+        }
+        for (base, used) in bases.iter().zip(used.chunks(EXTENT_PAGES)) {
+            for (number, used) in used.iter().enumerate().rev() {
+                if *used {
                     self.in_use.fetch_add(1, Ordering::Relaxed);
                 } else {
-                    state.untouched.push(page);
+                    // SAFETY: the page lies inside the extent.
+                    state
+                        .untouched
+                        .push(unsafe { base.add(number * PAGE_BYTES) });
                 }
             }
-            bases.push(base);
         }
         Ok(bases)
     }
@@ -191,12 +192,9 @@ impl Pool {
         }
     }
 
-    /// Calls `f` with the pool's file and the number of its extents, if it has a
-    /// file.
-    pub(in crate::store) fn with_file<R>(&self, f: impl FnOnce(&File, usize) -> R) -> Option<R> {
-        let state = self.lock();
-        let file = state.file.as_ref()?;
-        Some(f(file.file(), file.extents()))
+    /// Calls `f` with the pool's file, if it has one.
+    pub(in crate::store) fn with_file<R>(&self, f: impl FnOnce(&MemoryFile) -> R) -> Option<R> {
+        self.lock().file.as_ref().map(f)
     }
 
     /// Returns a page to the pool. If the limit is exceeded, memory of free
@@ -341,17 +339,20 @@ impl State {
     /// if there is no page, or no room in the file system.
     fn touch_next(&mut self) -> Option<NonNull<u8>> {
         let page = *self.untouched.last()?;
-        if let (Some(file), Some(extent)) = (&self.file, self.extent_of(page)) {
-            let offset = page.addr().get() - extent.base.addr().get();
-            file.allocate(extent.number, offset, PAGE_BYTES).ok()?;
+        if let Some((file, range)) = self.place_of(page) {
+            file.allocate(range).ok()?;
         }
         self.untouched.pop()
     }
 
-    /// Returns the extent that a page lies in.
-    fn extent_of(&self, page: NonNull<u8>) -> Option<&Extent> {
+    /// Returns the file and the page's range in it, if there is a file.
+    fn place_of(&self, page: NonNull<u8>) -> Option<(&MemoryFile, Range<u64>)> {
+        let file = self.file.as_ref()?;
         let behind = self.extents.partition_point(|extent| extent.base <= page);
-        self.extents.get(behind.checked_sub(1)?)
+        let extent = self.extents.get(behind.checked_sub(1)?)?;
+        let offset = page.addr().get() - extent.base.addr().get();
+        let start = file.offset_of(extent.number) + offset as u64;
+        Some((file, start..start + PAGE_BYTES as u64))
     }
 
     /// Returns the memory of a free page to the system; the page keeps its
@@ -360,10 +361,9 @@ impl State {
         let Some(page) = self.touched.pop() else {
             return;
         };
-        if let (Some(file), Some(extent)) = (&self.file, self.extent_of(page)) {
-            let offset = page.addr().get() - extent.base.addr().get();
+        if let Some((file, range)) = self.place_of(page) {
             // Without support for holes, the page keeps its blocks.
-            let _ = file.discard(extent.number, offset, PAGE_BYTES);
+            let _ = file.discard(range);
             self.untouched.push(page);
             return;
         }
@@ -378,6 +378,35 @@ impl State {
         debug_assert!(released, "it is our own mapping");
         self.untouched.push(page);
     }
+}
+
+/// Allocates the blocks of the pages of a file whose element in `used` is true,
+/// and returns those of all others to the file system. An element becomes false
+/// if there is no room for its page. A copy of a file can lack blocks that were
+/// never written.
+///
+/// # Errors
+/// The file is too short.
+fn fit_blocks(file: &MemoryFile, used: &mut [bool]) -> io::Result<()> {
+    let place = |page: usize| file.offset_of(0) + (page * PAGE_BYTES) as u64;
+    let (mut start, mut hole) = (0, 0);
+    for run in used.chunk_by_mut(|one, next| one == next) {
+        let range = place(start)..place(start + run.len());
+        if !run[0] {
+            // Without support for holes, the pages keep their blocks.
+            let _ = file.discard(range.clone());
+        } else if hole < range.end {
+            hole = file.next_hole(range.start.max(hole))?;
+        }
+        if run[0] && hole < range.end && file.allocate(range).is_err() {
+            for (number, used) in run.iter_mut().enumerate() {
+                let page = place(start + number)..place(start + number + 1);
+                *used = file.allocate(page).is_ok();
+            }
+        }
+        start += run.len();
+    }
+    Ok(())
 }
 
 /// Returns the memory of free pages to the system, the rest of huge pages
@@ -409,7 +438,13 @@ impl Drop for Pool {
     fn drop(&mut self) {
         let layout = Layout::from_size_align(EXTENT_BYTES, HUGE_PAGE_BYTES)
             .expect("it was good enough to reserve");
-        for extent in &self.lock().extents {
+        let state = self.lock();
+        for extent in &state.extents {
+            if let Some(file) = &state.file {
+                // SAFETY: mapped from the file, and unmapped once.
+                unsafe { file.unmap(extent.base) };
+                continue;
+            }
             // SAFETY: reserved with this layout, and freed once.
             unsafe { std::alloc::dealloc(extent.base.as_ptr(), layout) };
         }

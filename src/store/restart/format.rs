@@ -36,10 +36,12 @@ const CLEAN: u32 = 0x636C_6E21;
 /// Bytes of the superblock.
 pub(super) const SUPERBLOCK_BYTES: usize = 256;
 /// Bytes of a directory record.
-const RECORD_BYTES: usize = 32;
-/// Largest clock reading that a server goes on from, in milliseconds: 8 years.
-/// Expiry times count eighths of a second in 32 bits, which end after 17 years.
-const CLOCK_MAX_MS: u64 = 8 * 365 * 24 * 3600 * 1000;
+pub(super) const RECORD_BYTES: usize = 32;
+/// Bytes of a directory that are read together: a whole number of records.
+const DIRECTORY_PART_BYTES: usize = 32 * 1024 * RECORD_BYTES;
+/// Largest CAS value that a server goes on from. Counting does not reach it, and
+/// it leaves enough values to count on.
+const CAS_MAX: u64 = u64::MAX / 2;
 
 /// The superblock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -215,8 +217,9 @@ impl Superblock {
             boot_ms: input.u64(),
             boot_id: u128::from_le_bytes(input.take()),
         };
-        if clock_ms > CLOCK_MAX_MS {
-            return Err(EmptyReason::ClockEnds);
+        let (cas, generation) = (input.u64(), input.u64());
+        if cas > CAS_MAX {
+            return Err(EmptyReason::Damaged("superblock"));
         }
         Ok(Self {
             clean: true,
@@ -229,14 +232,41 @@ impl Superblock {
             items,
             clock_ms,
             moment,
-            cas: input.u64(),
-            generation: input.u64(),
+            cas,
+            generation,
             progress: Progress {
                 clock: input.u64(),
                 speed: input.u32(),
                 pace: input.u32(),
             },
         })
+    }
+}
+
+impl PageRecord {
+    fn decode(bytes: &[u8]) -> Self {
+        let mut input = Decoder(bytes);
+        Self {
+            address: input.u64(),
+            offset: input.u64(),
+            crc: input.u32(),
+            class: input.u16(),
+            bump: input.u16(),
+            items: input.u16(),
+        }
+    }
+
+    /// Returns whether the numbers are possible in a file whose pages end at
+    /// `pages_end`.
+    fn is_valid(&self, pages_end: u64) -> bool {
+        let (page, class) = (PAGE_BYTES as u64, usize::from(self.class));
+        self.address.is_multiple_of(page)
+            && self.offset >= DATA_OFFSET
+            && (self.offset - DATA_OFFSET).is_multiple_of(page)
+            && self.offset.saturating_add(page) <= pages_end
+            && class < CLASSES
+            && usize::from(self.bump) <= per_page(class)
+            && self.items <= self.bump
     }
 }
 
@@ -267,45 +297,40 @@ pub(super) fn read_directory(
     let file_bytes = file.metadata().map_err(EmptyReason::unreadable)?.len();
     let bytes = superblock.pages.checked_mul(RECORD_BYTES as u64);
     let end = bytes.and_then(|bytes| bytes.checked_add(superblock.directory));
-    let (Some(bytes), Some(end)) = (bytes, end) else {
+    let Some(end) = end else {
         return Err(damaged);
     };
     if superblock.directory < DATA_OFFSET || end > file_bytes {
         return Err(EmptyReason::Damaged("length of the file"));
     }
-    let mut encoded = vec![0; bytes as usize];
-    file.read_exact_at(&mut encoded, superblock.directory)
-        .map_err(EmptyReason::unreadable)?;
-    if crc32fast::hash(&encoded) != superblock.directory_crc {
-        return Err(damaged);
-    }
-    let decode = |bytes: &[u8]| {
-        let mut input = Decoder(bytes);
-        PageRecord {
-            address: input.u64(),
-            offset: input.u64(),
-            crc: input.u32(),
-            class: input.u16(),
-            bump: input.u16(),
-            items: input.u16(),
+    let mut records: Vec<PageRecord> = Vec::new();
+    let mut crc = crc32fast::Hasher::new();
+    let mut encoded = vec![0; DIRECTORY_PART_BYTES];
+    let (mut place, mut items) = (superblock.directory, 0);
+    while place < end {
+        let part = (end - place).min(DIRECTORY_PART_BYTES as u64);
+        let encoded = &mut encoded[..part as usize];
+        file.read_exact_at(encoded, place)
+            .map_err(EmptyReason::unreadable)?;
+        crc.update(encoded);
+        for record in encoded.chunks_exact(RECORD_BYTES).map(PageRecord::decode) {
+            let ascends = records
+                .last()
+                .is_none_or(|last| last.address < record.address);
+            // Checked at once: the hole of a sparse file must not be read as
+            // any number of records.
+            if !ascends || !record.is_valid(superblock.directory) {
+                return Err(damaged);
+            }
+            items += u64::from(record.items);
+            records.push(record);
         }
-    };
-    let records: Vec<_> = encoded.chunks_exact(RECORD_BYTES).map(decode).collect();
-    let page = PAGE_BYTES as u64;
-    let valid = |record: &PageRecord| {
-        let class = usize::from(record.class);
-        record.address.is_multiple_of(page)
-            && record.offset >= DATA_OFFSET
-            && (record.offset - DATA_OFFSET).is_multiple_of(page)
-            && record.offset.saturating_add(page) <= superblock.directory
-            && class < CLASSES
-            && usize::from(record.bump) <= per_page(class)
-    };
-    let ascending = records.is_sorted_by(|a, b| a.address < b.address);
+        place += part;
+    }
     let mut offsets: Vec<_> = records.iter().map(|record| record.offset).collect();
     offsets.sort_unstable();
     let apart = offsets.is_sorted_by(|a, b| a < b);
-    if !ascending || !apart || !records.iter().all(valid) {
+    if !apart || items != superblock.items || crc.finalize() != superblock.directory_crc {
         return Err(damaged);
     }
     Ok(records)

@@ -18,6 +18,14 @@ use crate::store::restart::format::{
 use crate::store::restart::report::EmptyReason;
 use crate::time::{Clock, Expiry, Moment, Now};
 
+/// Largest reading with which a server's clock goes on, in milliseconds: 8 years.
+/// Expiry times count eighths of a second in 32 bits, which end after 17 years.
+const CLOCK_MAX_MS: u64 = 8 * 365 * 24 * 3600 * 1000;
+
+/// Largest number of extents in an arena: those of 128 TiB, the address space of
+/// a process. A sparse file can be longer.
+const EXTENTS_MAX: u64 = (1 << 47) / (EXTENT_PAGES * PAGE_BYTES) as u64;
+
 /// A memory file that the last server left behind, validated except for its
 /// pages.
 #[derive(Debug)]
@@ -66,10 +74,12 @@ impl Opened {
 
     /// Opens the file of `--save-path`, if it exists.
     pub fn saved(path: &Path, max_gap: Option<Duration>, now: Moment) -> Self {
-        let image = match File::open(path) {
+        let image = match open_regular(path, OpenOptions::new().read(true)) {
             Ok(file) => Image::read(file, false, max_gap, now),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(EmptyReason::New),
-            Err(error) => Err(EmptyReason::Unreadable(error)),
+            Err(EmptyReason::Unreadable(error)) if error.kind() == ErrorKind::NotFound => {
+                Err(EmptyReason::New)
+            }
+            Err(reason) => Err(reason),
         };
         Self { image, arena: None }
     }
@@ -106,9 +116,14 @@ impl Image {
         if max_gap.is_some_and(|max_gap| away > max_gap) {
             return Err(EmptyReason::Gap(away));
         }
+        let clock_ms = superblock.clock_ms.checked_add(away.as_millis() as u64);
+        if clock_ms.is_none_or(|clock_ms| clock_ms > CLOCK_MAX_MS) {
+            return Err(EmptyReason::ClockEnds);
+        }
         if is_arena {
             let extent = (EXTENT_PAGES * PAGE_BYTES) as u64;
-            let bytes = superblock.extents.checked_mul(extent);
+            let extents = Some(superblock.extents).filter(|extents| *extents <= EXTENTS_MAX);
+            let bytes = extents.and_then(|extents| extents.checked_mul(extent));
             if bytes.and_then(|bytes| bytes.checked_add(DATA_OFFSET)) != Some(superblock.directory)
             {
                 return Err(EmptyReason::Damaged("superblock"));
@@ -130,20 +145,21 @@ impl Image {
     }
 }
 
+/// Opens a regular file. Does not wait for the writer of a named pipe.
+fn open_regular(path: &Path, options: &mut OpenOptions) -> Result<File, EmptyReason> {
+    let file = options.custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(EmptyReason::Unreadable)?;
+    match file.metadata().map_err(EmptyReason::Unreadable)?.is_file() {
+        true => Ok(file),
+        false => Err(EmptyReason::Foreign),
+    }
+}
+
 /// Opens a regular file for reading and writing, and locks it.
 fn open_locked(path: &Path) -> Result<LockedFile, EmptyReason> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(EmptyReason::Unreadable)?;
-    if !file.metadata().map_err(EmptyReason::Unreadable)?.is_file() {
-        return Err(EmptyReason::Foreign);
-    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = open_regular(path, options.mode(0o600))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
         Errno::EWOULDBLOCK => EmptyReason::InUse,
         error => EmptyReason::Unreadable(error.into()),

@@ -4,7 +4,7 @@
 //!
 //! 1. Each page is verified and its items in one chunk are linked. A page with
 //!    nothing else is complete.
-//! 2. Chained items are linked, once all pages are verified. Each claims its
+//! 2. Once all pages are verified, chained items are linked. Each claims its
 //!    segments, so that no two items share one.
 //! 3. The other pages are completed: chunks that no item uses are free.
 
@@ -21,6 +21,7 @@ use crate::store::evict::policy::Stamp;
 use crate::store::index::map::{Hashed, WriteShard};
 use crate::store::index::prefetch::prefetch;
 use crate::store::item::layout::{Item, word_of};
+use crate::store::item::refs::Sealed;
 use crate::store::memory::arena::Memory;
 use crate::store::memory::chunk::Chunk;
 use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes};
@@ -42,16 +43,14 @@ const PAGES_PER_TURN: usize = 64;
 const SHARDS_PER_TURN: usize = 8;
 /// Distance in items of the prefetches ahead of linking.
 const LINK_AHEAD: usize = 16;
-/// Chained items that a thread links in one turn.
-const CHAINED_PER_TURN: usize = 16;
 
 /// Bytes of an extent.
 const EXTENT_BYTES: u64 = (EXTENT_PAGES * PAGE_BYTES) as u64;
 
 impl Store {
     /// Creates a store with the items of a memory file, or an empty one if there
-    /// are none. `now` is the clock that [`Opened::clock`] returned. Before this
-    /// returns, the file is marked unclean (`-e`) or removed (`saved` is its
+    /// are none. `now` is the clock that [`Opened::clock`] returned. Before an
+    /// item is read, the file is marked unclean (`-e`) or removed (`saved` is its
     /// path): its items must not come back after a crash.
     ///
     /// Returns the store, and what was kept or the reason why it is empty.
@@ -89,6 +88,11 @@ impl Store {
         now: Now,
         parallel: Parallel<'_>,
     ) -> Result<Restored, EmptyReason> {
+        if let Some(path) = saved {
+            // The open file stays readable. From here on, nothing fails that has
+            // counted items.
+            std::fs::remove_file(path).map_err(EmptyReason::Unreadable)?;
+        }
         let superblock = &image.superblock;
         let addresses = if superblock.is_arena {
             begin_use(&image.file, superblock.extents * EXTENT_BYTES)
@@ -97,18 +101,16 @@ impl Store {
         } else {
             None
         };
-        self.flush
-            .generation
-            .store(superblock.generation, Ordering::Relaxed);
-        self.flush
-            .oldest
-            .store(superblock.generation, Ordering::Relaxed);
+        // Items hold the low 8 bits. The rest starts again, so that it has no end.
+        let generation = superblock.generation % (1 << u8::BITS);
+        self.flush.generation.store(generation, Ordering::Relaxed);
+        self.flush.oldest.store(generation, Ordering::Relaxed);
         self.cas.fetch_max(superblock.cas, Ordering::Relaxed);
-        self.policy.resume(superblock.progress);
+        self.policy.resume(superblock.progress, now.millis());
         let pages = image.records.iter().enumerate();
         let pages = pages.map(|(number, record)| LoadingPage {
             record,
-            page: Mutex::new(addresses.as_ref().map(|addresses| addresses[number])),
+            page: Mutex::new(addresses.as_ref().and_then(|addresses| addresses[number])),
             verified: AtomicBool::new(false),
         });
         let loader = Loader {
@@ -124,9 +126,6 @@ impl Store {
             .dropped
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(path) = saved {
-            std::fs::remove_file(path).map_err(EmptyReason::Unreadable)?;
-        }
         let loaded = self.stats.snapshot().items;
         self.survey();
         let mut local = self.local();
@@ -142,29 +141,25 @@ impl Store {
         })
     }
 
-    /// Maps the extents of a file. Returns the addresses of the recorded pages.
-    fn map_arena(&self, image: &Image) -> Result<Vec<Page>, EmptyReason> {
-        let place = |record: &PageRecord| {
-            let offset = record.offset - DATA_OFFSET;
-            let (extent, rest) = (offset / EXTENT_BYTES, offset % EXTENT_BYTES);
-            (extent as usize, rest as usize / PAGE_BYTES)
-        };
+    /// Maps the extents of a file. Returns the addresses of the recorded pages;
+    /// `None` for a page without room in the file system.
+    fn map_arena(&self, image: &Image) -> Result<Vec<Option<Page>>, EmptyReason> {
+        let place = |record: &PageRecord| (record.offset - DATA_OFFSET) as usize / PAGE_BYTES;
         let mut used = vec![false; image.superblock.extents as usize * EXTENT_PAGES];
         for record in &image.records {
-            let (extent, page) = place(record);
-            used[extent * EXTENT_PAGES + page] = true;
+            used[place(record)] = true;
         }
         let bases = self
             .memory
             .pool()
-            .map_existing(image.superblock.extents as usize, |extent, page| {
-                used[extent * EXTENT_PAGES + page]
-            })
+            .map_existing(&mut used)
             .map_err(EmptyReason::Unreadable)?;
         let address = |record| {
-            let (extent, page) = place(record);
+            let place = place(record);
             // SAFETY: the page lies inside the extent.
-            Page(unsafe { bases[extent].add(page * PAGE_BYTES) })
+            let page =
+                unsafe { bases[place / EXTENT_PAGES].add(place % EXTENT_PAGES * PAGE_BYTES) };
+            used[place].then_some(Page(page))
         };
         Ok(image.records.iter().map(address).collect())
     }
@@ -183,7 +178,7 @@ struct LoadingPage<'a> {
     record: &'a PageRecord,
     /// Its address; `None` while it is not in memory.
     page: Mutex<Option<Page>>,
-    /// Its checksum is right, and its header is written.
+    /// Its checksum is right, its header is written, and it may have segments.
     verified: AtomicBool,
 }
 
@@ -201,32 +196,13 @@ impl LoadingPage<'_> {
     }
 }
 
-/// A chained item that waits for its segments' pages.
-struct ChainedHead {
-    chunk: Chunk,
-    stamp: u16,
-}
-
-// SAFETY: the chunk belongs to the thread that takes this value in its turn.
-unsafe impl Send for ChainedHead {}
-// SAFETY: as above.
-unsafe impl Sync for ChainedHead {}
-
-/// What the first pass leaves for the others.
-#[derive(Default)]
-struct Later {
-    /// Chained items.
-    heads: Vec<ChainedHead>,
-    /// Numbers of pages with segments or chained items.
-    pages: Vec<usize>,
-}
-
 struct Loader<'a> {
     store: &'a Store,
     image: &'a Image,
     now: Now,
     pages: Vec<LoadingPage<'a>>,
-    later: Mutex<Later>,
+    /// Numbers of the verified pages with segments or chained items.
+    later: Mutex<Vec<usize>>,
     dropped: Mutex<Dropped>,
 }
 
@@ -243,20 +219,20 @@ impl Loader<'_> {
             thread.end();
         });
         let later = std::mem::take(&mut *self.later());
-        let turns = Turns::new(later.heads.len(), CHAINED_PER_TURN);
+        let turns = Turns::new(later.len(), PAGES_PER_TURN);
         parallel(&|| {
             let mut thread = LoaderThread::new(self);
             while let Some(numbers) = turns.next() {
-                for head in &later.heads[numbers] {
-                    thread.load_chained(head);
+                for number in &later[numbers] {
+                    thread.load_chained_of(&self.pages[*number]);
                 }
             }
             thread.end();
         });
-        let turns = Turns::new(later.pages.len(), PAGES_PER_TURN);
+        let turns = Turns::new(later.len(), PAGES_PER_TURN);
         parallel(&|| {
             while let Some(numbers) = turns.next() {
-                for number in &later.pages[numbers] {
+                for number in &later[numbers] {
                     self.complete(&self.pages[*number]);
                 }
             }
@@ -269,7 +245,7 @@ impl Loader<'_> {
         let mean = self.image.superblock.items as usize / map.shard_count();
         // Four standard deviations: no table grows later.
         let room = mean + 4 * mean.isqrt();
-        // A damaged number must not take more memory than items could need.
+        // With a lower limit, most of the items will not stay.
         let room = room.min(self.store.memory_limit() / map.shard_count() / 32);
         let turns = Turns::new(map.shard_count(), SHARDS_PER_TURN);
         parallel(&|| {
@@ -282,7 +258,7 @@ impl Loader<'_> {
         });
     }
 
-    fn later(&self) -> std::sync::MutexGuard<'_, Later> {
+    fn later(&self) -> std::sync::MutexGuard<'_, Vec<usize>> {
         self.later.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -334,7 +310,8 @@ impl Loader<'_> {
 struct LoaderThread<'a> {
     loader: &'a Loader<'a>,
     local: Local,
-    later: Later,
+    /// Pages of this thread for [`Loader::later`].
+    later: Vec<usize>,
     dropped: Dropped,
     /// Items of the current turn that are to be linked.
     ready: Vec<Ready>,
@@ -361,7 +338,7 @@ impl<'a> LoaderThread<'a> {
         Self {
             loader,
             local,
-            later: Later::default(),
+            later: Vec::new(),
             dropped: Dropped::default(),
             ready: Vec::new(),
             sorted: Vec::new(),
@@ -372,10 +349,7 @@ impl<'a> LoaderThread<'a> {
 
     /// Hands over what the thread leaves for later.
     fn end(mut self) {
-        let mut later = self.loader.later();
-        later.heads.append(&mut self.later.heads);
-        later.pages.append(&mut self.later.pages);
-        drop(later);
+        self.loader.later().append(&mut self.later);
         let sum = &self.loader.dropped;
         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
         sum.expired += self.dropped.expired;
@@ -397,26 +371,34 @@ impl<'a> LoaderThread<'a> {
             let chunk = unsafe { page.add(PAGE_HEADER_BYTES + chunk * bytes) };
             // SAFETY: as above.
             let word = unsafe { word_of(chunk) };
-            let Some(stamp) = word.sealed_stamp() else {
-                is_complete &= !word.is_segment();
-                continue;
+            let stamp = match word.begin_loading() {
+                Sealed::Item(stamp) => stamp,
+                Sealed::Segment => {
+                    is_complete = false;
+                    continue;
+                }
+                Sealed::Neither => continue,
             };
             // SAFETY: nobody else has the item.
             let item = unsafe { Item::at(chunk) };
             if !item.fits(bytes) {
                 self.dropped.damaged += 1;
+                word.give_up();
             } else if item.is_chained() {
+                // Its word stays sealed until all pages are verified.
                 is_complete = false;
-                self.later.heads.push(ChainedHead { chunk, stamp });
             } else if self.is_wanted(item) {
                 let hash = self.loader.store.map.hash(item.key());
                 self.ready.push(Ready { chunk, hash, stamp });
             }
         }
         if is_complete {
+            // No segment can be claimed there. If the page returns to the pool,
+            // another page may be read to its address.
+            loading.verified.store(false, Ordering::Relaxed);
             self.complete.push(number);
         } else {
-            self.later.pages.push(number);
+            self.later.push(number);
         }
     }
 
@@ -467,7 +449,7 @@ impl<'a> LoaderThread<'a> {
     }
 
     /// Brings a page into memory and verifies its checksum. Returns its address;
-    /// `None` if it is damaged or over the memory limit. Counts its items then.
+    /// `None` if it is damaged, or there is no room for it. Counts its items then.
     fn verify(&mut self, loading: &LoadingPage<'_>) -> Option<NonNull<u8>> {
         let record = loading.record;
         let items = u64::from(record.items);
@@ -475,7 +457,8 @@ impl<'a> LoaderThread<'a> {
         let mut place = loading.page.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_read = true;
         if place.is_none() {
-            let Some(page) = pool.take() else {
+            let is_arena = self.loader.image.superblock.is_arena;
+            let Some(page) = (!is_arena).then(|| pool.take()).flatten() else {
                 self.dropped.over_limit += items;
                 return None;
             };
@@ -532,17 +515,38 @@ impl<'a> LoaderThread<'a> {
         }
         item.word().unseal();
         self.local.count_linked(item);
-        let (_, grown) = shard.insert(hash, chunk, Stamp(stamp));
+        let stamp = self.loader.store.policy.adopt(Stamp(stamp));
+        let (_, grown) = shard.insert(hash, chunk, stamp);
         if grown > 0 {
             self.loader.store.memory.pool().add_overhead(grown);
         }
         true
     }
 
+    /// Links the chained items of a page.
+    fn load_chained_of(&mut self, loading: &LoadingPage<'_>) {
+        let Some(Page(page)) = loading.page() else {
+            return;
+        };
+        let bytes = chunk_bytes(loading.class());
+        for number in 0..loading.bump() {
+            // SAFETY: a chunk of this page. Other threads claim segments there.
+            let chunk = unsafe { page.add(PAGE_HEADER_BYTES + number * bytes) };
+            // SAFETY: as above.
+            let Some(stamp) = unsafe { word_of(chunk) }.sealed_stamp() else {
+                continue;
+            };
+            // SAFETY: this thread alone has the sealed items of the page.
+            if unsafe { Item::at(chunk) }.is_chained() {
+                self.load_chained(chunk, stamp);
+            }
+        }
+    }
+
     /// Links a chained item, if all its segments are there.
-    fn load_chained(&mut self, head: &ChainedHead) {
+    fn load_chained(&mut self, head: Chunk, stamp: u16) {
         // SAFETY: this thread alone has the item.
-        let item = unsafe { Item::at(head.chunk) };
+        let item = unsafe { Item::at(head) };
         if !self.is_wanted(item) {
             return;
         }
@@ -559,9 +563,9 @@ impl<'a> LoaderThread<'a> {
             self.dropped.damaged += 1;
         }
         let ready = Ready {
-            chunk: head.chunk,
+            chunk: head,
             hash,
-            stamp: head.stamp,
+            stamp,
         };
         let is_linked = is_whole && {
             let mut shard = self.loader.store.map.write(hash);
@@ -570,7 +574,7 @@ impl<'a> LoaderThread<'a> {
         if !is_linked {
             for segment in claimed {
                 // SAFETY: a segment that this thread has claimed.
-                unsafe { word_of(segment) }.give_up_segment();
+                unsafe { word_of(segment) }.give_up();
             }
         }
     }

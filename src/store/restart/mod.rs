@@ -9,6 +9,10 @@
 //! is removed before anything is changed or served. In doubt, the server starts
 //! empty: a lost cache is better than a wrong value.
 
+#[cfg(any(test, fuzzing))]
+pub mod audit;
+#[cfg(any(test, fuzzing))]
+pub mod craft;
 mod format;
 mod image;
 mod load;

@@ -11,9 +11,11 @@ use crate::store::index::prefetch::prefetch;
 use crate::store::item::layout::word_of;
 use crate::store::memory::chunk::{Page, class_of};
 use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes};
-use crate::store::memory::file::DATA_OFFSET;
+use crate::store::memory::file::{DATA_OFFSET, MemoryFile};
 use crate::store::memory::pool::{EXTENT_PAGES, UsedPage};
-use crate::store::restart::format::{PageRecord, Superblock, encode_directory, write_superblock};
+use crate::store::restart::format::{
+    PageRecord, RECORD_BYTES, Superblock, encode_directory, write_superblock,
+};
 use crate::store::restart::parallel::{Parallel, Turns, chunks_crc};
 use crate::store::state::Store;
 use crate::sync::Ordering;
@@ -42,29 +44,32 @@ pub struct StopState {
 impl Store {
     /// Returns whether the pages lie in a memory file (`-e`).
     pub fn has_file(&self) -> bool {
-        self.memory.pool().with_file(|_, _| ()).is_some()
+        self.memory.pool().with_file(|_| ()).is_some()
     }
 
     /// Writes the state of a store in a memory file (`-e`), so that the next
     /// server goes on with its items. Returns the number of items. The store must
-    /// not be used afterwards, and no other thread may use it during the call.
+    /// not be used afterwards, and no other thread may use it during the call. On
+    /// a full file system, a few pages with their items give way to the directory.
     /// Does nothing without a memory file.
     ///
     /// # Errors
     /// The file cannot be written. It then stays marked unclean.
     pub fn seal(&self, state: StopState, parallel: Parallel<'_>) -> io::Result<u64> {
         self.memory.pool().release_all();
-        let records = self.records(parallel);
-        let written = self.memory.pool().with_file(|file, extents| {
-            let bytes = extents as u64 * (EXTENT_PAGES * PAGE_BYTES) as u64;
+        let mut records = self.records(parallel);
+        let written = self.memory.pool().with_file(|file| {
+            let extents = file.extents() as u64;
+            let directory = DATA_OFFSET + extents * (EXTENT_PAGES * PAGE_BYTES) as u64;
+            file.file().set_len(directory)?;
+            make_room(file, directory, &mut records)?;
             let superblock = Superblock {
                 is_arena: true,
-                extents: extents as u64,
-                directory: DATA_OFFSET + bytes,
+                extents,
+                directory,
                 ..self.superblock(&records, state)
             };
-            file.set_len(superblock.directory)?;
-            finish(file, superblock, &records)?;
+            finish(file.file(), superblock, &records)?;
             Ok(superblock.items)
         });
         written.unwrap_or(Ok(0))
@@ -87,10 +92,14 @@ impl Store {
         let mut records = self.records(parallel);
         let part = part_of(path);
         let result = (|| {
+            // Removed first: whatever a link of this name points to is not ours.
+            match fs::remove_file(&part) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             let file = OpenOptions::new()
                 .write(true)
-                .create(true)
-                .truncate(true)
+                .create_new(true)
                 .mode(0o600)
                 .open(&part)?;
             self.write_pages(&file, &mut records, &mut progress)?;
@@ -98,6 +107,8 @@ impl Store {
                 directory: DATA_OFFSET + (records.len() * PAGE_BYTES) as u64,
                 ..self.superblock(&records, state)
             };
+            // Without pages, nothing is written up to there.
+            file.set_len(superblock.directory)?;
             finish(&file, superblock, &records)?;
             fs::rename(&part, path)?;
             Ok(superblock.items)
@@ -224,6 +235,31 @@ fn record_of(used: &UsedPage) -> PageRecord {
         bump,
         items,
     }
+}
+
+/// Allocates the blocks of the directory. On a full file system, drops pages
+/// until there is room.
+///
+/// # Errors
+/// The file system does not support this, or has no room at all.
+fn make_room(file: &MemoryFile, start: u64, records: &mut Vec<PageRecord>) -> io::Result<()> {
+    while !records.is_empty() {
+        let end = start + (records.len() * RECORD_BYTES) as u64;
+        match file.allocate(start..end) {
+            Err(error) if is_full(&error) => {}
+            result => return result,
+        }
+        if let Some(dropped) = records.pop() {
+            file.discard(dropped.offset..dropped.offset + PAGE_BYTES as u64)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether an error means that a file system, or the user's share of it,
+/// is full.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
 /// Writes the directory, and then the superblock with the clean mark.

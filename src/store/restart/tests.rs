@@ -1,5 +1,9 @@
 //! Tests of stopping and starting again: what is kept, and what damage does.
 
+mod crafted;
+mod files;
+mod full;
+
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -120,7 +124,7 @@ impl TestFile {
         if self.is_arena {
             store.seal(state, &parallel).unwrap();
         } else {
-            let mut last = (0, 1);
+            let mut last = (0, store.page_bytes().min(1) as u64);
             let progress = |done, total| last = (done, total);
             store.save(&self.path, state, &parallel, progress).unwrap();
             assert_eq!(last.0, last.1);
@@ -227,6 +231,7 @@ fn contents(store: &Store, now: Now) -> Contents {
 fn works(store: &Store) {
     let mut local = store.local();
     fill(store, &mut local);
+    store.audit(&mut local);
     let keys: Vec<_> = contents(store, NOW).into_keys().collect();
     for key in keys {
         remove(store, &mut local, std::str::from_utf8(&key).unwrap());
