@@ -252,6 +252,10 @@ fn unusable_files_do_not_keep_the_server_from_starting() {
             }
             assert!(reason.is_some_and(|reason| reason.contains(why)));
             assert!(log.contains(why), "{log}");
+            if file == &foreign {
+                let notes = fs::read(file).expect("it is still there");
+                assert_eq!(notes, b"not a memory file");
+            }
         }
     }
 }

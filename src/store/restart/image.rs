@@ -166,6 +166,21 @@ fn open_locked(path: &Path) -> Result<LockedFile, EmptyReason> {
     })
 }
 
+/// Fails if there is a file at `path` that is not of rustcached: a stop must not
+/// replace it.
+///
+/// # Errors
+/// The file is of somebody else, or cannot be read.
+pub(super) fn check_replaceable(path: &Path) -> io::Result<()> {
+    let found = open_regular(path, OpenOptions::new().read(true));
+    let reason = match found.and_then(|file| read_superblock(&file)) {
+        Err(EmptyReason::Unreadable(error)) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(reason) if !reason.permits_overwriting() => reason,
+        _ => return Ok(()),
+    };
+    Err(io::Error::other(reason.to_string()))
+}
+
 /// Marks a memory file unclean, and removes what follows its first `data_bytes`
 /// bytes of pages.
 ///

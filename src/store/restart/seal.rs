@@ -16,6 +16,7 @@ use crate::store::memory::pool::{EXTENT_PAGES, UsedPage};
 use crate::store::restart::format::{
     PageRecord, RECORD_BYTES, Superblock, encode_directory, write_superblock,
 };
+use crate::store::restart::image::check_replaceable;
 use crate::store::restart::parallel::{Parallel, Turns, chunks_crc};
 use crate::store::state::Store;
 use crate::sync::Ordering;
@@ -89,6 +90,7 @@ impl Store {
         parallel: Parallel<'_>,
         mut progress: impl FnMut(u64, u64),
     ) -> io::Result<u64> {
+        check_replaceable(path)?;
         let mut records = self.records(parallel);
         let part = part_of(path);
         let result = (|| {

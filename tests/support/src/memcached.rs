@@ -71,7 +71,12 @@ impl Memcached {
             // Check that the server on this port is the child, not another
             // process.
             let mut client = Client::try_connect(&server.address).ok()?;
-            Some(client.stat("pid") == server.child.id().to_string())
+            client.try_send("stats\r\nmn\r\n").ok()?;
+            // memcached 1.6.18 occasionally closes a new connection.
+            let answer = client.answer_or_close().ok()?;
+            let line = format!("STAT pid {}\r\n", server.child.id());
+            let answer = String::from_utf8_lossy(&answer);
+            Some(answer.contains(&line))
         });
         alive.then_some(server)
     }
