@@ -14,8 +14,9 @@ use std::sync::Arc;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use rustcached::config::Eviction;
+use rustcached::stats::Restored;
 use rustcached::store::restart::craft::{Crafted, RecordField, SuperblockField};
-use rustcached::store::restart::{EmptyReason, Opened, Restored, StopState};
+use rustcached::store::restart::{EmptyReason, Opened, StopState};
 use rustcached::store::{Access, ItemSpec, Local, Options, Store, Walk};
 use rustcached::time::{Expiry, Moment, Now};
 

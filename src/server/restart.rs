@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::RestartSettings;
 use crate::shared::Shared;
-use crate::stats::RestartReport;
-use crate::store::restart::{EmptyReason, Opened, Restored, StopState};
+use crate::stats::{RestartReport, Restored};
+use crate::store::restart::{EmptyReason, Opened, StopState};
 use crate::store::{Options, Store};
 use crate::supervise;
 use crate::sync::Ordering;
@@ -89,12 +89,7 @@ fn report(shared: &Shared, result: &Result<Restored, EmptyReason>, took: Duratio
     let _ = shared.restart.set(RestartReport {
         empty_reason: String::new(),
         took,
-        away: restored.away,
-        kept: restored.kept,
-        expired: dropped.expired,
-        flushed: dropped.flushed,
-        damaged: dropped.damaged,
-        over_limit: dropped.over_limit,
+        restored: *restored,
     });
 }
 

@@ -29,6 +29,6 @@ pub use latency::{
 };
 pub use prefixes::{PrefixCount, PrefixCursor, PrefixSums, Prefixes};
 pub use registry::{Registry, ThreadStats};
-pub use restart::RestartReport;
+pub use restart::{Dropped, RestartReport, Restored};
 pub use slow_log::{SlowCommand, SlowLog, SlowLogSnapshot};
 pub use workers::{WorkerFigures, Workers};

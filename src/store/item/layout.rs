@@ -342,11 +342,12 @@ impl<'a> Item<'a> {
 
     #[inline]
     fn chain(self) -> Option<&'a Chain> {
-        // SAFETY: a chained item has these fields behind its header. The length
-        // is an atomic; the others only change while no other thread has the
-        // item.
-        (self.layout & CHAINED != 0)
-            .then(|| unsafe { self.chunk.add(CHAIN_OFFSET).cast::<Chain>().as_ref() })
+        (self.layout & CHAINED != 0).then(|| {
+            // SAFETY: a chained item has these fields behind its header. The
+            // length is an atomic; the others only change while no other thread
+            // has the item.
+            unsafe { self.chunk.add(CHAIN_OFFSET).cast::<Chain>().as_ref() }
+        })
     }
 
     /// Returns the bytes of value and CRLF in the head chunk of a chained item.

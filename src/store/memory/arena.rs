@@ -22,9 +22,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
-use crate::store::memory::chunk::{Chunk, NEXT_FREE_OFFSET, Page, Stock, class_of, page_of};
+use crate::store::memory::chunk::{
+    Chunk, NEXT_FREE_OFFSET, Page, Stock, chunk_at, class_of, page_of,
+};
 use crate::store::memory::class_pages::Class;
-use crate::store::memory::classes::{CLASSES, PAGE_HEADER_BYTES, chunk_bytes, per_page};
+use crate::store::memory::classes::{CLASSES, chunk_bytes, per_page};
 use crate::store::memory::file::LockedFile;
 use crate::store::memory::magazine::Magazines;
 use crate::store::memory::poison::{check_poison, poison};
@@ -274,11 +276,10 @@ impl Memory {
         // SAFETY: pages in a class's lists are valid; the lock is held.
         let header = unsafe { &mut (*page.as_ptr()).stock };
         let chunk = if header.free_head.is_null() {
-            let offset = PAGE_HEADER_BYTES + usize::from(header.bump) * chunk_bytes(id);
-            header.bump += 1;
             // SAFETY: a listed page with an empty free list has chunks
-            // beyond `bump`; they lie inside the page.
-            let chunk = unsafe { page.cast::<u8>().add(offset) };
+            // beyond `bump`.
+            let chunk = unsafe { chunk_at(page.cast(), id, usize::from(header.bump)) };
+            header.bump += 1;
             // SAFETY: the chunk is the caller's from now on; its word must be
             // 0.
             unsafe { chunk.cast::<u32>().write(0) };
@@ -362,7 +363,7 @@ impl Memory {
         for number in (0..bump).rev() {
             // SAFETY: the chunk lies in the page. A free one is the caller's.
             unsafe {
-                let chunk = page.add(PAGE_HEADER_BYTES + number * chunk_bytes(class));
+                let chunk = chunk_at(page, class, number);
                 if is_used(chunk) {
                     continue;
                 }
@@ -430,11 +431,9 @@ impl DrainingPage {
 
     /// Returns the chunks of the page that were ever handed out.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = Chunk> + use<> {
-        let (base, size) = (self.page.cast::<u8>(), chunk_bytes(self.class));
-        (0..self.used).map(move |index| {
-            // SAFETY: `used` chunks of this size lie inside the page.
-            unsafe { base.add(PAGE_HEADER_BYTES + index * size) }
-        })
+        let (page, class) = (self.page.cast(), self.class);
+        // SAFETY: the page has `used` chunks of its class.
+        (0..self.used).map(move |number| unsafe { chunk_at(page, class, number) })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES};
+use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes};
 
 /// A chunk of page memory: the address of its first byte.
 pub(crate) type Chunk = NonNull<u8>;
@@ -44,6 +44,15 @@ pub(in crate::store) struct Stock {
 }
 
 const _: () = assert!(size_of::<Page>() <= PAGE_HEADER_BYTES);
+
+/// Returns chunk number `number` of a page of size class `class`.
+///
+/// # Safety
+/// A page lies at this address, and it has that many chunks of the class.
+pub(in crate::store) unsafe fn chunk_at(page: NonNull<u8>, class: usize, number: usize) -> Chunk {
+    // SAFETY: the chunk lies in the page.
+    unsafe { page.add(PAGE_HEADER_BYTES + number * chunk_bytes(class)) }
+}
 
 /// Returns the page that a chunk lies in.
 pub(crate) fn page_of(chunk: Chunk) -> NonNull<Page> {

@@ -28,7 +28,8 @@ const HEAP_TRIM_BYTES: usize = 4 << 20;
 /// Pages per extent. An extent takes only address space; memory follows when it
 /// is touched. Fuzzers and Miri create many pools, which small extents speed up.
 pub(in crate::store) const EXTENT_PAGES: usize = if cfg!(any(miri, fuzzing)) { 64 } else { 512 };
-const EXTENT_BYTES: usize = EXTENT_PAGES * PAGE_BYTES;
+/// Bytes of an extent.
+pub(in crate::store) const EXTENT_BYTES: usize = EXTENT_PAGES * PAGE_BYTES;
 /// Bytes of a huge page, the alignment of extents.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 

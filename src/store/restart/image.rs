@@ -9,9 +9,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::{DATA_OFFSET, LockedFile};
-use crate::store::memory::pool::EXTENT_PAGES;
+use crate::store::memory::pool::EXTENT_BYTES;
 use crate::store::restart::format::{
     PageRecord, Superblock, read_directory, read_superblock, write_superblock,
 };
@@ -24,7 +23,7 @@ const CLOCK_MAX_MS: u64 = 8 * 365 * 24 * 3600 * 1000;
 
 /// Largest number of extents in an arena: those of 128 TiB, the address space of
 /// a process. A sparse file can be longer.
-const EXTENTS_MAX: u64 = (1 << 47) / (EXTENT_PAGES * PAGE_BYTES) as u64;
+const EXTENTS_MAX: u64 = (1 << 47) / EXTENT_BYTES as u64;
 
 /// A memory file that the last server left behind, validated except for its
 /// pages.
@@ -121,9 +120,8 @@ impl Image {
             return Err(EmptyReason::ClockEnds);
         }
         if is_arena {
-            let extent = (EXTENT_PAGES * PAGE_BYTES) as u64;
             let extents = Some(superblock.extents).filter(|extents| *extents <= EXTENTS_MAX);
-            let bytes = extents.and_then(|extents| extents.checked_mul(extent));
+            let bytes = extents.and_then(|extents| extents.checked_mul(EXTENT_BYTES as u64));
             if bytes.and_then(|bytes| bytes.checked_add(DATA_OFFSET)) != Some(superblock.directory)
             {
                 return Err(EmptyReason::Damaged("superblock"));

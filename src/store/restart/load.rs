@@ -16,21 +16,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrayvec::ArrayVec;
 
 use crate::events::Hub;
-use crate::stats::Registry;
+use crate::stats::{Dropped, Registry, Restored};
 use crate::store::evict::policy::Stamp;
 use crate::store::index::map::{Hashed, WriteShard};
 use crate::store::index::prefetch::prefetch;
 use crate::store::item::layout::{Item, word_of};
 use crate::store::item::refs::Sealed;
 use crate::store::memory::arena::Memory;
-use crate::store::memory::chunk::Chunk;
+use crate::store::memory::chunk::{Chunk, chunk_at};
 use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes};
 use crate::store::memory::file::DATA_OFFSET;
-use crate::store::memory::pool::EXTENT_PAGES;
+use crate::store::memory::pool::{EXTENT_BYTES, EXTENT_PAGES};
 use crate::store::restart::format::PageRecord;
 use crate::store::restart::image::{Image, Opened, begin_use};
 use crate::store::restart::parallel::{Parallel, Turns, chunks_crc};
-use crate::store::restart::report::{Dropped, EmptyReason, Restored};
+use crate::store::restart::report::EmptyReason;
 use crate::store::state::{Local, Options, Store};
 use crate::sync::{AtomicBool, Ordering};
 use crate::time::Now;
@@ -43,9 +43,6 @@ const PAGES_PER_TURN: usize = 64;
 const SHARDS_PER_TURN: usize = 8;
 /// Distance in items of the prefetches ahead of linking.
 const LINK_AHEAD: usize = 16;
-
-/// Bytes of an extent.
-const EXTENT_BYTES: u64 = (EXTENT_PAGES * PAGE_BYTES) as u64;
 
 impl Store {
     /// Creates a store with the items of a memory file, or an empty one if there
@@ -95,7 +92,7 @@ impl Store {
         }
         let superblock = &image.superblock;
         let addresses = if superblock.is_arena {
-            begin_use(&image.file, superblock.extents * EXTENT_BYTES)
+            begin_use(&image.file, superblock.extents * EXTENT_BYTES as u64)
                 .map_err(EmptyReason::Unreadable)?;
             Some(self.map_arena(image)?)
         } else {
@@ -352,10 +349,7 @@ impl<'a> LoaderThread<'a> {
         self.loader.later().append(&mut self.later);
         let sum = &self.loader.dropped;
         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
-        sum.expired += self.dropped.expired;
-        sum.flushed += self.dropped.flushed;
-        sum.damaged += self.dropped.damaged;
-        sum.over_limit += self.dropped.over_limit;
+        sum.add(self.dropped);
     }
 
     /// Verifies page number `number` and collects its items in one chunk.
@@ -366,9 +360,9 @@ impl<'a> LoaderThread<'a> {
         };
         let bytes = chunk_bytes(loading.class());
         let mut is_complete = true;
-        for chunk in 0..loading.bump() {
+        for place in 0..loading.bump() {
             // SAFETY: a chunk of this page, which this thread loads.
-            let chunk = unsafe { page.add(PAGE_HEADER_BYTES + chunk * bytes) };
+            let chunk = unsafe { chunk_at(page, loading.class(), place) };
             // SAFETY: as above.
             let word = unsafe { word_of(chunk) };
             let stamp = match word.begin_loading() {
@@ -528,10 +522,9 @@ impl<'a> LoaderThread<'a> {
         let Some(Page(page)) = loading.page() else {
             return;
         };
-        let bytes = chunk_bytes(loading.class());
         for number in 0..loading.bump() {
             // SAFETY: a chunk of this page. Other threads claim segments there.
-            let chunk = unsafe { page.add(PAGE_HEADER_BYTES + number * bytes) };
+            let chunk = unsafe { chunk_at(page, loading.class(), number) };
             // SAFETY: as above.
             let Some(stamp) = unsafe { word_of(chunk) }.sealed_stamp() else {
                 continue;

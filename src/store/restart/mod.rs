@@ -25,5 +25,5 @@ mod tests;
 
 pub use crate::store::restart::image::{Image, Opened};
 pub use crate::store::restart::parallel::Parallel;
-pub use crate::store::restart::report::{Dropped, EmptyReason, Restored};
+pub use crate::store::restart::report::EmptyReason;
 pub use crate::store::restart::seal::StopState;

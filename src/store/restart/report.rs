@@ -1,4 +1,4 @@
-//! What a start found in a memory file, and what it kept.
+//! Reasons why a start finds no items in a memory file.
 
 use std::fmt;
 use std::io;
@@ -72,35 +72,4 @@ impl fmt::Display for EmptyReason {
             ),
         }
     }
-}
-
-/// Items that were not kept, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// Expired, also while the server was away.
-    pub expired: u64,
-    /// Invalidated by `flush_all` before the stop.
-    pub flushed: u64,
-    /// Damaged in the file, or in a damaged page.
-    pub damaged: u64,
-    /// Evicted, or not loaded, because the memory limit is lower than before.
-    pub over_limit: u64,
-}
-
-impl Dropped {
-    /// Returns the sum.
-    pub fn total(&self) -> u64 {
-        self.expired + self.flushed + self.damaged + self.over_limit
-    }
-}
-
-/// Result of loading a memory file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Restored {
-    /// Items kept.
-    pub kept: u64,
-    /// Items not kept.
-    pub dropped: Dropped,
-    /// Time that the server was away.
-    pub away: Duration,
 }

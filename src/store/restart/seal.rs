@@ -6,13 +6,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use crate::store::index::prefetch::prefetch;
 use crate::store::item::layout::word_of;
-use crate::store::memory::chunk::{Page, class_of};
-use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes};
+use crate::store::memory::chunk::{Page, chunk_at, class_of};
+use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::{DATA_OFFSET, MemoryFile};
-use crate::store::memory::pool::{EXTENT_PAGES, UsedPage};
+use crate::store::memory::pool::{EXTENT_BYTES, UsedPage};
 use crate::store::restart::format::{
     PageRecord, RECORD_BYTES, Superblock, encode_directory, write_superblock,
 };
@@ -61,7 +62,7 @@ impl Store {
         let mut records = self.records(parallel);
         let written = self.memory.pool().with_file(|file| {
             let extents = file.extents() as u64;
-            let directory = DATA_OFFSET + extents * (EXTENT_PAGES * PAGE_BYTES) as u64;
+            let directory = DATA_OFFSET + extents * EXTENT_BYTES as u64;
             file.file().set_len(directory)?;
             make_room(file, directory, &mut records)?;
             let superblock = Superblock {
@@ -170,20 +171,17 @@ impl Store {
             }
         });
         let pages = self.memory.pool().used_pages();
-        let records = std::sync::Mutex::new(vec![PageRecord::default(); pages.len()]);
+        let records = Mutex::new(Vec::with_capacity(pages.len()));
         let turns = Turns::new(pages.len(), PAGES_PER_TURN);
         parallel(&|| {
             while let Some(numbers) = turns.next() {
-                let start = numbers.start;
-                let part: Vec<_> = pages[numbers].iter().map(record_of).collect();
-                let mut records = records.lock().unwrap_or_else(|error| error.into_inner());
-                records[start..start + part.len()].copy_from_slice(&part);
+                let part: Vec<_> = pages[numbers].iter().filter_map(record_of).collect();
+                let mut records = records.lock().unwrap_or_else(PoisonError::into_inner);
+                records.extend(part);
             }
         });
-        let mut records = records
-            .into_inner()
-            .unwrap_or_else(|error| error.into_inner());
-        records.retain(|record| record.bump > 0);
+        let mut records = records.into_inner().unwrap_or_else(PoisonError::into_inner);
+        records.sort_unstable_by_key(|record| record.address);
         records
     }
 
@@ -206,8 +204,8 @@ impl Store {
     }
 }
 
-/// Sums up a page. The record of a page without items or segments is empty.
-fn record_of(used: &UsedPage) -> PageRecord {
+/// Sums up a page. Returns `None` for a page without items and segments.
+fn record_of(used: &UsedPage) -> Option<PageRecord> {
     // SAFETY: a page in use, whose header no other thread writes any more.
     let (class, bump) = unsafe {
         let header = used.page.cast::<Page>().as_ptr();
@@ -217,26 +215,21 @@ fn record_of(used: &UsedPage) -> PageRecord {
     let (mut items, mut segments) = (0, 0);
     for number in 0..usize::from(bump) {
         // SAFETY: the start of a chunk that was handed out before.
-        let word = unsafe {
-            let chunk = used
-                .page
-                .add(PAGE_HEADER_BYTES + number * chunk_bytes(class));
-            word_of(chunk)
-        };
+        let word = unsafe { word_of(chunk_at(used.page, class, number)) };
         items += u16::from(word.sealed_stamp().is_some());
         segments += usize::from(word.is_segment());
     }
     if items == 0 && segments == 0 {
-        return PageRecord::default();
+        return None;
     }
-    PageRecord {
+    Some(PageRecord {
         address: used.page.as_ptr().expose_provenance() as u64,
         offset: used.offset,
         crc: chunks_crc(used.page, class, usize::from(bump)),
         class: class as u16,
         bump,
         items,
-    }
+    })
 }
 
 /// Allocates the blocks of the directory. On a full file system, drops pages

@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::config::Eviction;
+use crate::stats::Restored;
 use crate::store::item::layout::STALE;
 use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES};
 use crate::store::memory::file::DATA_OFFSET;
 use crate::store::restart::format::{SUPERBLOCK_BYTES, read_directory, read_superblock};
-use crate::store::restart::{EmptyReason, Opened, Restored, StopState};
+use crate::store::restart::{EmptyReason, Opened, StopState};
 use crate::store::{ItemSpec, Local, Options, Store, Walk};
 use crate::time::{Expiry, Moment, Now};
 

@@ -5,7 +5,7 @@
 use crate::command::admin::stat_sink::{StatSink, stat};
 use crate::command::executor::Executor;
 use crate::events::escape_key;
-use crate::stats::{LatencySummary, merge_hot_keys};
+use crate::stats::{LatencySummary, Restored, merge_hot_keys};
 
 /// Keys that `stats hotkeys` lists without a number, and prefixes that `stats
 /// prefixes` lists.
@@ -31,6 +31,11 @@ impl Executor<'_> {
     /// memory file (`-e`, `--save-path`).
     pub(in crate::command) fn restart(&self, out: &mut StatSink<'_>) {
         if let Some(report) = self.shared.restart.get() {
+            let Restored {
+                kept,
+                dropped,
+                away,
+            } = report.restored;
             let was_empty = !report.empty_reason.is_empty();
             stat(out, "started_empty", u8::from(was_empty));
             if was_empty {
@@ -44,14 +49,14 @@ impl Executor<'_> {
             stat(
                 out,
                 "away_seconds",
-                format_args!("{:.3}", report.away.as_secs_f64()),
+                format_args!("{:.3}", away.as_secs_f64()),
             );
             for (name, items) in [
-                ("kept", report.kept),
-                ("dropped_expired", report.expired),
-                ("dropped_flushed", report.flushed),
-                ("dropped_damaged", report.damaged),
-                ("dropped_over_limit", report.over_limit),
+                ("kept", kept),
+                ("dropped_expired", dropped.expired),
+                ("dropped_flushed", dropped.flushed),
+                ("dropped_damaged", dropped.damaged),
+                ("dropped_over_limit", dropped.over_limit),
             ] {
                 stat(out, name, items);
             }

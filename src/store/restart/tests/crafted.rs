@@ -1,8 +1,9 @@
 //! Tests of memory files whose checksums are right and whose contents are not.
 
 use super::{Contents, LIMIT, NOW, TestFile, both, contents, fill, put, works};
+use crate::stats::Restored;
+use crate::store::restart::EmptyReason;
 use crate::store::restart::craft::{Crafted, SuperblockField};
-use crate::store::restart::{EmptyReason, Restored};
 use crate::store::{ItemSpec, Local, Store};
 
 /// Word of a segment when the server stops.
