@@ -7,7 +7,7 @@ use crate::sync::{AtomicBool, Ordering};
 use crate::time::Now;
 
 /// Largest mean distance of two samples, in requests.
-const WEIGHT_MAX: u32 = 32;
+const WEIGHT_MAX: u32 = 128;
 
 /// Samples in a window after which the mean distance doubles.
 const SAMPLES_PER_WEIGHT: u32 = 32 * 1024;
@@ -73,7 +73,7 @@ impl HotKeys {
 ///
 /// The distances of samples are random, so that a periodic pattern of requests
 /// hides no key. The weight of a sample is the mean distance, a power of two up
-/// to 32. A worker with few requests samples all of them. The weight doubles
+/// to 128. A worker with few requests samples all of them. The weight doubles
 /// after 32,768 samples in the same time window. A window begins with the weight
 /// that suits the number of requests in the previous one.
 #[derive(Debug)]
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn many_requests_raise_the_weight_and_few_reset_it() {
         let (keys, mut sampler) = turned_on();
-        let requests = 100 * u64::from(SAMPLES_PER_WEIGHT);
+        let requests = 400 * u64::from(SAMPLES_PER_WEIGHT);
         (0..requests).for_each(|_| read(&mut sampler, 9));
         assert_eq!(sampler.weight, WEIGHT_MAX);
         let (counted, sampled) = sums(&keys, NOW);
@@ -256,7 +256,7 @@ mod tests {
 
         assert!(sampler.begin_batch(Now::from_millis(NOW.millis() + WINDOW_MS)));
         assert_eq!(sampler.weight, WEIGHT_MAX);
-        let requests = 6 * u64::from(SAMPLES_PER_WEIGHT);
+        let requests = 7 * u64::from(SAMPLES_PER_WEIGHT);
         (0..requests).for_each(|_| read(&mut sampler, 9));
         assert!(sampler.begin_batch(Now::from_millis(NOW.millis() + 2 * WINDOW_MS)));
         assert_eq!(sampler.weight, 4);
