@@ -199,6 +199,12 @@ pub struct RestartSettings {
     pub memory_file: Option<PathBuf>,
     /// File to which items are written at a stop (`--save-path`).
     pub save_path: Option<PathBuf>,
+    /// Socket at which the server takes over from the running one, and then waits
+    /// for its own successor (`--take-over`).
+    pub take_over: Option<PathBuf>,
+    /// The service manager stores descriptors (`FDSTORE`): a stop gives it the
+    /// memory of the items, unless they are kept in a file.
+    pub fd_store: bool,
     /// Longest time between stop and start after which items are kept
     /// (`--restart-max-gap`); `None` for any.
     pub max_gap: Option<Duration>,

@@ -265,3 +265,16 @@ const _: () = assert!(LOG_LINES_MAX * LOG_LINE_MAX_BYTES <= 4 * 1024 * 1024);
 const _: () = assert!(MRC_RING_SAMPLES / THREADS_MAX >= 64);
 // The places of sampled keys are numbers of 16 bits.
 const _: () = assert!(MRC_KEYS_MAX <= u16::MAX as usize);
+
+/// Longest message between a server and its successor (`--take-over`), in bytes.
+pub const HANDOVER_MESSAGE_MAX_BYTES: usize = 16 * 1024;
+
+/// Most would-be successors connected at the same time. A further one is refused.
+pub const HANDOVER_CONNECTIONS_MAX: usize = 4;
+
+/// Longest time between two messages of a would-be successor until it is ready.
+pub const HANDOVER_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Shortest time for which a server that hands over finishes what its clients
+/// have begun. `--drain-timeout` can be longer.
+pub const HANDOVER_DRAIN_MIN: Duration = Duration::from_secs(1);

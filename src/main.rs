@@ -4,6 +4,7 @@
 mod process;
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,7 +14,9 @@ use rustcached::config::{Config, Process};
 use rustcached::limits::FINAL_MESSAGE_TIMEOUT;
 use rustcached::logging::{Log, Stream, write_line, write_within};
 use rustcached::options::{self, Invocation};
-use rustcached::server::{Inherited, Reloader, Server, StartError, StopRequest};
+use rustcached::server::{
+    AfterHandover, Inherited, Reloader, STORED_MEMORY, Server, StartError, StopRequest,
+};
 use rustcached::supervise;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -54,14 +57,19 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
         Err(error) => return Ok(fail(&StartError::Inherited(error), EX_OSERR)),
     };
     process::prepare(process, &config)?;
-    let _pid_file = process.pid_file.as_deref().and_then(pid_file);
+    let takes_over = config.restart.take_over.is_some();
+    let mut pid_path = process.pid_file.as_deref();
+    // A server that hands over keeps its pid file until its successor serves.
+    let early = pid_path.take_if(|_| !takes_over);
+    let _early = early.and_then(|path| pid_file(path, None));
     // Before the server listens: a signal that arrives with the first client
     // must not kill the process.
     let signals = match Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => return Ok(fail(&error, EX_OSERR)),
     };
-    let server = match Server::start_with(config, inherited) {
+    let has_memory = inherited.has_memory();
+    let mut server = match Server::start_with(config, inherited) {
         Ok(server) => server,
         Err(error) => return Ok(fail(&error, error.exit_code())),
     };
@@ -73,12 +81,41 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     if process.drop_privileges {
         process::sandbox::enter()?;
     }
+    // From here on nothing fails, so the server before this one may end.
+    let predecessor = server.confirm();
+    let _late = pid_path.and_then(|path| pid_file(path, predecessor));
     // A blocked standard output must not delay the wait for a stop request.
     write_within(Stream::Output, greeting(&server), FINAL_MESSAGE_TIMEOUT);
+    if has_memory {
+        // What it has stored is in use now, and of no use to another start.
+        let name = NotifyState::FdName(STORED_MEMORY);
+        tell_manager(&log, &[NotifyState::FdStoreRemove, name]);
+    }
     tell_manager(&log, &[NotifyState::Ready]);
-    server.wait_for_stop_request();
+    loop {
+        let successor = match server.wait_for_stop_request() {
+            StopRequest::Stop => break,
+            StopRequest::HandOver(successor) => successor,
+        };
+        let process = successor.process().unsigned_abs();
+        match server.hand_over(successor) {
+            Ok(AfterHandover::GoesOn(same)) => server = *same,
+            Ok(AfterHandover::Done) => {
+                tell_manager(&log, &[NotifyState::MainPid(process)]);
+                return Ok(ExitCode::SUCCESS);
+            }
+            Err(error) => return Ok(fail(&error, error.exit_code())),
+        }
+    }
     tell_manager(&log, &[NotifyState::Stopping]);
-    server.stop();
+    if let Some(memory) = server.stop() {
+        let states = [NotifyState::FdStore, NotifyState::FdName(STORED_MEMORY)];
+        if let Err(error) = sd_notify::notify_with_fds(&states, &[memory.as_fd()]) {
+            write_line(format_args!(
+                "the service manager could not store the items: {error}"
+            ));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -96,7 +133,7 @@ fn watch(
                 continue;
             }
             // A full channel means that two stops are already requested.
-            let _ = stopper.try_send(StopRequest);
+            let _ = stopper.try_send(StopRequest::Stop);
         }
     };
     supervise::spawn("signals", watch).map(|_| ())
@@ -139,8 +176,8 @@ fn greeting(server: &Server) -> String {
 }
 
 /// Creates the pid file. An error is reported and does not stop the server.
-fn pid_file(path: &std::path::Path) -> Option<PidFile> {
-    PidFile::create(path)
+fn pid_file(path: &std::path::Path, predecessor: Option<i32>) -> Option<PidFile> {
+    PidFile::create(path, predecessor)
         .inspect_err(|error| {
             let path = path.display();
             write_line(format_args!("could not write the pid file {path}: {error}"));

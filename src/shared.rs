@@ -63,10 +63,12 @@ pub struct Shared {
     pub workers: Workers,
     /// The listening sockets; set once they are bound.
     pub listening: OnceLock<Vec<ListeningOn>>,
-    /// What was kept of the last server's items; not set without a memory file.
-    pub restart: OnceLock<RestartReport>,
-    /// Whether the server has begun to stop.
+    /// What was kept of the last server's items.
+    restart: Mutex<Option<RestartReport>>,
+    /// Whether the server has begun to stop, or to hand over.
     pub draining: AtomicBool,
+    /// Whether the server has begun to hand over to a successor.
+    pub handing_over: AtomicBool,
     /// Queue of log lines that the `stderr` thread writes.
     pub log: Arc<Log>,
 }
@@ -186,8 +188,9 @@ impl Shared {
             slow_log: slow_log(&config),
             workers: Workers::new(config.threads),
             listening: OnceLock::new(),
-            restart: OnceLock::new(),
+            restart: Mutex::new(None),
             draining: AtomicBool::new(false),
+            handing_over: AtomicBool::new(false),
             log: Arc::new(Log::new(config.log_format)),
             config,
         };
@@ -196,6 +199,18 @@ impl Shared {
             shared.hot_keys.iter().for_each(|keys| keys.turn_on(now));
         }
         shared
+    }
+
+    /// Returns what was kept of the last server's items. `None` if there was no
+    /// file or server to get them from.
+    pub fn restart_report(&self) -> Option<RestartReport> {
+        let report = self.restart.lock().unwrap_or_else(PoisonError::into_inner);
+        report.clone()
+    }
+
+    /// Replaces the report of what was kept.
+    pub fn set_restart_report(&self, report: RestartReport) {
+        *self.restart.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 
     /// Returns the latencies since the start, summed over workers.

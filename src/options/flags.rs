@@ -366,6 +366,15 @@ pub(super) const FLAGS: &[Row] = &[
         .sets(Path(|draft, path| {
             draft.config.restart.save_path = Some(path);
         })),
+    own_flag("take-over")
+        .takes("socket", Rule::Path)
+        .help(
+            "Take over listeners and items from the server that runs with the same option, if \
+             there is one, and then wait at this unix socket for the next server to do the same",
+        )
+        .sets(Path(|draft, path| {
+            draft.config.restart.take_over = Some(path);
+        })),
     own_flag("restart-max-gap")
         .takes("seconds", Rule::Text)
         .help(

@@ -72,5 +72,11 @@ pub fn parse(
         files.users = path("MEMCACHED_SASL_PWDB");
         files.conf = path("SASL_CONF_PATH");
     }
+    let restart = &mut config.restart;
+    let files_stored = env("FDSTORE").and_then(|most| most.to_str()?.parse::<u32>().ok());
+    restart.fd_store = path("NOTIFY_SOCKET").is_some()
+        && files_stored.is_some_and(|most| most > 0)
+        && restart.memory_file.is_none()
+        && restart.save_path.is_none();
     Ok(Invocation::Run(Box::new((config, process))))
 }

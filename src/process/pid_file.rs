@@ -8,7 +8,8 @@ use nix::unistd::Pid;
 use rustcached::limits::FINAL_MESSAGE_TIMEOUT;
 use rustcached::logging::{Stream, write_line, write_within};
 
-/// Pid file of this process. Dropping it removes the file.
+/// Pid file of this process. Dropping it removes the file, unless another process
+/// has replaced it.
 #[derive(Debug)]
 pub(crate) struct PidFile {
     path: PathBuf,
@@ -19,14 +20,14 @@ impl PidFile {
     /// that a reader never sees an empty file.
     ///
     /// Warns on standard error if the existing file names another running
-    /// process, and replaces the file.
+    /// process than `predecessor`, and replaces the file.
     ///
     /// # Errors
     ///
     /// The file cannot be written. As in memcached, the caller reports that and
     /// continues.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        if let Some(pid) = running_owner(path) {
+    pub(crate) fn create(path: &Path, predecessor: Option<i32>) -> io::Result<Self> {
+        if let Some(pid) = running_owner(path).filter(|pid| Some(*pid) != predecessor) {
             let path = path.display();
             write_line(format_args!("{path}: process {pid} is still running"));
         }
@@ -41,6 +42,11 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
+        let owner = fs::read_to_string(&self.path);
+        let owner = owner.ok().and_then(|text| text.trim().parse().ok());
+        if owner.is_some_and(|owner: u32| owner != std::process::id()) {
+            return;
+        }
         if let Err(error) = fs::remove_file(&self.path) {
             let path = self.path.display();
             let text = format!("could not remove the pid file {path}: {error}\n");
@@ -74,7 +80,7 @@ mod tests {
     fn pid_file_holds_the_pid_and_goes_away() {
         let directory = scratch("pid");
         let path = directory.join("server.pid");
-        let file = PidFile::create(&path).expect("a writable directory");
+        let file = PidFile::create(&path, None).expect("a writable directory");
         let text = fs::read_to_string(&path).expect("the pid file");
         assert_eq!(text, format!("{}\n", std::process::id()));
         assert_eq!(running_owner(&path), None, "our own pid is no other owner");
@@ -84,9 +90,20 @@ mod tests {
     }
 
     #[test]
+    fn pid_file_of_another_process_stays() {
+        let directory = scratch("other");
+        let path = directory.join("server.pid");
+        let file = PidFile::create(&path, None).expect("a writable directory");
+        fs::write(&path, "1\n").expect("writable");
+        drop(file);
+        assert_eq!(fs::read_to_string(&path).expect("the pid file"), "1\n");
+        fs::remove_dir_all(&directory).expect("removable");
+    }
+
+    #[test]
     fn pid_file_in_no_directory_is_an_error() {
         let directory = scratch("none");
-        assert!(PidFile::create(&directory.join("missing/server.pid")).is_err());
+        assert!(PidFile::create(&directory.join("missing/server.pid"), None).is_err());
         fs::remove_dir(&directory).expect("empty");
     }
 

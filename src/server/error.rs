@@ -36,6 +36,16 @@ pub enum StartError {
     LogFile(PathBuf, io::Error),
     /// The port file cannot be written.
     PortFile(PathBuf, io::Error),
+    /// There is no memory that could be handed over (`--take-over`).
+    Memory(io::Error),
+    /// The running server cannot be taken over from, or no successor could take
+    /// over from this one.
+    TakeOver {
+        /// The socket of `--take-over`.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl fmt::Display for StartError {
@@ -58,6 +68,10 @@ impl fmt::Display for StartError {
                     path.display()
                 )
             }
+            Self::Memory(error) => write!(f, "failed to create memory to hand over: {error}"),
+            Self::TakeOver { path, reason } => {
+                write!(f, "--take-over {}: {reason}", path.display())
+            }
         }
     }
 }
@@ -72,10 +86,19 @@ impl StartError {
         match self {
             Self::Passwords(_) | Self::LogFile(..) => EXIT_FAILURE,
             Self::Tls(_) => EX_USAGE,
-            Self::Listen { .. } | Self::Inherited(_) | Self::Thread(_) | Self::PortFile(..) => {
-                EX_OSERR
-            }
+            Self::Listen { .. }
+            | Self::Inherited(_)
+            | Self::Thread(_)
+            | Self::PortFile(..)
+            | Self::Memory(_)
+            | Self::TakeOver { .. } => EX_OSERR,
         }
+    }
+
+    /// Error of a take-over.
+    pub(super) fn take_over(path: &Path, reason: &dyn fmt::Display) -> Self {
+        let (path, reason) = (path.to_path_buf(), reason.to_string());
+        Self::TakeOver { path, reason }
     }
 
     /// Error of listening on a TCP port.

@@ -1,34 +1,50 @@
 //! Socket activation: listening sockets that the service manager has opened and
-//! passed to the process (`LISTEN_FDS`, see `sd_listen_fds(3)`).
+//! passed to the process (`LISTEN_FDS`, see `sd_listen_fds(3)`), and the memory
+//! that it has stored since the last stop (`FDSTORE`, see `sd_notify(3)`).
 
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
+use socket2::SockRef;
 
-/// Listening sockets passed to the process.
+/// Name under which the service manager stores the memory of the items.
+pub const STORED_MEMORY: &str = "rustcached-memory";
+
+/// Descriptors passed to the process.
 #[derive(Debug, Default)]
 pub struct Inherited {
     /// TCP listeners, in the order of their descriptors.
     pub(super) tcp: Vec<TcpListener>,
     /// Unix socket listeners, in the order of their descriptors.
     pub(super) unix: Vec<UnixListener>,
+    /// Memory of the items, as the last server has left it.
+    pub(super) memory: Option<File>,
 }
 
 impl Inherited {
-    /// Takes the sockets passed to this process. Returns none if there are
+    /// Takes the descriptors passed to this process. Returns none if there are
     /// none, or if they were taken before.
     ///
     /// Call it while the process has one thread, because it changes environment
     /// variables.
     ///
     /// # Errors
-    /// A passed descriptor is not a listening stream socket.
+    /// A passed descriptor is neither a listening stream socket nor memory of the
+    /// items.
     pub fn take() -> io::Result<Self> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let names: Vec<&str> = names.split(':').collect();
         let mut handed = ListenFd::from_env();
         let mut taken = Self::default();
         for index in 0..handed.len() {
+            if names.get(index) == Some(&STORED_MEMORY) {
+                taken.memory = handed.take_raw_fd(index)?.map(reopen).transpose()?;
+                continue;
+            }
             match handed.take_tcp_listener(index) {
                 Ok(listener) => taken.tcp.extend(listener),
                 Err(_) => taken.unix.extend(handed.take_unix_listener(index)?),
@@ -37,8 +53,31 @@ impl Inherited {
         Ok(taken)
     }
 
+    /// Adds a listening socket, which the service manager has passed to the server
+    /// before.
+    pub(super) fn add_listener(&mut self, socket: OwnedFd) {
+        let address = SockRef::from(&socket).local_addr();
+        match address.is_ok_and(|address| address.is_unix()) {
+            true => self.unix.push(socket.into()),
+            false => self.tcp.push(socket.into()),
+        }
+    }
+
+    /// Returns whether the service manager has passed memory of the items.
+    pub fn has_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
     /// Returns whether no socket was passed.
     pub fn is_empty(&self) -> bool {
         self.tcp.is_empty() && self.unix.is_empty()
     }
+}
+
+/// Opens the file of a descriptor anew, and closes the descriptor.
+fn reopen(descriptor: RawFd) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{descriptor}");
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    nix::unistd::close(descriptor)?;
+    file
 }

@@ -24,12 +24,23 @@ impl Server {
     #[doc(hidden)]
     pub fn inject_panic(&self, victim: PanicTarget) {
         match victim {
-            PanicTarget::Worker => self.workers[0].inject_panic(),
-            PanicTarget::Acceptor => self.acceptor.inject_panic(),
-            PanicTarget::Watchers => self.watcher_inbox.inject_panic(),
-            PanicTarget::Stderr => self.stderr.inject_panic(),
+            PanicTarget::Worker => self.running.workers[0].inject_panic(),
+            PanicTarget::Acceptor => {
+                self.running
+                    .acceptor
+                    .iter()
+                    .for_each(|it| it.inject_panic());
+            }
+            PanicTarget::Watchers => {
+                let inbox = self.running.watcher_inbox.iter();
+                inbox.for_each(|it| it.inject_panic());
+            }
+            PanicTarget::Stderr => {
+                let thread = self.log_thread.iter();
+                thread.for_each(|it| it.handle.inject_panic());
+            }
             PanicTarget::Upkeep => {
-                if let Some(upkeep) = &self.upkeep {
+                if let Some(upkeep) = &self.running.upkeep {
                     // Sending fails only if the thread has ended.
                     let _ = upkeep.try_send(());
                 }

@@ -3,20 +3,22 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::config::{ClientCertificates, Config, Endpoint, HandedOver, Listener, ProtocolMode};
 use crate::server::error::StartError;
 use crate::server::inherited::Inherited;
 use crate::server::transport::stream::{Stream, tcp_name, unix_name};
+use crate::sync::{AtomicBool, Ordering};
 
 /// A listening socket and its settings.
 pub(super) struct Listening {
@@ -26,6 +28,8 @@ pub(super) struct Listening {
     /// Whether its connections use TLS, and if so, whether clients must present
     /// a certificate.
     pub(super) tls: Option<ClientCertificates>,
+    /// Whether the service manager has passed it.
+    pub(super) is_inherited: bool,
 }
 
 enum Bound {
@@ -33,29 +37,73 @@ enum Bound {
     Unix {
         listener: UnixListener,
         /// The socket's file; `None` if the service manager owns it.
-        _file: Option<SocketFile>,
+        file: Option<Arc<SocketFile>>,
     },
 }
 
-/// File of a unix socket. Dropping it removes the file.
-struct SocketFile {
+/// File of a unix socket. Dropping it removes the file, if it is this process's.
+#[derive(Debug)]
+pub(super) struct SocketFile {
     path: PathBuf,
+    /// False while the file belongs to a server that hands over.
+    is_ours: AtomicBool,
     /// Device and inode, to recognize another file that has replaced it.
     identity: Option<(u64, u64)>,
 }
 
 impl SocketFile {
-    fn of(path: &Path) -> Self {
+    /// Returns the file at `path`, which this process has made.
+    pub(super) fn of(path: &Path) -> Self {
+        let file = Self::of_predecessor(path);
+        file.become_ours();
+        file
+    }
+
+    /// Returns the file at `path`, which a server has made that hands over.
+    pub(super) fn of_predecessor(path: &Path) -> Self {
         Self {
             path: path.to_path_buf(),
+            is_ours: AtomicBool::new(false),
             identity: identity(path),
         }
+    }
+
+    /// Makes this process remove the file at the end.
+    pub(super) fn become_ours(&self) {
+        self.is_ours.store(true, Ordering::Relaxed);
+    }
+
+    /// Removes the file of a socket to which no process listens, as `is_used`
+    /// finds out. Any other file is left alone.
+    ///
+    /// # Errors
+    /// There is another file, or the socket is in use.
+    pub(super) fn remove_stale(path: &Path, is_used: impl Fn(&Path) -> bool) -> io::Result<()> {
+        let Ok(metadata) = fs::symlink_metadata(path) else {
+            return Ok(());
+        };
+        if !metadata.file_type().is_socket() {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        if is_used(path) {
+            return Err(ErrorKind::AddrInUse.into());
+        }
+        fs::remove_file(path)
+    }
+
+    /// Sets the permission bits of a socket's file.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub(super) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path) == self.identity {
+        let is_ours = self.is_ours.load(Ordering::Relaxed);
+        if is_ours && identity(&self.path) == self.identity {
             // The file may have been removed already.
             let _ = fs::remove_file(&self.path);
         }
@@ -123,6 +171,32 @@ impl Listening {
         }
     }
 
+    /// Returns a listener with another descriptor of the same socket.
+    ///
+    /// # Errors
+    /// The process has no more descriptors.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        let descriptor = self.as_fd().try_clone_to_owned()?;
+        let socket = match &self.socket {
+            Bound::Tcp(_) => Bound::Tcp(TcpListener::from_std(descriptor.into())),
+            Bound::Unix { file, .. } => Bound::Unix {
+                listener: UnixListener::from_std(descriptor.into()),
+                file: file.clone(),
+            },
+        };
+        Ok(Self { socket, ..*self })
+    }
+
+    /// Makes this process remove the socket's file at the end, if it has one.
+    pub(super) fn own_file(&self) {
+        if let Bound::Unix {
+            file: Some(file), ..
+        } = &self.socket
+        {
+            file.become_ours();
+        }
+    }
+
     /// Registers the socket with a poll.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.socket {
@@ -132,15 +206,38 @@ impl Listening {
     }
 }
 
-/// Binds listeners, with `backlog` connections in the queue of each.
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Bound::Tcp(listener) => listener.as_fd(),
+            Bound::Unix { listener, .. } => listener.as_fd(),
+        }
+    }
+}
+
+/// Binds listeners, with `backlog` connections in the queue of each, unless
+/// `take` has a socket that listens there already.
 ///
 /// An address with port 0 gets an ephemeral port. If the listener is optional,
 /// it uses the port of the first TCP listener instead, so that IPv4 and IPv6
 /// share one. An optional listener is skipped if the system lacks its address
 /// family.
-pub(super) fn bind_all(listeners: &[Listener], backlog: i32) -> Result<Vec<Listening>, StartError> {
+pub(super) fn bind_all(
+    listeners: &[Listener],
+    backlog: i32,
+    take: &mut dyn FnMut(&Endpoint) -> Option<OwnedFd>,
+) -> Result<Vec<Listening>, StartError> {
     let mut bound: Vec<Listening> = Vec::new();
     for listener in listeners {
+        if let Some(taken) = take(&listener.endpoint) {
+            bound.push(Listening {
+                socket: Bound::taken(taken, &listener.endpoint, backlog)?,
+                protocol: listener.protocol,
+                tls: listener.tls,
+                is_inherited: false,
+            });
+            continue;
+        }
         let socket = match &listener.endpoint {
             Endpoint::Tcp(address) => {
                 let mut address = *address;
@@ -159,7 +256,7 @@ pub(super) fn bind_all(listeners: &[Listener], backlog: i32) -> Result<Vec<Liste
                     .map_err(|error| StartError::unix(path, error))?;
                 Bound::Unix {
                     listener,
-                    _file: Some(file),
+                    file: Some(Arc::new(file)),
                 }
             }
         };
@@ -167,14 +264,33 @@ pub(super) fn bind_all(listeners: &[Listener], backlog: i32) -> Result<Vec<Liste
             socket,
             protocol: listener.protocol,
             tls: listener.tls,
+            is_inherited: false,
         });
     }
     Ok(bound)
 }
 
-/// Takes over sockets that the service manager has bound. Their files are not
+impl Bound {
+    /// Uses a socket that listens at `endpoint` already.
+    fn taken(taken: OwnedFd, endpoint: &Endpoint, backlog: i32) -> Result<Self, StartError> {
+        // The setting may have changed. Where it may not, the old one stays.
+        let _ = SockRef::from(&taken).listen(backlog);
+        Ok(match endpoint {
+            Endpoint::Tcp(_) => Self::Tcp(TcpListener::from_std(taken.into())),
+            Endpoint::Unix { path, mode } => {
+                SocketFile::set_mode(path, *mode).map_err(|error| StartError::unix(path, error))?;
+                Self::Unix {
+                    listener: UnixListener::from_std(taken.into()),
+                    file: Some(Arc::new(SocketFile::of_predecessor(path))),
+                }
+            }
+        })
+    }
+}
+
+/// Takes sockets that the service manager has bound. Their files are not
 /// removed.
-pub(super) fn take_over(config: &Config, inherited: Inherited) -> io::Result<Vec<Listening>> {
+pub(super) fn take_inherited(config: &Config, inherited: Inherited) -> io::Result<Vec<Listening>> {
     let HandedOver { protocol, tls, .. } = config.handed_over;
     let mut taken = Vec::new();
     for listener in inherited.tcp {
@@ -183,6 +299,7 @@ pub(super) fn take_over(config: &Config, inherited: Inherited) -> io::Result<Vec
             socket: Bound::Tcp(TcpListener::from_std(listener)),
             protocol,
             tls,
+            is_inherited: true,
         });
     }
     for listener in inherited.unix {
@@ -190,10 +307,11 @@ pub(super) fn take_over(config: &Config, inherited: Inherited) -> io::Result<Vec
         taken.push(Listening {
             socket: Bound::Unix {
                 listener: UnixListener::from_std(listener),
-                _file: None,
+                file: None,
             },
             protocol,
             tls: None,
+            is_inherited: true,
         });
     }
     Ok(taken)
@@ -228,22 +346,14 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 /// Binds a unix socket. Replaces a stale socket file, to which no process
 /// listens. Any other file at the path is left alone and is an error.
 fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<(UnixListener, SocketFile)> {
-    if let Ok(metadata) = fs::symlink_metadata(path) {
-        if !metadata.file_type().is_socket() {
-            return Err(ErrorKind::AlreadyExists.into());
-        }
-        if net::UnixStream::connect(path).is_ok() {
-            return Err(ErrorKind::AddrInUse.into());
-        }
-        fs::remove_file(path)?;
-    }
+    SocketFile::remove_stale(path, |path| net::UnixStream::connect(path).is_ok())?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
     let file = SocketFile::of(path);
     // Set before `listen`, so that no client can connect with wrong
     // permissions.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    SocketFile::set_mode(path, mode)?;
     socket.listen(backlog)?;
     Ok((UnixListener::from_std(socket.into()), file))
 }

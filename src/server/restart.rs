@@ -1,38 +1,116 @@
 //! Keeping the items over a restart: which file the store is opened with, what
 //! is logged about it, and what a stop writes.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use crate::config::RestartSettings;
+use crate::server::error::StartError;
+use crate::server::handover::predecessor::Predecessor;
 use crate::shared::Shared;
 use crate::stats::{RestartReport, Restored};
 use crate::store::restart::{EmptyReason, Opened, StopState};
 use crate::store::{Options, Store};
 use crate::supervise;
 use crate::sync::Ordering;
-use crate::time::{Expiry, Moment};
+use crate::time::{Clock, Expiry, Moment};
 
 /// Shortest interval between two log lines about the progress of a save.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// Opens the memory file that the settings name, if they do.
-pub(super) fn open(settings: &RestartSettings) -> Option<Opened> {
-    let now = Moment::now();
-    if let Some(path) = &settings.memory_file {
-        return Some(Opened::arena(path, settings.max_gap, now));
+/// Where a store gets its items from, and where its pages lie.
+pub(super) struct Source {
+    opened: Opened,
+    /// The file or the server, for messages. Empty if there is neither.
+    name: String,
+}
+
+impl Source {
+    fn new(opened: Opened, name: String) -> Self {
+        Self { opened, name }
     }
-    let path = settings.save_path.as_ref()?;
-    Some(Opened::saved(path, settings.max_gap, now))
+
+    /// Returns the clock of the server.
+    pub(super) fn clock(&self) -> Clock {
+        self.opened.clock()
+    }
+}
+
+/// Opens the memory file that the settings name, if they do, or the memory that
+/// the service manager has `stored`. If the server is to hand over to a successor,
+/// or to the service manager, its pages lie in memory that can be handed over.
+///
+/// # Errors
+/// The system has no such memory.
+pub(super) fn open(
+    settings: &RestartSettings,
+    stored: Option<File>,
+) -> Result<Option<Source>, StartError> {
+    let now = Moment::now();
+    let name = |path: &Path| path.display().to_string();
+    let mut source = None;
+    if let Some(path) = &settings.memory_file {
+        let opened = Opened::arena(path, settings.max_gap, now);
+        source = Some(Source::new(opened, name(path)));
+    } else if let Some(path) = &settings.save_path {
+        let opened = Opened::saved(path, settings.max_gap, now);
+        source = Some(Source::new(opened, name(path)));
+    } else if let Some(memory) = stored {
+        let opened = Opened::handed(memory, settings.max_gap, now);
+        source = Some(Source::new(opened, "the service manager".to_owned()));
+    }
+    if settings.take_over.is_none() && !settings.fd_store {
+        return Ok(source);
+    }
+    let Some(mut source) = source else {
+        return transferable();
+    };
+    source
+        .opened
+        .make_transferable()
+        .map_err(StartError::Memory)?;
+    Ok(Some(source))
+}
+
+/// Returns memory without items that can be handed over.
+///
+/// # Errors
+/// The system has no such memory.
+pub(super) fn transferable() -> Result<Option<Source>, StartError> {
+    let opened = Opened::memory().map_err(StartError::Memory)?;
+    Ok(Some(Source::new(opened, String::new())))
+}
+
+/// Makes the predecessor stop serving, and opens its memory.
+///
+/// # Errors
+/// The predecessor goes on, or has ended.
+pub(super) fn take_over(predecessor: &mut Predecessor) -> Result<Source, StartError> {
+    let opened = match predecessor.receive_memory()? {
+        Some(memory) => Opened::handed(memory, None, Moment::now()),
+        None => Opened::memory().map_err(StartError::Memory)?,
+    };
+    let name = format!("process {}", predecessor.process());
+    Ok(Source::new(opened, name))
+}
+
+/// Opens the memory that a successor has returned.
+pub(super) fn returned(memory: File) -> Source {
+    let opened = Opened::handed(memory, None, Moment::now());
+    Source::new(opened, "the successor".to_owned())
 }
 
 /// Creates the store of a server, which counts in the server's statistics, with
-/// the items of the memory file. Logs and records what was kept.
-pub(super) fn open_store(shared: &Shared, opened: Option<Opened>) -> Store {
+/// the items of the source. Logs and records what was kept.
+pub(super) fn open_store(shared: &Shared, source: Option<Source>) -> Store {
     let options = Options::from(&shared.config);
     let (stats, events) = (Arc::clone(&shared.stats), Arc::clone(&shared.events));
-    let Some(opened) = opened else {
+    let Some(Source { opened, name }) = source else {
         return Store::with_telemetry(options, stats, events);
     };
     let begun = Instant::now();
@@ -40,32 +118,26 @@ pub(super) fn open_store(shared: &Shared, opened: Option<Opened>) -> Store {
     let settings = &shared.config.restart;
     let saved = settings.save_path.as_deref();
     let now = shared.clock.now();
-    let parallel = |work: &(dyn Fn() + Sync)| supervise::in_parallel(threads(shared), work);
+    let parallel = parallel(shared);
     let (store, result) = Store::open(options, stats, events, opened, saved, now, &parallel);
     if result.is_ok() {
         shared.runtime.flush_at.store(flush_at.0, Ordering::Relaxed);
     }
-    report(shared, &result, begun.elapsed());
+    if !name.is_empty() {
+        report(shared, &name, &result, begun.elapsed());
+    }
     store
 }
 
-/// Logs and records the result of opening the memory file.
-fn report(shared: &Shared, result: &Result<Restored, EmptyReason>, took: Duration) {
-    let settings = &shared.config.restart;
-    let path = settings
-        .memory_file
-        .as_ref()
-        .or(settings.save_path.as_ref());
-    let path = path
-        .map(|path| path.display().to_string())
-        .unwrap_or_default();
+/// Logs and records the result of opening a source.
+fn report(shared: &Shared, name: &str, result: &Result<Restored, EmptyReason>, took: Duration) {
     let restored = match result {
         Ok(restored) => restored,
         Err(reason) => {
             shared
                 .log
-                .put(format_args!("restart: starting empty: {path}: {reason}"));
-            let _ = shared.restart.set(RestartReport {
+                .put(format_args!("restart: starting empty: {name}: {reason}"));
+            shared.set_restart_report(RestartReport {
                 empty_reason: reason.to_string(),
                 took,
                 ..RestartReport::default()
@@ -75,7 +147,7 @@ fn report(shared: &Shared, result: &Result<Restored, EmptyReason>, took: Duratio
     };
     let dropped = restored.dropped;
     shared.log.put(format_args!(
-        "restart: kept {} items of {path} in {:.2} s, {:.0} s after the last stop; dropped {}: {} \
+        "restart: kept {} items of {name} in {:.2} s, {:.0} s after the last stop; dropped {}: {} \
          expired, {} flushed, {} damaged, {} over the memory limit",
         restored.kept,
         took.as_secs_f64(),
@@ -86,30 +158,33 @@ fn report(shared: &Shared, result: &Result<Restored, EmptyReason>, took: Duratio
         dropped.damaged,
         dropped.over_limit,
     ));
-    let _ = shared.restart.set(RestartReport {
+    shared.set_restart_report(RestartReport {
         empty_reason: String::new(),
         took,
         restored: *restored,
     });
 }
 
-/// Keeps the items for the next start, if there is a file for them. No other
-/// thread may use the store any more.
-pub(super) fn keep(shared: &Shared, store: &Store) {
+/// Keeps the items for the next start, if there is a file for them, or for the
+/// server that has handed over if this one `gives_back`. Returns memory that the
+/// service manager is to store. No other thread may use the store any more.
+pub(super) fn keep(shared: &Shared, store: &Store, gives_back: bool) -> Option<File> {
     let settings = &shared.config.restart;
-    let state = StopState {
-        now: shared.clock.now(),
-        moment: Moment::now(),
-        flush_at: Expiry(shared.runtime.flush_at.load(Ordering::Relaxed)),
-    };
-    let parallel = |work: &(dyn Fn() + Sync)| supervise::in_parallel(threads(shared), work);
     let begun = Instant::now();
-    let (path, kept) = if let Some(path) = &settings.memory_file {
-        if !store.has_file() {
-            return;
+    let mut stored = None;
+    let (name, kept) = if store.has_file() && (gives_back || settings.fd_store) {
+        let sealed = store.seal(state(shared), &parallel(shared));
+        if !gives_back && sealed.is_ok() {
+            stored = store.memory_file().ok().flatten();
         }
-        (path, store.seal(state, &parallel))
-    } else if let Some(path) = &settings.save_path {
+        ("memory".to_owned(), sealed)
+    } else if let Some(path) = &settings.memory_file {
+        if !store.has_file() {
+            return None;
+        }
+        let sealed = store.seal(state(shared), &parallel(shared));
+        (path.display().to_string(), sealed)
+    } else if let Some(path) = settings.save_path.as_ref().filter(|_| !gives_back) {
         let mut told = begun;
         let progress = |done: u64, total: u64| {
             if told.elapsed() >= PROGRESS_EVERY {
@@ -120,20 +195,55 @@ pub(super) fn keep(shared: &Shared, store: &Store) {
                     .put(format_args!("restart: {share} % of {total} bytes written"));
             }
         };
-        (path, store.save(path, state, &parallel, progress))
+        let saved = store.save(path, state(shared), &parallel(shared), progress);
+        (path.display().to_string(), saved)
     } else {
-        return;
+        return None;
     };
-    let path = path.display();
     match kept {
         Ok(items) => shared.log.put(format_args!(
-            "restart: {items} items are in {path} for the next start, after {:.2} s",
+            "restart: {items} items are in {name} for the next start, after {:.2} s",
             begun.elapsed().as_secs_f64()
         )),
         Err(error) => shared.log.put(format_args!(
-            "restart: the next start will be empty: {path}: {error}"
+            "restart: the next start will be empty: {name}: {error}"
         )),
     }
+    stored
+}
+
+/// Seals the memory for a successor, and returns a descriptor of it. `None` if it
+/// cannot be handed over. No other thread may use the store any more.
+///
+/// # Errors
+/// The memory cannot be written.
+pub(super) fn seal(shared: &Shared, store: &Store) -> io::Result<Option<File>> {
+    if store.has_file() {
+        store.seal(state(shared), &parallel(shared))?;
+    }
+    store.memory_file()
+}
+
+/// Returns device and inode of the file that holds the items (`-e`).
+pub(super) fn named_file(shared: &Shared, store: &Store) -> Option<(u64, u64)> {
+    shared.config.restart.memory_file.as_ref()?;
+    let file = store.memory_file().ok()??;
+    let metadata = file.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+fn state(shared: &Shared) -> StopState {
+    StopState {
+        now: shared.clock.now(),
+        moment: Moment::now(),
+        flush_at: Expiry(shared.runtime.flush_at.load(Ordering::Relaxed)),
+    }
+}
+
+/// Returns what runs work on several threads.
+fn parallel(shared: &Shared) -> impl Fn(&(dyn Fn() + Sync)) + Sync {
+    let threads = threads(shared);
+    move |work| supervise::in_parallel(threads, work)
 }
 
 /// Number of threads that load or write the memory.

@@ -1,5 +1,6 @@
-//! The threads of a server: starting and stopping them.
+//! A running server: starting, stopping, and handing over to a successor.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,38 +8,30 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 
-use crate::admin::Site;
-use crate::command::{Output, Stalled};
 use crate::config::{Config, ProtocolMode};
 use crate::events::Kinds;
 use crate::limits::LOG_FLUSH_TIMEOUT;
 use crate::logging::{Log, LogFile, StandardError, Writer, WriterHandle};
-use crate::server::acceptor::Acceptor;
-use crate::server::admin_thread::AdminThread;
-use crate::server::connection::context::Context;
-use crate::server::connection::timing::Timing;
 use crate::server::error::StartError;
+use crate::server::handover::Successor;
+use crate::server::handover::gate::Gate;
+use crate::server::handover::predecessor::Predecessor;
+use crate::server::handover::sockets::Sockets;
 use crate::server::inherited::Inherited;
-use crate::server::listen::{Listening, bind_all, take_over};
-use crate::server::mailbox::Stopper;
+use crate::server::listen::Listening;
 use crate::server::port_file::write_port_file;
-use crate::server::restart;
+use crate::server::restart::{self, Source};
+use crate::server::running::{Running, spawn};
 use crate::server::secrets::{Reloader, Secrets};
 use crate::server::stop::StopRequest;
 use crate::server::transport::udp;
-use crate::server::watchers::{WatcherInbox, WatcherThread};
-use crate::server::worker::event_loop::Worker;
-use crate::server::worker::handle::Handle;
 use crate::shared::{ListeningOn, Shared};
-use crate::stats::{Conn, ConnState, HotSampler};
+use crate::stats::{Conn, ConnState};
 use crate::store::Store;
-use crate::store::restart::Opened;
-use crate::supervise;
 use crate::sync::Ordering;
 use crate::time::Clock;
-use crate::upkeep::Upkeep;
 
 /// A running server. Dropping it stops it.
 pub struct Server {
@@ -47,27 +40,53 @@ pub struct Server {
     tcp_addrs: Vec<SocketAddr>,
     udp_addrs: Vec<SocketAddr>,
     unix_paths: Vec<PathBuf>,
-    /// Stops the acceptor.
-    pub(super) acceptor: Arc<Stopper>,
-    /// Handles of the workers.
-    pub(super) workers: Vec<Arc<Handle>>,
-    /// Mailbox of the log thread.
-    pub(super) watcher_inbox: Arc<WatcherInbox>,
-    /// Dropping the sender ends the upkeep thread.
-    pub(super) upkeep: Option<Sender<()>>,
-    /// Stops the `stderr` thread.
-    pub(super) stderr: WriterHandle,
-    stderr_thread: Option<JoinHandle<()>>,
-    /// The admin thread and its stopper; `None` without `--admin-listen`.
-    admin: Option<(Arc<Stopper>, JoinHandle<()>)>,
-    /// Addresses of the admin listeners.
-    admin_addrs: Vec<String>,
-    /// The acceptor and the workers.
-    serving: Vec<JoinHandle<()>>,
-    /// The threads `log` and `upkeep`.
-    helping: Vec<JoinHandle<()>>,
-    stop_requests: Receiver<StopRequest>,
-    stop_sender: Sender<StopRequest>,
+    /// URLs of the admin listeners.
+    admin_urls: Vec<String>,
+    /// Clones of the sockets, for a successor; `None` without `--take-over`.
+    sockets: Option<Arc<Sockets>>,
+    /// Entries of the listening sockets in the table of connections.
+    listening: Vec<i32>,
+    /// The server that has handed over, until this one serves for good.
+    predecessor: Option<Predecessor>,
+    /// The threads.
+    pub(super) running: Running,
+    /// The thread that writes log lines; `None` once it is stopped.
+    pub(super) log_thread: Option<LogThread>,
+    stop: StopChannel,
+    is_stopped: bool,
+}
+
+/// What a server is started with.
+struct Parts {
+    shared: Arc<Shared>,
+    sockets: Sockets,
+    source: Option<Source>,
+    predecessor: Option<Predecessor>,
+    log_thread: Option<LogThread>,
+    stop: StopChannel,
+}
+
+/// The thread that writes log lines.
+pub(super) struct LogThread {
+    /// Stops it.
+    pub(super) handle: WriterHandle,
+    thread: JoinHandle<()>,
+}
+
+/// The channel of requests to stop. It outlives a take-over that fails.
+#[derive(Clone)]
+struct StopChannel {
+    sender: Sender<StopRequest>,
+    requests: Receiver<StopRequest>,
+}
+
+/// Result of handing over.
+pub enum AfterHandover {
+    /// The successor serves. This process has nothing left to do but end.
+    Done,
+    /// The successor did not start. This server goes on, with its items if the
+    /// successor left them whole.
+    GoesOn(Box<Server>),
 }
 
 impl Server {
@@ -83,106 +102,125 @@ impl Server {
     /// service manager as well. They replace the configured listeners if
     /// `handed_over.alone` is set.
     ///
+    /// If the settings name a server to take over from, and it runs, its sockets
+    /// and its items come to this one. It waits to end until
+    /// [`Server::confirm`] is called, and goes on if this server is dropped before.
+    ///
     /// # Errors
     /// The reason why the server cannot run as configured.
-    pub fn start_with(mut config: Config, inherited: Inherited) -> Result<Self, StartError> {
+    pub fn start_with(mut config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
+        let secrets = Secrets::load(&config)?;
+        let path = config.restart.take_over.as_deref();
+        let mut predecessor = path.map(Predecessor::find).transpose()?.flatten();
+        if let Some(predecessor) = &mut predecessor {
+            predecessor.check_memory(&config.restart)?;
+            if config.handed_over.alone && inherited.is_empty() {
+                inherited = predecessor.take_inherited();
+            }
+        }
         if config.handed_over.alone && !inherited.is_empty() {
             config.listeners.clear();
         }
-        let secrets = Secrets::load(&config)?;
-        let mut listeners = take_over(&config, inherited).map_err(StartError::Inherited)?;
-        listeners.extend(bind_all(&config.listeners, config.backlog)?);
-        let admin_listeners = bind_all(&config.admin.listeners, config.backlog)?;
-        let mut datagrams = udp::bind_all(&config)?;
+        let stored = inherited.memory.take();
+        let sockets = Sockets::open(&config, inherited, &mut predecessor)?;
         // After the listeners: a server that cannot listen must leave the last
         // one's items alone.
-        let opened = restart::open(&config.restart);
-        let clock = opened.as_ref().map_or_else(Clock::start, Opened::clock);
+        let source = match &mut predecessor {
+            Some(predecessor) => Some(restart::take_over(predecessor)?),
+            None => restart::open(&config.restart, stored)?,
+        };
+        let clock = source.as_ref().map_or_else(Clock::start, Source::clock);
         let shared = Arc::new(secrets.shared_with(config, clock));
         shared
             .events
             .set_wanted(Kinds::DETAIL, shared.config.detail);
-        let store = Arc::new(new_store(&shared, opened));
+        let (sender, requests) = bounded(1);
+        Self::run(Parts {
+            shared,
+            sockets,
+            source,
+            predecessor,
+            log_thread: None,
+            stop: StopChannel { sender, requests },
+        })
+    }
+
+    /// Loads the items and starts the threads. On an error, the items are kept as
+    /// at any stop.
+    fn run(parts: Parts) -> Result<Self, StartError> {
+        let Parts {
+            shared,
+            sockets,
+            source,
+            predecessor,
+            log_thread,
+            stop,
+        } = parts;
+        let store = Arc::new(new_store(&shared, source));
         if !shared.config.tunables.maintainer {
             store.count_overwritten_as_reclaimed();
         }
-        note_listeners(&shared, &listeners, datagrams.iter().flatten());
-        let tcp_addrs: Vec<_> = listeners.iter().filter_map(Listening::tcp_addr).collect();
-        let unix_paths: Vec<_> = listeners.iter().filter_map(Listening::unix_path).collect();
+        let Sockets {
+            listeners,
+            admin,
+            datagrams,
+            ..
+        } = &sockets;
         let of_first = datagrams.first().map_or(&[][..], |sockets| sockets);
-        let udp_addrs: Vec<_> = of_first.iter().filter_map(udp::Bound::local_addr).collect();
-        write_port_file(shared.config.port_file.as_deref(), &tcp_addrs, &udp_addrs)?;
-        let (stop_sender, stop_requests) = bounded(1);
-        let (writer, stderr) = Writer::new(Arc::clone(&shared.log), log_output(&shared)?);
-        let stderr_thread = Some(spawn("stderr", || writer.run())?);
-        let mut helping = Vec::new();
-        let (log, watcher_inbox) =
-            WatcherThread::new(Arc::clone(&shared)).map_err(StartError::Thread)?;
-        helping.push(spawn("log", || log.run())?);
-        let stalled = Arc::new(Stalled::new(
-            shared.config.threads,
-            shared.config.client_memory_limit,
-            shared.config.read_buf_mem_limit > 0,
-        ));
-        let (mut workers, mut serving) = (Vec::new(), Vec::new());
-        for index in 0..shared.config.threads {
-            let context = Context {
-                store: Arc::clone(&store),
-                shared: Arc::clone(&shared),
-                local: store.local(),
-                out: Output::default(),
-                stop: stop_sender.clone(),
-                now: shared.clock.now(),
-                connection: -1,
-                watched: Kinds::NONE,
-                watcher_inbox: Some(Arc::clone(&watcher_inbox)),
-                stalled: Arc::clone(&stalled),
-                worker: index,
-                commands: 0,
-                sampler: HotSampler::new(Arc::clone(&shared.hot_keys[index]), index as u64),
-                samples: false,
-                curve: store.sampling().map(|sampling| sampling.sampler()),
-                timing: Timing::new(shared.latencies.get(index).cloned()),
-            };
-            let sockets = datagrams.pop().unwrap_or_default();
-            let (worker, handle) = Worker::new(context, sockets).map_err(StartError::Thread)?;
-            workers.push(handle);
-            serving.push(spawn(&format!("worker {index}"), || worker.run())?);
-        }
-        let (acceptor, stopper) = Acceptor::new(listeners, workers.clone(), Arc::clone(&shared))
-            .map_err(StartError::Thread)?;
-        serving.push(spawn("acceptor", || acceptor.run())?);
-        let mut admin = None;
-        let mut admin_addrs = Vec::new();
-        if !admin_listeners.is_empty() {
-            admin_addrs = admin_listeners.iter().map(Listening::url).collect();
-            let site = Site::new(Arc::clone(&store), Arc::clone(&shared), stalled);
-            let (thread, stopper) = AdminThread::new(admin_listeners, Arc::clone(&shared), site)
-                .map_err(StartError::Thread)?;
-            admin = Some((stopper, spawn("admin", || thread.run())?));
-        }
-        let (upkeep, ended) = bounded(1);
-        let keeper = Upkeep::new(Arc::clone(&store), Arc::clone(&shared));
-        helping.push(spawn("upkeep", move || keep_up(keeper, &ended))?);
-        Ok(Self {
+        let mut server = Self {
+            tcp_addrs: listeners.iter().filter_map(Listening::tcp_addr).collect(),
+            unix_paths: listeners.iter().filter_map(Listening::unix_path).collect(),
+            udp_addrs: of_first.iter().filter_map(udp::Bound::local_addr).collect(),
+            admin_urls: admin.iter().map(Listening::url).collect(),
+            sockets: None,
+            listening: note_listeners(&shared, listeners, datagrams.iter().flatten()),
+            predecessor,
+            running: Running::default(),
+            log_thread,
+            stop,
+            is_stopped: false,
             shared,
             store,
-            tcp_addrs,
-            udp_addrs,
-            unix_paths,
-            acceptor: stopper,
-            workers,
-            watcher_inbox,
-            upkeep: Some(upkeep),
-            stderr,
-            stderr_thread,
-            admin,
-            admin_addrs,
-            serving,
-            helping,
-            stop_requests,
-            stop_sender,
-        })
+        };
+        server.start_threads(sockets)?;
+        Ok(server)
+    }
+
+    fn start_threads(&mut self, sockets: Sockets) -> Result<(), StartError> {
+        let shared = &self.shared;
+        let port_file = shared.config.port_file.as_deref();
+        write_port_file(port_file, &self.tcp_addrs, &self.udp_addrs)?;
+        if self.log_thread.is_none() {
+            let (writer, handle) = Writer::new(Arc::clone(&shared.log), log_output(shared)?);
+            let thread = spawn("stderr", || writer.run())?;
+            self.log_thread = Some(LogThread { handle, thread });
+        }
+        let clones = sockets.gate.as_ref().map(|_| sockets.try_clone());
+        let clones = clones.transpose().map_err(StartError::Thread)?;
+        self.running
+            .start(shared, &self.store, sockets, &self.stop.sender)?;
+        let Some(clones) = clones.map(Arc::new) else {
+            return Ok(());
+        };
+        self.sockets = Some(Arc::clone(&clones));
+        let file = restart::named_file(shared, &self.store);
+        let log = Arc::clone(&shared.log);
+        let (gate, stopper) =
+            Gate::new(clones, file, self.stop.sender.clone(), log).map_err(StartError::Thread)?;
+        self.running.start_gate(gate, stopper)
+    }
+
+    /// Ends the server that has handed over to this one, if there is one. Returns
+    /// its process ID.
+    pub fn confirm(&mut self) -> Option<i32> {
+        let predecessor = self.predecessor.take()?;
+        let process = predecessor.process();
+        if let Some(sockets) = &self.sockets {
+            sockets.own_files();
+        }
+        // If it has ended by itself, so much the better.
+        let _ = predecessor.confirm();
+        Some(process)
     }
 
     /// Returns the TCP addresses of the listeners.
@@ -202,7 +240,7 @@ impl Server {
 
     /// Returns the URLs of the admin listeners.
     pub fn admin_urls(&self) -> &[String] {
-        &self.admin_addrs
+        &self.admin_urls
     }
 
     /// Returns the store, for processes that embed the server.
@@ -222,7 +260,7 @@ impl Server {
 
     /// Returns a channel on which other threads can request a stop.
     pub fn stopper(&self) -> Sender<StopRequest> {
-        self.stop_sender.clone()
+        self.stop.sender.clone()
     }
 
     /// Returns a handle with which other threads can reload files.
@@ -234,7 +272,8 @@ impl Server {
 
     /// Blocks until a stop is requested.
     pub fn wait_for_stop_request(&self) -> StopRequest {
-        self.stop_requests
+        self.stop
+            .requests
             .recv()
             .expect("the server holds a sender itself")
     }
@@ -243,42 +282,106 @@ impl Server {
     /// sends outstanding replies, ends all threads, keeps the items for the next
     /// start if there is a file for them, and waits at most
     /// [`LOG_FLUSH_TIMEOUT`] until the queued log lines are written.
-    pub fn stop(mut self) {
-        self.stop_threads();
+    ///
+    /// Returns the memory of the items if the service manager is to store it.
+    pub fn stop(mut self) -> Option<File> {
+        self.stop_threads()
     }
 
-    fn stop_threads(&mut self) {
+    fn stop_threads(&mut self) -> Option<File> {
+        if std::mem::replace(&mut self.is_stopped, true) {
+            return None;
+        }
         self.shared.draining.store(true, Ordering::Relaxed);
-        self.acceptor.stop();
-        for worker in &self.workers {
-            worker.stop();
-        }
-        let was_running = !self.serving.is_empty();
-        // Workers serve active clients for up to `--drain-timeout`.
-        for thread in self.serving.drain(..) {
-            // A panic would have ended the process.
-            let _ = thread.join();
-        }
-        self.watcher_inbox.stop();
-        self.upkeep = None;
-        for thread in self.helping.drain(..) {
-            let _ = thread.join();
-        }
-        // Shows until here that the server is draining.
-        if let Some((stopper, thread)) = self.admin.take() {
-            stopper.stop();
-            let _ = thread.join();
-        }
-        if was_running {
-            restart::keep(&self.shared, &self.store);
-        }
-        // Last, because the other threads log until they end. If standard error
-        // is stuck, the thread is left behind and ends when it can.
-        if let Some(thread) = self.stderr_thread.take()
-            && self.stderr.stop(LOG_FLUSH_TIMEOUT)
+        self.running.end_gate();
+        // Now, so that the listening sockets close while clients are drained.
+        self.sockets = None;
+        self.running.end();
+        let gives_back = self.predecessor.is_some();
+        let stored = restart::keep(&self.shared, &self.store, gives_back);
+        // The server that has handed over goes on with the items from here on.
+        self.predecessor = None;
+        self.stop_log();
+        stored
+    }
+
+    /// Waits until the queued log lines are written. It comes last, because other
+    /// threads log until they end. If standard error is stuck, the thread is left
+    /// behind and ends when it can.
+    fn stop_log(&mut self) {
+        if let Some(LogThread { mut handle, thread }) = self.log_thread.take()
+            && handle.stop(LOG_FLUSH_TIMEOUT)
         {
             let _ = thread.join();
         }
+    }
+
+    /// Drains the connections, hands sockets and items over to a successor, and
+    /// waits until it serves. If it fails, starts the threads again.
+    ///
+    /// # Errors
+    /// The successor has failed, and this server could not start again.
+    pub fn hand_over(mut self, successor: Successor) -> Result<AfterHandover, StartError> {
+        let shared = Arc::clone(&self.shared);
+        let process = successor.process();
+        shared
+            .log
+            .put(format_args!("take-over: process {process} is ready"));
+        shared.handing_over.store(true, Ordering::Relaxed);
+        shared.draining.store(true, Ordering::Relaxed);
+        self.running.end();
+        self.is_stopped = true;
+        let memory = restart::seal(&shared, &self.store);
+        let given = match &memory {
+            Ok(memory) => successor.give(memory.as_ref()),
+            Err(error) => {
+                successor.refuse(&error.to_string());
+                Err(std::io::Error::other(error.to_string()))
+            }
+        };
+        if let Err(error) = given {
+            shared.log.put(format_args!(
+                "take-over: process {process} did not start, this server goes on: {error}"
+            ));
+            return self.go_on(memory.ok().flatten()).map(AfterHandover::GoesOn);
+        }
+        shared
+            .log
+            .put(format_args!("take-over: process {process} serves now"));
+        // Nothing may touch what is the successor's: not its sockets' files, nor
+        // the pages of its items.
+        std::mem::forget(self.sockets.take());
+        std::mem::forget(Arc::clone(&self.store));
+        self.stop_log();
+        Ok(AfterHandover::Done)
+    }
+
+    /// Starts the threads again, with the items in `memory`.
+    fn go_on(mut self, memory: Option<File>) -> Result<Box<Self>, StartError> {
+        let shared = Arc::clone(&self.shared);
+        shared.handing_over.store(false, Ordering::Relaxed);
+        shared.draining.store(false, Ordering::Relaxed);
+        for descriptor in self.listening.drain(..) {
+            shared.table.close(descriptor);
+        }
+        // The items are counted anew.
+        shared.stats.clear_gauges();
+        let source = memory.map(restart::returned);
+        let source = match source {
+            Some(source) => Some(source),
+            None => restart::transferable()?,
+        };
+        let sockets = self.sockets.take().and_then(Arc::into_inner);
+        let sockets = sockets.expect("a server that hands over has clones, and the gate has ended");
+        let server = Self::run(Parts {
+            shared,
+            sockets,
+            source,
+            predecessor: None,
+            log_thread: self.log_thread.take(),
+            stop: self.stop.clone(),
+        })?;
+        Ok(Box::new(server))
     }
 }
 
@@ -301,39 +404,21 @@ fn log_output(shared: &Shared) -> Result<Box<dyn Write + Send>, StartError> {
 
 /// Creates the store of a server, with the items of the memory file if there is
 /// one.
-pub(super) fn new_store(shared: &Shared, opened: Option<Opened>) -> Store {
-    let store = restart::open_store(shared, opened);
+pub(super) fn new_store(shared: &Shared, source: Option<Source>) -> Store {
+    let store = restart::open_store(shared, source);
     if shared.config.observe.curve {
         store.begin_sampling(shared.config.threads);
     }
     store
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
-    supervise::spawn(name, run).map_err(StartError::Thread)
-}
-
-/// Runs upkeep step by step until the sender of `ended` is dropped.
-///
-/// # Panics
-/// When a test sends a message.
-fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
-    let mut pause = Duration::ZERO;
-    loop {
-        match ended.recv_timeout(pause) {
-            Err(RecvTimeoutError::Timeout) => pause = upkeep.step(),
-            Err(RecvTimeoutError::Disconnected) => break,
-            Ok(()) => panic!("injected panic"),
-        }
-    }
-}
-
-/// Records the listeners, for `stats conns` and the admin page.
+/// Records the listeners, for `stats conns` and the admin page. Returns their
+/// descriptors.
 fn note_listeners<'a>(
     shared: &Shared,
     listeners: &[Listening],
     datagrams: impl Iterator<Item = &'a udp::Bound>,
-) {
+) -> Vec<i32> {
     let streams = listeners.iter().map(|listener| {
         let protocol = match listener.protocol {
             ProtocolMode::Auto => "auto",
@@ -344,7 +429,7 @@ fn note_listeners<'a>(
         (listener.about(), ConnState::Listening, protocol, tls)
     });
     let datagrams = datagrams.map(|bound| (bound.about(), ConnState::Datagrams, "udp", false));
-    let mut listening = Vec::new();
+    let (mut listening, mut descriptors) = (Vec::new(), Vec::new());
     for ((fd, local), state, protocol, tls) in streams.chain(datagrams) {
         listening.push(ListeningOn {
             address: local.clone(),
@@ -358,7 +443,9 @@ fn note_listeners<'a>(
             active: shared.clock.now().second(),
         };
         shared.table.open(fd, &conn);
+        descriptors.push(fd);
     }
-    // Set once, before any thread starts.
+    // Set before any thread starts. It stays the same if a take-over fails.
     let _ = shared.listening.set(listening);
+    descriptors
 }

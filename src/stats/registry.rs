@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::limits::CLASSES_MAX;
+use crate::limits::{CLASSES_MAX, ClassId};
 use crate::stats::classes::{ClassSnapshot, PerClass};
 use crate::stats::counters::{Counters, Snapshot};
 
@@ -29,6 +29,20 @@ impl Registry {
         let mut all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(thread.clone());
         thread
+    }
+
+    /// Zeroes the gauges of items and their bytes: their store is gone. The threads
+    /// that count must have ended.
+    pub fn clear_gauges(&self) {
+        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for ThreadStats { counters, classes } in all.iter() {
+            counters.items.set(0);
+            counters.item_bytes.set(0);
+            for class in (0..CLASSES_MAX).map(ClassId::from_index) {
+                classes.of(class).items.set(0);
+                classes.of(class).bytes.set(0);
+            }
+        }
     }
 
     /// Returns the sum of all threads' counters.

@@ -27,7 +27,7 @@ fn stop(program: Program, signal: &str) -> String {
 }
 
 /// Stores items of all kinds.
-fn fill(client: &mut Client) {
+pub(crate) fn fill(client: &mut Client) {
     for number in 0..500 {
         let value = "v".repeat(number * 3);
         let flags = number % 5;
@@ -50,7 +50,7 @@ fn fill(client: &mut Client) {
 }
 
 /// Returns the dump of all items, sorted.
-fn dump(client: &mut Client) -> Vec<String> {
+pub(crate) fn dump(client: &mut Client) -> Vec<String> {
     let answer = client.answer("lru_crawler metadump all\r\n");
     let answer = String::from_utf8(answer).expect("text");
     // An empty store answers OK.
@@ -60,7 +60,7 @@ fn dump(client: &mut Client) -> Vec<String> {
     lines
 }
 
-fn restart_stat(client: &mut Client, name: &str) -> Option<String> {
+pub(crate) fn restart_stat(client: &mut Client, name: &str) -> Option<String> {
     let answer = String::from_utf8(client.answer("stats restart\r\n")).expect("text");
     let prefix = format!("STAT {name} ");
     let line = answer
@@ -71,7 +71,7 @@ fn restart_stat(client: &mut Client, name: &str) -> Option<String> {
 
 /// Fails unless the dumps are equal. Times may differ by the second in which a
 /// dump begins.
-fn assert_same_dump(before: &[String], after: &[String]) {
+pub(crate) fn assert_same_dump(before: &[String], after: &[String]) {
     assert_eq!(before.len(), after.len());
     for (before, after) in before.iter().zip(after) {
         for (before, after) in before.split(' ').zip(after.split(' ')) {

@@ -67,6 +67,7 @@ fn flags_do_what_they_say() {
         "ascii",
         "-e",
         "/dev/shm/items",
+        "--take-over=/run/next",
         "--restart-max-gap=90",
         "--drain-timeout",
         "1.5",
@@ -112,6 +113,8 @@ fn flags_do_what_they_say() {
         restart: RestartSettings {
             memory_file: Some("/dev/shm/items".into()),
             save_path: None,
+            take_over: Some("/run/next".into()),
+            fd_store: false,
             max_gap: Some(Duration::from_secs(90)),
             drain_timeout: Duration::from_millis(1500),
         },

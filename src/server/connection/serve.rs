@@ -150,7 +150,7 @@ impl Context {
                 }
                 After::Shutdown => {
                     // If the channel is full, the server is already stopping.
-                    let _ = self.stop.try_send(StopRequest);
+                    let _ = self.stop.try_send(StopRequest::Stop);
                     connection.close_reason = "shutdown";
                     return Turn::End(Served::Finished);
                 }

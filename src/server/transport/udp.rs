@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -25,8 +25,12 @@ pub(in crate::server) struct Bound {
 /// Binds the UDP sockets of all workers. Returns a list for each worker.
 ///
 /// All addresses with port 0 share one ephemeral port. An optional address is
-/// skipped if the system lacks its family.
-pub(in crate::server) fn bind_all(config: &Config) -> Result<Vec<Vec<Bound>>, StartError> {
+/// skipped if the system lacks its family. The addresses `shared` belong to a
+/// server that hands over: both have them for a while.
+pub(in crate::server) fn bind_all(
+    config: &Config,
+    shared: &[SocketAddr],
+) -> Result<Vec<Vec<Bound>>, StartError> {
     let mut workers: Vec<Vec<Bound>> = (0..config.threads).map(|_| Vec::new()).collect();
     let mut ephemeral = 0;
     for place in &config.udp {
@@ -34,8 +38,13 @@ pub(in crate::server) fn bind_all(config: &Config) -> Result<Vec<Vec<Bound>>, St
         if address.port() == 0 {
             address.set_port(ephemeral);
         }
+        let known = shared.iter().find(|known| {
+            let any_port = address.port() == 0;
+            known.ip() == address.ip() && (any_port || known.port() == address.port())
+        });
+        address = known.copied().unwrap_or(address);
         for (index, worker) in workers.iter_mut().enumerate() {
-            let socket = match bind(address, index == 0) {
+            let socket = match bind(address, index == 0 && known.is_none()) {
                 Ok(socket) => socket,
                 Err(error) if place.optional && lacks_family(&error) => break,
                 Err(error) => return Err(StartError::udp(address, error)),
@@ -82,6 +91,19 @@ impl Bound {
             protocol: place.protocol,
             readable: true,
         }
+    }
+
+    /// Returns a socket with another descriptor of the same one.
+    ///
+    /// # Errors
+    /// The process has no more descriptors.
+    pub(in crate::server) fn try_clone(&self) -> io::Result<Self> {
+        let descriptor = self.socket.as_fd().try_clone_to_owned()?;
+        Ok(Self {
+            socket: UdpSocket::from_std(descriptor.into()),
+            protocol: self.protocol,
+            readable: true,
+        })
     }
 
     /// Returns the bound address.

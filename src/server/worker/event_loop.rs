@@ -40,8 +40,6 @@ const EVENTS_MAX: usize = 256;
 const UDP: usize = usize::MAX - 1;
 /// Interval of the checks for idle connections and other timeouts.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
-/// Interval at which draining looks for connections at rest.
-pub(super) const DRAIN_CHECK: Duration = Duration::from_millis(100);
 /// Longest time that a stopping worker waits for clients to read their replies.
 const LAST_FLUSH: Duration = Duration::from_millis(500);
 
@@ -158,7 +156,10 @@ impl Worker {
                 Some(Duration::ZERO)
             };
             let timeout = match self.drain_until {
-                Some(_) => Some(timeout.unwrap_or(DRAIN_CHECK).min(DRAIN_CHECK)),
+                Some(_) => {
+                    let check = self.drain_check();
+                    Some(timeout.unwrap_or(check).min(check))
+                }
                 None => timeout,
             };
             if !self.turn(&mut events, timeout) {

@@ -1,14 +1,21 @@
 //! Timeouts: idle connections, unfinished TLS handshakes, clients that do not
 //! read a dump they requested, and draining before a stop.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::limits::DUMP_STALL_MAX_SECONDS;
+use crate::limits::{DUMP_STALL_MAX_SECONDS, HANDOVER_DRAIN_MIN};
 use crate::server::connection::state::State;
-use crate::server::worker::event_loop::{DRAIN_CHECK, Worker};
+use crate::server::worker::event_loop::Worker;
+use crate::sync::Ordering;
 
 /// Longest TLS handshake, in seconds.
 const HANDSHAKE_SECONDS: u32 = 10;
+
+/// Interval at which draining looks for connections at rest.
+const DRAIN_CHECK: Duration = Duration::from_millis(100);
+
+/// The same while the server hands over: clients wait for the successor.
+const HANDOVER_CHECK: Duration = Duration::from_millis(5);
 
 /// Whole seconds without a command after which draining closes a connection.
 const DRAIN_IDLE_SECONDS: u32 = 1;
@@ -21,7 +28,12 @@ impl Worker {
         if !self.handle.arrivals.is_stopping() {
             return false;
         }
-        let limit = self.context.shared.config.restart.drain_timeout;
+        let shared = &self.context.shared;
+        let hands_over = shared.handing_over.load(Ordering::Relaxed);
+        let mut limit = shared.config.restart.drain_timeout;
+        if hands_over {
+            limit = limit.max(HANDOVER_DRAIN_MIN);
+        }
         let now = Instant::now();
         // Too late a time to be represented is as good as none.
         let until = *self
@@ -31,21 +43,40 @@ impl Worker {
             return true;
         }
         let is_due = |checked: Instant| now.duration_since(checked) >= DRAIN_CHECK;
-        if self.drain_checked.is_none_or(is_due) {
+        if hands_over && self.drain_checked.is_none() {
+            // What has arrived by now is answered first.
+            self.drain_checked = Some(now);
+            return false;
+        }
+        if hands_over || self.drain_checked.is_none_or(is_due) {
             self.drain_checked = Some(now);
             self.context.now = self.context.shared.clock.now();
-            self.close_resting();
+            // Clients of a server that hands over reconnect to its successor.
+            self.close_resting((!hands_over).then_some(DRAIN_IDLE_SECONDS));
         }
         self.connections.is_empty() && !self.more_arrivals
     }
 
+    /// Returns the interval at which draining looks for connections at rest.
+    pub(super) fn drain_check(&self) -> Duration {
+        match self.context.shared.handing_over.load(Ordering::Relaxed) {
+            true => HANDOVER_CHECK,
+            false => DRAIN_CHECK,
+        }
+    }
+
     /// Closes connections that are between two commands and have sent none for
-    /// more than [`DRAIN_IDLE_SECONDS`].
-    fn close_resting(&mut self) {
+    /// more than `idle_seconds`; at once if that is `None`, unless input has
+    /// arrived.
+    fn close_resting(&mut self, idle_seconds: Option<u32>) {
         let second = self.context.now.second();
         let resting = self.connections.iter().filter(|(_, connection)| {
             let idle = second.saturating_sub(connection.last_active());
-            connection.is_between_commands() && idle > DRAIN_IDLE_SECONDS
+            let is_idle = match idle_seconds {
+                Some(seconds) => idle > seconds,
+                None => !connection.readable,
+            };
+            connection.is_between_commands() && is_idle
         });
         let resting: Vec<usize> = resting.map(|(token, _)| token).collect();
         for token in resting {

@@ -11,14 +11,46 @@ use std::os::fd::AsRawFd;
 use std::ptr::{NonNull, null_mut};
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, Flock, fallocate};
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
+use rustix::fs::{FlockOperation, flock};
 
 /// Offset of the first extent in the file. The superblock lies before it.
 pub(in crate::store) const DATA_OFFSET: u64 = 2 << 20;
 
-/// A file that no other server uses.
-pub(in crate::store) type LockedFile = Flock<File>;
+/// A file that no other server uses. Dropping it releases its lock, also for other
+/// processes that have the same open file.
+#[derive(Debug)]
+pub(in crate::store) struct LockedFile(File);
+
+impl LockedFile {
+    /// Locks a file. Succeeds also if it is locked by way of the same open file.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another server uses the file.
+    pub(in crate::store) fn lock(file: File) -> io::Result<Self> {
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self(file))
+    }
+
+    /// Takes a file that nobody else can open, because it has no name. A lock
+    /// would stay with the service manager that stores it.
+    pub(in crate::store) fn unnamed(file: File) -> Self {
+        Self(file)
+    }
+
+    /// Returns the file.
+    pub(in crate::store) fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for LockedFile {
+    /// Closing the file would not do: its mappings keep it open.
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
 
 /// A file whose extents are mapped as item memory.
 pub(in crate::store) struct MemoryFile {
@@ -45,7 +77,7 @@ impl MemoryFile {
 
     /// Returns the file.
     pub(in crate::store) fn file(&self) -> &File {
-        &self.file
+        self.file.file()
     }
 
     /// Returns the number of extents mapped so far.
@@ -66,8 +98,8 @@ impl MemoryFile {
     pub(super) fn map_next(&mut self) -> io::Result<NonNull<u8>> {
         let offset = self.offset_of(self.extents);
         let end = offset + self.extent_bytes as u64;
-        if self.file.metadata()?.len() < end {
-            self.file.set_len(end)?;
+        if self.file().metadata()?.len() < end {
+            self.file().set_len(end)?;
         }
         let base = self.reserve()?;
         // SAFETY: replaces a part of a reservation that nothing uses. The
@@ -78,7 +110,7 @@ impl MemoryFile {
                 self.extent_bytes,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED | libc::MAP_FIXED,
-                self.file.as_raw_fd(),
+                self.file().as_raw_fd(),
                 offset as libc::off_t,
             )
         };
@@ -96,7 +128,7 @@ impl MemoryFile {
     pub(in crate::store) fn allocate(&self, range: Range<u64>) -> io::Result<()> {
         let flags = FallocateFlags::empty();
         let bytes = range.end - range.start;
-        fallocate(&*self.file, flags, range.start as i64, bytes as i64).map_err(io::Error::from)
+        fallocate(self.file(), flags, range.start as i64, bytes as i64).map_err(io::Error::from)
     }
 
     /// Returns the first offset from `start` on that has no blocks, or none that
@@ -105,9 +137,9 @@ impl MemoryFile {
     /// # Errors
     /// `start` is not in the file.
     pub(super) fn next_hole(&self, start: u64) -> io::Result<u64> {
-        match lseek(&*self.file, start as i64, Whence::SeekHole) {
+        match lseek(self.file(), start as i64, Whence::SeekHole) {
             Ok(hole) => Ok(hole as u64),
-            Err(Errno::EINVAL) => Ok(self.file.metadata()?.len()),
+            Err(Errno::EINVAL) => Ok(self.file().metadata()?.len()),
             Err(error) => Err(error.into()),
         }
     }
@@ -120,7 +152,7 @@ impl MemoryFile {
     pub(in crate::store) fn discard(&self, range: Range<u64>) -> io::Result<()> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         let bytes = range.end - range.start;
-        fallocate(&*self.file, flags, range.start as i64, bytes as i64).map_err(io::Error::from)
+        fallocate(self.file(), flags, range.start as i64, bytes as i64).map_err(io::Error::from)
     }
 
     /// Unmaps an extent.

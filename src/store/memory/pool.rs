@@ -418,7 +418,11 @@ impl Drop for Pool {
     fn drop(&mut self) {
         let mut state = self.lock();
         if state.file.is_some() {
-            // Its pages may be in the image of the next start.
+            // Its pages may be in the image of the next start: only the mapping
+            // is emptied.
+            for extent in &state.extents {
+                advise(extent.base, EXTENT_BYTES, libc::MADV_DONTNEED);
+            }
             return;
         }
         for extent in state.extents.iter().filter(|extent| extent.huge) {
@@ -460,7 +464,8 @@ fn advise(base: NonNull<u8>, bytes: usize, advice: libc::c_int) -> bool {
         return true;
     }
     // SAFETY: the range is the pool's and consists of whole system pages.
-    // `advice` that discards contents is given only for free pages.
+    // `advice` that discards contents is given only for free pages, and for a
+    // mapped file, which keeps them.
     unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) == 0 }
 }
 

@@ -2,12 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::store::memory::file::{DATA_OFFSET, LockedFile};
 use crate::store::memory::pool::EXTENT_BYTES;
@@ -58,16 +57,67 @@ impl Opened {
             Ok(file) => file,
             Err(reason) => return unusable(reason),
         };
+        Self::in_arena(file, max_gap, now).unwrap_or_else(unusable)
+    }
+
+    /// Opens a memory file that the last server has handed over: nobody else uses
+    /// it. `max_gap` and `now` as in [`Opened::arena`].
+    pub fn handed(file: File, max_gap: Option<Duration>, now: Moment) -> Self {
+        let has_name = file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
+        let file = match has_name {
+            true => LockedFile::lock(file).map_err(EmptyReason::Unreadable),
+            false => Ok(LockedFile::unnamed(file)),
+        };
+        let opened = file.and_then(|file| Self::in_arena(file, max_gap, now));
+        opened.unwrap_or_else(|reason| Self {
+            image: Err(reason),
+            arena: None,
+        })
+    }
+
+    /// Creates memory that can be handed to another process, without items.
+    ///
+    /// # Errors
+    /// The system refuses such memory.
+    pub fn memory() -> io::Result<Self> {
+        Ok(Self {
+            image: Err(EmptyReason::New),
+            arena: Some(new_memory()?),
+        })
+    }
+
+    /// Lets the pages lie in memory that can be handed to another process, unless
+    /// they lie in a file already.
+    ///
+    /// # Errors
+    /// The system refuses such memory.
+    pub fn make_transferable(&mut self) -> io::Result<()> {
+        if self.arena.is_none() {
+            self.arena = Some(new_memory()?);
+        }
+        Ok(())
+    }
+
+    /// Uses a file as arena.
+    ///
+    /// # Errors
+    /// The file must be left alone.
+    fn in_arena(
+        file: LockedFile,
+        max_gap: Option<Duration>,
+        now: Moment,
+    ) -> Result<Self, EmptyReason> {
         let image = file
+            .file()
             .try_clone()
             .map_err(EmptyReason::Unreadable)
             .and_then(|file| Image::read(file, true, max_gap, now));
         match image {
-            Err(reason) if !reason.permits_overwriting() => unusable(reason),
-            image => Self {
+            Err(reason) if !reason.permits_overwriting() => Err(reason),
+            image => Ok(Self {
                 image,
                 arena: Some(file),
-            },
+            }),
         }
     }
 
@@ -158,10 +208,16 @@ fn open_locked(path: &Path) -> Result<LockedFile, EmptyReason> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let file = open_regular(path, options.mode(0o600))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        Errno::EWOULDBLOCK => EmptyReason::InUse,
-        error => EmptyReason::Unreadable(error.into()),
+    LockedFile::lock(file).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => EmptyReason::InUse,
+        _ => EmptyReason::Unreadable(error),
     })
+}
+
+/// Creates a file in memory that has no name.
+fn new_memory() -> io::Result<LockedFile> {
+    let file = memfd_create("rustcached", MemfdFlags::CLOEXEC)?;
+    Ok(LockedFile::unnamed(file.into()))
 }
 
 /// Fails if there is a file at `path` that is not of rustcached: a stop must not

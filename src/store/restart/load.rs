@@ -66,7 +66,7 @@ impl Store {
         let image = match image {
             Ok(image) => image,
             Err(reason) => {
-                let arena = arena.filter(|file| begin_use(file, 0).is_ok());
+                let arena = arena.filter(|file| begin_use(file.file(), 0).is_ok());
                 return (in_file(arena), Err(reason));
             }
         };

@@ -44,9 +44,18 @@ pub struct StopState {
 }
 
 impl Store {
-    /// Returns whether the pages lie in a memory file (`-e`).
+    /// Returns whether the pages lie in a memory file.
     pub fn has_file(&self) -> bool {
         self.memory.pool().with_file(|_| ()).is_some()
+    }
+
+    /// Returns another descriptor of the memory file. `None` without one.
+    ///
+    /// # Errors
+    /// The process has no more descriptors.
+    pub fn memory_file(&self) -> io::Result<Option<File>> {
+        let file = self.memory.pool().with_file(|file| file.file().try_clone());
+        file.transpose()
     }
 
     /// Writes the state of a store in a memory file (`-e`), so that the next

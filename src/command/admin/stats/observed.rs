@@ -30,7 +30,7 @@ impl Executor<'_> {
     /// Writes what was kept of the last server's items. Writes nothing without a
     /// memory file (`-e`, `--save-path`).
     pub(in crate::command) fn restart(&self, out: &mut StatSink<'_>) {
-        if let Some(report) = self.shared.restart.get() {
+        if let Some(report) = self.shared.restart_report() {
             let Restored {
                 kept,
                 dropped,
