@@ -366,8 +366,12 @@ fn the_pid_file_names_the_process_that_serves() {
     let log = ended(first);
     assert!(!log.contains("still running"), "{log}");
     is(second.id());
-    second.signal("TERM");
+    let (third, _) = start(&socket, &[&option]);
     let log = ended(second);
+    assert!(!log.contains("still running"), "{log}");
+    is(third.id());
+    third.signal("TERM");
+    let log = ended(third);
     assert!(!log.contains("still running"), "{log}");
     assert!(!path.exists());
 }

@@ -53,9 +53,10 @@ pub(super) enum Message {
     Refused(String),
     /// Predecessor: a listening socket, whose descriptor comes with it.
     Listener(Role),
-    /// Predecessor: all listeners are sent. Its UDP addresses, and device and
-    /// inode of its memory file if that has a name.
+    /// Predecessor: all listeners are sent. Its process ID, its UDP addresses, and
+    /// device and inode of its memory file if that has a name.
     Offered {
+        process: i32,
         udp: Vec<String>,
         file: Option<(u64, u64)>,
     },
@@ -74,7 +75,9 @@ impl Message {
             Self::Hello(version) => json!({"say": "hello", "version": version}),
             Self::Refused(reason) => json!({"say": "refused", "reason": reason}),
             Self::Listener(role) => json!({"say": "listener", "role": role.name()}),
-            Self::Offered { udp, file } => json!({"say": "offered", "udp": udp, "file": file}),
+            Self::Offered { process, udp, file } => {
+                json!({"say": "offered", "process": process, "udp": udp, "file": file})
+            }
             Self::Ready => json!({"say": "ready"}),
             Self::Memory => json!({"say": "memory"}),
             Self::Serving => json!({"say": "serving"}),
@@ -94,6 +97,7 @@ impl Message {
                 let udp = udp.map(|address| address.as_str().map(ToOwned::to_owned));
                 let file = &value["file"];
                 Self::Offered {
+                    process: value["process"].as_i64()?.try_into().ok()?,
                     udp: udp.collect::<Option<_>>()?,
                     file: file[0].as_u64().zip(file[1].as_u64()),
                 }
@@ -154,7 +158,9 @@ impl Channel {
         self.socket.set_read_timeout(patience)
     }
 
-    /// Returns the peer's process and user.
+    /// Returns process and user of a peer that has connected. Of a peer that
+    /// listens, the system knows who began to listen, which may be a server before
+    /// it.
     ///
     /// # Errors
     /// The system does not know them.
@@ -257,10 +263,12 @@ mod tests {
             Message::Listener(Role::Admin),
             Message::Listener(Role::Successors),
             Message::Offered {
+                process: 42,
                 udp: vec!["[::1]:5".to_owned()],
                 file: Some((1, u64::MAX)),
             },
             Message::Offered {
+                process: i32::MAX,
                 udp: Vec::new(),
                 file: None,
             },

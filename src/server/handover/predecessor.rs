@@ -43,11 +43,10 @@ impl Predecessor {
                 _ => return Err(failed(error)),
             },
         };
-        let (process, _) = channel.peer().map_err(failed)?;
         let mut found = Self {
             path: path.to_path_buf(),
             channel,
-            process,
+            process: 0,
             listeners: Vec::new(),
             udp: Vec::new(),
             file: None,
@@ -62,7 +61,8 @@ impl Predecessor {
         loop {
             match self.channel.receive()? {
                 (Message::Listener(role), Some(socket)) => self.listeners.push((role, socket)),
-                (Message::Offered { udp, file }, _) => {
+                (Message::Offered { process, udp, file }, _) => {
+                    self.process = process;
                     self.udp = udp.iter().filter_map(|text| text.parse().ok()).collect();
                     self.file = file;
                     return self.channel.set_patience(None);

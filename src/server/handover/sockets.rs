@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::unistd::getpid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::Config;
@@ -125,7 +126,8 @@ impl Sockets {
         let udp = self.datagrams.first().map_or(&[][..], |sockets| sockets);
         let udp = udp.iter().filter_map(udp::Bound::local_addr);
         let udp = udp.map(|address| address.to_string()).collect();
-        channel.send(&Message::Offered { udp, file }, None)
+        let process = getpid().as_raw();
+        channel.send(&Message::Offered { process, udp, file }, None)
     }
 }
 
