@@ -81,9 +81,11 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     if process.drop_privileges {
         process::sandbox::enter()?;
     }
-    // From here on nothing fails, so the server before this one may end.
-    let predecessor = server.confirm();
-    let _late = pid_path.and_then(|path| pid_file(path, predecessor));
+    let predecessor = server.predecessor();
+    let late = pid_path.and_then(|path| pid_file(path, predecessor));
+    // From here on nothing fails, so the server before this one may end. It leaves
+    // the pid file alone, which is no longer its own.
+    server.confirm();
     // A blocked standard output must not delay the wait for a stop request.
     write_within(Stream::Output, greeting(&server), FINAL_MESSAGE_TIMEOUT);
     if has_memory {
@@ -99,7 +101,10 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
         };
         let process = successor.process().unsigned_abs();
         match server.hand_over(successor) {
-            Ok(AfterHandover::GoesOn(same)) => server = *same,
+            Ok(AfterHandover::GoesOn(same)) => {
+                server = *same;
+                late.as_ref().map(PidFile::renew);
+            }
             Ok(AfterHandover::Done) => {
                 tell_manager(&log, &[NotifyState::MainPid(process)]);
                 return Ok(ExitCode::SUCCESS);

@@ -1,7 +1,7 @@
 //! The pid file (`-P`).
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fs, io, process};
 
 use nix::sys::signal;
 use nix::unistd::Pid;
@@ -31,20 +31,38 @@ impl PidFile {
             let path = path.display();
             write_line(format_args!("{path}: process {pid} is still running"));
         }
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        fs::write(&temporary, format!("{}\n", std::process::id()))?;
-        fs::rename(&temporary, path)?;
+        write(path)?;
         let path = path.to_owned();
         Ok(Self { path })
     }
+
+    /// Writes the file again if a successor that has failed had replaced it.
+    pub(crate) fn renew(&self) {
+        if self.owner() != Some(process::id())
+            && let Err(error) = write(&self.path)
+        {
+            let path = self.path.display();
+            write_line(format_args!("could not write the pid file {path}: {error}"));
+        }
+    }
+
+    /// Returns the process that the file names.
+    fn owner(&self) -> Option<u32> {
+        fs::read_to_string(&self.path).ok()?.trim().parse().ok()
+    }
+}
+
+/// Writes the process ID to a temporary file, and renames that.
+fn write(path: &Path) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    fs::write(&temporary, format!("{}\n", process::id()))?;
+    fs::rename(&temporary, path)
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let owner = fs::read_to_string(&self.path);
-        let owner = owner.ok().and_then(|text| text.trim().parse().ok());
-        if owner.is_some_and(|owner: u32| owner != std::process::id()) {
+        if self.owner().is_some_and(|owner| owner != process::id()) {
             return;
         }
         if let Err(error) = fs::remove_file(&self.path) {
@@ -59,7 +77,7 @@ impl Drop for PidFile {
 /// process, is not running, or cannot be signalled.
 fn running_owner(path: &Path) -> Option<i32> {
     let pid: i32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
-    let other = pid > 0 && u32::try_from(pid) != Ok(std::process::id());
+    let other = pid > 0 && u32::try_from(pid) != Ok(process::id());
     (other && signal::kill(Pid::from_raw(pid), None).is_ok()).then_some(pid)
 }
 
@@ -97,6 +115,12 @@ mod tests {
         fs::write(&path, "1\n").expect("writable");
         drop(file);
         assert_eq!(fs::read_to_string(&path).expect("the pid file"), "1\n");
+        let file = PidFile::create(&path, Some(1)).expect("a writable directory");
+        fs::write(&path, "1\n").expect("writable");
+        file.renew();
+        assert_eq!(file.owner(), Some(std::process::id()));
+        drop(file);
+        assert!(!path.exists());
         fs::remove_dir_all(&directory).expect("removable");
     }
 

@@ -210,17 +210,21 @@ impl Server {
         self.running.start_gate(gate, stopper)
     }
 
-    /// Ends the server that has handed over to this one, if there is one. Returns
-    /// its process ID.
-    pub fn confirm(&mut self) -> Option<i32> {
-        let predecessor = self.predecessor.take()?;
-        let process = predecessor.process();
-        if let Some(sockets) = &self.sockets {
-            sockets.own_files();
+    /// Returns the process ID of the server that has handed over to this one, until
+    /// [`Server::confirm`] is called.
+    pub fn predecessor(&self) -> Option<i32> {
+        self.predecessor.as_ref().map(Predecessor::process)
+    }
+
+    /// Ends the server that has handed over to this one, if there is one.
+    pub fn confirm(&mut self) {
+        if let Some(predecessor) = self.predecessor.take() {
+            if let Some(sockets) = &self.sockets {
+                sockets.own_files();
+            }
+            // If it has ended by itself, so much the better.
+            let _ = predecessor.confirm();
         }
-        // If it has ended by itself, so much the better.
-        let _ = predecessor.confirm();
-        Some(process)
     }
 
     /// Returns the TCP addresses of the listeners.
