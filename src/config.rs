@@ -382,6 +382,109 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Returns the names of the settings that differ in `other` and cannot change
+    /// while the server runs.
+    pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
+        // By name, so that no setting is forgotten.
+        let Self {
+            listeners,
+            udp,
+            udp_reply_limit,
+            client_memory_limit,
+            read_buf_mem_limit,
+            admin,
+            observe,
+            log_format,
+            log_file,
+            restart,
+            handed_over,
+            tls,
+            auth_file,
+            threads,
+            max_connections,
+            maxconns_fast,
+            backlog,
+            requests_per_event,
+            max_memory: _,
+            max_item_size,
+            evict,
+            eviction,
+            cas,
+            prefix_delimiter,
+            detail,
+            flush,
+            dump,
+            bare_dumps,
+            watch,
+            shutdown_command,
+            sasl,
+            idle_timeout,
+            verbosity: _,
+            hashpower,
+            chunk_size,
+            growth_factor,
+            port_file,
+            tunables,
+        } = self;
+        let differs = [
+            (*listeners != other.listeners, "listeners"),
+            (*udp != other.udp, "udp-port"),
+            (*udp_reply_limit != other.udp_reply_limit, "udp-reply-limit"),
+            (
+                *client_memory_limit != other.client_memory_limit,
+                "client-memory-limit",
+            ),
+            (
+                *read_buf_mem_limit != other.read_buf_mem_limit,
+                "read_buf_mem_limit",
+            ),
+            (*admin != other.admin, "admin-listen"),
+            (*observe != other.observe, "what is observed"),
+            (*log_format != other.log_format, "log-format"),
+            (*log_file != other.log_file, "log-file"),
+            (*restart != other.restart, "what a stop keeps"),
+            (*handed_over != other.handed_over, "inherited sockets"),
+            (*tls != other.tls, "TLS"),
+            (*auth_file != other.auth_file, "auth-file"),
+            (*threads != other.threads, "threads"),
+            (*max_connections != other.max_connections, "conn-limit"),
+            (*maxconns_fast != other.maxconns_fast, "maxconns_fast"),
+            (*backlog != other.backlog, "listen-backlog"),
+            (
+                *requests_per_event != other.requests_per_event,
+                "max-reqs-per-event",
+            ),
+            (*max_item_size != other.max_item_size, "max-item-size"),
+            (*evict != other.evict, "disable-evictions"),
+            (*eviction != other.eviction, "eviction"),
+            (*cas != other.cas, "disable-cas"),
+            (
+                *prefix_delimiter != other.prefix_delimiter,
+                "prefix-delimiter",
+            ),
+            (*detail != other.detail, "stats detail"),
+            (*flush != other.flush, "disable-flush-all"),
+            (*dump != other.dump, "disable-dumping"),
+            (*bare_dumps != other.bare_dumps, "bare_dumps"),
+            (*watch != other.watch, "disable-watch"),
+            (
+                *shutdown_command != other.shutdown_command,
+                "enable-shutdown",
+            ),
+            (*sasl != other.sasl, "enable-sasl"),
+            (*idle_timeout != other.idle_timeout, "idle_timeout"),
+            (*hashpower != other.hashpower, "hashpower"),
+            (*chunk_size != other.chunk_size, "slab-min-size"),
+            (*growth_factor != other.growth_factor, "slab-growth-factor"),
+            (*port_file != other.port_file, "the port file"),
+            (*tunables != other.tunables, "lru_crawler and its like"),
+        ];
+        let differs = differs.into_iter().filter(|(differs, _)| *differs);
+        differs.map(|(_, name)| name).collect()
+    }
+}
+
 /// Settings that `lru`, `slabs`, `lru_crawler` and options of `-o` change.
 /// Settings of memcached's LRU queues have no effect here: they are stored and
 /// reported.

@@ -278,3 +278,6 @@ pub const HANDOVER_WAIT_MAX: Duration = Duration::from_secs(60);
 /// Shortest time for which a server that hands over finishes what its clients
 /// have begun. `--drain-timeout` can be longer.
 pub const HANDOVER_DRAIN_MIN: Duration = Duration::from_secs(1);
+
+/// Most configuration files that include each other.
+pub const CONFIG_INCLUDES_MAX: usize = 8;

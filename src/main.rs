@@ -3,6 +3,7 @@
 
 mod process;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use rustcached::limits::FINAL_MESSAGE_TIMEOUT;
 use rustcached::logging::{Log, Stream, write_line, write_within};
 use rustcached::options::{self, Invocation};
 use rustcached::server::{
-    AfterHandover, Inherited, Reloader, STORED_MEMORY, Server, StartError, StopRequest,
+    self, AfterHandover, Inherited, Reloader, STORED_MEMORY, Server, StartError, StopRequest,
 };
 use rustcached::supervise;
 use sd_notify::NotifyState;
@@ -27,12 +28,18 @@ const EX_OSERR: u8 = 71;
 
 fn main() -> ExitCode {
     supervise::this_thread();
-    let env = |name: &str| std::env::var_os(name);
-    match options::parse(std::env::args_os(), &env) {
+    match options::parse(std::env::args_os(), &environment) {
         Ok(Invocation::Print(text)) => {
             print(&text);
             ExitCode::SUCCESS
         }
+        Ok(Invocation::Check(config)) => match server::check(&config) {
+            Ok(()) => {
+                print("the configuration is valid\n");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(&error, error.exit_code()),
+        },
         Ok(Invocation::Run(settings)) => {
             let (config, process) = *settings;
             match run(config, &process) {
@@ -42,6 +49,11 @@ fn main() -> ExitCode {
         }
         Err(error) => fail(&error, error.exit_code()),
     }
+}
+
+/// Returns a variable of the environment.
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 /// Runs the server until a stop is requested.
@@ -124,17 +136,18 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Converts signals to stop requests. SIGHUP reloads certificates and passwords.
+/// Converts signals to stop requests. SIGHUP reads the configuration file,
+/// certificates and passwords again.
 fn watch(
     mut signals: Signals,
     stopper: Sender<StopRequest>,
-    reloader: Reloader,
+    mut reloader: Reloader,
     log: Arc<Log>,
 ) -> io::Result<()> {
     let watch = move || {
         for signal in signals.forever() {
             if signal == SIGHUP {
-                reload(&reloader, &log);
+                reload(&mut reloader, &log);
                 continue;
             }
             // A full channel means that two stops are already requested.
@@ -144,9 +157,15 @@ fn watch(
     supervise::spawn("signals", watch).map(|_| ())
 }
 
-fn reload(reloader: &Reloader, log: &Log) {
+fn reload(reloader: &mut Reloader, log: &Log) {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         tell_manager(log, &[NotifyState::Reloading, now]);
+    }
+    // The file of `--config` may have changed.
+    match options::parse(std::env::args_os(), &environment) {
+        Ok(Invocation::Run(settings)) => reloader.apply(settings.0),
+        Ok(_) => {}
+        Err(error) => log.put(format_args!("nothing changed: {error}")),
     }
     reloader.reload();
     tell_manager(log, &[NotifyState::Ready]);

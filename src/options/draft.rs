@@ -16,6 +16,8 @@ pub(super) enum Ask {
     License,
     /// `-V`
     Version,
+    /// `--check-config`
+    Check,
 }
 
 /// Flags of which only the last value is judged, and not before all options are

@@ -43,6 +43,13 @@ pub enum CliError {
         /// The reason for which it is invalid.
         reason: String,
     },
+    /// A fault in a configuration file, or in a variable of the environment.
+    At {
+        /// File and line, or the variable.
+        place: String,
+        /// The fault.
+        fault: Box<CliError>,
+    },
     /// A feature of memcached that this server does not have.
     Unavailable {
         /// Name of the option as the user writes it.
@@ -63,6 +70,17 @@ impl CliError {
         Self::Limit(text.into())
     }
 
+    /// Adds the place of a fault, unless it has one.
+    pub(super) fn at(self, place: String) -> Self {
+        match self {
+            Self::At { .. } => self,
+            fault => Self::At {
+                place,
+                fault: Box::new(fault),
+            },
+        }
+    }
+
     /// Returns the exit code: memcached's for the same fault.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
@@ -74,6 +92,7 @@ impl CliError {
             | Self::UnknownWord(_) => EXIT_FAILURE,
             Self::Limit(_) | Self::InvalidPort(_) | Self::Unavailable { .. } => EX_USAGE,
             Self::BadEndpoint { .. } => EX_OSERR,
+            Self::At { fault, .. } => fault.exit_code(),
         }
     }
 }
@@ -92,6 +111,7 @@ impl fmt::Display for CliError {
             Self::BadEndpoint { entry, reason } => {
                 write!(out, "failed to listen on {entry:?}: {reason}")
             }
+            Self::At { place, fault } => write!(out, "{place}: {fault}"),
             Self::Unavailable { option, missing } => {
                 write!(out, "{option}: this server has no {missing}")
             }

@@ -426,6 +426,16 @@ pub(super) const FLAGS: &[Row] = &[
             };
             Ok(())
         })),
+    own_flag("config")
+        .takes("file", Rule::Path)
+        .help(
+            "Read options from this file: one a line, by long names, or flags as in \
+             /etc/memcached.conf; the environment (RUSTCACHED_MEMORY_LIMIT) and the command line \
+             override it",
+        ),
+    own_flag("check-config")
+        .help("Check all options and the files that they name, and exit")
+        .sets(Switch(|draft| draft.ask = Some(Ask::Check))),
     flag('h', "help")
         .help("Print this text")
         .sets(Switch(|draft| draft.ask = Some(Ask::Help))),

@@ -2,7 +2,7 @@
 //! of `flags` and `words`, so it contains no option that is not implemented:
 //! test suites written for memcached search it for features to test.
 
-use clap::{Arg, ArgAction};
+use clap::{Arg, ArgAction, Command};
 
 use super::read_args;
 use super::row::Effect;
@@ -23,10 +23,17 @@ Environment:
   MEMCACHED_PORT_FILENAME  file that receives the ports that were bound
   MEMCACHED_SASL_PWDB      file of user:password lines for -S
   SASL_CONF_PATH           file or directory of SASL settings, whose sasldb_path names that file
+  RUSTCACHED_THREADS       value of --threads; each long option has such a variable
 ";
 
 /// Returns the help text (`-h`).
 pub(super) fn help() -> String {
+    described().render_help().to_string()
+}
+
+/// Returns the command line with all texts, for the help text, the man page and
+/// completions.
+pub(super) fn described() -> Command {
     read_args::command()
         // The value is accepted and ignored; see `Rule::Level`.
         .mut_arg("verbose", without_value)
@@ -38,8 +45,6 @@ pub(super) fn help() -> String {
         .after_help(format!("{}\n{ENVIRONMENT}", words()))
         .help_template(TEMPLATE)
         .max_term_width(WIDTH_MAX)
-        .render_help()
-        .to_string()
 }
 
 /// Returns the part of the help text about words.

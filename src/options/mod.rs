@@ -6,10 +6,11 @@
 //! lets clap split the arguments, and `apply` applies each row to a `Draft`.
 //! `validate` turns this into settings or into an error for the operator, and
 //! `lines` writes `stats settings` from the rows. No other folder uses clap.
-//! Nothing here opens a file or a socket; the resolver is asked for the addresses
-//! of host names in `-l`.
+//! `config_file` reads the files of `--config`. Nothing else here opens a file or a
+//! socket; the resolver is asked for the addresses of host names in `-l`.
 
 mod apply;
+mod config_file;
 mod draft;
 mod endpoint;
 mod error;
@@ -42,11 +43,15 @@ pub use report::Current;
 pub enum Invocation {
     /// Start the server with these settings.
     Run(Box<(Config, Process)>),
+    /// Check what the server would read at its start, and exit (`--check-config`).
+    Check(Box<Config>),
     /// Print this text to standard output and exit with success.
     Print(String),
 }
 
-/// Parses the arguments, including the program's name, and the environment.
+/// Parses the arguments, including the program's name, the configuration file that
+/// they name, and the environment. Arguments override the environment, which
+/// overrides the file; options that may be repeated add up.
 ///
 /// # Errors
 ///
@@ -55,12 +60,13 @@ pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Invocation, CliError> {
-    let draft = Draft::read(args)?;
-    match draft.ask {
+    let draft = Draft::read(args, env)?;
+    let ask = draft.ask;
+    match ask {
         Some(Ask::Help) => return Ok(Invocation::Print(help::help())),
         Some(Ask::License) => return Ok(Invocation::Print(help::license())),
         Some(Ask::Version) => return Ok(Invocation::Print(help::version())),
-        None => {}
+        Some(Ask::Check) | None => {}
     }
     let (mut config, process) = validate::settings(draft)?;
     let path = |name| {
@@ -78,5 +84,8 @@ pub fn parse(
         && files_stored.is_some_and(|most| most > 0)
         && restart.memory_file.is_none()
         && restart.save_path.is_none();
-    Ok(Invocation::Run(Box::new((config, process))))
+    Ok(match ask {
+        Some(Ask::Check) => Invocation::Check(Box::new(config)),
+        _ => Invocation::Run(Box::new((config, process))),
+    })
 }

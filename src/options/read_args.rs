@@ -1,6 +1,7 @@
 //! Splits the command line and applies each argument.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use clap::builder::OsStringValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -11,6 +12,9 @@ use super::error::CliError;
 use super::flags::FLAGS;
 use super::row::{Row, Rule};
 use crate::config::Config;
+
+/// Name of the flag that names the configuration file.
+const CONFIG: &str = "config";
 
 /// Name under which clap keeps arguments that are not options.
 const EXTRA: &str = "extra";
@@ -36,24 +40,82 @@ pub(super) fn command() -> Command {
 }
 
 impl Draft {
-    /// Splits the arguments, of which the first is the program's name, and
-    /// applies each, in the order of the table.
-    pub(super) fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, CliError> {
+    /// Applies the options of the configuration file, then those of the
+    /// environment, then the arguments, of which the first is the program's name.
+    pub(super) fn read(
+        args: impl IntoIterator<Item = OsString>,
+        env: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, CliError> {
         let mut matches = command()
             .try_get_matches_from(args)
             .map_err(|error| syntax(&error))?;
         let mut draft = Self::default();
+        let named = matches.get_many(CONFIG).and_then(Iterator::last);
+        if let Some(path) = named.cloned().or_else(|| env(&variable(CONFIG))) {
+            draft.read_file(Path::new(&path), 0)?;
+        }
+        for flag in FLAGS.iter().filter(|flag| flag.name != CONFIG) {
+            let name = variable(flag.name);
+            let Some(value) = env(&name).filter(|value| !is_of_container(value)) else {
+                continue;
+            };
+            let apply = |draft: &mut Self| {
+                let option = flag.name.to_owned();
+                let value = value.to_str().ok_or(CliError::NotText { option })?;
+                draft.read_arguments(flag.arguments(value)?, true)
+            };
+            apply(&mut draft).map_err(|fault| fault.at(name.clone()))?;
+            for late in draft.late_faults.iter_mut() {
+                *late = late.take().map(|fault| fault.at(name.clone()));
+            }
+        }
+        draft.apply_all(&mut matches, false)?;
+        Ok(draft)
+    }
+
+    /// Applies arguments, without the program's name. If they are `strict`, all
+    /// must be options.
+    pub(super) fn read_arguments(
+        &mut self,
+        arguments: Vec<OsString>,
+        strict: bool,
+    ) -> Result<(), CliError> {
+        let arguments = std::iter::once("rustcached".into()).chain(arguments);
+        let mut matches = command()
+            .try_get_matches_from(arguments)
+            .map_err(|error| syntax(&error))?;
+        self.apply_all(&mut matches, strict)
+    }
+
+    /// Applies arguments in the order of the table.
+    fn apply_all(&mut self, matches: &mut ArgMatches, strict: bool) -> Result<(), CliError> {
         for flag in FLAGS {
-            for value in given(&mut matches, flag) {
-                flag.apply(&mut draft, &flag.written(), Some(&value))?;
+            for value in given(matches, flag) {
+                flag.apply(self, &flag.written(), Some(&value))?;
             }
         }
         for extra in matches.remove_many(EXTRA).into_iter().flatten() {
             let extra: OsString = extra;
-            draft.note(format!("argument {extra:?} is not an option; ignored"));
+            let text = format!("argument {extra:?} is not an option");
+            if strict {
+                return Err(CliError::Syntax(text));
+            }
+            self.note(format!("{text}; ignored"));
         }
-        Ok(draft)
+        Ok(())
     }
+}
+
+/// Returns the variable of the environment that sets a flag.
+pub(super) fn variable(flag: &str) -> String {
+    format!("RUSTCACHED_{}", flag.to_uppercase().replace('-', "_"))
+}
+
+/// Returns whether a variable is one that container engines set for a service of
+/// this name, such as `RUSTCACHED_PORT=tcp://10.0.0.1:11211`.
+fn is_of_container(value: &OsStr) -> bool {
+    let value = value.as_encoded_bytes();
+    value.starts_with(b"tcp://") || value.starts_with(b"udp://")
 }
 
 /// Returns the values of a flag in order; one empty text for a switch that is

@@ -38,6 +38,6 @@ pub use crate::server::inherited::{Inherited, STORED_MEMORY};
 #[doc(hidden)]
 pub use crate::server::injection::PanicTarget;
 pub use crate::server::loopback::Loopback;
-pub use crate::server::secrets::Reloader;
+pub use crate::server::secrets::{Reloader, check};
 pub use crate::server::stop::StopRequest;
 pub use crate::server::threads::{AfterHandover, Server};

@@ -1,22 +1,83 @@
 //! Secrets: TLS certificates, text passwords and SASL users. All are read at
-//! the start; certificates and text passwords also on request.
+//! the start; certificates and text passwords also on request, with those settings
+//! that can change.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::auth::{LoadError, PasswordFormat, Passwords, Sasl};
 use crate::config::{Config, SaslFiles};
 use crate::server::error::StartError;
 use crate::shared::Shared;
+use crate::store::Store;
+use crate::sync::Ordering;
 use crate::time::Clock;
 use crate::tls::Tls;
 
-/// Handle that reloads certificates, passwords and the log file of a running server.
+/// Handle that reloads settings, certificates, passwords and the log file of a
+/// running server.
 pub struct Reloader {
     /// State of the threads, which holds the secrets.
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
+    store: CurrentStore,
+    /// The settings as last read.
+    config: Config,
+}
+
+/// The store of a running server. A take-over that fails replaces it.
+#[derive(Clone, Default)]
+pub(super) struct CurrentStore(Arc<Mutex<Weak<Store>>>);
+
+impl CurrentStore {
+    fn get(&self) -> Option<Arc<Store>> {
+        let store = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        store.upgrade()
+    }
+
+    /// Replaces the store.
+    pub(super) fn set(&self, store: &Arc<Store>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(store);
+    }
 }
 
 impl Reloader {
+    pub(super) fn new(shared: &Arc<Shared>, store: CurrentStore) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            store,
+            config: shared.config.clone(),
+        }
+    }
+
+    /// Applies settings that were read anew: the memory limit and the verbosity, if
+    /// they differ from those read before. Names the other ones that differ in a log
+    /// line.
+    pub fn apply(&mut self, mut config: Config) {
+        let log = &self.shared.log;
+        if config.max_memory != self.config.max_memory
+            && let Some(store) = self.store.get()
+        {
+            store.set_memory_limit(config.max_memory);
+            let mebibytes = config.max_memory >> 20;
+            log.put(format_args!("the memory limit is {mebibytes} MiB now"));
+        }
+        if config.verbosity != self.config.verbosity {
+            let verbosity = &self.shared.runtime.verbosity;
+            verbosity.store(config.verbosity, Ordering::Relaxed);
+            log.put(format_args!("the verbosity is {} now", config.verbosity));
+        }
+        let at_start = &self.shared.config;
+        if at_start.listeners.is_empty() && config.handed_over.alone {
+            // Inherited sockets have replaced the usual ones.
+            config.listeners.clear();
+        }
+        let fixed = at_start.fixed_differences(&config);
+        if !fixed.is_empty() {
+            let names = fixed.join(", ");
+            log.put(format_args!("changed after a restart only: {names}"));
+        }
+        self.config = config;
+    }
+
     /// Reads the TLS certificates and the password file again, and opens the log
     /// file anew. A file with an error changes nothing; the error is logged at
     /// any verbosity.
@@ -42,6 +103,14 @@ impl Reloader {
                 .put(format_args!("nothing changed: {error}"));
         }
     }
+}
+
+/// Reads the certificates and passwords that the settings name, as a start does.
+///
+/// # Errors
+/// The server could not start with them.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    Secrets::load(config).map(drop)
 }
 
 /// Secrets as read at the start.

@@ -24,7 +24,7 @@ use crate::server::listen::Listening;
 use crate::server::port_file::write_port_file;
 use crate::server::restart::{self, Source};
 use crate::server::running::{Running, spawn};
-use crate::server::secrets::{Reloader, Secrets};
+use crate::server::secrets::{CurrentStore, Reloader, Secrets};
 use crate::server::stop::StopRequest;
 use crate::server::transport::udp;
 use crate::shared::{ListeningOn, Shared};
@@ -53,6 +53,8 @@ pub struct Server {
     /// The thread that writes log lines; `None` once it is stopped.
     pub(super) log_thread: Option<LogThread>,
     stop: StopChannel,
+    /// The store, for those who hold a handle of the server.
+    current_store: CurrentStore,
     is_stopped: bool,
 }
 
@@ -64,6 +66,7 @@ struct Parts {
     predecessor: Option<Predecessor>,
     log_thread: Option<LogThread>,
     stop: StopChannel,
+    current_store: CurrentStore,
 }
 
 /// The thread that writes log lines.
@@ -142,6 +145,7 @@ impl Server {
             predecessor,
             log_thread: None,
             stop: StopChannel { sender, requests },
+            current_store: CurrentStore::default(),
         })
     }
 
@@ -155,8 +159,10 @@ impl Server {
             predecessor,
             log_thread,
             stop,
+            current_store,
         } = parts;
         let store = Arc::new(new_store(&shared, source));
+        current_store.set(&store);
         if !shared.config.tunables.maintainer {
             store.count_overwritten_as_reclaimed();
         }
@@ -178,6 +184,7 @@ impl Server {
             running: Running::default(),
             log_thread,
             stop,
+            current_store,
             is_stopped: false,
             shared,
             store,
@@ -269,9 +276,7 @@ impl Server {
 
     /// Returns a handle with which other threads can reload files.
     pub fn reloader(&self) -> Reloader {
-        Reloader {
-            shared: Arc::clone(&self.shared),
-        }
+        Reloader::new(&self.shared, self.current_store.clone())
     }
 
     /// Blocks until a stop is requested.
@@ -384,6 +389,7 @@ impl Server {
             predecessor: None,
             log_thread: self.log_thread.take(),
             stop: self.stop.clone(),
+            current_store: self.current_store.clone(),
         })?;
         Ok(Box::new(server))
     }

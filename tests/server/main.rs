@@ -10,6 +10,7 @@ mod clients;
 mod clock_steps;
 mod command_line;
 mod concurrency;
+mod config_file;
 mod controls;
 mod crawler;
 mod debugtime;

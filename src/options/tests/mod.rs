@@ -1,6 +1,8 @@
 //! Tests of the command line.
 
 mod errors;
+mod files;
+mod generated;
 mod lines;
 mod listen;
 mod tables;
