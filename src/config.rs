@@ -203,7 +203,8 @@ pub struct RestartSettings {
     /// for its own successor (`--take-over`).
     pub take_over: Option<PathBuf>,
     /// The service manager stores descriptors (`FDSTORE`): a stop gives it the
-    /// memory of the items, unless they are kept in a file.
+    /// memory of the items and the listening sockets, unless items are kept in a
+    /// file.
     pub fd_store: bool,
     /// Longest time between stop and start after which items are kept
     /// (`--restart-max-gap`); `None` for any.

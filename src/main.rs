@@ -16,7 +16,7 @@ use rustcached::limits::FINAL_MESSAGE_TIMEOUT;
 use rustcached::logging::{Log, Stream, write_line, write_within};
 use rustcached::options::{self, Invocation};
 use rustcached::server::{
-    self, AfterHandover, Inherited, Reloader, STORED_MEMORY, Server, StartError, StopRequest,
+    self, AfterHandover, Inherited, Reloader, Server, StartError, StopRequest,
 };
 use rustcached::supervise;
 use sd_notify::NotifyState;
@@ -80,7 +80,7 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
         Ok(signals) => signals,
         Err(error) => return Ok(fail(&error, EX_OSERR)),
     };
-    let has_memory = inherited.has_memory();
+    let stored = inherited.stored();
     let mut server = match Server::start_with(config, inherited) {
         Ok(server) => server,
         Err(error) => return Ok(fail(&error, error.exit_code())),
@@ -100,9 +100,9 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     server.confirm();
     // A blocked standard output must not delay the wait for a stop request.
     write_within(Stream::Output, greeting(&server), FINAL_MESSAGE_TIMEOUT);
-    if has_memory {
+    for name in stored {
         // What it has stored is in use now, and of no use to another start.
-        let name = NotifyState::FdName(STORED_MEMORY);
+        let name = NotifyState::FdName(name);
         tell_manager(&log, &[NotifyState::FdStoreRemove, name]);
     }
     tell_manager(&log, &[NotifyState::Ready]);
@@ -125,11 +125,11 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
         }
     }
     tell_manager(&log, &[NotifyState::Stopping]);
-    if let Some(memory) = server.stop() {
-        let states = [NotifyState::FdStore, NotifyState::FdName(STORED_MEMORY)];
-        if let Err(error) = sd_notify::notify_with_fds(&states, &[memory.as_fd()]) {
+    for (name, descriptor) in server.stop() {
+        let states = [NotifyState::FdStore, NotifyState::FdName(name)];
+        if let Err(error) = sd_notify::notify_with_fds(&states, &[descriptor.as_fd()]) {
             write_line(format_args!(
-                "the service manager could not store the items: {error}"
+                "the service manager could not store {name}: {error}"
             ));
         }
     }

@@ -5,14 +5,19 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 use socket2::SockRef;
 
+use crate::config::Endpoint;
+
 /// Name under which the service manager stores the memory of the items.
-pub const STORED_MEMORY: &str = "rustcached-memory";
+pub(super) const STORED_MEMORY: &str = "rustcached-memory";
+
+/// Name under which it stores each listening socket.
+pub(super) const STORED_LISTENER: &str = "rustcached-listener";
 
 /// Descriptors passed to the process.
 #[derive(Debug, Default)]
@@ -23,6 +28,8 @@ pub struct Inherited {
     pub(super) unix: Vec<UnixListener>,
     /// Memory of the items, as the last server has left it.
     pub(super) memory: Option<File>,
+    /// Listening sockets that the last server has left.
+    pub(super) left: Vec<OwnedFd>,
 }
 
 impl Inherited {
@@ -45,6 +52,16 @@ impl Inherited {
                 taken.memory = handed.take_raw_fd(index)?.map(reopen).transpose()?;
                 continue;
             }
+            if names.get(index) == Some(&STORED_LISTENER) {
+                match handed.take_tcp_listener(index) {
+                    Ok(listener) => taken.left.extend(listener.map(OwnedFd::from)),
+                    Err(_) => {
+                        let listener = handed.take_unix_listener(index)?;
+                        taken.left.extend(listener.map(OwnedFd::from));
+                    }
+                }
+                continue;
+            }
             match handed.take_tcp_listener(index) {
                 Ok(listener) => taken.tcp.extend(listener),
                 Err(_) => taken.unix.extend(handed.take_unix_listener(index)?),
@@ -63,14 +80,41 @@ impl Inherited {
         }
     }
 
-    /// Returns whether the service manager has passed memory of the items.
-    pub fn has_memory(&self) -> bool {
-        self.memory.is_some()
+    /// Returns the names under which the service manager has stored what it has
+    /// passed.
+    pub fn stored(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        names.extend(self.memory.as_ref().map(|_| STORED_MEMORY));
+        names.extend(self.left.first().map(|_| STORED_LISTENER));
+        names
+    }
+
+    /// Takes the socket at `endpoint` that the last server has left.
+    pub(super) fn take_left(&mut self, endpoint: &Endpoint) -> Option<OwnedFd> {
+        let place = self
+            .left
+            .iter()
+            .position(|it| listens_at(it.as_fd(), endpoint))?;
+        Some(self.left.swap_remove(place))
     }
 
     /// Returns whether no socket was passed.
     pub fn is_empty(&self) -> bool {
         self.tcp.is_empty() && self.unix.is_empty()
+    }
+}
+
+/// Returns whether a socket listens at an endpoint. Port 0 stands for any port. The
+/// file of a unix socket must be there.
+pub(super) fn listens_at(socket: BorrowedFd<'_>, endpoint: &Endpoint) -> bool {
+    let Ok(address) = SockRef::from(&socket).local_addr() else {
+        return false;
+    };
+    match endpoint {
+        Endpoint::Tcp(wanted) => address.as_socket().is_some_and(|address| {
+            address.ip() == wanted.ip() && (wanted.port() == 0 || address.port() == wanted.port())
+        }),
+        Endpoint::Unix { path, .. } => address.as_pathname() == Some(path) && path.exists(),
     }
 }
 

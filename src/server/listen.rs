@@ -187,6 +187,19 @@ impl Listening {
         Ok(Self { socket, ..*self })
     }
 
+    /// Returns the socket, whose file is to stay.
+    pub(super) fn leave(self) -> OwnedFd {
+        match self.socket {
+            Bound::Tcp(listener) => listener.into(),
+            Bound::Unix { listener, file } => {
+                if let Some(file) = file {
+                    file.is_ours.store(false, Ordering::Relaxed);
+                }
+                listener.into()
+            }
+        }
+    }
+
     /// Makes this process remove the socket's file at the end, if it has one.
     pub(super) fn own_file(&self) {
         if let Bound::Unix {

@@ -34,7 +34,7 @@ mod worker;
 
 pub use crate::server::error::StartError;
 pub use crate::server::handover::Successor;
-pub use crate::server::inherited::{Inherited, STORED_MEMORY};
+pub use crate::server::inherited::Inherited;
 #[doc(hidden)]
 pub use crate::server::injection::PanicTarget;
 pub use crate::server::loopback::Loopback;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,7 +20,7 @@ use crate::server::handover::Successor;
 use crate::server::handover::gate::Gate;
 use crate::server::handover::predecessor::Predecessor;
 use crate::server::handover::sockets::Sockets;
-use crate::server::inherited::Inherited;
+use crate::server::inherited::{Inherited, STORED_LISTENER, STORED_MEMORY};
 use crate::server::listen::Listening;
 use crate::server::port_file::write_port_file;
 use crate::server::restart::{self, Source};
@@ -202,7 +203,8 @@ impl Server {
             let thread = spawn("stderr", || writer.run())?;
             self.log_thread = Some(LogThread { handle, thread });
         }
-        let clones = sockets.gate.as_ref().map(|_| sockets.try_clone());
+        let needs_clones = sockets.gate.is_some() || shared.config.restart.fd_store;
+        let clones = needs_clones.then(|| sockets.try_clone());
         let clones = clones.transpose().map_err(StartError::Thread)?;
         self.running
             .start(shared, &self.store, sockets, &self.stop.sender)?;
@@ -210,6 +212,9 @@ impl Server {
             return Ok(());
         };
         self.sockets = Some(Arc::clone(&clones));
+        if clones.gate.is_none() {
+            return Ok(());
+        }
         let file = restart::named_file(shared, &self.store);
         let log = Arc::clone(&shared.log);
         let (gate, stopper) =
@@ -292,22 +297,31 @@ impl Server {
     /// start if there is a file for them, and waits at most
     /// [`LOG_FLUSH_TIMEOUT`] until the queued log lines are written.
     ///
-    /// Returns the memory of the items if the service manager is to store it.
-    pub fn stop(mut self) -> Option<File> {
+    /// Returns what the service manager is to store, by name: the memory of the items
+    /// and the listening sockets.
+    pub fn stop(mut self) -> Vec<(&'static str, OwnedFd)> {
         self.stop_threads()
     }
 
-    fn stop_threads(&mut self) -> Option<File> {
+    fn stop_threads(&mut self) -> Vec<(&'static str, OwnedFd)> {
         if std::mem::replace(&mut self.is_stopped, true) {
-            return None;
+            return Vec::new();
         }
         self.shared.draining.store(true, Ordering::Relaxed);
         self.running.end_gate();
-        // Now, so that the listening sockets close while clients are drained.
-        self.sockets = None;
+        // The other ones close now, while clients are drained.
+        let stores = self.shared.config.restart.fd_store && self.predecessor.is_none();
+        let sockets = self.sockets.take().filter(|_| stores);
         self.running.end();
         let gives_back = self.predecessor.is_some();
-        let stored = restart::keep(&self.shared, &self.store, gives_back);
+        let memory = restart::keep(&self.shared, &self.store, gives_back);
+        let mut stored = Vec::new();
+        if let Some(memory) = memory {
+            let sockets = sockets.and_then(Arc::into_inner);
+            let sockets = sockets.map(Sockets::to_store).unwrap_or_default();
+            stored.push((STORED_MEMORY, OwnedFd::from(memory)));
+            stored.extend(sockets.into_iter().map(|socket| (STORED_LISTENER, socket)));
+        }
         // The server that has handed over goes on with the items from here on.
         self.predecessor = None;
         self.stop_log();

@@ -42,11 +42,19 @@ impl Manager {
 
     /// Starts the service with its socket, and the stored memory if there is some.
     fn start(&self, stored: Option<OwnedFd>, options: &[&str]) -> Program {
-        let count = 1 + u32::from(stored.is_some());
+        let listener = self.listener.try_clone().expect("descriptors").into();
+        let mut passed = vec![("rustcached.socket", listener)];
+        passed.extend(stored.map(|memory| ("rustcached-memory", memory)));
+        self.start_with(passed, options)
+    }
+
+    /// Starts the service with up to two descriptors and their names.
+    fn start_with(&self, passed: Vec<(&str, OwnedFd)>, options: &[&str]) -> Program {
+        let names: Vec<&str> = passed.iter().map(|(name, _)| *name).collect();
+        let (count, names) = (names.len(), names.join(":"));
         let script = format!(
-            "exec 3<&0 4>&1 </dev/null; LISTEN_PID=$$ LISTEN_FDS={count} \\
-             LISTEN_FDNAMES=rustcached.socket:rustcached-memory exec \"$0\" -u root \"$@\" \\
-             >/dev/null"
+            "exec 3<&0 4>&1 </dev/null; LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names} \
+             exec \"$0\" -u root \"$@\" >/dev/null"
         );
         let mut command = Command::new("sh");
         command
@@ -54,9 +62,10 @@ impl Manager {
             .args(options)
             .env("FDSTORE", "1")
             .env("NOTIFY_SOCKET", self.directory.path("notify"));
-        let listener = self.listener.try_clone().expect("descriptors");
-        let stored = stored.map_or_else(Stdio::null, Stdio::from);
-        Program::spawn_with(&mut command, OwnedFd::from(listener).into(), stored)
+        let mut passed = passed.into_iter().map(|(_, descriptor)| descriptor);
+        let mut next = || passed.next().map_or_else(Stdio::null, Stdio::from);
+        let (first, second) = (next(), next());
+        Program::spawn_with(&mut command, first, second)
     }
 
     /// Receives a notice, and the descriptor that came with it.
@@ -118,6 +127,48 @@ fn items_wait_at_the_service_manager() {
     let mut client = Client::connect(&manager.address());
     assert_same_dump(&before, &dump(&mut client));
     drop(program);
+}
+
+#[test]
+fn sockets_wait_there_too() {
+    let manager = Manager::create();
+    let options = ["-l", "127.0.0.1", "-p", "-1"];
+    let program = manager.start_with(Vec::new(), &options);
+    manager.expect_notice("READY=1");
+    let address = program.address();
+    Client::connect(&address).ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+    let (memory, _) = manager.stop(program);
+    let (text, listener) = manager.notice();
+    assert_eq!(text, "FDSTORE=1\nFDNAME=rustcached-listener");
+    // Nobody serves now, but the connection waits in the queue of the socket.
+    let mut early = Client::connect(&address);
+    let passed = vec![
+        ("rustcached-memory", memory.expect("it is stored")),
+        ("rustcached-listener", listener.expect("it is stored")),
+    ];
+    let program = manager.start_with(passed, &options);
+    for name in ["memory", "listener"] {
+        manager.expect_notice(&format!("FDSTOREREMOVE=1\nFDNAME=rustcached-{name}"));
+    }
+    manager.expect_notice("READY=1");
+    early.ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+    assert_eq!(format!("{:?}", program.address()), format!("{address:?}"));
+    // Where the settings do not name its address any more, it is closed.
+    let (memory, _) = manager.stop(program);
+    let (_, listener) = manager.notice();
+    let passed = vec![
+        ("rustcached-memory", memory.expect("it is stored")),
+        ("rustcached-listener", listener.expect("it is stored")),
+    ];
+    let socket = manager.directory.path("clients");
+    let unix = format!("unix:{}", socket.display());
+    let _program = manager.start_with(passed, &["-l", &unix]);
+    for _ in 0..3 {
+        manager.notice();
+    }
+    let mut client = Client::connect(&Address::Unix(socket));
+    client.ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+    assert!(Client::try_connect(&address).is_err());
 }
 
 #[test]

@@ -7,13 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use socket2::SockRef;
-
 use crate::config::{Endpoint, RestartSettings};
 use crate::limits::HANDOVER_WAIT_MAX;
 use crate::server::error::StartError;
 use crate::server::handover::channel::{Channel, Message, Role, VERSION};
-use crate::server::inherited::Inherited;
+use crate::server::inherited::{Inherited, listens_at};
 
 /// A running server that hands over.
 #[derive(Debug)]
@@ -110,8 +108,9 @@ impl Predecessor {
     }
 
     fn take(&mut self, roles: &[Role], endpoint: &Endpoint) -> Option<OwnedFd> {
-        let is_it =
-            |(role, socket): &(Role, OwnedFd)| roles.contains(role) && listens_at(socket, endpoint);
+        let is_it = |(role, socket): &(Role, OwnedFd)| {
+            roles.contains(role) && listens_at(socket.as_fd(), endpoint)
+        };
         let place = self.listeners.iter().position(is_it)?;
         Some(self.listeners.swap_remove(place).1)
     }
@@ -166,18 +165,6 @@ impl Predecessor {
     /// The server has ended already. Nothing is to be done about it.
     pub(in crate::server) fn confirm(self) -> io::Result<()> {
         self.channel.send(&Message::Serving, None)
-    }
-}
-
-fn listens_at(socket: &OwnedFd, endpoint: &Endpoint) -> bool {
-    let Ok(address) = SockRef::from(&socket.as_fd()).local_addr() else {
-        return false;
-    };
-    match endpoint {
-        Endpoint::Tcp(wanted) => address.as_socket().is_some_and(|address| {
-            address.ip() == wanted.ip() && (wanted.port() == 0 || address.port() == wanted.port())
-        }),
-        Endpoint::Unix { path, .. } => address.as_pathname() == Some(path),
     }
 }
 

@@ -2,7 +2,7 @@
 //! from the server before.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,14 +48,23 @@ impl Sockets {
     /// A socket cannot be bound.
     pub(in crate::server) fn open(
         config: &Config,
-        inherited: Inherited,
+        mut inherited: Inherited,
         predecessor: &mut Option<Predecessor>,
     ) -> Result<Self, StartError> {
-        let mut listeners = take_inherited(config, inherited).map_err(StartError::Inherited)?;
-        let mut take = |endpoint: &_| predecessor.as_mut()?.take_clients(endpoint);
-        listeners.extend(bind_all(&config.listeners, config.backlog, &mut take)?);
-        let mut take = |endpoint: &_| predecessor.as_mut()?.take_admin(endpoint);
+        let mut take = |endpoint: &_| {
+            let taken = predecessor
+                .as_mut()
+                .and_then(|it| it.take_clients(endpoint));
+            taken.or_else(|| inherited.take_left(endpoint))
+        };
+        let bound = bind_all(&config.listeners, config.backlog, &mut take)?;
+        let mut take = |endpoint: &_| {
+            let taken = predecessor.as_mut().and_then(|it| it.take_admin(endpoint));
+            taken.or_else(|| inherited.take_left(endpoint))
+        };
         let admin = bind_all(&config.admin.listeners, config.backlog, &mut take)?;
+        let mut listeners = take_inherited(config, inherited).map_err(StartError::Inherited)?;
+        listeners.extend(bound);
         let shared = predecessor.as_ref().map_or(&[][..], |found| found.udp());
         let datagrams = udp::bind_all(config, shared)?;
         let gate = match (&config.restart.take_over, predecessor) {
@@ -72,6 +81,14 @@ impl Sockets {
             datagrams,
             gate,
         })
+    }
+
+    /// Returns the listening sockets that the service manager is to store: those that
+    /// it has not passed itself.
+    pub(in crate::server) fn to_store(self) -> Vec<OwnedFd> {
+        let listeners = self.listeners.into_iter().chain(self.admin);
+        let listeners = listeners.filter(|listener| !listener.is_inherited);
+        listeners.map(Listening::leave).collect()
     }
 
     /// Returns further descriptors of the same sockets.
