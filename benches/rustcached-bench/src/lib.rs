@@ -13,7 +13,7 @@
 //! - `latency` and `report`: percentiles, tables, CSV and JSON,
 //! - a module for each subcommand.
 //!
-//! `density`, `memory`, `replay-compare`, `stall` and `startup` compare two servers without
+//! `density`, `memory`, `replay-compare`, `restart`, `stall` and `startup` compare servers without
 //! `rounds`. The imports of files never form a circle; `tests/tidy` enforces this.
 
 pub mod address;
@@ -35,6 +35,7 @@ pub mod replay;
 pub mod replay_compare;
 pub mod replies;
 pub mod report;
+pub mod restart;
 pub mod ring;
 pub mod rounds;
 pub mod run;

@@ -10,6 +10,7 @@ use rustcached_bench::failure::Failure;
 use rustcached_bench::memory::{MemoryOptions, MemoryPlotOptions, memory, memory_plot};
 use rustcached_bench::replay::{ReplayOptions, replay};
 use rustcached_bench::replay_compare::{ReplayCompareOptions, replay_compare};
+use rustcached_bench::restart::{RestartOptions, restart};
 use rustcached_bench::run::{RunOptions, run};
 use rustcached_bench::stall::{StallOptions, stall};
 use rustcached_bench::startup::{StartupOptions, startup};
@@ -34,6 +35,8 @@ enum Task {
     ReplayCompare(ReplayCompareOptions),
     /// Time from start to first reply of two servers, and memory of their idle connections
     Startup(StartupOptions),
+    /// Time of clean restarts of servers that keep their items, and the items kept
+    Restart(RestartOptions),
     /// Longest pauses of two servers while they grow, evict, or store and return a huge value
     Stall(StallOptions),
     /// Resident bytes per item of two servers, or with --full, the number of items that they keep
@@ -68,6 +71,7 @@ impl Task {
             Task::Replay(options) => replay(options),
             Task::ReplayCompare(options) => replay_compare(options),
             Task::Startup(options) => startup(options),
+            Task::Restart(options) => restart(options),
             Task::Stall(options) => stall(options),
             Task::Density(options) => density(options),
             Task::Memory(options) => memory(options),

@@ -24,6 +24,9 @@ use super::failure::Failure;
 const TICK_NS: u64 = 10_000_000;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const START_POLL_INTERVAL: Duration = Duration::from_micros(100);
+/// Longest time of a clean stop. It covers the writing of a large memory to a disk.
+const STOP_TIMEOUT: Duration = Duration::from_secs(600);
+const STOP_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Returns the CPU time of a process, all threads together, in nanoseconds.
 pub fn cpu_ns(pid: u32) -> Result<u64, Failure> {
@@ -270,6 +273,26 @@ impl ServerProcess {
     /// Returns the process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends a signal that ends the process, and returns the time until it has ended. Fails if it
+    /// reports a failure.
+    pub fn stop(mut self, signal: Signal) -> Result<Duration, Failure> {
+        let pid = Pid::from_raw(self.pid().cast_signed());
+        let begun = Instant::now();
+        let sent = signal::kill(pid, signal);
+        sent.map_err(|errno| Failure::io("stopping a server")(errno.into()))?;
+        loop {
+            let ended = self.child.try_wait();
+            match ended.map_err(Failure::io("watching a server"))? {
+                Some(status) if status.success() => return Ok(begun.elapsed()),
+                Some(status) => return Err(Failure::Server(format!("stopped with {status}"))),
+                None if begun.elapsed() > STOP_TIMEOUT => {
+                    return Err(Failure::Server(format!("does not end at {signal}")));
+                }
+                None => thread::sleep(STOP_POLL_INTERVAL),
+            }
+        }
     }
 
     /// Opens a connection to the server.

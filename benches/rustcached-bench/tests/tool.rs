@@ -460,6 +460,47 @@ fn startup_measures_starts_and_idle_connections() {
 }
 
 #[test]
+fn restart_measures_stops_and_starts_and_verifies_a_sample() {
+    let folder = std::env::temp_dir();
+    let folder = folder.to_str().expect("a plain path");
+    let (text, rows) = versus_itself(
+        "restart",
+        &[
+            "--rounds=2",
+            "--items=300,3000",
+            "--sample=500",
+            "--pause=0",
+            "--memory=64",
+            "--memory-dir",
+            folder,
+            "--save-dir",
+            folder,
+            "--also",
+            server_program(),
+            "--also=/nonexistent",
+        ],
+    );
+    assert_eq!(rows.len(), 2 * 5, "{text}");
+    for row in &rows {
+        let rounds = row["rounds"].as_array().expect("a list");
+        if row["variant"] == "/nonexistent -e" {
+            assert!(rounds.is_empty() && row["error"].is_string(), "{text}");
+            continue;
+        }
+        assert!(row["error"].is_null(), "{text}");
+        assert_eq!(rounds.len(), 2, "{text}");
+        for round in rounds {
+            assert_eq!(round["kept"], row["items"], "{text}");
+            let counts = ["sampled", "sample_hits", "wrong_values"].map(|name| &round[name]);
+            assert_eq!(counts, [500, 500, 0], "{text}");
+            for time in ["stop_seconds", "hit_seconds"] {
+                assert!(round[time].as_f64() > Some(0.0), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn former_subcommands_name_their_successors() {
     for (former, current) in [("idle", "`startup`"), ("keep", "`density --full`")] {
         let output = process::Command::new(env!("CARGO_BIN_EXE_rustcached-bench"))

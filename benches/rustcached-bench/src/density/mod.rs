@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::report::OutputOptions;
 use crate::servers::ServersOptions;
 
-use self::shape::Shape;
+pub use self::shape::Shape;
 
 const SHAPES: &str = "20+32,30+200";
 const FULL_SHAPES: &str = "20+20,20+50,20+100,20+200,20+500,20+1000,20+2000,20+5000,20+10000,\
