@@ -126,6 +126,14 @@ pub(super) fn open_store(shared: &Shared, source: Option<Source>) -> Store {
     if !name.is_empty() {
         report(shared, &name, &result, begun.elapsed());
     }
+    let memory = store.page_bytes() + store.index_bytes();
+    if !store.evicts() && memory > store.memory_limit() {
+        shared.log.put(format_args!(
+            "restart: the items exceed the memory limit by {} bytes; with -M, they stay, and new \
+             ones are refused",
+            memory - store.memory_limit()
+        ));
+    }
     store
 }
 
@@ -185,6 +193,9 @@ pub(super) fn keep(shared: &Shared, store: &Store, gives_back: bool) -> Option<F
         let sealed = store.seal(state(shared), &parallel(shared));
         (path.display().to_string(), sealed)
     } else if let Some(path) = settings.save_path.as_ref().filter(|_| !gives_back) {
+        if !store.may_save() {
+            return None;
+        }
         let mut told = begun;
         let progress = |done: u64, total: u64| {
             if told.elapsed() >= PROGRESS_EVERY {

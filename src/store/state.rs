@@ -18,7 +18,7 @@ use crate::store::index::prefetch::CACHE_LINE_BYTES;
 use crate::store::item::layout::CRLF_BYTES;
 use crate::store::memory::arena::Memory;
 use crate::store::memory::classes::PAGE_BYTES;
-use crate::store::memory::file::LockedFile;
+use crate::store::memory::file::{LockedFile, SaveLock};
 use crate::store::memory::magazine::{Levels, Magazines};
 use crate::store::mrc::sampling::Sampling;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -86,6 +86,8 @@ pub struct Store {
     pub(in crate::store) events: Arc<Hub>,
     /// Sampling for the miss ratio curve, once it has begun.
     pub(in crate::store) sampling: OnceLock<Arc<Sampling>>,
+    /// The lock of `--save-path`.
+    pub(in crate::store) save_lock: SaveLock,
     /// Count dead items as memcached does without its maintainer thread: see
     /// [`Store::count_overwritten_as_reclaimed`].
     pub(in crate::store) counts_overwritten: AtomicBool,
@@ -168,6 +170,7 @@ impl Store {
             stats,
             events,
             sampling: OnceLock::new(),
+            save_lock: SaveLock::default(),
             counts_overwritten: AtomicBool::new(false),
         };
         let fixed = store.map.base_bytes() + store.ghosts.bytes() + store.hand.bytes();

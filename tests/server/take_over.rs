@@ -29,11 +29,15 @@ fn start(socket: &Path, more: &[&str]) -> (Program, Address) {
 
 /// Starts a server with `--take-over` at an address that was in use before.
 fn start_at(socket: &Path, address: &Address) -> (Program, Address) {
+    start_at_with(socket, address, &[])
+}
+
+fn start_at_with(socket: &Path, address: &Address, more: &[&str]) -> (Program, Address) {
     let Address::Tcp(address) = address else {
         panic!("only TCP")
     };
     let port = address.port().to_string();
-    start(socket, &["-p", &port])
+    start(socket, &[&["-p", &port], more].concat())
 }
 
 /// Waits for the end of a program, which must have succeeded. Returns its log.
@@ -143,6 +147,26 @@ fn a_memory_file_goes_to_the_successor_too() {
     ended(second);
     let (_third, address) = start(&socket, &[&file]);
     assert_eq!(items(&mut Client::connect(&address)), "503");
+}
+
+#[test]
+fn a_successor_saves_the_items_at_its_stop() {
+    let directory = TempDir::create();
+    let (socket, file) = (directory.path("next"), directory.path("items"));
+    let option = format!("--save-path={}", file.display());
+    let (first, address) = start(&socket, &[&option]);
+    Client::connect(&address).ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+    let (second, _) = start_at_with(&socket, &address, &[&option]);
+    ended(first);
+    let mut client = Client::connect(&address);
+    client.ask("get a\r\n", "VALUE a 0 1\r\nx\r\nEND\r\n");
+    client.ask("set b 0 0 1\r\ny\r\n", "STORED\r\n");
+    second.signal("TERM");
+    let log = ended(second);
+    assert!(log.contains("2 items are in"), "{log}");
+    let (_third, address) = start(&socket, &[&option]);
+    let both = "VALUE a 0 1\r\nx\r\nVALUE b 0 1\r\ny\r\nEND\r\n";
+    Client::connect(&address).ask("get a b\r\n", both);
 }
 
 #[test]

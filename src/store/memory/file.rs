@@ -52,6 +52,19 @@ impl Drop for LockedFile {
     }
 }
 
+/// The lock of `--save-path`.
+#[derive(Debug, Default)]
+pub(in crate::store) enum SaveLock {
+    /// It is held until the process ends.
+    Held(#[expect(dead_code, reason = "dropping it releases the lock")] LockedFile),
+    /// A stop takes it. At the start, the predecessor of a server that takes
+    /// over holds it.
+    #[default]
+    AtStop,
+    /// Another server held it at the start.
+    Refused,
+}
+
 /// A file whose extents are mapped as item memory.
 pub(in crate::store) struct MemoryFile {
     file: LockedFile,

@@ -113,10 +113,19 @@ impl Pool {
     /// Takes a page out of the pool. Returns `None` at the limit, or if the
     /// system refuses memory. The page's content is arbitrary.
     pub(crate) fn take(&self) -> Option<NonNull<u8>> {
-        let mut state = self.lock();
+        let state = self.lock();
         if self.over_limit(1) && !self.allowance.swap(false, Ordering::Relaxed) {
             return None;
         }
+        self.take_from(state)
+    }
+
+    /// Takes a page as [`Pool::take`] does, whatever the limit.
+    pub(in crate::store) fn take_beyond_limit(&self) -> Option<NonNull<u8>> {
+        self.take_from(self.lock())
+    }
+
+    fn take_from(&self, mut state: MutexGuard<'_, State>) -> Option<NonNull<u8>> {
         if state.touched.is_empty() && state.untouched.is_empty() {
             state.reserve_extent()?;
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::store::memory::file::{DATA_OFFSET, LockedFile};
+use crate::store::memory::file::{DATA_OFFSET, LockedFile, SaveLock};
 use crate::store::memory::pool::EXTENT_BYTES;
 use crate::store::restart::format::{
     PageRecord, Superblock, read_directory, read_superblock, write_superblock,
@@ -42,6 +42,7 @@ pub struct Opened {
     pub image: Result<Image, EmptyReason>,
     /// The file that is to hold the pages (`-e`), if it can be used.
     pub(super) arena: Option<LockedFile>,
+    pub(super) save_lock: SaveLock,
 }
 
 impl Opened {
@@ -49,10 +50,7 @@ impl Opened {
     /// locked until the process ends, so that no other server uses it. `max_gap`
     /// is the longest time since the last stop, `now` a reading of the clocks.
     pub fn arena(path: &Path, max_gap: Option<Duration>, now: Moment) -> Self {
-        let unusable = |reason| Self {
-            image: Err(reason),
-            arena: None,
-        };
+        let unusable = Self::unusable;
         let file = match open_locked(path) {
             Ok(file) => file,
             Err(reason) => return unusable(reason),
@@ -72,6 +70,7 @@ impl Opened {
         opened.unwrap_or_else(|reason| Self {
             image: Err(reason),
             arena: None,
+            save_lock: SaveLock::AtStop,
         })
     }
 
@@ -83,6 +82,7 @@ impl Opened {
         Ok(Self {
             image: Err(EmptyReason::New),
             arena: Some(new_memory()?),
+            save_lock: SaveLock::AtStop,
         })
     }
 
@@ -117,12 +117,19 @@ impl Opened {
             image => Ok(Self {
                 image,
                 arena: Some(file),
+                save_lock: SaveLock::AtStop,
             }),
         }
     }
 
-    /// Opens the file of `--save-path`, if it exists.
+    /// Opens the file of `--save-path`, if it exists. Locks the file of its name
+    /// with `.lock` until the process ends: servers that share a path would take
+    /// and replace each other's items.
     pub fn saved(path: &Path, max_gap: Option<Duration>, now: Moment) -> Self {
+        let lock = match lock_save_path(path) {
+            Ok(lock) => lock,
+            Err(reason) => return Self::unusable(reason),
+        };
         let image = match open_regular(path, OpenOptions::new().read(true)) {
             Ok(file) => Image::read(file, false, max_gap, now),
             Err(EmptyReason::Unreadable(error)) if error.kind() == ErrorKind::NotFound => {
@@ -130,7 +137,19 @@ impl Opened {
             }
             Err(reason) => Err(reason),
         };
-        Self { image, arena: None }
+        Self {
+            image,
+            arena: None,
+            save_lock: SaveLock::Held(lock),
+        }
+    }
+
+    fn unusable(reason: EmptyReason) -> Self {
+        Self {
+            image: Err(reason),
+            arena: None,
+            save_lock: SaveLock::Refused,
+        }
     }
 
     /// Returns the server's clock: that of the last server goes on.
@@ -218,6 +237,17 @@ fn open_locked(path: &Path) -> Result<LockedFile, EmptyReason> {
 fn new_memory() -> io::Result<LockedFile> {
     let file = memfd_create("rustcached", MemfdFlags::CLOEXEC)?;
     Ok(LockedFile::unnamed(file.into()))
+}
+
+/// Locks a file of `--save-path`: a file of its name with `.lock`, because the
+/// file itself comes and goes.
+///
+/// # Errors
+/// Another server holds the lock, or the file cannot be created.
+pub(super) fn lock_save_path(path: &Path) -> Result<LockedFile, EmptyReason> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    open_locked(Path::new(&name))
 }
 
 /// Fails if there is a file at `path` that is not of rustcached: a stop must not

@@ -60,21 +60,28 @@ impl Store {
         now: Now,
         parallel: Parallel<'_>,
     ) -> (Self, Result<Restored, EmptyReason>) {
-        let Opened { image, arena } = opened;
+        let Opened {
+            image,
+            arena,
+            save_lock,
+        } = opened;
         let in_file =
             |file| Self::with_file(options, Arc::clone(&stats), Arc::clone(&events), file);
-        let image = match image {
-            Ok(image) => image,
+        let (mut store, result) = match image {
+            Ok(image) => {
+                let store = in_file(arena);
+                match store.load(&image, saved, now, parallel) {
+                    Ok(restored) => (store, Ok(restored)),
+                    Err(reason) => (in_file(None), Err(reason)),
+                }
+            }
             Err(reason) => {
                 let arena = arena.filter(|file| begin_use(file.file(), 0).is_ok());
-                return (in_file(arena), Err(reason));
+                (in_file(arena), Err(reason))
             }
         };
-        let store = in_file(arena);
-        match store.load(&image, saved, now, parallel) {
-            Ok(restored) => (store, Ok(restored)),
-            Err(reason) => (in_file(None), Err(reason)),
-        }
+        store.save_lock = save_lock;
+        (store, result)
     }
 
     /// Loads an image into this empty store.
@@ -85,7 +92,8 @@ impl Store {
         now: Now,
         parallel: Parallel<'_>,
     ) -> Result<Restored, EmptyReason> {
-        if let Some(path) = saved {
+        // What a predecessor handed over did not come from that file.
+        if let Some(path) = saved.filter(|_| !image.superblock.is_arena) {
             // The open file stays readable. From here on, nothing fails that has
             // counted items.
             std::fs::remove_file(path).map_err(EmptyReason::Unreadable)?;
@@ -243,7 +251,10 @@ impl Loader<'_> {
         // Four standard deviations: no table grows later.
         let room = mean + 4 * mean.isqrt();
         // With a lower limit, most of the items will not stay.
-        let room = room.min(self.store.memory_limit() / map.shard_count() / 32);
+        let room = match self.store.evicts() {
+            true => room.min(self.store.memory_limit() / map.shard_count() / 32),
+            false => room,
+        };
         let turns = Turns::new(map.shard_count(), SHARDS_PER_TURN);
         parallel(&|| {
             while let Some(numbers) = turns.next() {
@@ -444,6 +455,7 @@ impl<'a> LoaderThread<'a> {
 
     /// Brings a page into memory and verifies its checksum. Returns its address;
     /// `None` if it is damaged, or there is no room for it. Counts its items then.
+    /// With `-M`, the memory limit drops no page, as it evicts no item of `-e`.
     fn verify(&mut self, loading: &LoadingPage<'_>) -> Option<NonNull<u8>> {
         let record = loading.record;
         let items = u64::from(record.items);
@@ -451,8 +463,14 @@ impl<'a> LoaderThread<'a> {
         let mut place = loading.page.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_read = true;
         if place.is_none() {
-            let is_arena = self.loader.image.superblock.is_arena;
-            let Some(page) = (!is_arena).then(|| pool.take()).flatten() else {
+            let taken = if self.loader.image.superblock.is_arena {
+                None
+            } else if self.loader.store.evicts() {
+                pool.take()
+            } else {
+                pool.take_beyond_limit()
+            };
+            let Some(page) = taken else {
                 self.dropped.over_limit += items;
                 return None;
             };

@@ -12,13 +12,14 @@ use crate::store::index::prefetch::prefetch;
 use crate::store::item::layout::word_of;
 use crate::store::memory::chunk::{Page, chunk_at, class_of};
 use crate::store::memory::classes::PAGE_BYTES;
-use crate::store::memory::file::{DATA_OFFSET, MemoryFile};
+use crate::store::memory::file::{DATA_OFFSET, MemoryFile, SaveLock};
 use crate::store::memory::pool::{EXTENT_BYTES, UsedPage};
 use crate::store::restart::format::{
     PageRecord, RECORD_BYTES, Superblock, encode_directory, write_superblock,
 };
-use crate::store::restart::image::check_replaceable;
+use crate::store::restart::image::{check_replaceable, lock_save_path};
 use crate::store::restart::parallel::{Parallel, Turns, chunks_crc};
+use crate::store::restart::report::EmptyReason;
 use crate::store::state::Store;
 use crate::sync::Ordering;
 use crate::time::{Expiry, Moment, Now};
@@ -56,6 +57,12 @@ impl Store {
     pub fn memory_file(&self) -> io::Result<Option<File>> {
         let file = self.memory.pool().with_file(|file| file.file().try_clone());
         file.transpose()
+    }
+
+    /// Returns whether a stop may save to the file (`--save-path`): no other
+    /// server had it at the start.
+    pub fn may_save(&self) -> bool {
+        !matches!(self.save_lock, SaveLock::Refused)
     }
 
     /// Writes the state of a store in a memory file (`-e`), so that the next
@@ -100,6 +107,11 @@ impl Store {
         parallel: Parallel<'_>,
         mut progress: impl FnMut(u64, u64),
     ) -> io::Result<u64> {
+        let _lock = match self.save_lock {
+            SaveLock::Held(_) => None,
+            SaveLock::AtStop => Some(lock_save_path(path).map_err(to_error)?),
+            SaveLock::Refused => return Err(to_error(EmptyReason::InUse)),
+        };
         check_replaceable(path)?;
         let mut records = self.records(parallel);
         let part = part_of(path);
@@ -282,6 +294,13 @@ fn sync(file: &File) -> io::Result<()> {
     match file.sync_data() {
         Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
         result => result,
+    }
+}
+
+fn to_error(reason: EmptyReason) -> io::Error {
+    match reason {
+        EmptyReason::Unreadable(error) => error,
+        reason => io::Error::other(reason.to_string()),
     }
 }
 

@@ -39,6 +39,7 @@ struct TestFile {
 impl Drop for TestFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(format!("{}.lock", self.path.display()));
     }
 }
 
@@ -93,6 +94,16 @@ impl TestFile {
         seconds: u64,
         max_gap: Option<Duration>,
     ) -> (Store, Result<Restored, EmptyReason>) {
+        self.open_as(max_memory, true, seconds, max_gap)
+    }
+
+    fn open_as(
+        &self,
+        max_memory: usize,
+        evict: bool,
+        seconds: u64,
+        max_gap: Option<Duration>,
+    ) -> (Store, Result<Restored, EmptyReason>) {
         let now = later(seconds);
         let opened = if self.is_arena {
             Opened::arena(&self.path, max_gap, now)
@@ -101,7 +112,7 @@ impl TestFile {
         };
         let options = Options {
             max_memory,
-            evict: true,
+            evict,
             max_item_size: 1 << 30,
             eviction: Eviction::default(),
             cas: true,
@@ -400,6 +411,39 @@ fn a_lower_limit_is_kept() {
 }
 
 #[test]
+fn without_eviction_every_item_stays_beyond_a_lower_limit() {
+    for file in both() {
+        let before = file.filled();
+        let limit = 4 << 20;
+        let (store, result) = file.open_as(limit, false, 0, None);
+        let restored = result.unwrap();
+        assert_eq!(restored.kept, before.len() as u64);
+        assert_eq!(restored.dropped.total(), 0);
+        assert!(store.page_bytes() > limit);
+        assert!(before == contents(&store, NOW), "the contents differ");
+        // Nothing new is stored until there is room.
+        let mut local = store.local();
+        let spec = ItemSpec::new(b"new", 100_000);
+        let key = store.hashed(spec.key);
+        let value = vec![0; spec.value_len];
+        let mut store_new = || {
+            let pieces = [&value[..], b"\r\n"].into_iter();
+            let new = store.new_filled(&mut local, &key, &spec, NOW, pieces);
+            let is_stored = new.is_ok();
+            store.edit(&mut local, &key, NOW, |entry| {
+                new.into_iter().for_each(|new| entry.put(new, 1));
+            });
+            is_stored
+        };
+        assert!(!store_new());
+        store.set_memory_limit(LIMIT);
+        assert!(store_new());
+        store.memory.flush(&mut local.magazines);
+        works(&store);
+    }
+}
+
+#[test]
 fn a_flipped_byte_of_the_superblock_empties_the_store() {
     for file in both() {
         let before = file.filled();
@@ -488,16 +532,6 @@ fn foreign_files_are_left_alone() {
     fs::rename(&arena.path, &saved.path).unwrap();
     let (_store, result) = saved.open();
     assert!(matches!(result, Err(EmptyReason::OtherKind)), "{result:?}");
-}
-
-#[test]
-fn two_servers_do_not_share_a_file() {
-    let file = TestFile::new(true);
-    let (first, _) = file.open();
-    let (second, result) = file.open();
-    assert!(matches!(result, Err(EmptyReason::InUse)), "{result:?}");
-    works(&second);
-    works(&first);
 }
 
 #[test]

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use nix::sys::stat::Mode;
 
-use super::{LIMIT, MOMENT, NOW, TestFile, both, parallel, put, works};
+use super::{Contents, LIMIT, MOMENT, NOW, TestFile, both, contents, fill, parallel, put, works};
 use crate::config::Eviction;
 use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::DATA_OFFSET;
-use crate::store::restart::format::{Superblock, read_directory};
+use crate::store::restart::format::{MAGIC, SUPERBLOCK_BYTES, Superblock, VERSION, read_directory};
 use crate::store::restart::{EmptyReason, Opened};
 use crate::store::{ItemSpec, Options, Store};
 
@@ -158,4 +158,51 @@ fn pages_in_use_have_blocks_and_others_have_none() {
     let others = 256 << 10;
     assert!((used..used + others).contains(&bytes), "{bytes} of {used}");
     works(&store);
+}
+
+#[test]
+fn a_file_of_another_version_empties_the_store() {
+    for version in [0, VERSION - 1, VERSION + 1, u32::MAX] {
+        for file in both() {
+            file.filled();
+            let mut bytes = fs::read(&file.path).unwrap();
+            bytes[MAGIC.len()..][..4].copy_from_slice(&version.to_le_bytes());
+            let end = SUPERBLOCK_BYTES - 4;
+            let crc = crc32fast::hash(&bytes[..end]);
+            bytes[end..SUPERBLOCK_BYTES].copy_from_slice(&crc.to_le_bytes());
+            fs::write(&file.path, bytes).unwrap();
+            let (store, result) = file.open();
+            let reason = result.expect_err("another version");
+            assert!(matches!(reason, EmptyReason::Version(found) if found == version));
+            let mut local = store.local();
+            assert_eq!(contents(&store, NOW), Contents::new());
+            fill(&store, &mut local);
+            let before = contents(&store, NOW);
+            // The stop replaces the file.
+            file.stop(&store, NOW);
+            drop(store);
+            assert_eq!(file.open().1.unwrap().kept, before.len() as u64);
+        }
+    }
+}
+
+#[test]
+fn two_servers_do_not_share_a_file() {
+    for file in both() {
+        let before = file.filled();
+        let (first, result) = file.open();
+        assert_eq!(result.unwrap().kept, before.len() as u64);
+        for _ in 0..2 {
+            let (second, result) = file.open();
+            assert!(matches!(result, Err(EmptyReason::InUse)), "{result:?}");
+            assert!(!second.has_file() && (file.is_arena || !second.may_save()));
+            works(&second);
+        }
+        file.stop(&first, NOW);
+        // The first one has not ended yet.
+        let (_second, result) = file.open();
+        assert!(matches!(result, Err(EmptyReason::InUse)), "{result:?}");
+        drop(first);
+        assert_eq!(file.open().1.unwrap().kept, before.len() as u64);
+    }
 }
