@@ -39,6 +39,8 @@ use crate::time::Now;
 /// so that threads seldom meet at a lock, and several items of a turn go to each
 /// table.
 const PAGES_PER_TURN: usize = 64;
+/// Pages that are read ahead: those of a turn and of the next three.
+const PAGES_READ_AHEAD: usize = 4 * PAGES_PER_TURN;
 /// Shards whose tables a thread enlarges in one turn.
 const SHARDS_PER_TURN: usize = 8;
 /// Distance in items of the prefetches ahead of linking.
@@ -218,6 +220,7 @@ impl Loader<'_> {
         parallel(&|| {
             let mut thread = LoaderThread::new(self);
             while let Some(numbers) = turns.next() {
+                self.image.read_ahead(numbers.start, PAGES_READ_AHEAD);
                 numbers.for_each(|number| thread.load_page(number));
                 thread.end_turn();
             }

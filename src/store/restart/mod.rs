@@ -13,6 +13,7 @@
 pub mod audit;
 #[cfg(any(test, fuzzing))]
 pub mod craft;
+mod disk;
 mod format;
 mod image;
 mod load;

@@ -3,10 +3,12 @@
 //! checksums, the directory, and last the clean mark.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+
+use arrayvec::ArrayVec;
 
 use crate::store::index::prefetch::prefetch;
 use crate::store::item::layout::word_of;
@@ -14,6 +16,7 @@ use crate::store::memory::chunk::{Page, chunk_at, class_of};
 use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::{DATA_OFFSET, MemoryFile, SaveLock};
 use crate::store::memory::pool::{EXTENT_BYTES, UsedPage};
+use crate::store::restart::disk::PageWriter;
 use crate::store::restart::format::{
     PageRecord, RECORD_BYTES, Superblock, encode_directory, write_superblock,
 };
@@ -31,7 +34,7 @@ const PAGES_PER_TURN: usize = 64;
 /// Items whose words are prefetched together.
 const AHEAD: usize = 16;
 /// Pages written in one call.
-const PAGES_PER_WRITE: usize = 32;
+const PAGES_PER_WRITE: usize = 128;
 
 /// What goes into the superblock apart from the store.
 #[derive(Clone, Copy, Debug)]
@@ -151,19 +154,20 @@ impl Store {
         progress: &mut impl FnMut(u64, u64),
     ) -> io::Result<()> {
         let total = (records.len() * PAGE_BYTES) as u64;
-        let mut buffer = Vec::with_capacity(PAGES_PER_WRITE * PAGE_BYTES);
         let mut offset = DATA_OFFSET;
+        let mut writer = PageWriter::new(file, offset, offset + total)?;
         for records in records.chunks_mut(PAGES_PER_WRITE) {
-            buffer.clear();
+            let mut pages = ArrayVec::<_, PAGES_PER_WRITE>::new();
             for record in &mut *records {
-                record.offset = offset + buffer.len() as u64;
+                record.offset = offset;
+                offset += PAGE_BYTES as u64;
                 let page = std::ptr::with_exposed_provenance::<u8>(record.address as usize);
                 // SAFETY: the address of a page in use, which no other thread
                 // writes.
-                buffer.extend_from_slice(unsafe { std::slice::from_raw_parts(page, PAGE_BYTES) });
+                let page = unsafe { std::slice::from_raw_parts(page, PAGE_BYTES) };
+                pages.push(IoSlice::new(page));
             }
-            file.write_all_at(&buffer, offset)?;
-            offset += buffer.len() as u64;
+            writer.write(&mut pages)?;
             progress(offset - DATA_OFFSET, total);
         }
         Ok(())
@@ -211,7 +215,7 @@ impl Store {
         let shard = self.map.read_at(number);
         let mut slots = (0..shard.buckets()).filter_map(|bucket| shard.slot(bucket));
         loop {
-            let batch: arrayvec::ArrayVec<_, AHEAD> = slots.by_ref().take(AHEAD).collect();
+            let batch: ArrayVec<_, AHEAD> = slots.by_ref().take(AHEAD).collect();
             if batch.is_empty() {
                 break;
             }
