@@ -2,9 +2,8 @@
 //!
 //! Pages are written past the page cache where the file system permits it.
 //! Through the cache, a save takes as much memory again as the items do while
-//! the server still holds them, and pushes out other files; copying also made it
-//! slower. The price: the next start reads from the disk. It asks for pages
-//! ahead, so that it does not wait for each.
+//! the server still holds them, and was slower. The price: the next start reads
+//! from the disk. It asks for pages ahead, so that it does not wait for each.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
