@@ -108,6 +108,7 @@ const PERMITTED: &[i64] = &[
     libc::SYS_mremap,
     libc::SYS_mprotect,
     libc::SYS_madvise,
+    libc::SYS_memfd_create,
     libc::SYS_mincore,
     libc::SYS_msync,
     libc::SYS_mlock,

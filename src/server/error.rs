@@ -36,8 +36,6 @@ pub enum StartError {
     LogFile(PathBuf, io::Error),
     /// The port file cannot be written.
     PortFile(PathBuf, io::Error),
-    /// There is no memory that could be handed over (`--take-over`).
-    Memory(io::Error),
     /// The running server cannot be taken over from, or no successor could take
     /// over from this one.
     TakeOver {
@@ -68,7 +66,6 @@ impl fmt::Display for StartError {
                     path.display()
                 )
             }
-            Self::Memory(error) => write!(f, "failed to create memory to hand over: {error}"),
             Self::TakeOver { path, reason } => {
                 write!(f, "--take-over {}: {reason}", path.display())
             }
@@ -90,7 +87,6 @@ impl StartError {
             | Self::Inherited(_)
             | Self::Thread(_)
             | Self::PortFile(..)
-            | Self::Memory(_)
             | Self::TakeOver { .. } => EX_OSERR,
         }
     }

@@ -14,7 +14,7 @@ use crate::server::error::StartError;
 use crate::server::handover::predecessor::Predecessor;
 use crate::shared::Shared;
 use crate::stats::{RestartReport, Restored};
-use crate::store::restart::{EmptyReason, Opened, StopState};
+use crate::store::restart::{EmptyReason, Opened, StopState, new_memory};
 use crate::store::{Options, Store};
 use crate::supervise;
 use crate::sync::Ordering;
@@ -26,7 +26,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Where a store gets its items from, and where its pages lie.
 pub(super) struct Source {
     opened: Opened,
-    /// The file or the server, for messages. Empty if there is neither.
+    /// The file or the server, for messages.
     name: String,
 }
 
@@ -42,61 +42,32 @@ impl Source {
 }
 
 /// Opens the memory file that the settings name, if they do, or the memory that
-/// the service manager has `stored`. If the server is to hand over to a successor,
-/// or to the service manager, its pages lie in memory that can be handed over.
-///
-/// # Errors
-/// The system has no such memory.
-pub(super) fn open(
-    settings: &RestartSettings,
-    stored: Option<File>,
-) -> Result<Option<Source>, StartError> {
+/// the service manager has `stored`.
+pub(super) fn open(settings: &RestartSettings, stored: Option<File>) -> Option<Source> {
     let now = Moment::now();
     let name = |path: &Path| path.display().to_string();
-    let mut source = None;
     if let Some(path) = &settings.memory_file {
         let opened = Opened::arena(path, settings.max_gap, now);
-        source = Some(Source::new(opened, name(path)));
-    } else if let Some(path) = &settings.save_path {
+        return Some(Source::new(opened, name(path)));
+    }
+    if let Some(path) = &settings.save_path {
         let opened = Opened::saved(path, settings.max_gap, now);
-        source = Some(Source::new(opened, name(path)));
-    } else if let Some(memory) = stored {
-        let opened = Opened::handed(memory, settings.max_gap, now);
-        source = Some(Source::new(opened, "the service manager".to_owned()));
+        return Some(Source::new(opened, name(path)));
     }
-    if settings.take_over.is_none() && !settings.fd_store {
-        return Ok(source);
-    }
-    let Some(mut source) = source else {
-        return transferable();
-    };
-    source
-        .opened
-        .make_transferable()
-        .map_err(StartError::Memory)?;
-    Ok(Some(source))
+    let opened = Opened::handed(stored?, settings.max_gap, now);
+    Some(Source::new(opened, "the service manager".to_owned()))
 }
 
-/// Returns memory without items that can be handed over.
-///
-/// # Errors
-/// The system has no such memory.
-pub(super) fn transferable() -> Result<Option<Source>, StartError> {
-    let opened = Opened::memory().map_err(StartError::Memory)?;
-    Ok(Some(Source::new(opened, String::new())))
-}
-
-/// Makes the predecessor stop serving, and opens its memory.
+/// Makes the predecessor stop serving, and opens its memory. `None` if it could not
+/// hand it over.
 ///
 /// # Errors
 /// The predecessor goes on, or has ended.
-pub(super) fn take_over(predecessor: &mut Predecessor) -> Result<Source, StartError> {
-    let opened = match predecessor.receive_memory()? {
-        Some(memory) => Opened::handed(memory, None, Moment::now()),
-        None => Opened::memory().map_err(StartError::Memory)?,
-    };
+pub(super) fn take_over(predecessor: &mut Predecessor) -> Result<Option<Source>, StartError> {
+    let memory = predecessor.receive_memory()?;
+    let opened = memory.map(|memory| Opened::handed(memory, None, Moment::now()));
     let name = format!("process {}", predecessor.process());
-    Ok(Source::new(opened, name))
+    Ok(opened.map(|opened| Source::new(opened, name)))
 }
 
 /// Opens the memory that a successor has returned.
@@ -123,9 +94,7 @@ pub(super) fn open_store(shared: &Shared, source: Option<Source>) -> Store {
     if result.is_ok() {
         shared.runtime.flush_at.store(flush_at.0, Ordering::Relaxed);
     }
-    if !name.is_empty() {
-        report(shared, &name, &result, begun.elapsed());
-    }
+    report(shared, &name, &result, begun.elapsed());
     let memory = store.page_bytes() + store.index_bytes();
     if !store.evicts() && memory > store.memory_limit() {
         shared.log.put(format_args!(
@@ -174,18 +143,29 @@ fn report(shared: &Shared, name: &str, result: &Result<Restored, EmptyReason>, t
 }
 
 /// Keeps the items for the next start, if there is a file for them, or for the
-/// server that has handed over if this one `gives_back`. Returns memory that the
-/// service manager is to store. No other thread may use the store any more.
-pub(super) fn keep(shared: &Shared, store: &Store, gives_back: bool) -> Option<File> {
+/// predecessor, which has handed over and goes on. Returns memory that the service
+/// manager is to store. No other thread may use the store any more.
+pub(super) fn keep(
+    shared: &Shared,
+    store: &Store,
+    predecessor: Option<&Predecessor>,
+) -> Option<File> {
     let settings = &shared.config.restart;
     let begun = Instant::now();
     let mut stored = None;
-    let (name, kept) = if store.has_file() && (gives_back || settings.fd_store) {
-        let sealed = store.seal(state(shared), &parallel(shared));
-        if !gives_back && sealed.is_ok() {
-            stored = store.memory_file().ok().flatten();
-        }
-        ("memory".to_owned(), sealed)
+    let gives_back = predecessor.is_some();
+    let (name, kept) = if !store.has_file()
+        && let Some(memory) = predecessor.and_then(Predecessor::memory)
+    {
+        let moved = store.transfer(memory, state(shared), &parallel(shared));
+        ("memory".to_owned(), moved)
+    } else if settings.fd_store && !gives_back {
+        let moved = new_memory().and_then(|memory| {
+            let items = store.transfer(&memory, state(shared), &parallel(shared))?;
+            stored = Some(memory);
+            Ok(items)
+        });
+        ("memory".to_owned(), moved)
     } else if let Some(path) = &settings.memory_file {
         if !store.has_file() {
             return None;
@@ -223,16 +203,20 @@ pub(super) fn keep(shared: &Shared, store: &Store, gives_back: bool) -> Option<F
     stored
 }
 
-/// Seals the memory for a successor, and returns a descriptor of it. `None` if it
-/// cannot be handed over. No other thread may use the store any more.
+/// Returns the items for a successor: the file that holds them, sealed, or memory to
+/// which they are moved. No other thread may use the store any more.
 ///
 /// # Errors
 /// The memory cannot be written.
-pub(super) fn seal(shared: &Shared, store: &Store) -> io::Result<Option<File>> {
-    if store.has_file() {
-        store.seal(state(shared), &parallel(shared))?;
+pub(super) fn transfer(shared: &Shared, store: &Store) -> io::Result<File> {
+    let (state, parallel) = (state(shared), parallel(shared));
+    if let Some(file) = store.memory_file()? {
+        store.seal(state, &parallel)?;
+        return Ok(file);
     }
-    store.memory_file()
+    let memory = new_memory()?;
+    store.transfer(&memory, state, &parallel)?;
+    Ok(memory)
 }
 
 /// Returns device and inode of the file that holds the items (`-e`).

@@ -130,8 +130,8 @@ impl Server {
         // After the listeners: a server that cannot listen must leave the last
         // one's items alone.
         let source = match &mut predecessor {
-            Some(predecessor) => Some(restart::take_over(predecessor)?),
-            None => restart::open(&config.restart, stored)?,
+            Some(predecessor) => restart::take_over(predecessor)?,
+            None => restart::open(&config.restart, stored),
         };
         let clock = source.as_ref().map_or_else(Clock::start, Source::clock);
         let shared = Arc::new(secrets.shared_with(config, clock));
@@ -313,12 +313,11 @@ impl Server {
         let stores = self.shared.config.restart.fd_store && self.predecessor.is_none();
         let sockets = self.sockets.take().filter(|_| stores);
         self.running.end();
-        let gives_back = self.predecessor.is_some();
-        let memory = restart::keep(&self.shared, &self.store, gives_back);
+        let memory = restart::keep(&self.shared, &self.store, self.predecessor.as_ref());
         let mut stored = Vec::new();
         if let Some(memory) = memory {
             let sockets = sockets.and_then(Arc::into_inner);
-            let sockets = sockets.map(Sockets::to_store).unwrap_or_default();
+            let sockets = sockets.map(Sockets::into_stored).unwrap_or_default();
             stored.push((STORED_MEMORY, OwnedFd::from(memory)));
             stored.extend(sockets.into_iter().map(|socket| (STORED_LISTENER, socket)));
         }
@@ -354,9 +353,9 @@ impl Server {
         shared.draining.store(true, Ordering::Relaxed);
         self.running.end();
         self.is_stopped = true;
-        let memory = restart::seal(&shared, &self.store);
+        let memory = restart::transfer(&shared, &self.store);
         let given = match &memory {
-            Ok(memory) => successor.give(memory.as_ref()),
+            Ok(memory) => successor.give(memory),
             Err(error) => {
                 successor.refuse(&error.to_string());
                 Err(std::io::Error::other(error.to_string()))
@@ -366,7 +365,7 @@ impl Server {
             shared.log.put(format_args!(
                 "take-over: process {process} did not start, this server goes on: {error}"
             ));
-            return self.go_on(memory.ok().flatten()).map(AfterHandover::GoesOn);
+            return self.go_on(memory.ok()).map(AfterHandover::GoesOn);
         }
         shared
             .log
@@ -390,10 +389,6 @@ impl Server {
         // The items are counted anew.
         shared.stats.clear_gauges();
         let source = memory.map(restart::returned);
-        let source = match source {
-            Some(source) => Some(source),
-            None => restart::transferable()?,
-        };
         let sockets = self.sockets.take().and_then(Arc::into_inner);
         let sockets = sockets.expect("a server that hands over has clones, and the gate has ended");
         let server = Self::run(Parts {

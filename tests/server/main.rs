@@ -29,6 +29,7 @@ mod observed;
 mod privileges;
 mod restart;
 mod sasl;
+mod several_machines;
 mod stats;
 mod stats_absent;
 mod stats_binary;

@@ -24,6 +24,8 @@ pub(in crate::server) struct Predecessor {
     udp: Vec<SocketAddr>,
     /// Device and inode of its memory file, if that has a name.
     file: Option<(u64, u64)>,
+    /// The memory that it has handed over.
+    memory: Option<File>,
 }
 
 impl Predecessor {
@@ -48,6 +50,7 @@ impl Predecessor {
             listeners: Vec::new(),
             udp: Vec::new(),
             file: None,
+            memory: None,
         };
         found.receive_sockets().map_err(failed)?;
         Ok(Some(found))
@@ -148,7 +151,7 @@ impl Predecessor {
     pub(in crate::server) fn receive_memory(&mut self) -> Result<Option<File>, StartError> {
         // The rest is not wanted. The server keeps its own descriptors of them.
         self.listeners.clear();
-        let received = (|| {
+        let received: io::Result<_> = (|| {
             self.channel.send(&Message::Ready, None)?;
             match self.channel.receive()? {
                 (Message::Memory, memory) => Ok(memory.map(File::from)),
@@ -156,7 +159,16 @@ impl Predecessor {
                 _ => Err(ErrorKind::InvalidData.into()),
             }
         })();
-        received.map_err(|error: io::Error| StartError::take_over(&self.path, &error))
+        let failed = |error: io::Error| StartError::take_over(&self.path, &error);
+        let memory: Option<File> = received.map_err(failed)?;
+        let copy = memory.as_ref().map(File::try_clone).transpose();
+        self.memory = copy.map_err(failed)?;
+        Ok(memory)
+    }
+
+    /// Returns the memory that it has handed over.
+    pub(in crate::server) fn memory(&self) -> Option<&File> {
+        self.memory.as_ref()
     }
 
     /// Tells the server that this one serves, so that it ends.

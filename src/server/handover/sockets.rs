@@ -85,7 +85,7 @@ impl Sockets {
 
     /// Returns the listening sockets that the service manager is to store: those that
     /// it has not passed itself.
-    pub(in crate::server) fn to_store(self) -> Vec<OwnedFd> {
+    pub(in crate::server) fn into_stored(self) -> Vec<OwnedFd> {
         let listeners = self.listeners.into_iter().chain(self.admin);
         let listeners = listeners.filter(|listener| !listener.is_inherited);
         listeners.map(Listening::leave).collect()

@@ -32,15 +32,14 @@ impl Successor {
             .send(&Message::Refused(reason.to_owned()), None);
     }
 
-    /// Hands the memory over, if there is any, and waits until the process serves
+    /// Hands the memory over, and waits until the process serves
     /// or fails. There is no limit of time: only one of the two may use the memory.
     ///
     /// # Errors
     /// The process has ended, or failed to start. It does not use the memory any
     /// more.
-    pub(in crate::server) fn give(&self, memory: Option<&File>) -> io::Result<()> {
-        let memory = memory.map(AsFd::as_fd);
-        self.channel.send(&Message::Memory, memory)?;
+    pub(in crate::server) fn give(&self, memory: &File) -> io::Result<()> {
+        self.channel.send(&Message::Memory, Some(memory.as_fd()))?;
         match self.channel.receive()?.0 {
             Message::Serving => Ok(()),
             Message::Refused(reason) => Err(io::Error::other(reason)),

@@ -33,12 +33,6 @@ impl LockedFile {
         Ok(Self(file))
     }
 
-    /// Takes a file that nobody else can open, because it has no name. A lock
-    /// would stay with the service manager that stores it.
-    pub(in crate::store) fn unnamed(file: File) -> Self {
-        Self(file)
-    }
-
     /// Returns the file.
     pub(in crate::store) fn file(&self) -> &File {
         &self.0

@@ -202,6 +202,17 @@ impl Pool {
         }
     }
 
+    /// Returns the memory of a page to the system. The page reads as zeros
+    /// afterwards.
+    ///
+    /// # Safety
+    /// A page of a pool without a file. Nobody uses it any more.
+    pub(in crate::store) unsafe fn discard(page: *mut u8) {
+        if let Some(page) = NonNull::new(page) {
+            advise(page, PAGE_BYTES, libc::MADV_DONTNEED);
+        }
+    }
+
     /// Calls `f` with the pool's file, if it has one.
     pub(in crate::store) fn with_file<R>(&self, f: impl FnOnce(&MemoryFile) -> R) -> Option<R> {
         self.lock().file.as_ref().map(f)
@@ -473,8 +484,8 @@ fn advise(base: NonNull<u8>, bytes: usize, advice: libc::c_int) -> bool {
         return true;
     }
     // SAFETY: the range is the pool's and consists of whole system pages.
-    // `advice` that discards contents is given only for free pages, and for a
-    // mapped file, which keeps them.
+    // `advice` that discards contents is given only for pages that nobody
+    // uses, and for a mapped file, which keeps them.
     unsafe { libc::madvise(base.as_ptr().cast(), bytes, advice) == 0 }
 }
 

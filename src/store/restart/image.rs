@@ -6,8 +6,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::{FallocateFlags, fallocate};
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::{DATA_OFFSET, LockedFile, SaveLock};
 use crate::store::memory::pool::EXTENT_BYTES;
 use crate::store::restart::format::{
@@ -33,6 +35,8 @@ pub struct Image {
     pub(super) records: Vec<PageRecord>,
     /// Time since the last stop.
     pub(super) away: Duration,
+    /// The file is memory without a name, which is of no use afterwards.
+    pub(super) is_memory: bool,
 }
 
 /// Result of opening a memory file.
@@ -58,44 +62,29 @@ impl Opened {
         Self::in_arena(file, max_gap, now).unwrap_or_else(unusable)
     }
 
-    /// Opens a memory file that the last server has handed over: nobody else uses
-    /// it. `max_gap` and `now` as in [`Opened::arena`].
+    /// Opens what the last server has handed over, and nobody else uses: its memory
+    /// file, or memory to which it has moved its items ([`Store::transfer`]).
+    /// `max_gap` and `now` as in [`Opened::arena`].
     pub fn handed(file: File, max_gap: Option<Duration>, now: Moment) -> Self {
         let has_name = file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
-        let file = match has_name {
-            true => LockedFile::lock(file).map_err(EmptyReason::Unreadable),
-            false => Ok(LockedFile::unnamed(file)),
-        };
+        if !has_name {
+            let image = Image::read(file, false, max_gap, now);
+            return Self {
+                image: image.map(|image| Image {
+                    is_memory: true,
+                    ..image
+                }),
+                arena: None,
+                save_lock: SaveLock::AtStop,
+            };
+        }
+        let file = LockedFile::lock(file).map_err(EmptyReason::Unreadable);
         let opened = file.and_then(|file| Self::in_arena(file, max_gap, now));
         opened.unwrap_or_else(|reason| Self {
             image: Err(reason),
             arena: None,
             save_lock: SaveLock::AtStop,
         })
-    }
-
-    /// Creates memory that can be handed to another process, without items.
-    ///
-    /// # Errors
-    /// The system refuses such memory.
-    pub fn memory() -> io::Result<Self> {
-        Ok(Self {
-            image: Err(EmptyReason::New),
-            arena: Some(new_memory()?),
-            save_lock: SaveLock::AtStop,
-        })
-    }
-
-    /// Lets the pages lie in memory that can be handed to another process, unless
-    /// they lie in a file already.
-    ///
-    /// # Errors
-    /// The system refuses such memory.
-    pub fn make_transferable(&mut self) -> io::Result<()> {
-        if self.arena.is_none() {
-            self.arena = Some(new_memory()?);
-        }
-        Ok(())
     }
 
     /// Uses a file as arena.
@@ -202,7 +191,19 @@ impl Image {
             superblock,
             records,
             away,
+            is_memory: false,
         })
+    }
+
+    /// Returns the memory of a page that was read to the system, if the file is
+    /// memory.
+    pub(super) fn release(&self, record: &PageRecord) {
+        if self.is_memory {
+            let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let (offset, bytes) = (record.offset as i64, PAGE_BYTES as i64);
+            // Without it, the memory is held until all pages are read.
+            let _ = fallocate(&self.file, flags, offset, bytes);
+        }
     }
 
     /// Returns the reading of the server's clock at the start.
@@ -233,10 +234,12 @@ fn open_locked(path: &Path) -> Result<LockedFile, EmptyReason> {
     })
 }
 
-/// Creates a file in memory that has no name.
-fn new_memory() -> io::Result<LockedFile> {
-    let file = memfd_create("rustcached", MemfdFlags::CLOEXEC)?;
-    Ok(LockedFile::unnamed(file.into()))
+/// Creates memory without a name, which can be handed to another process.
+///
+/// # Errors
+/// The system refuses it.
+pub fn new_memory() -> io::Result<File> {
+    Ok(memfd_create("rustcached", MemfdFlags::CLOEXEC)?.into())
 }
 
 /// Locks a file of `--save-path`: a file of its name with `.lock`, because the

@@ -27,7 +27,7 @@ use crate::store::memory::chunk::{Chunk, chunk_at};
 use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes};
 use crate::store::memory::file::DATA_OFFSET;
 use crate::store::memory::pool::{EXTENT_BYTES, EXTENT_PAGES};
-use crate::store::restart::format::PageRecord;
+use crate::store::restart::format::{PageRecord, Superblock, write_superblock};
 use crate::store::restart::image::{Image, Opened, begin_use};
 use crate::store::restart::parallel::{Parallel, Turns, chunks_crc};
 use crate::store::restart::report::EmptyReason;
@@ -94,8 +94,10 @@ impl Store {
         now: Now,
         parallel: Parallel<'_>,
     ) -> Result<Restored, EmptyReason> {
-        // What a predecessor handed over did not come from that file.
-        if let Some(path) = saved.filter(|_| !image.superblock.is_arena) {
+        if image.is_memory {
+            write_superblock(&image.file, &Superblock::default())
+                .map_err(EmptyReason::Unreadable)?;
+        } else if let Some(path) = saved.filter(|_| !image.superblock.is_arena) {
             // The open file stays readable. From here on, nothing fails that has
             // counted items.
             std::fs::remove_file(path).map_err(EmptyReason::Unreadable)?;
@@ -129,6 +131,11 @@ impl Store {
             dropped: Mutex::default(),
         };
         loader.run(parallel);
+        if image.is_memory {
+            // Another process may have it for some time yet. What remains says that
+            // it was used.
+            let _ = image.file.set_len(DATA_OFFSET);
+        }
         let mut dropped = loader
             .dropped
             .into_inner()
@@ -487,6 +494,7 @@ impl<'a> LoaderThread<'a> {
                 .file
                 .read_exact_at(bytes, record.offset)
                 .is_ok();
+            self.loader.image.release(record);
         }
         let Page(page) = (*place)?;
         if !is_read || chunks_crc(page, loading.class(), loading.bump()) != record.crc {

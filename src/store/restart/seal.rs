@@ -15,7 +15,7 @@ use crate::store::item::layout::word_of;
 use crate::store::memory::chunk::{Page, chunk_at, class_of};
 use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::{DATA_OFFSET, MemoryFile, SaveLock};
-use crate::store::memory::pool::{EXTENT_BYTES, UsedPage};
+use crate::store::memory::pool::{EXTENT_BYTES, Pool, UsedPage};
 use crate::store::restart::disk::PageWriter;
 use crate::store::restart::format::{
     PageRecord, RECORD_BYTES, Superblock, encode_directory, write_superblock,
@@ -144,6 +144,61 @@ impl Store {
             let _ = fs::remove_file(&part);
         }
         result
+    }
+
+    /// Moves all items to memory for another process. What is moved is returned to
+    /// the system, so that memory is not needed twice. Returns the number of items.
+    /// The store must not be used afterwards, nor an item of it, and no other thread
+    /// may use it during the call.
+    ///
+    /// # Errors
+    /// The system has no memory. The items are lost then.
+    pub fn transfer(
+        &self,
+        memory: &File,
+        state: StopState,
+        parallel: Parallel<'_>,
+    ) -> io::Result<u64> {
+        assert!(!self.has_file(), "the items are in a file");
+        let mut records = self.records(parallel);
+        let mut offset = DATA_OFFSET;
+        for record in &mut records {
+            record.offset = offset;
+            offset += PAGE_BYTES as u64;
+        }
+        let superblock = Superblock {
+            directory: offset,
+            ..self.superblock(&records, state)
+        };
+        // Nothing of an earlier transfer may remain.
+        memory.set_len(0)?;
+        memory.set_len(offset)?;
+        let fault = Mutex::new(None);
+        let turns = Turns::new(records.len(), PAGES_PER_WRITE);
+        parallel(&|| {
+            while let Some(numbers) = turns.next() {
+                for record in &records[numbers] {
+                    let page = std::ptr::with_exposed_provenance_mut::<u8>(record.address as usize);
+                    // SAFETY: the address of a page in use, which no other thread
+                    // writes.
+                    let bytes = unsafe { std::slice::from_raw_parts(page, PAGE_BYTES) };
+                    if let Err(error) = memory.write_all_at(bytes, record.offset) {
+                        *fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                        return;
+                    }
+                    // SAFETY: nobody uses its items any more. It belongs to a pool
+                    // without a file.
+                    unsafe { Pool::discard(page) };
+                }
+            }
+        });
+        match fault.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => {
+                finish(memory, superblock, &records)?;
+                Ok(superblock.items)
+            }
+        }
     }
 
     /// Writes the pages one after the other, and their places to the records.

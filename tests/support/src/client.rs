@@ -243,6 +243,17 @@ impl Client {
         }
     }
 
+    /// Reads a line as [`Client::line`] does. Returns `None` if the server closes the
+    /// connection before its end.
+    pub fn try_line(&mut self) -> Option<String> {
+        while !self.pending.contains(&b'\n') {
+            if self.fill() == 0 {
+                return None;
+            }
+        }
+        Some(self.line())
+    }
+
     /// Reads until the server closes the connection and returns the bytes
     /// received.
     pub fn read_to_close(&mut self) -> Vec<u8> {
