@@ -230,7 +230,7 @@ fn haproxy_checks_servers_by_their_version() {
     machines.start_one(0);
     wait_until("the first server is back", || {
         let mut client = Client::try_connect(&address).ok()?;
-        (get(&mut client, 1)? == false).then_some(())
+        (!get(&mut client, 1)?).then_some(())
     });
 }
 

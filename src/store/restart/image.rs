@@ -1,6 +1,6 @@
 //! Opening and validation of memory files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -193,6 +193,19 @@ impl Image {
             away,
             is_memory: false,
         })
+    }
+
+    /// Makes sure that the items do not come back after a crash, if the image is to be
+    /// read: `saved` is the path of its file. From here on, nothing fails that has
+    /// counted items.
+    pub(super) fn begin_reading(&self, saved: Option<&Path>) -> Result<(), EmptyReason> {
+        let begun = match saved {
+            _ if self.is_memory => write_superblock(&self.file, &Superblock::default()),
+            // The open file stays readable.
+            Some(path) if !self.superblock.is_arena => fs::remove_file(path),
+            _ => Ok(()),
+        };
+        begun.map_err(EmptyReason::Unreadable)
     }
 
     /// Returns the memory of a page that was read to the system, if the file is

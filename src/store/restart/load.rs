@@ -27,7 +27,7 @@ use crate::store::memory::chunk::{Chunk, chunk_at};
 use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES, chunk_bytes};
 use crate::store::memory::file::DATA_OFFSET;
 use crate::store::memory::pool::{EXTENT_BYTES, EXTENT_PAGES};
-use crate::store::restart::format::{PageRecord, Superblock, write_superblock};
+use crate::store::restart::format::PageRecord;
 use crate::store::restart::image::{Image, Opened, begin_use};
 use crate::store::restart::parallel::{Parallel, Turns, chunks_crc};
 use crate::store::restart::report::EmptyReason;
@@ -94,14 +94,7 @@ impl Store {
         now: Now,
         parallel: Parallel<'_>,
     ) -> Result<Restored, EmptyReason> {
-        if image.is_memory {
-            write_superblock(&image.file, &Superblock::default())
-                .map_err(EmptyReason::Unreadable)?;
-        } else if let Some(path) = saved.filter(|_| !image.superblock.is_arena) {
-            // The open file stays readable. From here on, nothing fails that has
-            // counted items.
-            std::fs::remove_file(path).map_err(EmptyReason::Unreadable)?;
-        }
+        image.begin_reading(saved)?;
         let superblock = &image.superblock;
         let addresses = if superblock.is_arena {
             begin_use(&image.file, superblock.extents * EXTENT_BYTES as u64)
