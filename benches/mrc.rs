@@ -93,6 +93,7 @@ impl Served {
             max_item_size: 1 << 20,
             eviction,
             cas: true,
+            delimiter: b':',
         });
         Self {
             local: store.local(),

@@ -254,6 +254,7 @@ fn filled(max_memory: usize, keys: usize) -> (Store, Local, Now) {
         max_item_size: 1 << 20,
         eviction: Eviction::default(),
         cas: true,
+        delimiter: b':',
     });
     let now = Clock::start().now();
     let mut local = store.local();

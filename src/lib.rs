@@ -44,6 +44,7 @@
 //! ├── upkeep/             background work on the store
 //! ├── store/              items in bounded memory
 //! │   ├── index/          sharded hash table, walks, prefetching
+//! │   ├── invalidation/   invalidation of prefixes and tags
 //! │   ├── item/           layout, reference counts, building and editing
 //! │   ├── memory/         pages, size classes, chunks, magazines
 //! │   ├── mrc/            miss ratio curve by simulation
@@ -214,6 +215,10 @@ pub mod tls;
 #[cfg(not(loom))]
 pub mod upkeep;
 
+#[cfg(loom)]
+#[allow(dead_code, reason = "its callers are not compiled")]
+#[path = "store/invalidation/order.rs"]
+mod order;
 #[cfg(loom)]
 #[allow(dead_code, reason = "its callers are not compiled")]
 #[path = "store/item/refs.rs"]

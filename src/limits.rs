@@ -130,6 +130,18 @@ impl fmt::Display for ClassId {
     }
 }
 
+/// Most tags of an item.
+pub const TAGS_MAX: usize = 16;
+
+/// Longest tag in bytes.
+pub const TAG_MAX_BYTES: usize = 64;
+
+/// Most counters in a table of invalidations: 8 MiB of them.
+pub const INVALIDATION_SLOTS_MAX: usize = 1 << 20;
+
+/// The memory limit divided by this is the largest table of invalidations.
+pub const INVALIDATION_PART: usize = 16;
+
 /// Most bytes in the reply to `stats cachedump`.
 pub const CACHEDUMP_MAX_BYTES: usize = 2 * 1024 * 1024;
 
@@ -259,6 +271,8 @@ const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);
 const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
 const _: () = assert!(ITEM_SIZE_MAX_BYTES < u32::MAX as usize);
 const _: () = assert!(SEND_BY_REFERENCE_BYTES < OUTPUT_PAUSE_BYTES);
+// A command with the most and longest tags fits a line.
+const _: () = assert!(TAGS_MAX * (TAG_MAX_BYTES + 1) + KEY_MAX_BYTES < LINE_MAX_BYTES);
 // Bounds the memory of the log queue while nobody reads standard error.
 const _: () = assert!(LOG_LINES_MAX * LOG_LINE_MAX_BYTES <= 4 * 1024 * 1024);
 // Each worker has a ring of sampled requests.

@@ -35,6 +35,7 @@ impl Cache {
             max_item_size: 1 << 20,
             eviction: Eviction::default(),
             cas: true,
+            delimiter: b':',
         });
         Self {
             local: store.local(),

@@ -187,6 +187,7 @@ impl Pair {
             max_item_size: ITEM_MAX,
             eviction: Eviction::default(),
             cas: true,
+            delimiter: b':',
         });
         Self {
             local: store.local(),

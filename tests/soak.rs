@@ -230,7 +230,7 @@ impl Worker<'_> {
             if let Some(item) = entry.item() {
                 verify(item);
                 entry.mark_stale();
-                entry.set_cas(store.next_cas());
+                entry.set_birth(store.draw(None));
                 entry.bump(now);
                 let _ = entry.set_expiry(expiry);
             }
@@ -318,6 +318,7 @@ fn no_value_is_ever_torn_foreign_or_freed() {
             max_item_size: 1 << 20,
             eviction: Eviction::default(),
             cas: true,
+            delimiter: b':',
         }),
         refused: AtomicU64::new(0),
         gets: AtomicU64::new(0),

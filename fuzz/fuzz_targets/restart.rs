@@ -182,6 +182,7 @@ fn open(path: &Path, input: &Input, run: usize) -> (Store, Result<Restored, Empt
         max_item_size: 1 << 20,
         eviction,
         cas: true,
+        delimiter: b':',
     };
     let now = opened.clock().now();
     let saved = (!input.is_arena).then_some(path);
@@ -245,7 +246,7 @@ fn put(store: &Store, local: &mut Local, spec: &Spec, left: &mut usize) {
         let pieces = [&value[..], b"\r\n"].into_iter();
         let item = ItemSpec::new(key.key, more);
         if let Ok(new) = store.new_filled(local, &key, &item, NOW, pieces) {
-            store.append_in_place(local, &new, NOW, |_| true, || store.next_cas());
+            store.append_in_place(local, &new, NOW, |_| true, None);
             store.discard(local, new);
         }
     }

@@ -184,6 +184,7 @@ pub(super) fn collect(reporter: &mut Reporter, metrics: &mut Metrics) {
         (Group::General, ""),
         (Group::Udp, "udp"),
         (Group::Own, "rustcached"),
+        (Group::Invalidation, "invalidation"),
     ] {
         let stats = reporter.stats(argument);
         for (name, value) in &stats {

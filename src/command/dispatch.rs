@@ -44,6 +44,11 @@ impl Executor<'_> {
                 exptime,
                 noreply,
             } => self.touch_line(key, *exptime, *noreply, out),
+            Request::Invalidate {
+                kind,
+                name,
+                noreply,
+            } => self.invalidate_line(*kind, name, *noreply, out),
             rare => return self.control(rare, out),
         }
         After::Continue

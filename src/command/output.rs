@@ -258,6 +258,7 @@ mod tests {
             max_item_size: 1 << 20,
             eviction: Eviction::default(),
             cas: true,
+            delimiter: b':',
         })
     }
 

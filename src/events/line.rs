@@ -66,6 +66,20 @@ pub fn write_line(out: &mut Vec<u8>, event: &Event) {
                 " fetch={fetched} ttl={ttl} la={idle} clsid={class} size={value_len}"
             );
         }
+        EventKind::Invalidated {
+            name,
+            kind,
+            command,
+            stale,
+            connection,
+        } => {
+            write_key(out, "invalidate", name);
+            let stale = if *stale { "yes" } else { "no" };
+            let _ = write!(
+                out,
+                " kind={kind} cmd={command} stale={stale} cfd={connection}"
+            );
+        }
         EventKind::Opened { peer, connection } => {
             out.extend_from_slice(b"conn_new");
             write_peer(out, *peer);
@@ -204,6 +218,13 @@ mod tests {
                 idle: 4,
                 old: FIGURES,
             }),
+            line(EventKind::Invalidated {
+                name: key(),
+                kind: "tag",
+                command: "md",
+                stale: true,
+                connection: 9,
+            }),
             line(EventKind::Opened {
                 peer,
                 connection: 9,
@@ -219,6 +240,7 @@ mod tests {
             "type=item_store key=a%20b%2F%FF-._~ status=not_stored cmd=add ttl=0 clsid=3 cfd=9 size=5\n",
             "type=deleted key=a%20b%2F%FF-._~ cmd=md clsid=3 size=5\n",
             "type=eviction key=a%20b%2F%FF-._~ fetch=no ttl=-1 la=4 clsid=3 size=5\n",
+            "type=invalidate key=a%20b%2F%FF-._~ kind=tag cmd=md stale=yes cfd=9\n",
             "type=conn_new rip=127.0.0.1 rport=80 transport=tcp cfd=9\n",
             "type=conn_close rip=unix rport=0 transport=local reason=normal cfd=9\n",
         ];

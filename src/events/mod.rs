@@ -79,6 +79,19 @@ pub enum EventKind {
         /// Size of the evicted item.
         old: ItemSize,
     },
+    /// A prefix or a tag was invalidated.
+    Invalidated {
+        /// The prefix or tag.
+        name: Box<[u8]>,
+        /// `prefix` or `tag`.
+        kind: &'static str,
+        /// `invalidate`, `delete` or `md`.
+        command: &'static str,
+        /// Whether items are marked stale instead of removed.
+        stale: bool,
+        /// Descriptor of the connection.
+        connection: i32,
+    },
     /// A worker took over a connection.
     Opened {
         /// Address of the peer; `None` for a unix socket.
@@ -127,16 +140,19 @@ pub enum LookupStatus {
     Flushed,
     /// The key's item has expired.
     Expired,
+    /// The key's item was invalidated by its prefix or tag.
+    Invalidated,
 }
 
 impl LookupStatus {
-    /// Returns memcached's word for it.
+    /// Returns memcached's word for it; `invalidated` is this server's.
     pub fn name(self) -> &'static str {
         match self {
             Self::Found => "found",
             Self::NotFound => "not_found",
             Self::Flushed => "flushed",
             Self::Expired => "expired",
+            Self::Invalidated => "invalidated",
         }
     }
 }
@@ -186,7 +202,7 @@ impl EventKind {
     pub fn as_set(&self) -> Kinds {
         match self {
             Self::Fetched { .. } => Kinds::FETCHERS,
-            Self::Stored { .. } => Kinds::MUTATIONS,
+            Self::Stored { .. } | Self::Invalidated { .. } => Kinds::MUTATIONS,
             Self::Deleted { .. } => Kinds::DELETIONS,
             Self::Evicted { .. } => Kinds::EVICTIONS,
             Self::Opened { .. } | Self::Closed { .. } => Kinds::CONNECTIONS,
@@ -194,7 +210,8 @@ impl EventKind {
         }
     }
 
-    /// Returns the key, or `None` for a connection event.
+    /// Returns the key, or the name that was invalidated; `None` for a connection
+    /// event.
     pub fn key(&self) -> Option<&[u8]> {
         match self {
             Self::Fetched { key, .. }
@@ -202,6 +219,7 @@ impl EventKind {
             | Self::Deleted { key, .. }
             | Self::Evicted { key, .. }
             | Self::Slow { key, .. } => Some(key),
+            Self::Invalidated { name, .. } => Some(name),
             Self::Opened { .. } | Self::Closed { .. } => None,
         }
     }

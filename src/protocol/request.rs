@@ -4,7 +4,7 @@
 use crate::protocol::binary::packet::Packet;
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::request::MetaRequest;
-use crate::protocol::verb::{ArithmeticVerb, ControlVerb, ShutdownMode, StoreVerb};
+use crate::protocol::verb::{ArithmeticVerb, ControlVerb, NameKind, ShutdownMode, StoreVerb};
 
 /// Command line of a classic storage command. Its data block follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,15 @@ pub enum Request<'a> {
         /// Delay in seconds or a Unix time; not positive is at once. `None` if
         /// the argument is no number: an error that still counts as a flush.
         delay: Option<i32>,
+        /// Suppresses the reply.
+        noreply: bool,
+    },
+    /// `invalidate`, which memcached does not have.
+    Invalidate {
+        /// What `name` is.
+        kind: NameKind,
+        /// The prefix or tag.
+        name: &'a [u8],
         /// Suppresses the reply.
         noreply: bool,
     },

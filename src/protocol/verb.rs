@@ -77,6 +77,25 @@ pub enum ShutdownMode {
     Unknown,
 }
 
+/// What `invalidate` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    /// `prefix`
+    Prefix,
+    /// `tag`
+    Tag,
+}
+
+impl NameKind {
+    /// Returns the word of the command.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prefix => "prefix",
+            Self::Tag => "tag",
+        }
+    }
+}
+
 /// Administrative commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlVerb {

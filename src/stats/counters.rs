@@ -157,6 +157,18 @@ counters! {
     crawler_reclaimed,
     /// Items that sweeps examined.
     crawler_items_checked,
+    /// Invalidations of prefixes and tags.
+    invalidations,
+    /// Of these, invalidations of prefixes.
+    prefix_invalidations,
+    /// Of these, invalidations of tags.
+    tag_invalidations,
+    /// Of these, invalidations that mark items stale.
+    stale_invalidations,
+    /// Items removed because their prefix or tag was invalidated.
+    invalidated_items,
+    /// Items marked stale because their prefix or tag was invalidated.
+    invalidated_stale,
     /// Steps of the upkeep thread, reported as `lru_maintainer_juggles`.
     juggles,
 }

@@ -14,6 +14,8 @@ pub enum Group {
     Udp,
     /// `stats rustcached`.
     Own,
+    /// `stats invalidation`.
+    Invalidation,
 }
 
 /// Kind of a statistic.
@@ -385,6 +387,41 @@ pub const DECLARATIONS: &[Declaration] = &[
         "Retrievals refused at the memory limit of clients",
     )
     .of(Group::Own),
+    counter("invalidations", "Invalidations of prefixes and tags").of(Group::Invalidation),
+    counter("prefix_invalidations", "Invalidations of prefixes").of(Group::Invalidation),
+    counter("tag_invalidations", "Invalidations of tags").of(Group::Invalidation),
+    counter(
+        "stale_invalidations",
+        "Invalidations that mark items stale instead of removing them",
+    )
+    .of(Group::Invalidation),
+    counter(
+        "invalidated_items",
+        "Items removed because their prefix or tag was invalidated",
+    )
+    .of(Group::Invalidation),
+    counter(
+        "invalidated_stale",
+        "Items marked stale because their prefix or tag was invalidated",
+    )
+    .of(Group::Invalidation),
+    gauge(
+        "invalidation_outstanding",
+        "Whether items may be left that an invalidation concerns",
+    )
+    .of(Group::Invalidation),
+    gauge(
+        "invalidation_prefix_lengths",
+        "Lengths of outstanding prefixes",
+    )
+    .of(Group::Invalidation),
+    gauge("invalidation_slots", "Counters in a table of invalidations").of(Group::Invalidation),
+    gauge(
+        "invalidation_table_bytes",
+        "Size of the tables of invalidations",
+    )
+    .unit(Unit::Bytes)
+    .of(Group::Invalidation),
 ];
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ impl Counters {
     pub(crate) fn dead_hit_counter(&self, miss: Miss) -> &Counter {
         match miss {
             Miss::Flushed => &self.get_flushed,
+            Miss::Invalidated => &self.invalidated_items,
             Miss::Expired | Miss::Absent => &self.get_expired,
         }
     }
@@ -113,6 +114,9 @@ impl Store {
             local.classes.of(item.class()).reclaimed.add(1);
             count_unfetched(local, item);
         }
+        if miss == Miss::Invalidated {
+            local.counters.invalidated_items.add(1);
+        }
     }
 
     /// Counts a dead item that a new item replaces. Without its maintainer
@@ -127,6 +131,9 @@ impl Store {
         fetched: bool,
     ) {
         if !self.counts_overwritten.load(Ordering::Relaxed) {
+            return;
+        }
+        if miss == Miss::Invalidated {
             return;
         }
         local.counters.dead_hit_counter(miss).sub(1);

@@ -25,6 +25,7 @@ mod census;
 mod evict;
 mod hot;
 mod index;
+mod invalidation;
 mod item;
 mod memory;
 pub mod mrc;
@@ -41,12 +42,16 @@ pub use crate::store::evict::sweep::Swept;
 pub use crate::store::index::map::{HASH_NAME, Hashed};
 pub use crate::store::index::prefetch::prefetch_bytes;
 pub use crate::store::index::walk::Walk;
+pub use crate::store::invalidation::name::{
+    BadName, Birth, Effect, InvalidationState, Name, is_tag,
+};
 pub use crate::store::item::build::NewItem;
 pub use crate::store::item::entry::Entry;
 pub use crate::store::item::layout::{Item, ItemSpec};
 pub use crate::store::item::outgoing::Outgoing;
 pub use crate::store::item::pin::Pin;
 pub use crate::store::item::segment::Pieces;
+pub use crate::store::item::tags::Tags;
 pub use crate::store::memory::classes::PAGE_SPACE_BYTES;
 pub use crate::store::outcome::{Access, Miss, NoMemory};
 pub use crate::store::state::{Local, Options, Store};

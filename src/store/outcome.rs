@@ -23,4 +23,18 @@ pub enum Miss {
     Expired,
     /// The key's item was stored before the last flush.
     Flushed,
+    /// The key's item was stored before an invalidation of its prefix or tag.
+    Invalidated,
+}
+
+/// Condition of a linked item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Condition {
+    /// It is alive.
+    Live,
+    /// It is alive, and must be marked stale before it is used: an invalidation
+    /// demands that.
+    TurnsStale,
+    /// It counts as absent, for this reason.
+    Dead(Miss),
 }

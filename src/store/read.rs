@@ -6,7 +6,7 @@ use crate::store::index::map::Hashed;
 use crate::store::item::layout::{Item, word_of};
 use crate::store::item::pin::Pin;
 use crate::store::memory::chunk::Chunk;
-use crate::store::outcome::{Access, Miss};
+use crate::store::outcome::{Access, Condition, Miss};
 use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::Now;
@@ -85,7 +85,7 @@ impl Store {
         mut f: impl FnMut(Item<'_>) -> (Access, R),
     ) -> Result<R, Miss> {
         if let Some((item, observed)) = local.hot.find(key, &self.map, now)
-            && self.miss_reason(item, now).is_none()
+            && self.condition(item, now) == Condition::Live
         {
             // The access of this second is recorded already. Do not write to
             // the item here: without the lock, the page mover may be copying
@@ -109,17 +109,25 @@ impl Store {
         often: bool,
         f: impl FnOnce(Item<'_>) -> (Access, R),
     ) -> Result<R, Miss> {
-        let shard = self.map.read(key.hash);
-        let Some(slot) = shard.find(key) else {
-            return Err(Miss::Absent);
-        };
-        let item = shard.item(slot);
-        if let Some(miss) = self.miss_reason(item, now) {
+        let mut shard = self.map.read(key.hash);
+        let (slot, item) = loop {
+            let Some(slot) = shard.find(key) else {
+                return Err(Miss::Absent);
+            };
+            let item = shard.item(slot);
+            let condition = self.condition(item, now);
+            if condition == Condition::Live {
+                break (slot, item);
+            }
             drop(shard);
-            // `edit` removes a dead item before it calls the closure.
+            // `edit` removes a dead item, or marks it stale, before it calls the
+            // closure.
             self.edit(local, key, now, |_| ());
-            return Err(miss);
-        }
+            if let Condition::Dead(miss) = condition {
+                return Err(miss);
+            }
+            shard = self.map.read(key.hash);
+        };
         let (access, result) = f(item);
         if access == Access::Counted {
             item.record_access(now.second());
@@ -174,14 +182,29 @@ impl Store {
         }
     }
 
-    /// Returns why a linked item is dead (flushed or expired), or `None` if it
-    /// is live.
+    /// Returns whether a linked item is alive, or why it is dead.
+    #[inline]
+    pub(in crate::store) fn condition(&self, item: Item<'_>, now: Now) -> Condition {
+        if item.generation() != self.generation() {
+            return Condition::Dead(Miss::Flushed);
+        }
+        if item.expiry().is_over(now) {
+            return Condition::Dead(Miss::Expired);
+        }
+        if self.invalidations.is_outstanding() {
+            return self.judge(item);
+        }
+        Condition::Live
+    }
+
+    /// Returns why a linked item is dead (flushed, expired or invalidated), or
+    /// `None` if it is live.
     #[inline]
     pub(in crate::store) fn miss_reason(&self, item: Item<'_>, now: Now) -> Option<Miss> {
-        if item.generation() != self.generation() {
-            return Some(Miss::Flushed);
+        match self.condition(item, now) {
+            Condition::Dead(miss) => Some(miss),
+            Condition::Live | Condition::TurnsStale => None,
         }
-        item.expiry().is_over(now).then_some(Miss::Expired)
     }
 
     /// Releases a reference to an item's head chunk. Frees the item's chunks if

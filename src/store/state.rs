@@ -1,6 +1,7 @@
 //! State of the store: [`Store`], shared by all threads, and [`Local`], owned
 //! by one thread. Construction, flush and the memory limit.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam::utils::CachePadded;
@@ -15,6 +16,8 @@ use crate::store::evict::policy::Policy;
 use crate::store::hot::Hot;
 use crate::store::index::map::Map;
 use crate::store::index::prefetch::CACHE_LINE_BYTES;
+use crate::store::invalidation::order::Counter;
+use crate::store::invalidation::table::Invalidations;
 use crate::store::item::layout::CRLF_BYTES;
 use crate::store::memory::arena::Memory;
 use crate::store::memory::classes::PAGE_BYTES;
@@ -40,6 +43,8 @@ pub struct Options {
     pub eviction: Eviction,
     /// Give items CAS values. If false (`-C`), all CAS values are 0.
     pub cas: bool,
+    /// Byte at which prefixes of keys end, for invalidations (`-D`).
+    pub delimiter: u8,
 }
 
 impl From<&Config> for Options {
@@ -50,6 +55,7 @@ impl From<&Config> for Options {
             max_item_size: config.max_item_size,
             eviction: config.eviction,
             cas: config.cas,
+            delimiter: config.prefix_delimiter,
         }
     }
 }
@@ -65,8 +71,10 @@ pub struct Store {
     pub(in crate::store) policy: Policy,
     /// Use counts of evicted items.
     pub(in crate::store) ghosts: Ghosts,
-    /// The last CAS value assigned.
-    pub(in crate::store) cas: CachePadded<AtomicU64>,
+    /// The counter of CAS values, births and invalidations.
+    pub(in crate::store) cas: CachePadded<Counter>,
+    /// Invalidations of prefixes and tags.
+    pub(in crate::store) invalidations: Invalidations,
     /// Flush generation.
     pub(in crate::store) flush: Flush,
     /// The CLOCK hand.
@@ -157,7 +165,8 @@ impl Store {
             policy: Policy::new(options.eviction),
             ghosts: Ghosts::new(options.max_memory),
             // The first value given is 2, as in memcached.
-            cas: CachePadded::new(AtomicU64::new(1)),
+            cas: CachePadded::new(Counter::new(1)),
+            invalidations: Invalidations::new(options.max_memory, options.delimiter, random_seed()),
             flush: Flush {
                 generation: AtomicU64::new(0),
                 oldest: AtomicU64::new(0),
@@ -173,7 +182,10 @@ impl Store {
             save_lock: SaveLock::default(),
             counts_overwritten: AtomicBool::new(false),
         };
-        let fixed = store.map.base_bytes() + store.ghosts.bytes() + store.hand.bytes();
+        let fixed = store.map.base_bytes()
+            + store.ghosts.bytes()
+            + store.hand.bytes()
+            + store.invalidations.bytes();
         store.memory.pool().add_overhead(fixed);
         store
     }
@@ -252,7 +264,7 @@ impl Store {
         if !self.options.cas {
             return 0;
         }
-        self.cas.fetch_add(1, Ordering::Relaxed) + 1
+        self.cas.draw()
     }
 
     /// Invalidates all items: begins the next generation. Their memory is freed
@@ -317,6 +329,11 @@ impl Store {
     pub(crate) fn generation(&self) -> u8 {
         self.flush.generation.load(Ordering::Relaxed) as u8
     }
+}
+
+fn random_seed() -> u64 {
+    // Its keys are drawn at random.
+    RandomState::new().hash_one(0)
 }
 
 /// Returns the number of shards. With enough of them, rebuilding the table of a

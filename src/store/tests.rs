@@ -39,6 +39,7 @@ impl Bench {
             max_item_size: 1 << 30,
             eviction: Eviction::default(),
             cas: true,
+            delimiter: b':',
         });
         store.set_memory_limit(store.index_bytes() + pages * PAGE_BYTES);
         let local = store.local();

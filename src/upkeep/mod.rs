@@ -17,6 +17,9 @@ use crate::time::Now;
 const SWEEP_ITEMS: usize = 1_000;
 /// Pause between two steps.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Pause while invalidations are outstanding. A sweep of 10 million items then
+/// takes seconds, of which it uses the processor for about a fifth.
+const LAP_PAUSE: Duration = Duration::from_micros(400);
 /// Pause while memory is being compacted.
 const COMPACT_PAUSE: Duration = Duration::from_millis(2);
 /// Number of flushes during one sweep from which there is no pause before its
@@ -44,6 +47,9 @@ pub struct Upkeep {
     /// Flush generation at the start of this sweep. No older item is left once
     /// it has swept all shards.
     generation: u64,
+    /// Shards swept since the begin of a lap, which ends the invalidations
+    /// outstanding at that time; `None` if there are none.
+    lap: Option<usize>,
     /// Whether an item with an expiry time was seen in this sweep, and in the
     /// one before.
     expirables: [bool; 2],
@@ -82,6 +88,7 @@ impl Upkeep {
             predictor: predictor(&store),
             store,
             shard: 0,
+            lap: None,
             expirables: [true; 2],
             crawl: None,
             census: shared.busy_prefixes.census(),
@@ -130,7 +137,11 @@ impl Upkeep {
         }
         let mut looked = 0;
         for _ in 0..self.store.shard_count() {
+            if self.lap.is_none() && self.store.begin_lap() {
+                self.lap = Some(0);
+            }
             let swept = self.sweep_and_count(now);
+            self.advance_lap();
             looked += swept.looked;
             self.expirables[0] |= swept.expirable > 0;
             self.shard += 1;
@@ -144,12 +155,27 @@ impl Upkeep {
         let flushes = self.store.flush_generation() - self.generation;
         if !within_limit || flushes >= HURRY_FLUSHES {
             Duration::ZERO
+        } else if self.lap.is_some() {
+            LAP_PAUSE
         } else if compacted {
             COMPACT_PAUSE
         } else if self.expirables.contains(&true) || flushes > 0 {
             PAUSE
         } else {
             IDLE_PAUSE
+        }
+    }
+
+    /// Counts a swept shard of the lap. After the last one, no item is left that
+    /// an invalidation from before the lap concerns.
+    fn advance_lap(&mut self) {
+        let Some(swept) = &mut self.lap else {
+            return;
+        };
+        *swept += 1;
+        if *swept == self.store.shard_count() {
+            self.store.end_lap();
+            self.lap = None;
         }
     }
 

@@ -43,10 +43,11 @@ fn samples(metrics: &str) -> HashMap<String, f64> {
 }
 
 /// Groups of declared statistics, with their argument.
-const GROUPS: [(Group, &str); 3] = [
+const GROUPS: [(Group, &str); 4] = [
     (Group::General, ""),
     (Group::Udp, "udp"),
     (Group::Own, "rustcached"),
+    (Group::Invalidation, "invalidation"),
 ];
 
 #[test]

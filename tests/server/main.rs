@@ -19,6 +19,7 @@ mod details_counted;
 mod expiry;
 mod faults;
 mod faults_binary;
+mod invalidation;
 mod large_values;
 mod limits;
 mod listeners;

@@ -14,7 +14,7 @@ use crate::command::output::Output;
 use crate::protocol::binary::encode::{self, Echo, Status, error, keyed, plain};
 use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::verb::StoreVerb;
-use crate::store::{Hashed, Item, ItemSpec};
+use crate::store::{Hashed, Item, ItemSpec, Tags};
 use crate::time::Expiry;
 
 impl Executor<'_> {
@@ -155,6 +155,7 @@ impl Executor<'_> {
             number: initial,
             expiry: Expiry::from_seconds(i64::from(exptime), self.now),
             key_binary: false,
+            tags: Tags::default(),
         });
         let status = match self.change_or_create(key, change, initial_value) {
             ArithmeticOutcome::Done { number, cas, .. } => {
@@ -210,7 +211,7 @@ impl Executor<'_> {
     fn packet_stat(&mut self, packet: &Packet<'_>, out: &mut Output) {
         let arguments: &[u8] = match packet.key {
             key @ (b"" | b"items" | b"slabs" | b"udp" | b"rustcached" | b"latency" | b"hotkeys"
-            | b"prefixes" | b"slowlog" | b"restart") => key,
+            | b"prefixes" | b"slowlog" | b"restart" | b"invalidation") => key,
             key if key.starts_with(b"reset") => b"reset",
             key if key.starts_with(b"settings") => b"settings",
             key if key.starts_with(b"detail on") => b"detail on",

@@ -15,7 +15,7 @@ use crate::protocol::meta::request::{MetaMode, MetaRequest};
 use crate::protocol::text::encode::{line, number_line};
 use crate::protocol::text::reply::Reply;
 use crate::protocol::verb::ArithmeticVerb;
-use crate::store::{Access, Hashed, Item, ItemSpec, NoMemory};
+use crate::store::{Access, Hashed, Item, ItemSpec, NoMemory, Tags};
 use crate::time::{Expiry, Now};
 
 impl Executor<'_> {
@@ -100,6 +100,7 @@ impl Executor<'_> {
             key_binary: meta.base64,
             // A stale value inherits the old item's expiry time.
             with_expiry_field: meta.flags.invalidate,
+            with_birth_field: Condition::meta(&meta.flags).new_cas.is_some(),
             ..ItemSpec::new(key, meta.value_len as usize)
         }
     }
@@ -147,6 +148,7 @@ impl Executor<'_> {
             number: flags.initial,
             expiry: Expiry::from_protocol(flags.created_ttl(), self.now),
             key_binary: meta.base64 && needs_base64(key.key),
+            tags: Tags::default(),
         });
         match self.change_or_create(&key, change, initial) {
             ArithmeticOutcome::NonNumeric => error(out, Reply::NonNumeric),

@@ -14,8 +14,8 @@ use crate::protocol::request::{GetLine, StoreLine};
 use crate::protocol::text::encode;
 use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::tokens;
-use crate::protocol::verb::ArithmeticVerb;
-use crate::store::{Hashed, Item, ItemSpec, Miss};
+use crate::protocol::verb::{ArithmeticVerb, NameKind};
+use crate::store::{Effect, Hashed, Item, ItemSpec, Miss};
 use crate::time::Expiry;
 
 impl Executor<'_> {
@@ -172,6 +172,20 @@ impl Executor<'_> {
             Deleted::NotFound | Deleted::Exists => Reply::NotFound,
         };
         reply(out, noreply, answer.text());
+    }
+
+    /// Executes `invalidate`.
+    pub(in crate::command) fn invalidate_line(
+        &mut self,
+        kind: NameKind,
+        name: &[u8],
+        noreply: bool,
+        out: &mut Output,
+    ) {
+        match self.invalidate(kind, name, Effect::Delete, "invalidate") {
+            Ok(()) => reply(out, noreply, "INVALIDATED"),
+            Err(refusal) => reply(out, noreply, &refusal.text(self.store.delimiter())),
+        }
     }
 
     /// Executes `incr` or `decr`.

@@ -1,9 +1,8 @@
 //! Increments and decrements.
 
 use crate::command::executor::Executor;
-use crate::command::ops::expiry::NoExpiryField;
+use crate::command::ops::expiry::NoField;
 use crate::command::ops::outcome::VALUE_END;
-use crate::command::ops::outcome::cas_or_next;
 use crate::command::ops::report::StoreReport;
 use crate::events::StoreStatus;
 use crate::limits::ClassId;
@@ -12,7 +11,7 @@ use crate::protocol::meta::key::needs_base64;
 use crate::protocol::number::parse_item_value;
 use crate::protocol::verb::ArithmeticVerb;
 use crate::store::mrc::Observed;
-use crate::store::{Entry, Hashed, ItemSpec, NewItem, NoMemory, Store};
+use crate::store::{Entry, Hashed, ItemSpec, NewItem, NoMemory, Tags};
 use crate::time::{Expiry, Now};
 
 /// Arguments of an increment or decrement.
@@ -41,6 +40,8 @@ pub(in crate::command) struct InitialValue {
     pub(in crate::command) expiry: Expiry,
     /// Show the key in base64 from now on.
     pub(in crate::command) key_binary: bool,
+    /// Tags.
+    pub(in crate::command) tags: Tags,
 }
 
 /// Outcome of an increment or decrement.
@@ -84,6 +85,8 @@ struct NumberItem {
     key_binary: bool,
     /// Minimum length in bytes; the number is padded with spaces.
     value_len: usize,
+    tags: Tags,
+    with_birth_field: bool,
 }
 
 impl Executor<'_> {
@@ -116,9 +119,9 @@ impl Executor<'_> {
     fn change(&mut self, key: &Hashed<'_>, change: Change) -> ArithmeticOutcome {
         let mut made: Option<(NewItem, Replacement)> = None;
         let counted = loop {
-            let (store, now) = (self.store, self.now);
-            let attempt = self.edit_expiry(key, |entry| {
-                change_under_lock(entry, change, &mut made, store, now)
+            let now = self.now;
+            let attempt = self.edit_fields(key, |entry| {
+                change_under_lock(entry, change, &mut made, now)
             });
             match attempt {
                 Ok(Attempt::Ended(counted)) => break counted,
@@ -173,6 +176,8 @@ impl Executor<'_> {
             expiry: with.expiry,
             key_binary: with.key_binary,
             with_expiry_field: with.expiry != Expiry::NEVER,
+            with_birth_field: with.with_birth_field,
+            tags: Some(&with.tags),
             ..ItemSpec::new(key.key, digits.len().max(with.value_len))
         };
         let blanks = vec![b' '; spec.value_len - digits.len()];
@@ -194,6 +199,8 @@ impl Executor<'_> {
             flags: 0,
             expiry: initial.expiry,
             key_binary: initial.key_binary,
+            tags: initial.tags,
+            with_birth_field: change.new_cas.is_some(),
         };
         let Ok(new) = self.make_number(key, with) else {
             return ArithmeticOutcome::NoMemory;
@@ -209,23 +216,23 @@ impl Executor<'_> {
         }
         let mut new = Some(new);
         let (store, now) = (self.store, self.now);
-        let cas = cas_or_next(store, change.new_cas);
         let created = store.edit(self.local, key, now, |entry| {
-            let vacant = entry.item().is_none();
-            if let Some(new) = new.take_if(|_| vacant) {
-                entry.put(new, cas);
+            if entry.item().is_some() {
+                return None;
             }
-            vacant
+            let birth = store.draw(change.new_cas);
+            entry.put_born(new.take()?, birth);
+            Some(birth.cas)
         });
         if let Some(unused) = new {
             self.store.discard(self.local, unused);
         }
-        if created {
+        if let Some(cas) = created {
             return ArithmeticOutcome::Done {
                 number: with.number,
                 cas,
                 before: Expiry::NEVER,
-                created,
+                created: true,
                 class: None,
             };
         }
@@ -237,9 +244,8 @@ fn change_under_lock(
     entry: &mut Entry<'_>,
     change: Change,
     made: &mut Option<(NewItem, Replacement)>,
-    store: &Store,
     now: Now,
-) -> Result<Attempt, NoExpiryField> {
+) -> Result<Attempt, NoField> {
     let ended = |outcome| Ok(Attempt::Ended(outcome));
     let Some(item) = entry.item() else {
         return ended(ArithmeticOutcome::NotFound);
@@ -263,13 +269,19 @@ fn change_under_lock(
         None => before,
     };
     if after != Expiry::NEVER && !item.has_expiry_field() {
-        return Err(NoExpiryField::of(Some(item)));
+        return Err(NoField::expiry(Some(item)));
+    }
+    if change.new_cas.is_some() && !item.has_birth_field() {
+        return Err(NoField::birth(item));
     }
     let mut digits = itoa::Buffer::new();
-    let cas;
+    let birth;
     if entry.overwrite(digits.format(number).as_bytes()) {
-        cas = cas_or_next(store, change.new_cas);
-        entry.set_cas(cas);
+        let Some(renewed) = entry.renew(change.new_cas) else {
+            return ended(ArithmeticOutcome::NotFound);
+        };
+        birth = renewed;
+        entry.set_birth(birth);
         let changed = entry.set_expiry(after);
         debug_assert!(changed, "there is room, or no need of it");
         entry.promote();
@@ -281,6 +293,8 @@ fn change_under_lock(
             key_binary: item.is_key_binary() && (fits || needs_base64(item.key())),
             flags: item.flags(),
             expiry: after,
+            tags: item.tags(),
+            with_birth_field: item.has_birth_field(),
         };
         let wanted = Replacement {
             contents,
@@ -289,20 +303,24 @@ fn change_under_lock(
         let Some((new, _)) = made.take_if(|(_, with)| *with == wanted) else {
             return Ok(Attempt::Replace(wanted));
         };
-        cas = cas_or_next(store, change.new_cas);
+        let Some(renewed) = entry.renew(change.new_cas) else {
+            *made = Some((new, wanted));
+            return ended(ArithmeticOutcome::NotFound);
+        };
+        birth = renewed;
         if fits {
             // Only a reader's pin kept the item from being changed in place.
             // The client must not notice the replacement, so put_copy keeps the
             // item's history.
             entry.put_copy(new);
-            entry.set_cas(cas);
+            entry.set_birth(birth);
         } else {
-            entry.put(new, cas);
+            entry.put_born(new, birth);
         }
     }
     ended(ArithmeticOutcome::Done {
         number,
-        cas,
+        cas: birth.cas,
         before,
         created: false,
         class,

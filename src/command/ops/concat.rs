@@ -3,10 +3,10 @@
 use std::cell::Cell;
 
 use crate::command::executor::Executor;
-use crate::command::ops::outcome::{Condition, Outcome, cas_or_next};
+use crate::command::ops::outcome::{Condition, Outcome};
 use crate::protocol::meta::key::needs_base64;
 use crate::protocol::verb::StoreVerb;
-use crate::store::{Access, Hashed, Item, ItemSpec, Miss, NewItem, Pin};
+use crate::store::{Access, Hashed, Item, ItemSpec, NewItem, Pin};
 
 /// Outcome of one attempt to link the joined item.
 enum Joined {
@@ -41,7 +41,7 @@ impl Executor<'_> {
             let pin = match pinned {
                 Ok(Some(pin)) => pin,
                 Ok(None) => break Outcome::NotStored,
-                Err(Miss::Absent | Miss::Expired | Miss::Flushed) => {
+                Err(_) => {
                     if !condition.vivify {
                         break Outcome::NotStored;
                     }
@@ -73,16 +73,20 @@ impl Executor<'_> {
 
     fn append_in_place(&mut self, new: &NewItem, condition: Condition) -> Option<Outcome> {
         let (store, more) = (self.store, new.item().value_len());
+        let more_tags = new.item().tags();
         let joined_len = Cell::new(0);
         let accepts = |item: Item<'_>| {
             joined_len.set(item.value_len() + more);
             let fits = store.is_size_ok(item.key().len(), item.flags(), joined_len.get());
             let keeps_key = !item.is_key_binary() || needs_base64(item.key());
             let matches = condition.cas.is_none_or(|cas| cas.is_of(item.cas()));
-            fits && matches && keeps_key && !item.is_stale()
+            let has_tags =
+                more_tags.is_empty() || item.tags().union(&more_tags) == Some(item.tags());
+            let has_field = condition.new_cas.is_none() || item.has_birth_field();
+            fits && matches && keeps_key && has_tags && has_field && !item.is_stale()
         };
-        let next_cas = || cas_or_next(store, condition.new_cas);
-        let cas = store.append_in_place(self.local, new, self.now, accepts, next_cas)?;
+        let new_cas = condition.new_cas;
+        let cas = store.append_in_place(self.local, new, self.now, accepts, new_cas)?;
         let value_len = joined_len.get();
         Some(Outcome::Stored { cas, value_len })
     }
@@ -99,7 +103,12 @@ impl Executor<'_> {
         if condition.cas.is_some_and(|cas| !cas.is_of(old_cas)) {
             return Joined::Done(Outcome::Exists);
         }
+        let Some(tags) = old.tags().union(&more.tags()) else {
+            return Joined::Done(Outcome::NotStored);
+        };
         let spec = ItemSpec {
+            tags: Some(&tags),
+            with_birth_field: condition.new_cas.is_some(),
             flags: old.flags(),
             expiry: old.expiry(),
             key_binary: old.is_key_binary() && needs_base64(key.key),
@@ -121,7 +130,8 @@ impl Executor<'_> {
         };
         let mut joined = Some(joined);
         let (store, now) = (self.store, self.now);
-        let cas = cas_or_next(store, condition.new_cas);
+        // Drawn before the check that the old item is alive: see `Entry::renew`.
+        let birth = store.draw(condition.new_cas);
         let linked = store.edit(self.local, key, now, |entry| {
             // The pin keeps the value from being changed in place, but not the
             // CAS value and the expiry time.
@@ -131,9 +141,9 @@ impl Executor<'_> {
             let unchanged = entry.item().is_some_and(same);
             match joined.take_if(|_| unchanged) {
                 Some(joined) => {
-                    entry.put(joined, cas);
+                    entry.put_born(joined, birth);
                     Joined::Done(Outcome::Stored {
-                        cas,
+                        cas: birth.cas,
                         value_len: spec.value_len,
                     })
                 }

@@ -1,15 +1,14 @@
 //! Deletions, and `md` with its variants that keep the item.
 
 use crate::command::executor::Executor;
-use crate::command::ops::expiry::{NoExpiryField, set_expiry};
+use crate::command::ops::expiry::{NoField, set_expiry};
 use crate::command::ops::outcome::VALUE_END;
-use crate::command::ops::outcome::cas_or_next;
 use crate::events::ItemSize;
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::key::needs_base64;
 use crate::protocol::meta::request::MetaRequest;
 use crate::store::mrc::Observed;
-use crate::store::{Entry, Hashed, Item, ItemSpec, NewItem, NoMemory, Store};
+use crate::store::{Access, Entry, Hashed, Item, ItemSpec, NewItem, NoMemory, Tags};
 use crate::time::Expiry;
 
 /// Outcome of a deletion.
@@ -30,6 +29,8 @@ enum MetaDeleted {
     Emptied(ItemSize),
     /// The item is stale now.
     Invalidated,
+    /// The item differs from the one for which the empty item was made.
+    Changed,
 }
 
 impl Executor<'_> {
@@ -86,17 +87,21 @@ impl Executor<'_> {
     ) -> Result<Deleted, NoMemory> {
         let expiry = meta.flags.ttl;
         let expiry = expiry.map(|ttl| Expiry::from_protocol(ttl, self.now));
-        let mut tombstone = self.tombstone(meta, key, expiry)?;
         if !self.watched.is_empty() {
             self.report_looked_up(key);
         }
-        let store = self.store;
-        let deleted = self.edit_expiry(key, |entry| {
-            delete_under_lock(meta, entry, &mut tombstone, expiry, store)
-        });
-        if let Some(unused) = tombstone {
-            self.store.discard(self.local, unused);
-        }
+        let deleted = loop {
+            let mut tombstone = self.tombstone(meta, key, expiry)?;
+            let deleted = self.edit_fields(key, |entry| {
+                delete_under_lock(meta, entry, &mut tombstone, expiry)
+            });
+            if let Some(unused) = tombstone {
+                self.store.discard(self.local, unused);
+            }
+            if !matches!(deleted, Ok(MetaDeleted::Changed)) {
+                break deleted;
+            }
+        };
         // Without memory, the item was removed instead of marked.
         let Ok(deleted) = deleted else {
             return Ok(Deleted::NotFound);
@@ -111,13 +116,14 @@ impl Executor<'_> {
                 }
                 (Deleted::Done, Some(old))
             }
-            MetaDeleted::Invalidated => return Ok(Deleted::Done),
+            MetaDeleted::Invalidated | MetaDeleted::Changed => return Ok(Deleted::Done),
         };
         self.count_delete(key, "md", old);
         Ok(outcome)
     }
 
-    /// With flag `x`, makes the empty item that replaces the deleted one.
+    /// With flag `x`, makes the empty item that replaces the deleted one. It keeps
+    /// the tags.
     fn tombstone(
         &mut self,
         meta: &MetaRequest<'_>,
@@ -127,7 +133,13 @@ impl Executor<'_> {
         if !meta.flags.remove_value {
             return Ok(None);
         }
+        let found = self.store.read(self.local, key, self.now, |item| {
+            (Access::Peek, (item.tags(), item.has_birth_field()))
+        });
+        let (tags, has_birth) = found.unwrap_or((Tags::default(), false));
         let spec = ItemSpec {
+            tags: Some(&tags),
+            with_birth_field: has_birth || meta.flags.new_cas.is_some(),
             flags: meta.flags.client_flags,
             expiry: expiry.unwrap_or(Expiry::NEVER),
             key_binary: meta.base64 && needs_base64(key.key),
@@ -144,8 +156,7 @@ fn delete_under_lock(
     entry: &mut Entry<'_>,
     tombstone: &mut Option<NewItem>,
     expiry: Option<Expiry>,
-    store: &Store,
-) -> Result<MetaDeleted, NoExpiryField> {
+) -> Result<MetaDeleted, NoField> {
     let flags = &meta.flags;
     let Some(item) = entry.item() else {
         return Ok(MetaDeleted::NotFound);
@@ -153,20 +164,34 @@ fn delete_under_lock(
     if flags.cas.is_some_and(|cas| cas != item.cas()) {
         return Ok(MetaDeleted::Exists);
     }
-    let (old, old_cas) = (item.item_size(), item.cas());
-    let emptied = match tombstone.take() {
-        Some(tombstone) => {
-            entry.put(tombstone, flags.new_cas.unwrap_or(old_cas));
+    let old = item.item_size();
+    let fits = |empty: Item<'_>| {
+        empty.tags() == item.tags() && (empty.has_birth_field() || !item.has_birth_field())
+    };
+    if tombstone.as_ref().is_some_and(|empty| !fits(empty.item())) {
+        return Ok(MetaDeleted::Changed);
+    }
+    let emptied = match (tombstone.take(), entry.birth(flags.new_cas)) {
+        (Some(tombstone), Some(birth)) => {
+            entry.put_born(tombstone, birth);
             true
         }
-        None => false,
+        _ => false,
     };
     if flags.invalidate {
         if let Some(expiry) = expiry {
             set_expiry(entry, expiry)?;
         }
+        if let Some(item) = entry.item().filter(|item| !item.has_birth_field())
+            && flags.new_cas.is_some()
+        {
+            return Err(NoField::birth(item));
+        }
+        let Some(birth) = entry.renew(flags.new_cas) else {
+            return Ok(MetaDeleted::NotFound);
+        };
         entry.mark_stale();
-        entry.set_cas(cas_or_next(store, flags.new_cas));
+        entry.set_birth(birth);
         return Ok(MetaDeleted::Invalidated);
     }
     if emptied {

@@ -1,9 +1,8 @@
 //! `mg`: retrievals that may also touch, create or recache the item.
 
 use crate::command::executor::Executor;
-use crate::command::ops::expiry::{NoExpiryField, set_expiry};
+use crate::command::ops::expiry::{NoField, set_expiry};
 use crate::command::ops::outcome::VALUE_END;
-use crate::command::ops::outcome::cas_or_next;
 use crate::command::output::Output;
 use crate::events::{ItemSize, Kinds};
 use crate::protocol::meta::key::needs_base64;
@@ -122,7 +121,7 @@ impl Executor<'_> {
         let mut vivified = None;
         let result = loop {
             let (store, now) = (self.store, self.now);
-            let got = self.edit_expiry(key, |entry| {
+            let got = self.edit_fields(key, |entry| {
                 get_under_lock(meta, entry, &mut vivified, store, now, &mut write)
             });
             match got {
@@ -148,6 +147,7 @@ impl Executor<'_> {
             expiry: Expiry::from_protocol(meta.flags.created_ttl(), self.now),
             key_binary: meta.base64 && needs_base64(key.key),
             with_expiry_field: true,
+            with_birth_field: meta.flags.new_cas.is_some(),
             ..ItemSpec::new(key.key, 0)
         };
         self.new_filled(key, &spec, std::iter::once(VALUE_END)).ok()
@@ -161,12 +161,12 @@ fn get_under_lock(
     store: &Store,
     now: Now,
     write: &mut impl FnMut(Item<'_>, Hit),
-) -> Result<Got, NoExpiryField> {
+) -> Result<Got, NoField> {
     let flags = &meta.flags;
     let created = entry.item().is_none();
     if created {
         match (vivified.take(), flags.vivify) {
-            (Some(new), _) => entry.put(new, cas_or_next(store, flags.new_cas)),
+            (Some(new), _) => entry.put_born(new, store.draw(flags.new_cas)),
             (None, Some(_)) => return Ok(Got::Wanted),
             (None, None) => return Ok(Got::Missed(entry.miss())),
         }

@@ -6,6 +6,7 @@ mod concat;
 pub(super) mod delete;
 mod expiry;
 mod get;
+pub(super) mod invalidate;
 pub(super) mod meta_get;
 pub(super) mod outcome;
 pub(super) mod refusal;

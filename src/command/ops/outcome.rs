@@ -5,7 +5,6 @@ use crate::protocol::cas::Cas;
 use crate::protocol::meta::request::{MetaFlags, MetaMode};
 use crate::protocol::request::StoreLine;
 use crate::protocol::verb::StoreVerb;
-use crate::store::Store;
 
 /// End of every value in an item.
 pub(in crate::command) const VALUE_END: &[u8] = b"\r\n";
@@ -100,10 +99,4 @@ impl Outcome {
             Self::NotFound => StoreStatus::NotFound,
         }
     }
-}
-
-/// Returns the CAS value of a changed item: the `given` one, or the next.
-#[inline]
-pub(in crate::command) fn cas_or_next(store: &Store, given: Option<u64>) -> u64 {
-    given.unwrap_or_else(|| store.next_cas())
 }

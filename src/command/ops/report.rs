@@ -55,6 +55,7 @@ impl Executor<'_> {
             Err(Miss::Absent) => LookupStatus::NotFound,
             Err(Miss::Flushed) => LookupStatus::Flushed,
             Err(Miss::Expired) => LookupStatus::Expired,
+            Err(Miss::Invalidated) => LookupStatus::Invalidated,
         };
         self.local.events.put(EventKind::Fetched {
             key: key.into(),

@@ -2,14 +2,14 @@
 //! under it.
 
 use crate::command::executor::Executor;
-use crate::command::ops::outcome::{Condition, Outcome, VALUE_END, cas_or_next};
+use crate::command::ops::outcome::{Condition, Outcome, VALUE_END};
 use crate::command::ops::refusal::Refusal;
 use crate::command::ops::report::StoreReport;
 use crate::events::StoreStatus;
 use crate::limits::ClassId;
 use crate::protocol::verb::StoreVerb;
 use crate::store::mrc::Observed;
-use crate::store::{Hashed, Item, ItemSpec, NewItem, NoMemory};
+use crate::store::{Birth, Entry, Hashed, Item, ItemSpec, NewItem, NoMemory};
 
 impl Executor<'_> {
     /// Stores a value if the condition holds. Its `pieces` end with
@@ -247,14 +247,21 @@ impl Executor<'_> {
                 },
                 _ => {}
             }
+            let birth = match condition.verb {
+                StoreVerb::Replace | StoreVerb::Cas => {
+                    match renew_unchanged(entry, condition.new_cas) {
+                        Ok(birth) => birth,
+                        Err(outcome) if condition.verb == StoreVerb::Cas => return outcome,
+                        Err(_) => return Outcome::NotStored,
+                    }
+                }
+                _ => store.draw(condition.new_cas),
+            };
             let Some(new) = new.take() else {
                 return Outcome::NotStored;
             };
-            let (cas, value_len) = (
-                cas_or_next(store, condition.new_cas),
-                new.item().value_len(),
-            );
-            entry.put(new, cas);
+            let (cas, value_len) = (birth.cas, new.item().value_len());
+            entry.put_born(new, birth);
             if let Some((expiry, token_sent)) = stale {
                 let kept = entry.set_expiry(expiry);
                 debug_assert!(kept, "the item was made with room for it");
@@ -266,5 +273,19 @@ impl Executor<'_> {
             self.count_cas(outcome, old_class);
         }
         outcome
+    }
+}
+
+/// Draws the CAS value of an item that replaces the present one.
+///
+/// # Errors
+/// The item has been invalidated since the condition was checked.
+fn renew_unchanged(entry: &mut Entry<'_>, new_cas: Option<u64>) -> Result<Birth, Outcome> {
+    let before = entry.item().map(Item::cas);
+    let birth = entry.renew(new_cas).ok_or(Outcome::NotFound)?;
+    // An invalidation that marks it stale gives it another CAS value.
+    match entry.item().map(Item::cas) == before {
+        true => Ok(birth),
+        false => Err(Outcome::Exists),
     }
 }

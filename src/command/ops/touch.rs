@@ -15,7 +15,7 @@ impl Executor<'_> {
         mut f: impl FnMut(Item<'_>),
     ) -> bool {
         let now = self.now;
-        let touched = self.edit_expiry(key, |entry| {
+        let touched = self.edit_fields(key, |entry| {
             let Some(item) = entry.item() else {
                 return Ok(Err(entry.miss()));
             };

@@ -15,7 +15,7 @@ use crate::protocol::request::{GetLine, Request, StoreLine};
 use crate::protocol::text::fast_path::parse_plain;
 use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::{Tokens, tokens};
-use crate::protocol::verb::{ArithmeticVerb, ControlVerb, ShutdownMode, StoreVerb};
+use crate::protocol::verb::{ArithmeticVerb, ControlVerb, NameKind, ShutdownMode, StoreVerb};
 
 /// Result of parsing the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,6 +226,7 @@ fn parse_other<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Malfor
     };
     match verb {
         b"flush_all" => Ok(parse_flush_all(rest, noreply)),
+        b"invalidate" => parse_invalidate(rest),
         b"verbosity" => match arguments(rest).next().and_then(strict_u32) {
             Some(level) => Ok(Request::Verbosity { level, noreply }),
             None => Err(Malformed::unless(noreply, BAD_FORMAT)),
@@ -441,6 +442,28 @@ fn parse_flush_all(rest: &[u8], noreply: bool) -> Request<'_> {
         tokens(rest).next().and_then(strict_i32)
     };
     Request::FlushAll { delay, noreply }
+}
+
+/// Parses `invalidate prefix <prefix> [noreply]` and the same with `tag`.
+fn parse_invalidate(rest: &[u8]) -> Result<Request<'_>, Malformed> {
+    let mut words = arguments(rest);
+    let kind = match words.next() {
+        Some(b"prefix") => Some(NameKind::Prefix),
+        Some(b"tag") => Some(NameKind::Tag),
+        _ => None,
+    };
+    let (name, last, more) = (words.next(), words.next(), words.next());
+    match (kind, name, last, more) {
+        (Some(kind), Some(name), None | Some(b"noreply"), None) => Ok(Request::Invalidate {
+            kind,
+            name,
+            noreply: last.is_some(),
+        }),
+        _ => {
+            let reply = "CLIENT_ERROR usage: invalidate prefix|tag name [noreply]";
+            Err(Malformed::unless(is_noreply(rest), reply))
+        }
+    }
 }
 
 /// Parses `mg`, `md` and `ma`.

@@ -156,6 +156,9 @@ impl fmt::Display for Described<'_> {
             Request::MetaArithmetic(_) => "ma",
             Request::MetaDebug { .. } => "me",
             Request::MetaNoop => "mn",
+            Request::Invalidate { kind, name, .. } => {
+                return write!(f, "invalidate {} {}", kind.name(), Shown(name));
+            }
             Request::Packet(packet) => return describe_packet(f, packet),
             Request::Stats { arguments } => return with_arguments(f, "stats", arguments),
             Request::Control {

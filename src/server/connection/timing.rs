@@ -281,6 +281,7 @@ fn name_of(request: &Request<'_>) -> &'static str {
         },
         Request::Stats { .. } => "stats",
         Request::FlushAll { .. } => "flush_all",
+        Request::Invalidate { .. } => "invalidate",
         Request::MemoryLimit { .. } => "cache_memlimit",
         _ => "other",
     }
@@ -294,6 +295,7 @@ fn key_of<'a>(request: &Request<'a>) -> &'a [u8] {
         | Request::MetaSet(meta)
         | Request::MetaDelete(meta)
         | Request::MetaArithmetic(meta) => meta.key,
+        Request::Invalidate { name, .. } => name,
         other => other.plain_key().unwrap_or(b""),
     }
 }

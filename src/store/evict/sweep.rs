@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::store::census::count_unfetched;
 use crate::store::item::layout::Item;
-use crate::store::outcome::Miss;
+use crate::store::outcome::{Condition, Miss};
 use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::{Expiry, Now};
@@ -125,7 +125,11 @@ impl Store {
             let class = local.classes.of(item.class());
             class.crawler_items_checked.add(1);
             local.counters.crawler_items_checked.add(1);
-            let Some(miss) = self.miss_reason(item, now) else {
+            let mut condition = self.condition(item, now);
+            if condition == Condition::TurnsStale {
+                condition = self.turn_stale_counted(local, item, now);
+            }
+            let Condition::Dead(miss) = condition else {
                 self.oldest.record(item, now);
                 visit(item);
                 continue;
@@ -134,6 +138,9 @@ impl Store {
             local.counters.crawler_reclaimed.add(1);
             if miss == Miss::Expired {
                 count_unfetched(local, item);
+            }
+            if miss == Miss::Invalidated {
+                local.counters.invalidated_items.add(1);
             }
             dead.push(item.chunk());
             self.unlink(local, &mut shard, bucket);

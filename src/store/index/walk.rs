@@ -130,6 +130,7 @@ mod tests {
             max_item_size: 1 << 20,
             eviction: Eviction::FrequencySize,
             cas: true,
+            delimiter: b':',
         })
     }
 

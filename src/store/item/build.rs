@@ -218,16 +218,17 @@ impl Store {
     /// without copying it: for large values that no other thread is reading.
     /// Allocates spare chunks without the shard lock and tries again.
     ///
-    /// Under the lock, `accepts` decides whether the item may be changed, and
-    /// `new_cas` yields its new CAS value, which is returned. Returns `None` if
-    /// the value was not appended; then the item is unchanged.
+    /// Under the lock, `accepts` decides whether the item may be changed. `new_cas`
+    /// is its new CAS value if a client gives one; then `accepts` must require a
+    /// birth field. Returns the new CAS value, or `None` if the value was not
+    /// appended: the item is unchanged, or invalidated and removed.
     pub fn append_in_place(
         &self,
         local: &mut Local,
         addition: &NewItem,
         now: Now,
         accepts: impl Fn(Item<'_>) -> bool,
-        new_cas: impl Fn() -> u64,
+        new_cas: Option<u64>,
     ) -> Option<u64> {
         let mut spare = Vec::new();
         let key = Hashed {
@@ -242,13 +243,14 @@ impl Store {
                 }
                 let size = item.bytes();
                 let extended = entry.extend(addition.item(), &mut spare);
-                let cas = (extended == Extended::Done).then(&new_cas);
-                if let Some(cas) = cas {
-                    item.renew(now.second());
-                    entry.set_cas(cas);
-                    entry.promote();
+                if extended != Extended::Done {
+                    return Some((extended, size, None));
                 }
-                Some((extended, size, cas))
+                let birth = entry.renew(new_cas)?;
+                entry.item()?.renew(now.second());
+                entry.set_birth(birth);
+                entry.promote();
+                Some((extended, size, Some(birth.cas)))
             });
             match extended {
                 Some((Extended::Wanting(bytes), size, _)) => {

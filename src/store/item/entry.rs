@@ -2,12 +2,13 @@
 
 use crate::limits::ClassId;
 use crate::store::index::map::{Hashed, WriteShard};
+use crate::store::invalidation::name::Birth;
 use crate::store::item::build::{Extended, NewItem};
 use crate::store::item::layout::{Item, STALE, TOKEN_SENT, word_of};
 use crate::store::item::segment::SEGMENT_HEADER_BYTES;
 use crate::store::memory::chunk::{Chunk, class_of};
 use crate::store::memory::classes::chunk_bytes;
-use crate::store::outcome::Miss;
+use crate::store::outcome::{Condition, Miss};
 use crate::store::state::{Local, Store};
 use crate::time::{Expiry, Now};
 
@@ -118,12 +119,24 @@ impl Entry<'_> {
 
     /// Links a complete new item of this key with CAS value `cas`, in place of
     /// the key's item if there is one. Updates counters and the eviction stamp.
+    /// The item is born now; without a birth field, `cas` must be a value that
+    /// the store gave since the shard was locked.
     pub fn put(&mut self, new: NewItem, cas: u64) {
+        let number = match new.item().has_birth_field() {
+            true => self.store.cas.last(),
+            false => cas,
+        };
+        self.put_born(new, Birth { cas, number });
+    }
+
+    /// Links a complete new item like [`Entry::put`], with a birth that was drawn
+    /// before.
+    pub fn put_born(&mut self, new: NewItem, birth: Birth) {
         debug_assert!(new.missing() == 0 && new.hash() == self.hash);
         let counters = &self.local.counters;
         let bytes = new.item().bytes();
         let remaining = self.now.remaining_eighths(new.item().expiry());
-        new.item().set_cas(cas);
+        new.item().set_birth(birth.cas, birth.number);
         new.item().set_generation(self.generation);
         counters.total_items.add(1);
         self.local.count_linked(new.item());
@@ -167,16 +180,37 @@ impl Entry<'_> {
         }
     }
 
+    /// Draws CAS value and birth for a change that depends on the present item;
+    /// `cas` is the CAS value if a client gives one. Returns `None` if the item
+    /// has been invalidated since the edit began: then it is removed.
+    ///
+    /// The check comes after the draw, so that no content from before an
+    /// invalidation outlives it (`order.rs`).
+    #[must_use]
+    pub fn renew(&mut self, cas: Option<u64>) -> Option<Birth> {
+        let birth = self.store.draw(cas);
+        self.remove_dead();
+        self.bucket.map(|_| birth)
+    }
+
+    /// Returns the birth of the present item; `None` if there is none. `cas`
+    /// replaces the CAS value.
+    pub fn birth(&self, cas: Option<u64>) -> Option<Birth> {
+        let item = self.item()?;
+        let (cas, number) = (cas.unwrap_or(item.cas()), item.birth());
+        Some(Birth { cas, number })
+    }
+
     /// Replaces the item by `copy`, a new item with the same value. The copy
-    /// takes over CAS value, access time and state bits; it does not count as a
-    /// stored item. Links `copy` with CAS value 0 if the key has no item.
+    /// takes over CAS value, birth, access time and state bits; it does not count
+    /// as a stored item. Links `copy` with CAS value 0 if the key has no item.
     pub fn put_copy(&mut self, copy: NewItem) {
         let Some(item) = self.item() else {
             return self.put(copy, 0);
         };
-        let cas = item.cas();
+        let (cas, number) = (item.cas(), item.birth());
         copy.item().copy_state_from(item);
-        self.put(copy, cas);
+        self.put_born(copy, Birth { cas, number });
         self.local.counters.total_items.sub(1);
     }
 
@@ -246,10 +280,11 @@ impl Entry<'_> {
         slot.set_stamp(policy.on_hit(slot.stamp(), item.bytes(), remaining));
     }
 
-    /// Sets the item's CAS value.
-    pub fn set_cas(&self, cas: u64) {
+    /// Sets the item's CAS value and birth. If they differ, the item must have a
+    /// birth field.
+    pub fn set_birth(&self, birth: Birth) {
         if let Some(item) = self.item() {
-            item.set_cas(cas);
+            item.set_birth(birth.cas, birth.number);
         }
     }
 
@@ -304,12 +339,18 @@ impl Entry<'_> {
         true
     }
 
-    /// Removes and counts the item if it is flushed or expired.
+    /// Removes and counts the item if it is dead. Marks it stale if an
+    /// invalidation demands that.
+    #[inline]
     fn remove_dead(&mut self) {
         let Some(item) = self.item() else {
             return;
         };
-        if let Some(miss) = self.store.miss_reason(item, self.now) {
+        let mut condition = self.store.condition(item, self.now);
+        if condition == Condition::TurnsStale {
+            condition = self.store.turn_stale_counted(self.local, item, self.now);
+        }
+        if let Condition::Dead(miss) = condition {
             self.local.counters.dead_hit_counter(miss).add(1);
             self.dead = Some((item.class(), item.is_fetched()));
             self.remove();

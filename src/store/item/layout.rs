@@ -9,13 +9,18 @@
 //! 20  [4 unused, 24 next segment  u64, 32 bytes in head  u32,
 //!     36 value length  u32] if CHAINED
 //! ..  [expiry  u32] if HAS_EXPIRY   [client flags  u32] if HAS_FLAGS
+//! ..  [number of tags, HAS_BIRTH  u8, tags  u24 each, 0 to 3 unused,
+//!     birth  u64 if HAS_BIRTH] if HAS_EXTENSION
 //! ..  key, value, CR, LF
 //! ```
 //!
+//! The birth is the item's place in the order of invalidations. Without a field
+//! of its own, it is the CAS value.
+//!
 //! Rules of access: key, value and lengths do not change while another
 //! reference than the map's exists. The generation does not change once the
-//! item is linked. CAS value, expiry time and all bits except `FETCHED` change
-//! under the shard's write lock. `FETCHED` and the access time change under its
+//! item is linked. CAS value, birth, expiry time and all bits except `FETCHED`
+//! change under the shard's write lock. `FETCHED` and the access time change under its
 //! read lock. Therefore, these fields are atomics.
 
 use std::cell::UnsafeCell;
@@ -26,41 +31,20 @@ use std::slice;
 
 use crate::limits::{ClassId, KEY_MAX_BYTES};
 use crate::store::item::access_stamp::AccessStamp;
+pub use crate::store::item::fields::ItemSpec;
+pub(in crate::store) use crate::store::item::fields::{CHAIN_BYTES, CHAIN_OFFSET};
+use crate::store::item::fields::{
+    CHAIN_END, CHAINED, HAS_BIRTH, HAS_EXPIRY, HAS_EXTENSION, HAS_FLAGS, HEADER_BYTES,
+    birth_offset, extension_bytes, extension_offset, fields_offset, flags_offset,
+};
+pub(crate) use crate::store::item::fields::{CRLF_BYTES, FETCHED, KEY_BINARY, STALE, TOKEN_SENT};
 use crate::store::item::refs::RefWord;
 use crate::store::item::segment::Pieces;
+use crate::store::item::tags::Tags;
 use crate::store::memory::chunk::Chunk;
 use crate::store::memory::classes::{PAGE_SPACE_BYTES, class_for_item};
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::time::{Expiry, Now};
-
-/// Bit: fetched since it was stored.
-pub(crate) const FETCHED: u8 = 1;
-/// Bit: marked stale (`md` with flag `I`).
-pub(crate) const STALE: u8 = 1 << 1;
-/// Bit: a client has won the token to recache the item.
-pub(crate) const TOKEN_SENT: u8 = 1 << 2;
-/// Bit: the key was sent in base64 (meta flag `b`).
-pub(crate) const KEY_BINARY: u8 = 1 << 3;
-/// Bit: the item has an expiry field.
-const HAS_EXPIRY: u8 = 1 << 4;
-/// Bit: the item has a client flags field.
-const HAS_FLAGS: u8 = 1 << 5;
-/// Bit: the item has segments.
-const CHAINED: u8 = 1 << 6;
-
-/// All bits.
-const BITS: u8 = FETCHED | STALE | TOKEN_SENT | KEY_BINARY | HAS_EXPIRY | HAS_FLAGS | CHAINED;
-
-const HEADER_BYTES: usize = 20;
-/// Offset of the fields that only a chained item has.
-pub(in crate::store) const CHAIN_OFFSET: usize = 24;
-/// Offset of their end.
-const CHAIN_END: usize = CHAIN_OFFSET + size_of::<Chain>();
-/// Bytes by which the header of a chained item is longer.
-pub(in crate::store) const CHAIN_BYTES: usize = CHAIN_END - HEADER_BYTES;
-/// Bytes of the CRLF after the value. It is stored in the item, so that value
-/// and CRLF are sent in one piece.
-pub(crate) const CRLF_BYTES: usize = 2;
 
 /// The fixed part of an item's header: 20 bytes, aligned to 4. With the
 /// alignment of 8 its size would be 24, and a reference to it would cover bytes
@@ -96,91 +80,8 @@ struct Chain {
 }
 
 const _: () = assert!(CHAIN_OFFSET >= HEADER_BYTES);
+const _: () = assert!(CHAIN_OFFSET + size_of::<Chain>() == CHAIN_END);
 const _: () = assert!(CHAIN_OFFSET.is_multiple_of(align_of::<Chain>()));
-
-/// Everything an item is made from except its value.
-#[derive(Clone, Copy, Debug)]
-pub struct ItemSpec<'a> {
-    /// The key, 1 to 250 bytes.
-    pub key: &'a [u8],
-    /// Opaque client flags.
-    pub flags: u32,
-    /// Expiry time.
-    pub expiry: Expiry,
-    /// Bytes of the value, without its CRLF.
-    pub value_len: usize,
-    /// Whether the key was sent in base64.
-    pub key_binary: bool,
-    /// Reserve an expiry field even if the item never expires, so that its
-    /// expiry time can be changed in place.
-    pub with_expiry_field: bool,
-}
-
-impl<'a> ItemSpec<'a> {
-    /// Returns the spec of an item without client flags that never expires.
-    #[must_use]
-    pub const fn new(key: &'a [u8], value_len: usize) -> Self {
-        Self {
-            key,
-            flags: 0,
-            expiry: Expiry::NEVER,
-            value_len,
-            key_binary: false,
-            with_expiry_field: false,
-        }
-    }
-
-    fn bits(&self) -> u8 {
-        let mut bits = 0;
-        if self.with_expiry_field || self.expiry != Expiry::NEVER {
-            bits |= HAS_EXPIRY;
-        }
-        if self.flags != 0 {
-            bits |= HAS_FLAGS;
-        }
-        if self.key_binary {
-            bits |= KEY_BINARY;
-        }
-        bits
-    }
-
-    /// Returns the bytes that the item takes if it lies in one chunk.
-    pub(crate) fn bytes(&self) -> usize {
-        data_offset(self.bits(), self.key.len()) + self.value_len + CRLF_BYTES
-    }
-
-    /// Returns the bytes that the item takes if it is chained, without the
-    /// headers of its segments.
-    pub(crate) fn chained_bytes(&self) -> usize {
-        self.bytes() + CHAIN_BYTES
-    }
-}
-
-const fn fields_offset(bits: u8) -> usize {
-    if bits & CHAINED != 0 {
-        CHAIN_END
-    } else {
-        HEADER_BYTES
-    }
-}
-
-const fn flags_offset(bits: u8) -> usize {
-    fields_offset(bits) + field_bytes(bits, HAS_EXPIRY)
-}
-
-const fn key_offset(bits: u8) -> usize {
-    flags_offset(bits) + field_bytes(bits, HAS_FLAGS)
-}
-
-/// Returns the bytes of the field that `bit` announces: 4 or 0, without a
-/// branch.
-const fn field_bytes(bits: u8, bit: u8) -> usize {
-    (bits & bit) as usize * 4 / bit as usize
-}
-
-const fn data_offset(bits: u8, key_len: usize) -> usize {
-    key_offset(bits) + key_len
-}
 
 /// A view of an item that is locked in the map or pinned.
 #[derive(Clone, Copy)]
@@ -189,7 +90,7 @@ pub struct Item<'a> {
     pub(in crate::store) chunk: Chunk,
     /// The header bits when the view was made. Only for bits that do not
     /// change: those that announce fields, and `KEY_BINARY`.
-    layout: u8,
+    pub(super) layout: u8,
     held: PhantomData<&'a ()>,
 }
 
@@ -211,7 +112,9 @@ pub(crate) unsafe fn write_head(
     if spec.bytes() > chunk_bytes {
         bits |= CHAINED;
     }
-    let offset = data_offset(bits, spec.key.len());
+    let extension = spec.extension();
+    let key_offset = extension_offset(bits) + extension_bytes(extension);
+    let offset = key_offset + spec.key.len();
     let head_len = data_len.min(chunk_bytes - offset);
     // SAFETY: all offsets lie inside the chunk. No other thread reads or writes
     // it except its reference word, which is written atomically.
@@ -241,7 +144,18 @@ pub(crate) unsafe fn write_head(
                 .cast::<u32>()
                 .write(spec.flags);
         }
-        let key = chunk.add(key_offset(bits));
+        if extension != 0 {
+            let start = chunk.add(extension_offset(bits));
+            start.write(extension);
+            let tags = spec.tags.map_or(&[][..], Tags::bytes);
+            let place = start.add(1);
+            place.copy_from_nonoverlapping(NonNull::from(tags).cast(), tags.len());
+            if extension & HAS_BIRTH != 0 {
+                let birth = start.add(birth_offset(extension)).cast::<[AtomicU32; 2]>();
+                birth.write([AtomicU32::new(0), AtomicU32::new(0)]);
+            }
+        }
+        let key = chunk.add(key_offset);
         key.copy_from_nonoverlapping(NonNull::from(spec.key).cast(), spec.key.len());
         (*header).word.init_item();
         (chunk.add(offset), head_len)
@@ -287,10 +201,17 @@ impl<'a> Item<'a> {
     /// CRLF follows its value.
     pub(in crate::store) fn fits(self, chunk_bytes: usize) -> bool {
         let key_len = self.key_len();
-        if self.layout & !BITS != 0 || key_len == 0 || key_len > KEY_MAX_BYTES {
+        let has_extension = self.layout & HAS_EXTENSION != 0;
+        // The first byte of the extension must lie in the chunk before it is
+        // read.
+        if key_len == 0
+            || key_len > KEY_MAX_BYTES
+            || extension_offset(self.layout) >= chunk_bytes
+            || has_extension && !self.has_valid_extension()
+        {
             return false;
         }
-        let Some(room) = chunk_bytes.checked_sub(data_offset(self.layout, key_len)) else {
+        let Some(room) = chunk_bytes.checked_sub(self.key_offset() + key_len) else {
             return false;
         };
         match self.chain() {
@@ -312,7 +233,7 @@ impl<'a> Item<'a> {
     /// Returns the key.
     #[inline]
     pub fn key(self) -> &'a [u8] {
-        let offset = key_offset(self.layout);
+        let offset = self.key_offset();
         // SAFETY: the key lies inside the chunk and does not change.
         unsafe {
             let start = self.chunk.add(offset).as_ptr();
@@ -323,6 +244,16 @@ impl<'a> Item<'a> {
     #[inline]
     fn key_len(self) -> usize {
         usize::from(self.header().key_len)
+    }
+
+    #[inline]
+    fn key_offset(self) -> usize {
+        extension_offset(self.layout) + extension_bytes(self.extension())
+    }
+
+    #[inline]
+    fn data_offset(self) -> usize {
+        self.key_offset() + self.key_len()
     }
 
     /// Returns the bytes of the value, without its CRLF.
@@ -511,22 +442,22 @@ impl<'a> Item<'a> {
     /// Returns the bytes of header, key, value and CRLF, without segment
     /// headers and slack.
     pub fn bytes(self) -> usize {
-        data_offset(self.layout, self.key_len()) + self.value_len() + CRLF_BYTES
+        self.data_offset() + self.value_len() + CRLF_BYTES
     }
 
     /// Returns the size class of the item's size, in which it is counted. Its
     /// chunk may be of a larger class that had one free.
     #[inline]
     pub fn class(self) -> ClassId {
-        let layout = self.layout & !CHAINED;
-        let bytes = data_offset(layout, self.key_len()) + self.value_len() + CRLF_BYTES;
+        let chain = fields_offset(self.layout) - HEADER_BYTES;
+        let bytes = self.bytes() - chain;
         ClassId::from_index(class_for_item(bytes, bytes + CHAIN_BYTES))
     }
 
     /// Returns the value and its CRLF, in one piece per chunk.
     #[inline]
     pub fn pieces(self) -> Pieces<'a> {
-        let offset = data_offset(self.layout, self.key_len());
+        let offset = self.data_offset();
         let (head_len, next) = match self.chain() {
             None => (
                 usize::from(self.header().value_len) + CRLF_BYTES,
@@ -575,7 +506,7 @@ impl<'a> Item<'a> {
     /// The caller holds the shard's write lock, the map's reference is the only
     /// one, and the value lies in one piece.
     pub(crate) unsafe fn overwrite(self, value: impl Iterator<Item = u8>) {
-        let offset = data_offset(self.layout, self.key_len());
+        let offset = self.data_offset();
         for (index, byte) in value.take(self.value_len()).enumerate() {
             // SAFETY: inside the value; no other thread reads it now.
             unsafe { self.chunk.add(offset + index).write(byte) };

@@ -88,6 +88,7 @@ mod tests {
             max_item_size: 1 << 20,
             eviction: Eviction::Clock,
             cas: true,
+            delimiter: b':',
         });
         let mut local = store.local();
         let now = Now::from_millis(10_000);

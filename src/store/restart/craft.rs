@@ -48,6 +48,8 @@ pub enum SuperblockField {
     Cas,
     /// The flush generation.
     Generation,
+    /// Seed of the hashes of tags.
+    NameSeed,
     /// The policy's clock.
     Clock,
     /// The policy's speed.
@@ -105,6 +107,7 @@ impl Crafted {
             Field::BootId => superblock.moment.boot_id as u64,
             Field::Cas => superblock.cas,
             Field::Generation => superblock.generation,
+            Field::NameSeed => superblock.name_seed,
             Field::Clock => superblock.progress.clock,
             Field::Speed => superblock.progress.speed.into(),
             Field::Pace => superblock.progress.pace.into(),
@@ -128,6 +131,7 @@ impl Crafted {
             Field::BootId => superblock.moment.boot_id = number.into(),
             Field::Cas => superblock.cas = number,
             Field::Generation => superblock.generation = number,
+            Field::NameSeed => superblock.name_seed = number,
             Field::Clock => superblock.progress.clock = number,
             Field::Speed => superblock.progress.speed = number as u32,
             Field::Pace => superblock.progress.pace = number as u32,

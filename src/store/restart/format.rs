@@ -10,7 +10,8 @@
 //!        addresses that the pages had in the process that wrote them
 //! ```
 //!
-//! Chained items hold addresses of that process. The directory says where the
+//! Invalidations are not in the file: their items are left out or marked stale
+//! before. Chained items hold addresses of that process. The directory says where the
 //! pages lie now. Change [`VERSION`] with every change of the format or of the
 //! layout of items, pages or chunks.
 
@@ -30,7 +31,7 @@ use crate::time::Moment;
 /// First bytes of a memory file.
 pub(super) const MAGIC: [u8; 8] = *b"rustcchd";
 /// Version of the format.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Value of the clean mark after a clean stop.
 const CLEAN: u32 = 0x636C_6E21;
 /// Bytes of the superblock.
@@ -70,6 +71,8 @@ pub(super) struct Superblock {
     pub(super) cas: u64,
     /// The flush generation.
     pub(super) generation: u64,
+    /// Seed of the hashes of tags, which items hold.
+    pub(super) name_seed: u64,
     /// State of the eviction policy.
     pub(super) progress: Progress,
 }
@@ -177,6 +180,7 @@ impl Superblock {
         }
         out.u32(self.progress.speed);
         out.u32(self.progress.pace);
+        out.u64(self.name_seed);
         let mut bytes = [0; SUPERBLOCK_BYTES];
         let end = SUPERBLOCK_BYTES - 4;
         bytes[..out.0.len()].copy_from_slice(&out.0);
@@ -221,6 +225,11 @@ impl Superblock {
         if cas > CAS_MAX {
             return Err(EmptyReason::Damaged("superblock"));
         }
+        let progress = Progress {
+            clock: input.u64(),
+            speed: input.u32(),
+            pace: input.u32(),
+        };
         Ok(Self {
             clean: true,
             is_arena,
@@ -234,11 +243,8 @@ impl Superblock {
             moment,
             cas,
             generation,
-            progress: Progress {
-                clock: input.u64(),
-                speed: input.u32(),
-                pace: input.u32(),
-            },
+            name_seed: input.u64(),
+            progress,
         })
     }
 }

@@ -107,7 +107,8 @@ impl Store {
         let generation = superblock.generation % (1 << u8::BITS);
         self.flush.generation.store(generation, Ordering::Relaxed);
         self.flush.oldest.store(generation, Ordering::Relaxed);
-        self.cas.fetch_max(superblock.cas, Ordering::Relaxed);
+        self.cas.raise(superblock.cas);
+        self.invalidations.set_seed(superblock.name_seed);
         self.policy.resume(superblock.progress, now.millis());
         let pages = image.records.iter().enumerate();
         let pages = pages.map(|(number, record)| LoadingPage {
@@ -389,7 +390,8 @@ impl<'a> LoaderThread<'a> {
             };
             // SAFETY: nobody else has the item.
             let item = unsafe { Item::at(chunk) };
-            if !item.fits(bytes) {
+            // A later birth than any that was given would outlive invalidations.
+            if !item.fits(bytes) || item.birth() > self.loader.image.superblock.cas {
                 self.dropped.damaged += 1;
                 word.give_up();
             } else if item.is_chained() {

@@ -11,11 +11,12 @@ use std::sync::{Mutex, PoisonError};
 use arrayvec::ArrayVec;
 
 use crate::store::index::prefetch::prefetch;
-use crate::store::item::layout::word_of;
+use crate::store::item::layout::{Item, word_of};
 use crate::store::memory::chunk::{Page, chunk_at, class_of};
 use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::{DATA_OFFSET, MemoryFile, SaveLock};
 use crate::store::memory::pool::{EXTENT_BYTES, Pool, UsedPage};
+use crate::store::outcome::Condition;
 use crate::store::restart::disk::PageWriter;
 use crate::store::restart::format::{
     PageRecord, RECORD_BYTES, Superblock, encode_directory, write_superblock,
@@ -235,8 +236,9 @@ impl Store {
             flush_at: state.flush_at.0,
             clock_ms: state.now.millis(),
             moment: state.moment,
-            cas: self.cas.load(Ordering::Relaxed),
+            cas: self.cas.last(),
             generation: self.flush.generation.load(Ordering::Relaxed),
+            name_seed: self.invalidations.seed(),
             progress: self.policy.progress(),
             ..Superblock::default()
         }
@@ -265,7 +267,21 @@ impl Store {
         records
     }
 
-    /// Replaces the words of a shard's items by their stamps.
+    /// Returns whether an item is not invalidated. Marks it stale if an
+    /// invalidation demands that. No other thread uses the item.
+    fn outlives_invalidations(&self, item: Item<'_>) -> bool {
+        if !self.invalidations.is_outstanding() {
+            return true;
+        }
+        match self.judge(item) {
+            Condition::Live => true,
+            Condition::TurnsStale => self.turn_stale(item),
+            Condition::Dead(_) => false,
+        }
+    }
+
+    /// Replaces the words of a shard's items by their stamps, except those of
+    /// invalidated items: their invalidations are not kept.
     fn seal_shard(&self, number: usize) {
         let shard = self.map.read_at(number);
         let mut slots = (0..shard.buckets()).filter_map(|bucket| shard.slot(bucket));
@@ -278,7 +294,10 @@ impl Store {
                 .iter()
                 .for_each(|slot| prefetch(slot.chunk().as_ptr()));
             for slot in batch {
-                shard.item(slot).word().seal(slot.stamp().0);
+                let item = shard.item(slot);
+                if self.outlives_invalidations(item) {
+                    item.word().seal(slot.stamp().0);
+                }
             }
         }
     }

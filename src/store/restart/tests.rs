@@ -116,6 +116,7 @@ impl TestFile {
             max_item_size: 1 << 30,
             eviction: Eviction::default(),
             cas: true,
+            delimiter: b':',
         };
         let clock = opened.clock().now();
         let saved = (!self.is_arena).then_some(&*self.path);
@@ -184,7 +185,7 @@ fn fill(store: &Store, local: &mut Local) {
             if number % 7 == 0 {
                 entry.item().unwrap().set_bits(STALE, 0);
             }
-            entry.set_cas(cas);
+            entry.item().unwrap().set_cas(cas);
         });
     }
     // Free chunks in between, and an item that was never linked.

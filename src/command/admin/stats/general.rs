@@ -193,6 +193,12 @@ impl Executor<'_> {
             stat(out, "direct_reclaims", sum.direct_reclaims);
             zeros(out, &["lru_bumps_dropped"]);
         }
+        // memcached has no such lines, so a server without invalidations has none
+        // either. `stats invalidation` always has them.
+        if sum.invalidations > 0 {
+            stat(out, "invalidations", sum.invalidations);
+            stat(out, "invalidated_items", sum.invalidated_items);
+        }
     }
 }
 

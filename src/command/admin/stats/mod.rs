@@ -3,6 +3,7 @@
 
 mod classes;
 mod general;
+mod invalidation;
 mod observed;
 mod rustcached;
 mod settings;
@@ -54,6 +55,7 @@ impl Executor<'_> {
                 b"hotkeys" => self.hot_keys(count(arguments), out),
                 b"prefixes" => self.prefixes(count(arguments), out),
                 b"mrc" => self.curve(out),
+                b"invalidation" => self.invalidation(out),
                 b"slowlog" => self.slow_log(count(arguments), out),
                 b"restart" => self.restart(out),
                 _ => out.refuse("ERROR"),

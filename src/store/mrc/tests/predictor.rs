@@ -30,6 +30,7 @@ impl Server {
             max_item_size: 1 << 20,
             eviction: Eviction::default(),
             cas: true,
+            delimiter: b':',
         });
         let sampling = Arc::new(Sampling::new(1));
         Self {

@@ -71,6 +71,7 @@ fn nothing_is_counted_if_the_file_cannot_be_removed() {
         max_item_size: 1 << 20,
         eviction: Eviction::default(),
         cas: true,
+        delimiter: b':',
     };
     let missing = file.path.with_extension("missing");
     let (stats, events) = (Arc::default(), Arc::default());
