@@ -311,6 +311,9 @@ pub struct Config {
     pub detail: bool,
     /// Permit `flush_all` (off with `-F`).
     pub flush: bool,
+    /// Deletions of the keys `@prefix/<prefix>` and `@tag/<tag>` invalidate
+    /// (`-o invalidate_keys`).
+    pub invalidate_keys: bool,
     /// Permit key dumps (off with `-X`).
     pub dump: bool,
     /// Omit the `OK` line before key dumps, for older tools (`-o bare_dumps`).
@@ -367,6 +370,7 @@ impl Default for Config {
             prefix_delimiter: b':',
             detail: false,
             flush: true,
+            invalidate_keys: false,
             dump: true,
             bare_dumps: false,
             watch: true,
@@ -415,6 +419,7 @@ impl Config {
             prefix_delimiter,
             detail,
             flush,
+            invalidate_keys,
             dump,
             bare_dumps,
             watch,
@@ -466,6 +471,7 @@ impl Config {
             ),
             (*detail != other.detail, "stats detail"),
             (*flush != other.flush, "disable-flush-all"),
+            (*invalidate_keys != other.invalidate_keys, "invalidate_keys"),
             (*dump != other.dump, "disable-dumping"),
             (*bare_dumps != other.bare_dumps, "bare_dumps"),
             (*watch != other.watch, "disable-watch"),

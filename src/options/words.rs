@@ -83,6 +83,9 @@ pub(super) const WORDS: &[Row] = &[
     word("mrc")
         .help("predict the hit ratio of other sizes of memory (stats mrc)")
         .sets(Switch(|draft| draft.config.observe.curve = true)),
+    word("invalidate_keys")
+        .help("deleting the key @prefix/<prefix> or @tag/<tag> invalidates its items")
+        .sets(Switch(|draft| draft.config.invalidate_keys = true)),
     word("ssl_chain_cert")
         .takes("text", Rule::Text)
         .help("file with the certificate and those up to its issuer, in PEM")

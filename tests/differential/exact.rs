@@ -112,7 +112,8 @@ const OPAQUES: [&str; 4] = [
 ];
 const NUMERIC_FLAGS: [&str; 8] = ["N", "T", "R", "C", "E", "F", "J", "D"];
 const PLAIN_FLAGS: [&str; 18] = [
-    "v", "v", "s", "f", "c", "k", "q", "h", "u", "t", "l", "I", "x", "b", "P", "Lx", "Pabc", "S100",
+    "v", "v", "s", "f", "c", "k", "q", "h", "u", "t", "l", "I", "x", "b", "P1", "Lx", "Pabc",
+    "S100",
 ];
 const MODES: [&str; 14] = [
     "M", "ME", "MA", "MP", "MR", "MS", "Mappend", "MI", "MD", "M+", "M-", "MX", "M\0", "Me",
@@ -187,7 +188,7 @@ fn meta_set(random: &mut Random) -> Vec<u8> {
     // Do not combine E with an opaque that is refused (see the module's table).
     let may_be_refused = flags.contains(" O34567890123456789012345678901234");
     if may_be_refused {
-        flags = flags.replace(" E", " P");
+        flags = flags.replace(" E", " Pt");
     }
     let block = format!("ms {key}");
     if flags.contains(" E") {
@@ -290,7 +291,7 @@ fn line(random: &mut Random, verb: &str) -> Vec<u8> {
     if verb == "ma" && (flags.contains(" T") || flags.contains(" E")) {
         // With T or E, the number must not become longer (see the module's
         // table).
-        flags = flags.replace(" D", " P");
+        flags = flags.replace(" D", " Pt");
         flags.push_str(" D0");
     }
     if verb == "me" && random.once_in(2) {
@@ -321,7 +322,7 @@ fn flags(random: &mut Random) -> String {
         ]));
     }
     if random.once_in(60) {
-        chosen.push_str(&" k P L s t f c h l u v q O x I F1 D1 J1 N0 T0 R0 C1"[..random.below(52)]);
+        chosen.push_str(&" k L s t f c h l u v q O x I F1 D1 J1 N0 T0 R0 C1"[..random.below(50)]);
     }
     chosen
 }

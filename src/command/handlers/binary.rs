@@ -7,6 +7,7 @@ use crate::command::after::{After, StreamedReply};
 use crate::command::executor::Executor;
 use crate::command::ops::arithmetic::{ArithmeticOutcome, Change, InitialValue};
 use crate::command::ops::delete::Deleted;
+use crate::command::ops::invalidate::NotInvalidated;
 use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::outcome::{Condition, Outcome};
 use crate::command::ops::refusal::Refusal;
@@ -14,7 +15,7 @@ use crate::command::output::Output;
 use crate::protocol::binary::encode::{self, Echo, Status, error, keyed, plain};
 use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::verb::StoreVerb;
-use crate::store::{Hashed, Item, ItemSpec, Tags};
+use crate::store::{Effect, Hashed, Item, ItemSpec, Tags};
 use crate::time::Expiry;
 
 impl Executor<'_> {
@@ -39,17 +40,28 @@ impl Executor<'_> {
             Verb::Get { with_key, touch } => self.packet_get(packet, &key, with_key, touch, out),
             Verb::Touch { exptime } => self.packet_touch(packet, &key, exptime, out),
             Verb::Delete => {
-                let status = match self.delete(&key, packet.cas) {
-                    Deleted::Done => Status::Ok,
-                    Deleted::NotFound => Status::NotFound,
-                    Deleted::Exists => Status::Exists,
-                };
+                let status = self.packet_delete(packet, &key);
                 write_status(packet, status, out);
             }
             Verb::Arithmetic { .. } => self.packet_arithmetic(packet, &key, out),
             _ => self.packet_store(packet, &key, value, out),
         }
         After::Continue
+    }
+
+    fn packet_delete(&mut self, packet: &Packet<'_>, key: &Hashed<'_>) -> Status {
+        if let Some((kind, name)) = self.name_in_key(key.key) {
+            return match self.invalidate(kind, name, Effect::Delete, "delete") {
+                Ok(()) => Status::Ok,
+                Err(NotInvalidated::Forbidden) => Status::Auth,
+                Err(NotInvalidated::Bad(_)) => Status::Invalid,
+            };
+        }
+        match self.delete(key, packet.cas) {
+            Deleted::Done => Status::Ok,
+            Deleted::NotFound => Status::NotFound,
+            Deleted::Exists => Status::Exists,
+        }
     }
 
     #[inline]

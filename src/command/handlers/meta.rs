@@ -14,8 +14,8 @@ use crate::protocol::meta::key::{MetaKey, needs_base64};
 use crate::protocol::meta::request::{MetaMode, MetaRequest};
 use crate::protocol::text::encode::{line, number_line};
 use crate::protocol::text::reply::Reply;
-use crate::protocol::verb::ArithmeticVerb;
-use crate::store::{Access, Hashed, Item, ItemSpec, NoMemory, Tags};
+use crate::protocol::verb::{ArithmeticVerb, NameKind};
+use crate::store::{Access, Effect, Hashed, Item, ItemSpec, NoMemory, Tags};
 use crate::time::{Expiry, Now};
 
 impl Executor<'_> {
@@ -60,7 +60,8 @@ impl Executor<'_> {
         if meta.flags.opaque_too_long {
             return self.refuse_opaque(meta, &key, out);
         }
-        let spec = self.meta_spec(meta, key.key);
+        let tags = self.meta_tags(meta);
+        let spec = self.meta_spec(meta, key.key, tags.as_ref());
         let stored = self.store_block(&key, &spec, Condition::meta(&meta.flags), block);
         write_stored(stored, meta, key.key, out);
     }
@@ -74,7 +75,8 @@ impl Executor<'_> {
         key: &Hashed<'_>,
         out: &mut Output,
     ) {
-        let spec = self.meta_spec(meta, key.key);
+        let tags = self.meta_tags(meta);
+        let spec = self.meta_spec(meta, key.key, tags.as_ref());
         match self.begin(key, &spec, Condition::meta(&meta.flags)) {
             Err(refusal) => {
                 self.count_refused(refusal);
@@ -87,8 +89,18 @@ impl Executor<'_> {
         }
     }
 
+    /// Returns the tags that an `ms` or `ma` gives its item.
+    pub(super) fn meta_tags(&self, meta: &MetaRequest<'_>) -> Option<Tags> {
+        meta.flags.tagged.then(|| self.store.tags(meta.tags()))
+    }
+
     /// Returns the item that an `ms` makes.
-    pub(super) fn meta_spec<'k>(&self, meta: &MetaRequest<'_>, key: &'k [u8]) -> ItemSpec<'k> {
+    pub(super) fn meta_spec<'k>(
+        &self,
+        meta: &MetaRequest<'_>,
+        key: &'k [u8],
+        tags: Option<&'k Tags>,
+    ) -> ItemSpec<'k> {
         let exptime = if meta.flags.mode.extends() {
             meta.flags.vivify
         } else {
@@ -101,6 +113,7 @@ impl Executor<'_> {
             // A stale value inherits the old item's expiry time.
             with_expiry_field: meta.flags.invalidate,
             with_birth_field: Condition::meta(&meta.flags).new_cas.is_some(),
+            tags,
             ..ItemSpec::new(key, meta.value_len as usize)
         }
     }
@@ -112,6 +125,9 @@ impl Executor<'_> {
         out: &mut Output,
     ) {
         let decoded = MetaKey::new(meta.key, meta.base64);
+        if let Some((kind, name)) = self.name_in_key(decoded.bytes()) {
+            return self.meta_invalidate(meta, kind, name, out);
+        }
         let key = self.store.hashed(decoded.bytes());
         let status = match self.meta_delete(meta, &key) {
             Err(NoMemory) => return error(out, Reply::NoMemory),
@@ -121,6 +137,35 @@ impl Executor<'_> {
             Ok(Deleted::Exists) => Status::Exists,
         };
         write_status(out, status, meta, key.key);
+    }
+
+    /// Executes `md` of a key that names a prefix or tag (`-o invalidate_keys`).
+    #[cold]
+    fn meta_invalidate(
+        &mut self,
+        meta: &MetaRequest<'_>,
+        kind: NameKind,
+        name: &[u8],
+        out: &mut Output,
+    ) {
+        let flags = &meta.flags;
+        let is_conditional = flags.cas.is_some() || flags.new_cas.is_some();
+        if is_conditional || flags.ttl.is_some() || flags.remove_value {
+            let text = "CLIENT_ERROR flags C, E, T and x do not apply to an invalidation";
+            return line(&mut out.bytes, text);
+        }
+        let effect = match flags.invalidate {
+            true => Effect::MarkStale,
+            false => Effect::Delete,
+        };
+        match self.invalidate(kind, name, effect, "md") {
+            Err(refusal) => line(&mut out.bytes, &refusal.text(self.store.delimiter())),
+            Ok(()) if flags.quiet => {}
+            Ok(()) => {
+                let key = MetaKey::new(meta.key, meta.base64);
+                write_status(out, Status::Done, meta, key.bytes());
+            }
+        }
     }
 
     /// Executes `ma`.
@@ -148,7 +193,7 @@ impl Executor<'_> {
             number: flags.initial,
             expiry: Expiry::from_protocol(flags.created_ttl(), self.now),
             key_binary: meta.base64 && needs_base64(key.key),
-            tags: Tags::default(),
+            tags: self.meta_tags(meta).unwrap_or_default(),
         });
         match self.change_or_create(&key, change, initial) {
             ArithmeticOutcome::NonNumeric => error(out, Reply::NonNumeric),

@@ -166,6 +166,12 @@ impl Executor<'_> {
 
     /// Executes `delete`.
     pub(in crate::command) fn delete_line(&mut self, key: &[u8], noreply: bool, out: &mut Output) {
+        if let Some((kind, name)) = self.name_in_key(key) {
+            return match self.invalidate(kind, name, Effect::Delete, "delete") {
+                Ok(()) => reply(out, noreply, Reply::Deleted.text()),
+                Err(refusal) => reply(out, noreply, &refusal.text(self.store.delimiter())),
+            };
+        }
         let key = self.store.hashed(key);
         let answer = match self.delete(&key, None) {
             Deleted::Done => Reply::Deleted,

@@ -32,7 +32,8 @@ impl Executor<'_> {
                     return None;
                 }
                 let condition = Condition::meta(&meta.flags);
-                let spec = self.meta_spec(meta, key.key);
+                let tags = self.meta_tags(meta);
+                let spec = self.meta_spec(meta, key.key, tags.as_ref());
                 let form = ReplyForm::Meta(Box::new(OwnedMeta::of(meta)));
                 self.begin_value(&key, &spec, condition, form, out)
             }

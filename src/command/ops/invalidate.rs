@@ -36,6 +36,23 @@ impl NotInvalidated {
 }
 
 impl Executor<'_> {
+    /// Returns the prefix or tag that the key of a deletion names, if the server
+    /// takes such keys (`-o invalidate_keys`).
+    #[inline]
+    pub(in crate::command) fn name_in_key<'k>(
+        &self,
+        key: &'k [u8],
+    ) -> Option<(NameKind, &'k [u8])> {
+        let named = key.strip_prefix(b"@")?;
+        if !self.shared.config.invalidate_keys {
+            return None;
+        }
+        if let Some(prefix) = named.strip_prefix(b"prefix/") {
+            return Some((NameKind::Prefix, prefix));
+        }
+        named.strip_prefix(b"tag/").map(|tag| (NameKind::Tag, tag))
+    }
+
     /// Invalidates the items of a name. `command` is the command's name for
     /// watchers.
     ///

@@ -100,6 +100,7 @@ fn flags_do_what_they_say() {
         prefix_delimiter: b'/',
         detail: true,
         flush: false,
+        invalidate_keys: false,
         dump: false,
         bare_dumps: false,
         watch: false,
@@ -286,4 +287,10 @@ fn client_memory_follows_the_memory_limit() {
     assert_eq!(limit(&["-o", "read_buf_mem_limit=3"]), (3, true));
     assert_eq!(limit(&["-o", "resp_obj_mem_limit=5"]), (5, true));
     assert_eq!(limit(&["-o", "read_buf_mem_limit=0"]), (64, false));
+}
+
+#[test]
+fn keys_invalidate_only_if_asked_to() {
+    assert!(!config(&[]).invalidate_keys);
+    assert!(config(&["-o", "invalidate_keys"]).invalidate_keys);
 }

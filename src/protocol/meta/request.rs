@@ -1,6 +1,8 @@
 //! Flags of meta commands (doc/protocol.txt, "Meta commands").
 
-use crate::limits::{KEY_MAX_BYTES, LINE_TOKENS_MAX, META_TOKENS_MAX, OPAQUE_MAX_BYTES};
+use crate::limits::{
+    KEY_MAX_BYTES, LINE_TOKENS_MAX, META_TOKENS_MAX, OPAQUE_MAX_BYTES, TAG_MAX_BYTES, TAGS_MAX,
+};
 use crate::protocol::meta::key::decode_key;
 use crate::protocol::number::{strict_i32, strict_u32, strict_u64};
 use crate::protocol::text::reply::Reply;
@@ -20,6 +22,42 @@ pub struct MetaRequest<'a> {
     pub tokens: &'a [u8],
     /// The parsed flags.
     pub flags: MetaFlags,
+}
+
+impl<'a> MetaRequest<'a> {
+    /// Returns the tags that an `ms` or `ma` gives its item, after
+    /// [`check_tags`] has accepted them. For memcached, `P` is a token for
+    /// proxies, which it ignores.
+    pub fn tags(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        tags_in(self.tokens)
+    }
+}
+
+/// Returns the tags among flags: the argument of `P`, separated by commas.
+fn tags_in(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let list = tokens(line).find_map(|token| token.strip_prefix(b"P"));
+    list.into_iter()
+        .flat_map(|list| list.split(|byte| *byte == b','))
+}
+
+/// Checks the tags among the flags of `ms` or `ma`.
+///
+/// # Errors
+/// The reply: there are too many, or one is empty or too long.
+pub fn check_tags(line: &[u8]) -> Result<(), &'static str> {
+    let mut count = 0;
+    for tag in tags_in(line) {
+        count += 1;
+        match tag.len() {
+            0 => return Err("CLIENT_ERROR empty tag"),
+            1..=TAG_MAX_BYTES => {}
+            _ => return Err("CLIENT_ERROR tag too long"),
+        }
+    }
+    match count {
+        0..=TAGS_MAX => Ok(()),
+        _ => Err("CLIENT_ERROR too many tags"),
+    }
 }
 
 /// Parsed flags of a meta command. Times are as in the protocol.
@@ -58,6 +96,8 @@ pub struct MetaFlags {
     /// `O` is longer than the limit. memcached detects this while it writes the
     /// reply, after most of the command has taken effect.
     pub opaque_too_long: bool,
+    /// `P` is there: tags for `ms` and `ma`; see [`MetaRequest::tags`].
+    pub tagged: bool,
     /// Positions of the flags whose order matters.
     pub positions: FlagPositions,
 }
@@ -297,9 +337,9 @@ impl FlagParser {
                 self.flags.positions.opaque = position;
                 self.flags.opaque_too_long = token.len() > OPAQUE_MAX_BYTES;
             }
-            // Accepted here and answered from the token list. P and L are for
-            // proxies.
-            b'P' | b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'l' | b'h' => {}
+            b'P' => self.flags.tagged = true,
+            // Accepted here and answered from the token list. L is for proxies.
+            b'L' | b'k' | b's' | b't' | b'c' | b'f' | b'l' | b'h' => {}
             _ => return Err("CLIENT_ERROR invalid flag"),
         }
         Ok(())

@@ -7,7 +7,9 @@ use crate::limits::{
     GET_LINE_MAX_BYTES, KEY_MAX_BYTES, LINE_MAX_BYTES, LINE_TOKENS_MAX, LINE_WHOLE_MAX_BYTES,
 };
 use crate::protocol::cas::Cas;
-use crate::protocol::meta::request::{MetaError, MetaRequest, count_flags, parse_flags};
+use crate::protocol::meta::request::{
+    MetaError, MetaRequest, check_tags, count_flags, parse_flags,
+};
 use crate::protocol::number::{
     parse_client_flags, parse_exptime, strict_i32, strict_u32, strict_u64,
 };
@@ -500,6 +502,9 @@ fn parse_meta_set(rest: &[u8]) -> Result<Request<'_>, Malformed> {
         let reply = "CLIENT_ERROR invalid mode for ms M token";
         return Err(Malformed::new(reply).with_block(value_len));
     }
+    if flags.tagged {
+        check_tags(line).map_err(|reply| Malformed::new(reply).with_block(value_len))?;
+    }
     Ok(Request::MetaSet(MetaRequest {
         key,
         base64,
@@ -530,6 +535,9 @@ fn parse_meta_arithmetic(rest: &[u8]) -> Result<Request<'_>, Malformed> {
     })?;
     if !flags.mode.is_for_arithmetic() {
         return Err(Malformed::new("CLIENT_ERROR invalid mode for ma M token"));
+    }
+    if flags.tagged {
+        check_tags(line).map_err(Malformed::new)?;
     }
     Ok(Request::MetaArithmetic(MetaRequest {
         key,
