@@ -92,6 +92,7 @@ fn check(meta: &MetaRequest<'_>) {
         (b'C', flags.cas.is_some()),
         (b'E', flags.new_cas.is_some()),
         (b'D', flags.delta.is_some()),
+        (b'P', flags.tagged),
     ] {
         assert_eq!(seen.contains(&letter), read, "{}", char::from(letter));
     }

@@ -17,7 +17,7 @@ use rustcached::config::Eviction;
 use rustcached::stats::Restored;
 use rustcached::store::restart::craft::{Crafted, RecordField, SuperblockField};
 use rustcached::store::restart::{EmptyReason, Opened, StopState};
-use rustcached::store::{Access, ItemSpec, Local, Options, Store, Walk};
+use rustcached::store::{Access, Effect, ItemSpec, Local, Name, Options, Store, Walk};
 use rustcached::time::{Expiry, Moment, Now};
 
 const KIB: usize = 1024;
@@ -41,6 +41,7 @@ struct Input {
     limits: [u8; 2],
     away_ms: u32,
     flushes: bool,
+    invalidates: bool,
     restarts: bool,
     items: Vec<Spec>,
     changes: Vec<Change>,
@@ -57,6 +58,8 @@ struct Spec {
     ttl: Option<u16>,
     deleted: bool,
     appended: Option<u16>,
+    tags: u8,
+    cas: Option<u64>,
 }
 
 /// A number that is likely to matter.
@@ -109,6 +112,8 @@ enum Operation {
     Flush,
     Cas,
     Pace,
+    Invalidate(u8, bool),
+    Lap,
 }
 
 fuzz_target!(|input: Input| examine(&input));
@@ -213,9 +218,22 @@ fn fill(store: &Store, input: &Input) {
         if input.flushes && number == 3 {
             store.flush_all(&mut local);
         }
+        if input.invalidates && number == 5 {
+            invalidate(store, &mut local, spec.tags, spec.large);
+        }
         put(store, &mut local, spec, &mut left);
     }
     store.audit(&mut local);
+}
+
+fn invalidate(store: &Store, local: &mut Local, tag: u8, stale: bool) {
+    let effect = match stale {
+        true => Effect::MarkStale,
+        false => Effect::Delete,
+    };
+    let tag = [b'a' + tag % 20];
+    let done = store.invalidate(local, Name::Tag(&tag), effect);
+    assert_eq!(done, Ok(()));
 }
 
 /// Stores an item, appends to it and deletes it, as `spec` demands.
@@ -226,7 +244,11 @@ fn put(store: &Store, local: &mut Local, spec: &Spec, left: &mut usize) {
     let name = format!("key-{}", spec.key);
     let key = store.hashed(name.as_bytes());
     let value = vec![b'v'; len];
+    let names: Vec<[u8; 1]> = (0..spec.tags % 20).map(|tag| [b'a' + tag]).collect();
+    let tags = store.tags(names.iter().map(|name| &name[..]));
     let item = ItemSpec {
+        tags: Some(&tags),
+        with_birth_field: spec.cas.is_some(),
         flags: spec.flags.into(),
         expiry: spec.ttl.map_or(Expiry::NEVER, |ttl| {
             Expiry::from_protocol(i32::from(ttl), NOW)
@@ -237,8 +259,9 @@ fn put(store: &Store, local: &mut Local, spec: &Spec, left: &mut usize) {
     let Ok(new) = store.new_filled(local, &key, &item, NOW, pieces) else {
         return;
     };
-    let cas = store.next_cas();
-    store.edit(local, &key, NOW, |entry| entry.put(new, cas));
+    store.edit(local, &key, NOW, |entry| {
+        entry.put_born(new, store.draw(spec.cas));
+    });
     if let Some(more) = spec.appended {
         let more = usize::from(more).min(*left);
         *left -= more;
@@ -271,10 +294,11 @@ fn apply(file: &mut Crafted, change: &Change) {
             Field::BootId,
             Field::Cas,
             Field::Generation,
+            Field::NameSeed,
             Field::Clock,
             Field::Speed,
             Field::Pace,
-        ][usize::from(*field) % 15];
+        ][usize::from(*field) % 16];
         let number = number.near(file.superblock(field));
         file.set_superblock(field, number);
         return;
@@ -394,6 +418,15 @@ fn work(store: &Store, operations: &[Operation]) {
                 store.compact(&mut local);
             }
             Operation::Flush => store.flush_all(&mut local),
+            Operation::Invalidate(tag, stale) => invalidate(store, &mut local, *tag, *stale),
+            Operation::Lap => {
+                if store.begin_lap() {
+                    for shard in 0..store.shard_count() {
+                        store.sweep_shard(&mut local, shard, NOW);
+                    }
+                    store.end_lap();
+                }
+            }
             Operation::Cas => assert_ne!(store.next_cas(), 0),
             Operation::Pace => store.measure_pace(NOW),
         }

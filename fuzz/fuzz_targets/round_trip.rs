@@ -16,7 +16,7 @@ use rustcached::protocol::request::{GetLine, Request, StoreLine};
 use rustcached::protocol::text::encode;
 use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::protocol::tokens::tokens;
-use rustcached::protocol::verb::{ArithmeticVerb, ControlVerb, ShutdownMode, StoreVerb};
+use rustcached::protocol::verb::{ArithmeticVerb, ControlVerb, NameKind, ShutdownMode, StoreVerb};
 
 /// A key of 1 to 250 bytes without spaces and control characters.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ enum Spec {
     Meta(u8, Key, bool, u32, MetaSpec),
     MetaDebug(Key, bool),
     FlushAll(Option<i32>, bool),
+    Invalidate(bool, Key, bool),
     Verbosity(u32, bool),
     MemoryLimit(u32, bool),
     Shutdown(bool),
@@ -68,6 +69,7 @@ struct MetaSpec {
     delta: Option<u64>,
     initial: Option<u64>,
     opaque: Option<[u8; 8]>,
+    tags: Option<[u8; 3]>,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -238,6 +240,10 @@ fn meta_flags(verb: &[u8; 2], base64: bool, spec: &MetaSpec) -> (MetaFlags, Vec<
         line.extend_from_slice(b" O");
         line.extend(opaque.map(printable));
     }
+    if let Some(tags) = spec.tags.filter(|_| matches!(verb, b"ms" | b"ma")) {
+        let tags = tags.map(|tag| format!("t{tag}"));
+        line.extend_from_slice(format!(" P{}", tags.join(",")).as_bytes());
+    }
     let wide = |number: Option<i32>| number.map(i64::from);
     for (letter, number) in [
         (b'N', wide(spec.vivify)),
@@ -275,6 +281,7 @@ fn meta_flags(verb: &[u8; 2], base64: bool, spec: &MetaSpec) -> (MetaFlags, Vec<
         delta: spec.delta,
         initial: spec.initial.unwrap_or(0),
         opaque_too_long: false,
+        tagged: spec.tags.is_some() && matches!(verb, b"ms" | b"ma"),
         positions: places_in(&line),
     };
     (flags, line)
@@ -320,6 +327,11 @@ fn simple(spec: &Spec) {
         Spec::FlushAll(delay, noreply) => {
             let mut words = vec![b"flush_all".to_vec()];
             words.extend(delay.map(|delay| delay.to_string().into_bytes()));
+            (words, *noreply)
+        }
+        Spec::Invalidate(is_tag, name, noreply) => {
+            let kind = if *is_tag { "tag" } else { "prefix" };
+            let words = vec![b"invalidate".to_vec(), kind.into(), name.0.clone()];
             (words, *noreply)
         }
         Spec::Verbosity(level, noreply) => (numbered("verbosity", *level), *noreply),
@@ -386,6 +398,14 @@ fn simple_request<'a>(spec: &'a Spec, line: &'a [u8]) -> Request<'a> {
         },
         Spec::FlushAll(delay, noreply) => Request::FlushAll {
             delay: Some(delay.unwrap_or(0)),
+            noreply: *noreply,
+        },
+        Spec::Invalidate(is_tag, Key(name), noreply) => Request::Invalidate {
+            kind: match is_tag {
+                true => NameKind::Tag,
+                false => NameKind::Prefix,
+            },
+            name,
             noreply: *noreply,
         },
         Spec::Verbosity(level, noreply) => Request::Verbosity {

@@ -16,7 +16,12 @@ impl Store {
     ///
     /// # Errors
     /// The reason why the name cannot be invalidated.
-    pub fn invalidate(&self, local: &Local, name: Name<'_>, effect: Effect) -> Result<(), BadName> {
+    pub fn invalidate(
+        &self,
+        local: &mut Local,
+        name: Name<'_>,
+        effect: Effect,
+    ) -> Result<(), BadName> {
         if !self.options.cas {
             return Err(BadName::NoBirths);
         }
@@ -34,8 +39,10 @@ impl Store {
             .invalidations
             .invalidate(hash, prefix_len, effect, &self.cas);
         if allocated > 0 {
-            // The next allocations and upkeep make room for it.
+            // If this does not suffice, the next allocations and upkeep give up
+            // more.
             self.memory.pool().add_overhead(allocated);
+            self.shrink_to_limit(local);
         }
         let counters = &local.counters;
         counters.invalidations.add(1);

@@ -74,12 +74,12 @@ fn lives(store: &Store, local: &mut Local, key: &str) -> bool {
     }
 }
 
-fn kill_prefix(store: &Store, local: &Local, prefix: &str) {
+fn kill_prefix(store: &Store, local: &mut Local, prefix: &str) {
     let name = Name::Prefix(prefix.as_bytes());
     store.invalidate(local, name, Effect::Delete).unwrap();
 }
 
-fn kill_tag(store: &Store, local: &Local, tag: &str) {
+fn kill_tag(store: &Store, local: &mut Local, tag: &str) {
     let name = Name::Tag(tag.as_bytes());
     store.invalidate(local, name, Effect::Delete).unwrap();
 }
@@ -111,7 +111,7 @@ fn a_prefix_takes_its_items_and_no_others() {
     ] {
         keys.iter().for_each(|key| set(&store, &mut local, key));
         set(&store, &mut local, &long);
-        kill_prefix(&store, &local, prefix);
+        kill_prefix(&store, &mut local, prefix);
         for key in keys.into_iter().chain([&long[..]]) {
             let want = !dead.contains(&key);
             assert_eq!(lives(&store, &mut local, key), want, "{prefix} {key}");
@@ -140,7 +140,7 @@ fn a_tag_takes_its_items_and_no_others() {
                 },
             );
         }
-        kill_tag(&store, &local, tag);
+        kill_tag(&store, &mut local, tag);
         assert_eq!(
             lives(&store, &mut local, "key"),
             !many.contains(&tag),
@@ -157,7 +157,7 @@ fn a_tag_takes_its_items_and_no_others() {
 #[test]
 fn names_are_checked() {
     let store = store();
-    let local = store.local();
+    let mut local = store.local();
     let long = "k".repeat(KEY_MAX_BYTES) + ":";
     let tag = "t".repeat(TAG_MAX_BYTES + 1);
     for (name, error) in [
@@ -170,7 +170,7 @@ fn names_are_checked() {
         (Name::Tag(b"a,b"), BadName::Comma),
     ] {
         for effect in [Effect::Delete, Effect::MarkStale] {
-            assert_eq!(store.invalidate(&local, name, effect), Err(error));
+            assert_eq!(store.invalidate(&mut local, name, effect), Err(error));
         }
     }
     assert!(!store.invalidation_state().is_outstanding);
@@ -178,7 +178,7 @@ fn names_are_checked() {
         Name::Prefix(&long.as_bytes()[1..]),
         Name::Tag(&tag.as_bytes()[1..]),
     ] {
-        assert_eq!(store.invalidate(&local, name, Effect::Delete), Ok(()));
+        assert_eq!(store.invalidate(&mut local, name, Effect::Delete), Ok(()));
     }
     let without = Store::new(Options {
         max_memory: 64 << 20,
@@ -188,8 +188,8 @@ fn names_are_checked() {
         cas: false,
         delimiter: b':',
     });
-    let local = without.local();
-    let refused = without.invalidate(&local, Name::Tag(b"t"), Effect::Delete);
+    let mut local = without.local();
+    let refused = without.invalidate(&mut local, Name::Tag(b"t"), Effect::Delete);
     assert_eq!(refused, Err(BadName::NoBirths));
 }
 
@@ -204,7 +204,7 @@ fn cas_values_of_clients_are_no_births() {
         };
         set_with(&store, &mut local, "a:b", with);
         assert_eq!(get(&store, &mut local, "a:b"), Ok((cas, false)));
-        kill_prefix(&store, &local, "a:");
+        kill_prefix(&store, &mut local, "a:");
         assert!(!lives(&store, &mut local, "a:b"), "{cas}");
         set_with(&store, &mut local, "a:b", with);
         assert_eq!(
@@ -230,7 +230,7 @@ fn copies_are_as_old_as_their_originals() {
         let copy = make(&store, &mut local, "a:b", with);
         store.edit(&mut local, &key, NOW, |entry| entry.put_copy(copy));
         assert!(lives(&store, &mut local, "a:b"));
-        kill_tag(&store, &local, "t");
+        kill_tag(&store, &mut local, "t");
         let copy = make(&store, &mut local, "a:b", with);
         // The edit finds no item to copy.
         let found = store.edit(&mut local, &key, NOW, |entry| entry.item().is_some());
@@ -247,7 +247,7 @@ fn a_change_after_an_invalidation_finds_nothing() {
     set(&store, &mut local, "a:b");
     let renewed = store.edit(&mut local, &key, NOW, |entry| {
         // Between the check of the edit and the draw.
-        kill_prefix(&store, &store.local(), "a:");
+        kill_prefix(&store, &mut store.local(), "a:");
         assert!(entry.item().is_some());
         (entry.renew(None), entry.item().is_some(), entry.miss())
     });
@@ -262,7 +262,7 @@ fn hot_items_die_too() {
     set(&store, &mut local, "a:hot");
     (0..10_000).for_each(|_| assert!(lives(&store, &mut local, "a:hot")));
     assert!(local.is_hot(store.hashed(b"a:hot").hash));
-    kill_prefix(&store, &local, "a:");
+    kill_prefix(&store, &mut local, "a:");
     assert!(!lives(&store, &mut local, "a:hot"));
     store.release_all_hot(&mut local);
 }
@@ -275,7 +275,7 @@ fn dead_items_are_neither_shown_nor_evicted_as_live_ones() {
         set(&store, &mut local, &format!("a:{number}"));
         set(&store, &mut local, &format!("b:{number}"));
     }
-    kill_prefix(&store, &local, "a:");
+    kill_prefix(&store, &mut local, "a:");
     let (mut walk, mut seen) = (Walk::default(), 0);
     while store.walk(&mut walk, NOW, |item| {
         assert!(item.key().starts_with(b"b:"));
@@ -301,8 +301,8 @@ fn a_lap_reclaims_memory_and_ends_the_checks() {
         set(&store, &mut local, &format!("b:{number}"));
         set_with(&store, &mut local, &format!("{number}"), tagged);
     }
-    kill_prefix(&store, &local, "a:");
-    kill_tag(&store, &local, "t");
+    kill_prefix(&store, &mut local, "a:");
+    kill_tag(&store, &mut local, "t");
     let state = store.invalidation_state();
     assert!(state.is_outstanding && state.prefix_lengths == 1);
     assert_eq!(state.table_bytes, state.slots * 8);
@@ -315,7 +315,7 @@ fn a_lap_reclaims_memory_and_ends_the_checks() {
         set_with(&store, &mut local, key, tagged);
         assert!(lives(&store, &mut local, key), "{key}");
     }
-    kill_prefix(&store, &local, "a:");
+    kill_prefix(&store, &mut local, "a:");
     assert!(!lives(&store, &mut local, "a:1") && lives(&store, &mut local, "b:1"));
 }
 
@@ -325,11 +325,11 @@ fn an_invalidation_during_a_lap_stays_outstanding() {
     let mut local = store.local();
     set(&store, &mut local, "a:1");
     set(&store, &mut local, "bb:1");
-    kill_prefix(&store, &local, "a:");
+    kill_prefix(&store, &mut local, "a:");
     assert!(store.begin_lap());
     for shard in 0..store.shard_count() {
         if shard == store.shard_count() - 1 {
-            kill_prefix(&store, &local, "bb:");
+            kill_prefix(&store, &mut local, "bb:");
         }
         store.sweep_shard(&mut local, shard, NOW);
     }
@@ -359,7 +359,9 @@ fn a_lazy_mark_is_that_of_md() {
         set_with(&store, &mut local, "a:b", with);
         let (before, _) = get(&store, &mut local, "a:b").unwrap();
         for name in [Name::Prefix(b"a:"), Name::Tag(b"t")] {
-            store.invalidate(&local, name, Effect::MarkStale).unwrap();
+            store
+                .invalidate(&mut local, name, Effect::MarkStale)
+                .unwrap();
             let (after, stale) = get(&store, &mut local, "a:b").unwrap();
             assert!(stale && after != before && after < u64::MAX);
             assert_eq!(get(&store, &mut local, "a:b"), Ok((after, true)), "once");
@@ -368,7 +370,9 @@ fn a_lazy_mark_is_that_of_md() {
         // A client wins the token; the next invalidation lets another win.
         store.edit(&mut local, &key, NOW, |entry| entry.mark_token_sent());
         let name = Name::Tag(b"t");
-        store.invalidate(&local, name, Effect::MarkStale).unwrap();
+        store
+            .invalidate(&mut local, name, Effect::MarkStale)
+            .unwrap();
         let sent = store.edit(&mut local, &key, NOW, |entry| {
             entry
                 .item()
@@ -377,8 +381,10 @@ fn a_lazy_mark_is_that_of_md() {
         assert_eq!(sent, Some((true, false)));
         set_with(&store, &mut local, "a:b", with);
         assert!(!get(&store, &mut local, "a:b").unwrap().1, "recached");
-        store.invalidate(&local, name, Effect::MarkStale).unwrap();
-        kill_tag(&store, &local, "t");
+        store
+            .invalidate(&mut local, name, Effect::MarkStale)
+            .unwrap();
+        kill_tag(&store, &mut local, "t");
         assert!(!lives(&store, &mut local, "a:b"));
     }
 }
@@ -389,7 +395,9 @@ fn a_lap_marks_what_nobody_looks_up() {
     let mut local = store.local();
     (0..100).for_each(|number| set(&store, &mut local, &format!("a:{number}")));
     let name = Name::Prefix(b"a:");
-    store.invalidate(&local, name, Effect::MarkStale).unwrap();
+    store
+        .invalidate(&mut local, name, Effect::MarkStale)
+        .unwrap();
     lap(&store, &mut local);
     assert!(!store.invalidation_state().is_outstanding);
     for number in 0..100 {
@@ -451,7 +459,7 @@ fn no_content_outlives_an_invalidation() {
         begun.wait();
         for round in 1..=ROUNDS {
             let before = store.next_cas();
-            kill_prefix(store, &local, "a:");
+            kill_prefix(store, &mut local, "a:");
             floor.store(before, Ordering::SeqCst);
             if round % 3 == 0 {
                 lap(store, &mut local);

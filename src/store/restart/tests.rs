@@ -3,6 +3,7 @@
 mod crafted;
 mod files;
 mod full;
+mod invalidated;
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -19,7 +20,7 @@ use crate::store::memory::classes::{PAGE_BYTES, PAGE_HEADER_BYTES};
 use crate::store::memory::file::DATA_OFFSET;
 use crate::store::restart::format::{SUPERBLOCK_BYTES, read_directory, read_superblock};
 use crate::store::restart::{EmptyReason, Opened, StopState};
-use crate::store::{ItemSpec, Local, Options, Store, Walk};
+use crate::store::{ItemSpec, Local, Options, Store, Tags, Walk};
 use crate::time::{Expiry, Moment, Now};
 
 const NOW: Now = Now::from_millis(1_000_000);
@@ -29,6 +30,8 @@ const MOMENT: Moment = Moment {
     boot_id: 77,
 };
 const LIMIT: usize = 64 << 20;
+/// Tags of the items of [`fill`].
+const TAGS: [&[u8]; 5] = [b"one", b"two", b"three", b"four", b"five"];
 
 /// A memory file that is removed when dropped.
 struct TestFile {
@@ -52,6 +55,8 @@ struct Seen {
     expiry: u32,
     age: u32,
     bits: [bool; 4],
+    tags: Tags,
+    birth: u64,
     stamp: u16,
 }
 
@@ -173,6 +178,8 @@ fn fill(store: &Store, local: &mut Local) {
                 _ => Expiry::NEVER,
             },
             with_expiry_field: number % 8 == 1,
+            with_birth_field: number % 11 == 3,
+            tags: Some(&store.tags(TAGS.iter().copied().take(number % 6))),
             ..ItemSpec::new(key.as_bytes(), len)
         };
         put(store, local, &spec);
@@ -225,6 +232,8 @@ fn contents(store: &Store, now: Now) -> Contents {
                 item.is_token_sent(),
                 item.is_key_binary(),
             ],
+            tags: item.tags(),
+            birth: item.birth(),
             stamp: 0,
         };
         hashes.push(item.key().to_vec());

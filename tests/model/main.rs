@@ -3,11 +3,12 @@
 //! replies must equal the model's. With little memory, a miss is always
 //! permitted, but no other difference, and the memory limit must hold.
 
+mod acts;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config as Proptest, TestRunner};
 
 use rustcached::command::{Executor, Output, Stalled};
@@ -21,6 +22,8 @@ use rustcached::stats::HotSampler;
 use rustcached::store::{Local, Options, Store};
 use rustcached::time::Now;
 
+use crate::acts::{Act, Verb, acts};
+
 const KEYS: usize = 12;
 const ITEM_MAX: usize = 1 << 20;
 const PAGE_BYTES: usize = 32 * 1024;
@@ -28,48 +31,6 @@ const PAGE_BYTES: usize = 32 * 1024;
 /// memory before items are evicted for it. The limit must hold again at the
 /// next command.
 const SLACK_BYTES: usize = PAGE_BYTES;
-
-/// Storage commands.
-#[derive(Clone, Copy, Debug)]
-enum Verb {
-    Set,
-    Add,
-    Replace,
-    Append,
-    Prepend,
-    /// `cas`, with the key's CAS value (true) or a wrong value (false).
-    Cas(bool),
-}
-
-#[derive(Clone, Debug)]
-enum Act {
-    Store {
-        verb: Verb,
-        key: usize,
-        flags: u32,
-        ttl: i32,
-        len: usize,
-        seed: u8,
-    },
-    Number {
-        key: usize,
-        number: u64,
-        width: usize,
-    },
-    Count {
-        key: usize,
-        delta: u64,
-        decrement: bool,
-    },
-    Get(usize),
-    GetAndTouch(usize, i32),
-    Touch(usize, i32),
-    Delete(usize),
-    Invalidate(usize),
-    Flush,
-    Advance(u64),
-    Sweep,
-}
 
 /// An item of the model.
 #[derive(Clone, Debug)]
@@ -79,6 +40,8 @@ struct Kept {
     cas: u64,
     /// Expiry time in milliseconds, `None` for never.
     until: Option<u64>,
+    /// Whether it has the tag of its key.
+    tagged: bool,
 }
 
 /// The store under test, and the model.
@@ -106,68 +69,9 @@ struct Replies {
     missed: u64,
 }
 
-fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let key = 0..KEYS;
-    let ttl = prop_oneof![6 => Just(0), 2 => 1..100, 1 => Just(-1)];
-    let len = prop_oneof![
-        4 => 0usize..40,
-        3 => 0usize..2000,
-        2 => 0usize..40_000,
-        2 => 0usize..200_000,
-    ];
-    let verb = prop_oneof![
-        5 => Just(Verb::Set),
-        1 => Just(Verb::Add),
-        1 => Just(Verb::Replace),
-        2 => Just(Verb::Append),
-        2 => Just(Verb::Prepend),
-        2 => any::<bool>().prop_map(Verb::Cas),
-    ];
-    let flags = prop_oneof![Just(0), any::<u32>()];
-    let store = (verb, key.clone(), flags, ttl.clone(), len, any::<u8>()).prop_map(
-        |(verb, key, flags, ttl, len, seed)| Act::Store {
-            verb,
-            key,
-            flags,
-            ttl,
-            len,
-            seed,
-        },
-    );
-    let number = (
-        key.clone(),
-        prop_oneof![0u64..2000, any::<u64>()],
-        0usize..22,
-    )
-        .prop_map(|(key, number, width)| Act::Number { key, number, width });
-    let count = (
-        key.clone(),
-        prop_oneof![0u64..2000, any::<u64>()],
-        any::<bool>(),
-    )
-        .prop_map(|(key, delta, decrement)| Act::Count {
-            key,
-            delta,
-            decrement,
-        });
-    let act = prop_oneof![
-        12 => store,
-        2 => number,
-        4 => count,
-        6 => key.clone().prop_map(Act::Get),
-        2 => (key.clone(), ttl.clone()).prop_map(|(key, ttl)| Act::GetAndTouch(key, ttl)),
-        2 => (key.clone(), ttl).prop_map(|(key, ttl)| Act::Touch(key, ttl)),
-        2 => key.clone().prop_map(Act::Delete),
-        1 => key.prop_map(Act::Invalidate),
-        1 => Just(Act::Flush),
-        2 => (1u64..60_000).prop_map(Act::Advance),
-        1 => Just(Act::Sweep),
-    ];
-    proptest::collection::vec(act, 1..120)
-}
-
 fn name(key: usize) -> String {
-    format!("key{key:0width$}", width = key * 20 + 1)
+    let group = key % 3;
+    format!("g{group}:key{key:0width$}", width = key * 20 + 1)
 }
 
 fn bytes(len: usize, seed: u8) -> Vec<u8> {
@@ -179,6 +83,7 @@ impl Pair {
     fn new(max_memory: usize, may_miss: bool) -> Self {
         let config = Config {
             max_memory,
+            invalidate_keys: true,
             ..Config::default()
         };
         let store = Store::new(Options {
@@ -302,6 +207,21 @@ impl Pair {
             Act::Touch(key, ttl) => self.touch(key, ttl),
             Act::Delete(key) => self.delete(key),
             Act::Invalidate(key) => self.invalidate(key),
+            Act::InvalidateName {
+                is_tag,
+                group,
+                stale,
+            } => self.invalidate_name(is_tag, group, stale),
+            Act::Lap => {
+                let now = Now::from_millis(self.now_ms);
+                if self.store.begin_lap() {
+                    for shard in 0..self.store.shard_count() {
+                        self.store.sweep_shard(&mut self.local, shard, now);
+                    }
+                    self.store.end_lap();
+                }
+                assert!(!self.store.invalidation_state().is_outstanding);
+            }
             Act::Flush => {
                 assert_eq!(self.ask("flush_all", b""), b"OK\r\n");
                 self.model.clear();
@@ -323,6 +243,12 @@ impl Pair {
 
     fn store(&mut self, verb: Verb, key: usize, flags: u32, ttl: i32, value: Vec<u8>) {
         let old = self.kept(key).cloned();
+        // Half of the plain sets have a tag, and some of these a CAS value.
+        if let Verb::Set = verb
+            && flags % 2 == 1
+        {
+            return self.store_tagged(key, flags, ttl, value);
+        }
         let (word, cas) = match verb {
             Verb::Set => ("set", None),
             Verb::Add => ("add", None),
@@ -356,6 +282,32 @@ impl Pair {
             // an append failed for lack of memory. The model has no item, so
             // remove it from the store.
             self.ask(&format!("delete {}", name(key)), b"");
+        }
+    }
+
+    /// Stores an item with the tag of its key, whose CAS value may be given.
+    fn store_tagged(&mut self, key: usize, flags: u32, ttl: i32, value: Vec<u8>) {
+        let given = (flags % 4 == 1).then(|| (1 << 62) + u64::from(flags));
+        let cas = given.map_or_else(String::new, |cas| format!(" E{cas}"));
+        let line = format!(
+            "ms {} {} T{ttl} F{flags} Pt{}{cas}",
+            name(key),
+            value.len(),
+            key % 3
+        );
+        let until = self.until(ttl);
+        let answer = self.ask(&line, &value);
+        assert_eq!(answer, b"HD\r\n");
+        let kept = Kept {
+            value,
+            flags,
+            cas: given.unwrap_or(0),
+            until,
+            tagged: true,
+        };
+        self.model.insert(key, kept);
+        if given.is_none() {
+            self.learn_cas(key);
         }
     }
 
@@ -436,6 +388,30 @@ impl Pair {
         }
     }
 
+    /// Invalidates the keys of a group. Items that become stale have new CAS
+    /// values.
+    fn invalidate_name(&mut self, is_tag: bool, group: usize, stale: bool) {
+        let line = match (is_tag, stale) {
+            (false, false) => format!("invalidate prefix g{group}:"),
+            (true, false) => format!("invalidate tag t{group}"),
+            (false, true) => format!("md @prefix/g{group}: I"),
+            (true, true) => format!("md @tag/t{group} I"),
+        };
+        let wanted: &[u8] = if stale { b"HD\r\n" } else { b"INVALIDATED\r\n" };
+        assert_eq!(self.ask(&line, b""), wanted);
+        for key in (group..KEYS).step_by(3) {
+            let Some(kept) = self.kept(key) else { continue };
+            if is_tag && !kept.tagged {
+                continue;
+            }
+            if stale {
+                self.learn_cas(key);
+            } else {
+                self.model.remove(&key);
+            }
+        }
+    }
+
     fn count(&mut self, key: usize, delta: u64, decrement: bool) {
         let word = if decrement { "decr" } else { "incr" };
         let answer = self.ask(&format!("{word} {} {delta}", name(key)), b"");
@@ -480,6 +456,7 @@ fn stored(
         flags,
         cas: 0,
         until,
+        tagged: false,
     };
     let joined = |old: &Kept, value: Vec<u8>| Kept {
         value,
