@@ -18,8 +18,8 @@ const SWEEP_ITEMS: usize = 1_000;
 /// Pause between two steps.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Pause while invalidations are outstanding. A sweep of 10 million items then
-/// takes seconds, of which it uses the processor for about a fifth.
-const LAP_PAUSE: Duration = Duration::from_micros(400);
+/// takes seconds, of which it uses the processor for about a quarter.
+const LAP_PAUSE: Duration = Duration::from_micros(250);
 /// Pause while memory is being compacted.
 const COMPACT_PAUSE: Duration = Duration::from_millis(2);
 /// Number of flushes during one sweep from which there is no pause before its

@@ -42,6 +42,12 @@ fn pylibmc_binary() {
 }
 
 #[test]
+fn clients_invalidate_by_deleting_a_key() {
+    let (server, _) = Program::start(&["-o", "invalidate_keys"]);
+    run_python_with(&server, "invalidation.py", &[]);
+}
+
+#[test]
 fn python_binary_memcached() {
     run_python("with_bmemcached.py", &[]);
 }

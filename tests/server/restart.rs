@@ -417,3 +417,29 @@ fn a_second_signal_ends_draining() {
     program.signal("TERM");
     assert!(program.wait().status.success());
 }
+
+#[test]
+fn what_was_invalidated_stays_away_and_tags_keep_their_meaning() {
+    for option in OPTIONS {
+        let folder = TempDir::create();
+        let file = folder.path("items");
+        // Without sweeps, the invalidation is outstanding at the stop.
+        let (program, address) = start(option, &file, &["-o", "no_lru_crawler"]);
+        let mut client = Client::connect(&address);
+        client.ask("set a:1 0 0 1\r\nx\r\n", "STORED\r\n");
+        client.ask("ms b 1 Pt1,t2 E18446744073709551615\r\nx\r\n", "HD\r\n");
+        client.ask("ms c 1 Pt3\r\nx\r\n", "HD\r\n");
+        client.ask("invalidate prefix a:\r\n", "INVALIDATED\r\n");
+        client.ask("invalidate tag t3\r\n", "INVALIDATED\r\n");
+        stop(program, "TERM");
+        // Another delimiter is fine.
+        let (program, address) = start(option, &file, &["-D", "/"]);
+        let mut client = Client::connect(&address);
+        assert_eq!(restart_stat(&mut client, "kept").as_deref(), Some("1"));
+        client.ask("get a:1 c\r\n", "END\r\n");
+        client.ask("mg b v c\r\n", "VA 1 c18446744073709551615\r\nx\r\n");
+        client.ask("invalidate tag t2\r\n", "INVALIDATED\r\n");
+        client.ask("mg b v\r\n", "EN\r\n");
+        stop(program, "TERM");
+    }
+}

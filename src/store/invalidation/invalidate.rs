@@ -25,19 +25,13 @@ impl Store {
         if !self.options.cas {
             return Err(BadName::NoBirths);
         }
-        let (hash, prefix_len) = match name {
-            Name::Prefix(prefix) => {
-                self.check_prefix(prefix)?;
-                (self.invalidations.hash_prefix(prefix), prefix.len())
-            }
-            Name::Tag(tag) => {
-                check_tag(tag)?;
-                (self.invalidations.hash_tag(tag), 0)
-            }
-        };
+        match name {
+            Name::Prefix(prefix) => self.check_prefix(prefix)?,
+            Name::Tag(tag) => check_tag(tag)?,
+        }
         let allocated = self
             .invalidations
-            .invalidate(hash, prefix_len, effect, &self.cas);
+            .invalidate(name, effect, &self.map, &self.cas);
         if allocated > 0 {
             // If this does not suffice, the next allocations and upkeep give up
             // more.
@@ -105,7 +99,7 @@ impl Store {
     /// it is neither flushed nor expired.
     #[inline(never)]
     pub(in crate::store) fn judge(&self, item: Item<'_>) -> Condition {
-        match self.invalidations.verdict(item, &self.cas) {
+        match self.invalidations.verdict(item, &self.map, &self.cas) {
             Verdict::Spared => Condition::Live,
             Verdict::Stale => Condition::TurnsStale,
             Verdict::Dead => Condition::Dead(Miss::Invalidated),

@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use twox_hash::XxHash3_64;
 
 use crate::limits::{INVALIDATION_PART, INVALIDATION_SLOTS_MAX, KEY_MAX_BYTES};
-use crate::store::invalidation::name::{Effect, InvalidationState};
+use crate::store::index::map::Map;
+use crate::store::invalidation::name::{Effect, InvalidationState, Name};
 use crate::store::invalidation::order::{Counter, Slot};
 use crate::store::item::layout::Item;
 use crate::store::item::tags::{NAME_HASH_BITS, NameHash};
@@ -16,9 +17,13 @@ const LENGTH_WORDS: usize = 4;
 /// Words of the bitmap of outstanding names: 4 KiB.
 const BITMAP_WORDS: usize = 512;
 const BITS: usize = u64::BITS as usize;
+/// Binary logarithm of the number of its bits.
+const MARK_BITS: u32 = (BITMAP_WORDS * BITS).ilog2();
 
-/// Difference between the seeds of tags and prefixes.
-const TAG_SEED: u64 = 0x9E37_79B9_7F4A_7C15;
+/// Bit of [`Hints::outstanding`]: invalidations of prefixes are outstanding.
+const PREFIXES: u8 = 1;
+/// Bit of [`Hints::outstanding`]: invalidations of tags are outstanding.
+const TAGS: u8 = 1 << 1;
 
 const _: () = assert!(KEY_MAX_BYTES < LENGTH_WORDS * BITS);
 const _: () = assert!(INVALIDATION_SLOTS_MAX <= 1 << NAME_HASH_BITS);
@@ -43,8 +48,8 @@ pub(in crate::store) struct Invalidations {
     /// Number of slots of a table, a power of two.
     slots: usize,
     delimiter: u8,
-    /// Seed of the names' hashes. Memory files keep it: items hold the hashes of
-    /// their tags.
+    /// Seed of the tags' hashes. Memory files keep it, because items hold these
+    /// hashes. No item holds the hash of a prefix, which is that of the map.
     seed: AtomicU64,
     turn: Mutex<Turn>,
 }
@@ -53,11 +58,11 @@ pub(in crate::store) struct Invalidations {
 /// the end of a lap.
 #[repr(align(64))]
 struct Hints {
-    /// Whether invalidations are outstanding.
-    is_outstanding: AtomicU8,
+    /// Kinds of outstanding invalidations: a set of bits.
+    outstanding: AtomicU8,
     /// The lengths of outstanding prefixes, as a set.
     lengths: [AtomicU64; LENGTH_WORDS],
-    /// Part of the hashes of outstanding names, as a set.
+    /// The marks of outstanding names, as a set: part of a hash.
     bitmap: [AtomicU64; BITMAP_WORDS],
 }
 
@@ -70,13 +75,13 @@ struct Turn {
 }
 
 struct Young {
-    is_outstanding: u8,
+    outstanding: u8,
     lengths: [u64; LENGTH_WORDS],
     bitmap: [u64; BITMAP_WORDS],
 }
 
 const NONE_YOUNG: Young = Young {
-    is_outstanding: 0,
+    outstanding: 0,
     lengths: [0; LENGTH_WORDS],
     bitmap: [0; BITMAP_WORDS],
 };
@@ -89,7 +94,7 @@ impl Invalidations {
         let slots = slots.clamp(SLOTS_MIN, INVALIDATION_SLOTS_MAX);
         Self {
             hints: Hints {
-                is_outstanding: AtomicU8::new(0),
+                outstanding: AtomicU8::new(0),
                 lengths: [const { AtomicU64::new(0) }; LENGTH_WORDS],
                 bitmap: [const { AtomicU64::new(0) }; BITMAP_WORDS],
             },
@@ -109,43 +114,46 @@ impl Invalidations {
         size_of::<Self>() + size_of::<Young>()
     }
 
-    /// Returns the seed of the names' hashes.
+    /// Returns the seed of the tags' hashes.
     pub(in crate::store) fn seed(&self) -> u64 {
         self.seed.load(Ordering::Relaxed)
     }
 
-    /// Sets the seed. Only before the first item is stored.
+    /// Sets the seed of the tags' hashes. Only before the first item is stored.
     pub(in crate::store) fn set_seed(&self, seed: u64) {
         self.seed.store(seed, Ordering::Relaxed);
     }
 
-    /// Returns the hash of a prefix.
-    #[inline]
-    pub(in crate::store) fn hash_prefix(&self, prefix: &[u8]) -> NameHash {
-        NameHash::new(XxHash3_64::oneshot_with_seed(self.seed(), prefix))
-    }
-
     /// Returns the hash of a tag.
     pub(in crate::store) fn hash_tag(&self, tag: &[u8]) -> NameHash {
-        let seed = self.seed() ^ TAG_SEED;
-        NameHash::new(XxHash3_64::oneshot_with_seed(seed, tag))
+        NameHash::new(XxHash3_64::oneshot_with_seed(self.seed(), tag))
     }
 
     /// Returns whether invalidations are outstanding.
     #[inline]
     pub(in crate::store) fn is_outstanding(&self) -> bool {
-        self.hints.is_outstanding.load(Ordering::Relaxed) != 0
+        self.hints.outstanding.load(Ordering::Relaxed) != 0
     }
 
-    /// Invalidates a name; `prefix_len` is 0 for a tag. Returns the bytes that
-    /// were allocated.
+    /// Invalidates a name. `map` hashes prefixes. Returns the bytes that were
+    /// allocated.
     pub(in crate::store) fn invalidate(
         &self,
-        name: NameHash,
-        prefix_len: usize,
+        name: Name<'_>,
         effect: Effect,
+        map: &Map,
         counter: &Counter,
     ) -> usize {
+        let (hash, mark, kind) = match name {
+            Name::Prefix(prefix) => {
+                let hash = NameHash::new(map.hash(prefix));
+                (hash, mark_of_prefix(prefix), PREFIXES)
+            }
+            Name::Tag(tag) => {
+                let hash = self.hash_tag(tag);
+                (hash, mark_of_tag(hash), TAGS)
+            }
+        };
         let mut turn = self.lock();
         turn.ticket += 1;
         let table = &self.tables[effect as usize];
@@ -153,49 +161,75 @@ impl Invalidations {
         let slots = table.get_or_init(|| zeroed_slots(self.slots));
         // Before the slot, so that a thread that draws a higher number sees
         // them.
-        let (word, bit) = bit_of(name);
+        let (word, bit) = (mark / BITS, 1 << (mark % BITS));
         turn.young.bitmap[word] |= bit;
         self.hints.bitmap[word].fetch_or(bit, Ordering::Release);
-        if prefix_len > 0 {
-            let (word, bit) = (prefix_len / BITS, 1 << (prefix_len % BITS));
+        if let Name::Prefix(prefix) = name {
+            let (word, bit) = (prefix.len() / BITS, 1 << (prefix.len() % BITS));
             turn.young.lengths[word] |= bit;
             self.hints.lengths[word].fetch_or(bit, Ordering::Release);
         }
-        turn.young.is_outstanding = 1;
-        self.hints.is_outstanding.store(1, Ordering::Release);
-        slots[self.slot_of(name)].invalidate(turn.ticket, counter);
+        turn.young.outstanding |= kind;
+        self.hints.outstanding.fetch_or(kind, Ordering::Release);
+        slots[self.slot_of(hash)].invalidate(turn.ticket, counter);
         if is_new { size_of_val(&**slots) } else { 0 }
     }
 
-    /// Checks an item against the outstanding invalidations.
-    pub(in crate::store) fn verdict(&self, item: Item<'_>, counter: &Counter) -> Verdict {
-        let (key, birth) = (item.key(), item.birth());
+    /// Checks an item against the outstanding invalidations. `map` hashes
+    /// prefixes.
+    #[inline]
+    pub(in crate::store) fn verdict(
+        &self,
+        item: Item<'_>,
+        map: &Map,
+        counter: &Counter,
+    ) -> Verdict {
+        let mut verdict = Verdict::Spared;
+        let outstanding = self.hints.outstanding.load(Ordering::Relaxed);
+        if outstanding & PREFIXES != 0 {
+            verdict = self.verdict_of_prefixes(item, map, counter);
+        }
+        if outstanding & TAGS != 0 {
+            for tag in item.tag_hashes() {
+                if self.is_marked(mark_of_tag(tag)) {
+                    verdict = verdict.max(self.verdict_by_tables(tag, item.birth(), counter));
+                }
+            }
+        }
+        verdict
+    }
+
+    #[inline]
+    fn verdict_of_prefixes(&self, item: Item<'_>, map: &Map, counter: &Counter) -> Verdict {
+        let key = item.key();
         let mut verdict = Verdict::Spared;
         for (number, word) in self.hints.lengths[..=key.len() / BITS].iter().enumerate() {
             let mut word = word.load(Ordering::Relaxed);
             while word != 0 {
                 let len = number * BITS + word.trailing_zeros() as usize;
                 word &= word - 1;
-                let prefix = key.get(..len).unwrap_or_default();
-                if prefix.last() == Some(&self.delimiter) {
-                    verdict =
-                        verdict.max(self.verdict_of(self.hash_prefix(prefix), birth, counter));
+                if key.get(len - 1) != Some(&self.delimiter) {
+                    continue;
+                }
+                let prefix = &key[..len];
+                if self.is_marked(mark_of_prefix(prefix)) {
+                    let name = NameHash::new(map.hash(prefix));
+                    verdict = verdict.max(self.verdict_by_tables(name, item.birth(), counter));
                 }
             }
-        }
-        for tag in item.tag_hashes() {
-            verdict = verdict.max(self.verdict_of(tag, birth, counter));
         }
         verdict
     }
 
-    /// Checks a birth against the invalidations of a name.
+    /// Returns whether an outstanding name may have this mark.
     #[inline]
-    fn verdict_of(&self, name: NameHash, birth: u64, counter: &Counter) -> Verdict {
-        let (word, bit) = bit_of(name);
-        if self.hints.bitmap[word].load(Ordering::Relaxed) & bit == 0 {
-            return Verdict::Spared;
-        }
+    fn is_marked(&self, mark: usize) -> bool {
+        self.hints.bitmap[mark / BITS].load(Ordering::Relaxed) & 1 << (mark % BITS) != 0
+    }
+
+    /// Checks a birth against the invalidations of a name.
+    #[cold]
+    fn verdict_by_tables(&self, name: NameHash, birth: u64, counter: &Counter) -> Verdict {
         let is_hit = |effect: Effect| {
             let slots = self.tables[effect as usize].get();
             slots.is_some_and(|slots| slots[self.slot_of(name)].is_dead(birth, counter))
@@ -235,8 +269,8 @@ impl Invalidations {
             word.store(young, Ordering::Release);
         }
         hints
-            .is_outstanding
-            .store(young.is_outstanding, Ordering::Release);
+            .outstanding
+            .store(young.outstanding, Ordering::Release);
     }
 
     /// Returns the state for reports.
@@ -258,11 +292,24 @@ impl Invalidations {
     }
 }
 
-/// Returns the word and the bit of a name in the bitmap.
+/// Returns the number of a prefix's bit in the bitmap. It depends on the last
+/// bytes only: most lookups need not hash the prefix.
 #[inline]
-fn bit_of(name: NameHash) -> (usize, u64) {
-    let bit = name.number() % (BITMAP_WORDS * BITS);
-    (bit / BITS, 1 << (bit % BITS))
+fn mark_of_prefix(prefix: &[u8]) -> usize {
+    let end = match prefix.last_chunk() {
+        Some(end) => u64::from_le_bytes(*end),
+        None => prefix
+            .iter()
+            .fold(0, |end, byte| end << 8 | u64::from(*byte)),
+    };
+    // Multiplicative hashing by the golden ratio.
+    (end.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (BITS as u32 - MARK_BITS)) as usize
+}
+
+/// Returns the number of a tag's bit in the bitmap.
+#[inline]
+fn mark_of_tag(tag: NameHash) -> usize {
+    tag.number() % (BITMAP_WORDS * BITS)
 }
 
 /// Allocates the slots of names that were never invalidated. The system zeroes
