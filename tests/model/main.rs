@@ -4,6 +4,7 @@
 //! permitted, but no other difference, and the memory limit must hold.
 
 mod acts;
+mod concurrent;
 
 use std::cell::Cell;
 use std::collections::HashMap;
