@@ -384,6 +384,33 @@ fn under_load_no_connection_is_refused_and_nothing_acknowledged_is_lost() {
 }
 
 #[test]
+fn what_was_invalidated_stays_away() {
+    let directory = TempDir::create();
+    let socket = directory.path("next");
+    let file = format!("-e{}", directory.path("items").display());
+    for options in [&[][..], &[&file[..]]] {
+        let (first, address) = start(&socket, options);
+        let mut client = Client::connect(&address);
+        client.ask("set user:1 0 0 1\r\na\r\n", "STORED\r\n");
+        client.ask("ms page:7 1 Pproduct-7\r\nb\r\n", "HD\r\n");
+        client.ask("ms page:8 1 Pproduct-8\r\nc\r\n", "HD\r\n");
+        client.ask("invalidate prefix user:\r\n", "INVALIDATED\r\n");
+        client.ask("invalidate tag product-7\r\n", "INVALIDATED\r\n");
+        client.ask("set user:2 0 0 1\r\nd\r\n", "STORED\r\n");
+        let (second, _) = start(&socket, options);
+        ended(first);
+        let mut client = Client::connect(&address);
+        let kept = "VALUE user:2 0 1\r\nd\r\nVALUE page:8 0 1\r\nc\r\nEND\r\n";
+        client.ask("get user:1 user:2 page:7 page:8\r\n", kept);
+        // Tags keep their meaning.
+        client.ask("invalidate tag product-8\r\n", "INVALIDATED\r\n");
+        client.ask("get page:8\r\n", "END\r\n");
+        second.signal("TERM");
+        ended(second);
+    }
+}
+
+#[test]
 fn the_pid_file_names_the_process_that_serves() {
     let directory = TempDir::create();
     let socket = directory.path("next");
