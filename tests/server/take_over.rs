@@ -238,6 +238,33 @@ fn if_the_successor_fails_the_server_goes_on() {
 }
 
 #[test]
+fn a_successor_that_is_stopped_at_its_start_leaves_a_server_that_serves() {
+    let directory = TempDir::create();
+    let socket = directory.path("next");
+    let (first, address) = start(&socket, &["--drain-timeout=60"]);
+    for signal in ["TERM", "INT", "USR1"] {
+        let mut idle = Client::connect(&address);
+        idle.ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+        // Keeps the server from handing over.
+        let mut busy = Client::connect(&address);
+        busy.ask("mn\r\n", "MN\r\n");
+        busy.send("set b 0 0 2\r\ny");
+        let option = format!("--take-over={}", socket.display());
+        let next = Program::spawn(&["-u", "root", "-l", "127.0.0.1", "-p", "-1", &option]);
+        // It waits for the items from here on.
+        idle.expect_closed("");
+        next.signal(signal);
+        busy.ask("y\r\n", "STORED\r\n");
+        let log = ended(next);
+        assert!(log.contains("stopped at the start"), "{log}");
+        let both = "VALUE a 0 1\r\nx\r\nVALUE b 0 2\r\nyy\r\nEND\r\n";
+        Client::connect(&address).ask("get a b\r\n", both);
+    }
+    first.signal("TERM");
+    ended(first);
+}
+
+#[test]
 fn a_successor_that_is_killed_leaves_a_server_that_serves() {
     const ITEMS: &str = "2000";
     let directory = TempDir::create();
