@@ -210,6 +210,7 @@ fn if_the_successor_fails_the_server_goes_on() {
     let mut client = Client::connect(&address);
     fill(&mut client);
     let before = dump(&mut client);
+    client.ask("cache_memlimit 100\r\n", "OK\r\n");
     let spawn = |more: &[&str]| {
         let mut options = vec!["-u", "root", "-l", "127.0.0.1", "-p", "-1", &option];
         options.extend(more);
@@ -225,6 +226,7 @@ fn if_the_successor_fails_the_server_goes_on() {
         client = Client::connect(&address);
         assert_same_dump(&before, &dump(&mut client));
         assert_eq!(items(&mut client), before.len().to_string());
+        assert_eq!(client.stat("limit_maxbytes"), (100 << 20).to_string());
     }
     client.ask("set more 0 0 1\r\nx\r\n", "STORED\r\n");
     first.assert_answers(&address);
