@@ -55,7 +55,7 @@
 //! │   └── binary/         binary packets
 //! ├── options/            command line → settings, and their report
 //! ├── auth/  events/  stats/  logging/
-//! └── config.rs  limits.rs  shared.rs  supervise.rs  sync.rs  time.rs  tls.rs
+//! └── config.rs  files.rs  limits.rs  shared.rs  supervise.rs  sync.rs  time.rs  tls.rs
 //! ```
 //!
 //! Modules form layers. An import points to a lower layer or stays within its
@@ -70,7 +70,7 @@
 //! | 4 | [`command`], [`upkeep`] | execution of requests; background work |
 //! | 3 | [`store`], [`shared`], [`supervise`] | items in bounded memory; other state that all threads share; exit after a panic |
 //! | 2 | [`options`], [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`logging`] | options and their reports; wire formats; counters; authentication; TLS sessions; events for watchers; log lines |
-//! | 1 | [`config`], [`time`] | settings; the clock |
+//! | 1 | [`config`], `files`, [`time`] | settings; opening files; the clock |
 //! | 0 | [`limits`], [`sync`] | limits of every quantity; atomics |
 //!
 //! # Path of a request
@@ -188,6 +188,7 @@ pub mod command;
 pub mod config;
 #[cfg(not(loom))]
 pub mod events;
+mod files;
 #[cfg(not(loom))]
 pub mod limits;
 #[cfg(not(loom))]

@@ -293,5 +293,8 @@ pub const HANDOVER_WAIT_MAX: Duration = Duration::from_secs(60);
 /// have begun. `--drain-timeout` can be longer.
 pub const HANDOVER_DRAIN_MIN: Duration = Duration::from_secs(1);
 
+/// Longest configuration file, in bytes.
+pub const CONFIG_FILE_MAX_BYTES: u64 = 1024 * 1024;
+
 /// Most configuration files that include each other.
 pub const CONFIG_INCLUDES_MAX: usize = 8;

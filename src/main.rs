@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam::channel::Sender;
 use process::{PidFile, ProcessError};
@@ -21,10 +22,14 @@ use rustcached::server::{
 use rustcached::supervise;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 /// memcached's exit code if it cannot listen (`EX_OSERR`).
 const EX_OSERR: u8 = 71;
+
+/// Signals that stop the server.
+const STOP_SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGUSR1];
 
 fn main() -> ExitCode {
     supervise::this_thread();
@@ -76,8 +81,8 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
     let _early = early.and_then(|path| pid_file(path, None));
     // Before the server listens: a signal that arrives with the first client
     // must not kill the process.
-    let signals = match Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]) {
-        Ok(signals) => signals,
+    let (signals, is_stopping) = match catch_signals() {
+        Ok(caught) => caught,
         Err(error) => return Ok(fail(&error, EX_OSERR)),
     };
     let stored = inherited.stored();
@@ -94,6 +99,16 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
         process::sandbox::enter()?;
     }
     let predecessor = server.predecessor();
+    if let Some(process) = predecessor
+        && is_stopping.load(Ordering::Relaxed)
+    {
+        // Nobody would serve if the other server ended now as well.
+        log.put(format_args!(
+            "stopped at the start; process {process} goes on"
+        ));
+        server.stop();
+        return Ok(ExitCode::SUCCESS);
+    }
     let late = pid_path.and_then(|path| pid_file(path, predecessor));
     // From here on nothing fails, so the server before this one may end. It leaves
     // the pid file alone, which is no longer its own.
@@ -134,6 +149,17 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Catches the signals that the server handles. The flag is set by those that stop
+/// it, also before anything waits for them.
+fn catch_signals() -> io::Result<(Signals, Arc<AtomicBool>)> {
+    let is_stopping = Arc::new(AtomicBool::new(false));
+    for signal in STOP_SIGNALS {
+        flag::register(signal, Arc::clone(&is_stopping))?;
+    }
+    let signals = Signals::new(STOP_SIGNALS.iter().chain([&SIGHUP]))?;
+    Ok((signals, is_stopping))
 }
 
 /// Converts signals to stop requests. SIGHUP reads the configuration file,

@@ -4,6 +4,7 @@
 //! commands reload and report.
 
 use std::fmt;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -21,6 +22,7 @@ use rustls::{
 };
 
 use crate::config::{ClientCertificates, KeyFormat, TlsSettings, TlsVersion};
+use crate::files;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Capacity of the session cache for clients without tickets.
@@ -222,8 +224,9 @@ fn load_certificates(
         path: Some(path.to_owned()),
         reason,
     };
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
+    let file = files::open(path).map_err(|error| wrong(error.to_string()))?;
+    let found: Vec<_> = CertificateDer::pem_reader_iter(BufReader::new(file))
+        .collect::<Result<_, _>>()
         .map_err(|error| wrong(error.to_string()))?;
     if found.is_empty() {
         return Err(wrong("no certificate in it".to_owned()));
@@ -238,12 +241,14 @@ fn load_key(settings: &TlsSettings) -> Result<PrivateKeyDer<'static>, TlsError> 
         path: Some(path.clone()),
         reason,
     };
+    let mut file = files::open(path).map_err(|error| wrong(error.to_string()))?;
     match settings.key_format {
-        KeyFormat::Pem => {
-            PrivateKeyDer::from_pem_file(path).map_err(|error| wrong(error.to_string()))
-        }
+        KeyFormat::Pem => PrivateKeyDer::from_pem_reader(BufReader::new(file))
+            .map_err(|error| wrong(error.to_string())),
         KeyFormat::Der => {
-            let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)
+                .map_err(|error| wrong(error.to_string()))?;
             PrivateKeyDer::try_from(bytes).map_err(|error| wrong(error.to_owned()))
         }
     }

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::files;
 use crate::limits::{AUTH_FILE_ENTRIES_MAX, PASSWORD_LINE_MAX_BYTES, SASL_FILE_ENTRIES_MAX};
 
 /// Format of a password file.
@@ -194,7 +195,7 @@ fn constant_time_eq(known: &[u8], given: &[u8]) -> bool {
 
 fn read_list(path: &Path, format: PasswordFormat) -> Result<List, LoadError> {
     let failed = |error| LoadError::Read(path.to_path_buf(), error);
-    let file = fs::File::open(path).map_err(failed)?;
+    let file = files::open(path).map_err(failed)?;
     let state = file.metadata().ok().as_ref().map(FileState::of);
     // No valid file is longer, and a wrong path must not fill memory.
     let most_bytes = (format.entries_max() + 1) * (PASSWORD_LINE_MAX_BYTES + 1);

@@ -1,10 +1,11 @@
 //! SASL with the mechanism PLAIN (RFC 4616), and the file of its users. Keeps no
 //! state of failed attempts.
 
-use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::auth::passwords::{LoadError, PasswordFormat, Passwords};
+use crate::files;
 
 /// Names of the mechanisms, separated by spaces.
 pub const MECHANISMS: &str = "PLAIN";
@@ -16,7 +17,7 @@ const CONF_PATHS: [&str; 2] = ["/etc/sasl/memcached.conf", "/etc/sasl2/memcached
 const CONF_NAME: &str = "memcached.conf";
 
 /// Maximum size of a configuration file in bytes.
-const CONF_MAX_BYTES: usize = 64 * 1024;
+const CONF_MAX_BYTES: u64 = 64 * 1024;
 
 /// Result of an attempt to authenticate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +117,10 @@ fn find_user_file(conf: Option<&Path>) -> Option<PathBuf> {
             .map(PathBuf::from)
             .find(|path| path.is_file())?,
     };
-    let text = fs::read(path).ok()?;
-    let text = String::from_utf8_lossy(&text[..text.len().min(CONF_MAX_BYTES)]);
+    let mut text = Vec::new();
+    let file = files::open(&path).ok()?;
+    file.take(CONF_MAX_BYTES).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
     text.lines()
         .filter_map(|line| line.trim().strip_prefix("sasldb_path:"))
         .map(|path| PathBuf::from(path.trim()))

@@ -15,6 +15,7 @@
 //! its flag `-d` are ignored as there, where a script reads the file.
 
 use std::ffi::OsString;
+use std::io::{self, Read};
 use std::path::Path;
 
 use super::draft::Draft;
@@ -22,10 +23,11 @@ use super::error::CliError;
 use super::flags::FLAGS;
 use super::row::{Row, Rule};
 use super::words::WORDS;
-use crate::limits::CONFIG_INCLUDES_MAX;
+use crate::files;
+use crate::limits::{CONFIG_FILE_MAX_BYTES, CONFIG_INCLUDES_MAX};
 
 /// Options that make no sense in a file.
-const ELSEWHERE: [&str; 5] = ["config", "check-config", "help", "license", "version"];
+pub(super) const ELSEWHERE: [&str; 5] = ["config", "check-config", "help", "license", "version"];
 
 impl Draft {
     /// Applies the options of a file. `depth` is the number of files that include
@@ -35,8 +37,10 @@ impl Draft {
     /// The file cannot be read, or the first invalid line, with its place.
     pub(super) fn read_file(&mut self, path: &Path, depth: usize) -> Result<(), CliError> {
         let name = path.display();
-        let text = std::fs::read_to_string(path)
+        let text = read_text(path)
             .map_err(|error| CliError::BadValue(format!("cannot read {name}: {error}")))?;
+        // Editors of other systems begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         for (number, line) in text.lines().enumerate() {
             let place = || format!("{name}:{}", number + 1);
             self.read_line(line, path, depth)
@@ -72,6 +76,9 @@ impl Draft {
                 let text = format!("more than {CONFIG_INCLUDES_MAX} files include each other");
                 Err(CliError::BadValue(text))
             }
+            "include" if value.is_empty() => {
+                Err(CliError::Syntax("include takes a file".to_owned()))
+            }
             "include" => {
                 // A relative path begins where the file is.
                 let folder = file.parent().unwrap_or(Path::new(""));
@@ -101,7 +108,7 @@ impl Draft {
         let ask = self.ask;
         self.read_arguments(flags, true)?;
         if self.ask != ask {
-            let text = "-i and -V belong on the command line".to_owned();
+            let text = "--help, -i, -V and --check-config belong on the command line".to_owned();
             return Err(CliError::Syntax(text));
         }
         Ok(())
@@ -114,6 +121,8 @@ impl Row {
     pub(super) fn arguments(&self, value: &str) -> Result<Vec<OsString>, CliError> {
         let switch = OsString::from(format!("--{}", self.name));
         let times = match (self.rule, value) {
+            (Rule::Nothing, "1") => 1,
+            (Rule::Nothing, "0") => 0,
             (Rule::Nothing | Rule::Level, "" | "yes" | "on" | "true") => 1,
             (Rule::Nothing | Rule::Level, "no" | "off" | "false") => 0,
             (Rule::Level, value) if value.parse().is_ok_and(|level: usize| level <= 3) => {
@@ -123,10 +132,26 @@ impl Row {
                 let text = format!("{} takes yes or no, not {value:?}", self.written());
                 return Err(CliError::BadValue(text));
             }
+            (_, "") => {
+                let text = format!("option '{}' requires an argument", self.name);
+                return Err(CliError::Syntax(text));
+            }
             _ => return Ok(vec![format!("--{}={value}", self.name).into()]),
         };
         Ok(vec![switch; times])
     }
+}
+
+/// Reads a file of at most [`CONFIG_FILE_MAX_BYTES`].
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let most = CONFIG_FILE_MAX_BYTES + 1;
+    files::open(path)?.take(most).read_to_string(&mut text)?;
+    if text.len() as u64 == most {
+        let text = format!("it is longer than {CONFIG_FILE_MAX_BYTES} bytes");
+        return Err(io::Error::other(text));
+    }
+    Ok(text)
 }
 
 /// Returns the name of an option, and its value, which may follow `=`.

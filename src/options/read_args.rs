@@ -7,6 +7,7 @@ use clap::builder::OsStringValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command};
 
+use super::config_file::ELSEWHERE;
 use super::draft::Draft;
 use super::error::CliError;
 use super::flags::FLAGS;
@@ -51,10 +52,14 @@ impl Draft {
             .map_err(|error| syntax(&error))?;
         let mut draft = Self::default();
         let named = matches.get_many(CONFIG).and_then(Iterator::last);
+        // An empty variable is one that is not set, as scripts write it.
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
         if let Some(path) = named.cloned().or_else(|| env(&variable(CONFIG))) {
             draft.read_file(Path::new(&path), 0)?;
         }
-        for flag in FLAGS.iter().filter(|flag| flag.name != CONFIG) {
+        // Container images have variables such as RUSTCACHED_VERSION.
+        let flags = FLAGS.iter().filter(|flag| !ELSEWHERE.contains(&flag.name));
+        for flag in flags {
             let name = variable(flag.name);
             let Some(value) = env(&name).filter(|value| !is_of_container(value)) else {
                 continue;
@@ -84,6 +89,10 @@ impl Draft {
         let mut matches = command()
             .try_get_matches_from(arguments)
             .map_err(|error| syntax(&error))?;
+        if strict && matches.contains_id(CONFIG) {
+            let text = "--config belongs on the command line".to_owned();
+            return Err(CliError::Syntax(text));
+        }
         self.apply_all(&mut matches, strict)
     }
 

@@ -65,6 +65,8 @@ struct Parts {
     sockets: Sockets,
     source: Option<Source>,
     predecessor: Option<Predecessor>,
+    /// The memory limit if it may differ from that of the settings.
+    memory_limit: Option<usize>,
     log_thread: Option<LogThread>,
     stop: StopChannel,
     current_store: CurrentStore,
@@ -144,6 +146,7 @@ impl Server {
             sockets,
             source,
             predecessor,
+            memory_limit: None,
             log_thread: None,
             stop: StopChannel { sender, requests },
             current_store: CurrentStore::default(),
@@ -158,11 +161,15 @@ impl Server {
             sockets,
             source,
             predecessor,
+            memory_limit,
             log_thread,
             stop,
             current_store,
         } = parts;
         let store = Arc::new(new_store(&shared, source));
+        if let Some(limit) = memory_limit {
+            store.set_memory_limit(limit);
+        }
         current_store.set(&store);
         if !shared.config.tunables.maintainer {
             store.count_overwritten_as_reclaimed();
@@ -389,6 +396,7 @@ impl Server {
         // The items are counted anew.
         shared.stats.clear_gauges();
         let source = memory.map(restart::returned);
+        let memory_limit = Some(self.store.memory_limit());
         let sockets = self.sockets.take().and_then(Arc::into_inner);
         let sockets = sockets.expect("a server that hands over has clones, and the gate has ended");
         let server = Self::run(Parts {
@@ -396,6 +404,7 @@ impl Server {
             sockets,
             source,
             predecessor: None,
+            memory_limit,
             log_thread: self.log_thread.take(),
             stop: self.stop.clone(),
             current_store: self.current_store.clone(),

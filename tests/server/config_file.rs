@@ -85,3 +85,29 @@ fn check_config_reads_what_a_start_reads() {
     let want = format!("{}:1: -t (--threads) takes a number", path.display());
     assert!(bad.errors.starts_with(&want), "{}", bad.errors);
 }
+
+#[test]
+fn pipes_in_the_place_of_files_do_not_delay_signals() {
+    let directory = TempDir::create();
+    let path = |name: &str| directory.path(name);
+    let (config, passwords) = (path("conf"), path("passwords"));
+    fs::write(&config, "verbose\n").expect("writable");
+    fs::write(&passwords, "user:secret\n").expect("writable");
+    let options = [
+        format!("--config={}", config.display()),
+        format!("--auth-file={}", passwords.display()),
+    ];
+    let (program, _) = Program::start(&[&options[0], &options[1]]);
+    for path in [&config, &passwords] {
+        fs::remove_file(path).expect("there");
+        let mode = nix::sys::stat::Mode::S_IRUSR;
+        nix::unistd::mkfifo(path, mode).expect("created");
+    }
+    program.signal("HUP");
+    program.signal("TERM");
+    let ended = program.wait();
+    assert!(ended.status.success(), "{}", ended.errors);
+    let start = Program::spawn(&[&options[0][..]]).wait();
+    assert!(!start.status.success());
+    assert!(start.errors.contains("a pipe"), "{}", start.errors);
+}

@@ -210,6 +210,7 @@ fn if_the_successor_fails_the_server_goes_on() {
     let mut client = Client::connect(&address);
     fill(&mut client);
     let before = dump(&mut client);
+    client.ask("cache_memlimit 100\r\n", "OK\r\n");
     let spawn = |more: &[&str]| {
         let mut options = vec!["-u", "root", "-l", "127.0.0.1", "-p", "-1", &option];
         options.extend(more);
@@ -225,6 +226,7 @@ fn if_the_successor_fails_the_server_goes_on() {
         client = Client::connect(&address);
         assert_same_dump(&before, &dump(&mut client));
         assert_eq!(items(&mut client), before.len().to_string());
+        assert_eq!(client.stat("limit_maxbytes"), (100 << 20).to_string());
     }
     client.ask("set more 0 0 1\r\nx\r\n", "STORED\r\n");
     first.assert_answers(&address);
@@ -235,6 +237,33 @@ fn if_the_successor_fails_the_server_goes_on() {
     assert_eq!(items(&mut client), (before.len() + 1).to_string());
     second.signal("TERM");
     ended(second);
+}
+
+#[test]
+fn a_successor_that_is_stopped_at_its_start_leaves_a_server_that_serves() {
+    let directory = TempDir::create();
+    let socket = directory.path("next");
+    let (first, address) = start(&socket, &["--drain-timeout=60"]);
+    for signal in ["TERM", "INT", "USR1"] {
+        let mut idle = Client::connect(&address);
+        idle.ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+        // Keeps the server from handing over.
+        let mut busy = Client::connect(&address);
+        busy.ask("mn\r\n", "MN\r\n");
+        busy.send("set b 0 0 2\r\ny");
+        let option = format!("--take-over={}", socket.display());
+        let next = Program::spawn(&["-u", "root", "-l", "127.0.0.1", "-p", "-1", &option]);
+        // It waits for the items from here on.
+        idle.expect_closed("");
+        next.signal(signal);
+        busy.ask("y\r\n", "STORED\r\n");
+        let log = ended(next);
+        assert!(log.contains("stopped at the start"), "{log}");
+        let both = "VALUE a 0 1\r\nx\r\nVALUE b 0 2\r\nyy\r\nEND\r\n";
+        Client::connect(&address).ask("get a b\r\n", both);
+    }
+    first.signal("TERM");
+    ended(first);
 }
 
 #[test]

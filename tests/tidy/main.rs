@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// or to the same module.
 const LAYERS: [&[&str]; 8] = [
     &["limits", "sync"],
-    &["config", "time"],
+    &["config", "files", "time"],
     &[
         "options", "protocol", "stats", "events", "auth", "tls", "logging",
     ],

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::wildcards;
 use crate::config::{Config, Process};
-use crate::limits::CONFIG_INCLUDES_MAX;
+use crate::limits::{CONFIG_FILE_MAX_BYTES, CONFIG_INCLUDES_MAX};
 use crate::options::{CliError, Invocation, parse};
 
 /// A folder with configuration files.
@@ -129,7 +129,7 @@ fn faults_have_file_and_line() {
             "\nthread 4\nbogus 7\n",
             ":3: unrecognized option 'bogus' (see --help)",
         ),
-        ("threads\n", ":1: -t (--threads) takes a number, not \"\""),
+        ("threads\n", ":1: option 'threads' requires an argument"),
         (
             "threads four\n",
             ":1: -t (--threads) takes a number, not \"four\"",
@@ -158,7 +158,7 @@ fn faults_have_file_and_line() {
         ),
         (
             "-V\n",
-            ":1: -i and -V belong on the command line (see --help)",
+            ":1: --help, -i, -V and --check-config belong on the command line (see --help)",
         ),
         (
             "version\n",
@@ -249,4 +249,63 @@ fn check_config_checks() {
     let checked = check(&["rustcached", "--check-config", "-m", "10"]);
     assert!(matches!(checked, Ok(Invocation::Check(config)) if config.max_memory == 10 << 20));
     assert!(check(&["rustcached", "--check-config", "-m", "x"]).is_err());
+}
+
+#[test]
+fn an_empty_variable_and_those_of_images_are_ignored() {
+    let variables = &[
+        ("RUSTCACHED_CONFIG", ""),
+        ("RUSTCACHED_THREADS", ""),
+        ("RUSTCACHED_DISABLE_CAS", ""),
+        ("RUSTCACHED_VERSION", "1.2.3"),
+        ("RUSTCACHED_HELP", "https://example.org"),
+        ("RUSTCACHED_CHECK_CONFIG", "yes"),
+        ("RUSTCACHED_DISABLE_WATCH", "1"),
+        ("RUSTCACHED_DISABLE_DUMPING", "0"),
+    ];
+    let (config, _) = read(&[], variables).expect("valid");
+    assert!(config.cas && !config.watch && config.dump);
+    assert_eq!(config.threads, Config::default().threads);
+}
+
+#[test]
+fn a_byte_order_mark_is_ignored() {
+    let (config, _) = of_file("\u{feff}threads 3\r\nlisten\t127.0.0.1\r\n").expect("valid");
+    assert_eq!(config.threads, 3);
+}
+
+#[test]
+fn a_file_that_is_too_long_or_a_pipe_is_refused() {
+    let most = usize::try_from(CONFIG_FILE_MAX_BYTES).expect("small");
+    assert!(of_file(&"#".repeat(most)).is_ok());
+    let error = of_file(&"#".repeat(most + 1)).expect_err("too long");
+    assert!(error.to_string().contains("longer than"), "{error}");
+    let error = read(&["--config", "/dev/zero"], &[]).expect_err("no end");
+    assert!(error.to_string().contains("longer than"), "{error}");
+    let folder = Folder::create();
+    let mode = nix::sys::stat::Mode::S_IRUSR;
+    nix::unistd::mkfifo(&folder.0.join("pipe"), mode).expect("created");
+    let main = folder.write("main", "include pipe\n");
+    let error = read(&["--config", &main], &[]).expect_err("a pipe");
+    assert!(error.to_string().contains("a pipe"), "{error}");
+}
+
+#[test]
+fn what_belongs_on_the_command_line_or_has_no_value_is_a_fault() {
+    let cases = [
+        ("--config other", "--config belongs"),
+        ("-m 10 --config=other", "--config belongs"),
+        ("--check-config", "--check-config belong"),
+        ("-V", "belong on the command line"),
+        ("user", "option 'user' requires an argument"),
+        (
+            "unix-socket \"\"",
+            "option 'unix-socket' requires an argument",
+        ),
+        ("include", "include takes a file"),
+    ];
+    for (line, want) in cases {
+        let error = of_file(line).expect_err(line);
+        assert!(error.to_string().contains(want), "{line}: {error}");
+    }
 }

@@ -8,6 +8,8 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::options::help;
+use crate::options::row::Effect;
+use crate::options::words::WORDS;
 
 /// Compares a file in contrib with what it must be, or writes it.
 fn compare(name: &str, wanted: &[u8]) {
@@ -24,6 +26,85 @@ fn compare(name: &str, wanted: &[u8]) {
     );
 }
 
+const SYNOPSIS: &str = r".SH SYNOPSIS
+.B rustcached
+[\fIoptions\fR]
+.SH DESCRIPTION
+.B rustcached
+keeps items in memory and serves them to clients of memcached: over TCP, UDP and unix
+sockets, in the text, meta and binary protocols. It takes the options of memcached. The
+environment and a file can set them too.
+";
+
+const REST: &str = r".SH ENVIRONMENT
+.TP
+\fBRUSTCACHED_THREADS\fR
+Value of \fB\-\-threads\fR; each long option has such a variable. Variables override the
+file of \fB\-\-config\fR, and the command line overrides both.
+.TP
+\fBMEMCACHED_PORT_FILENAME\fR
+File that receives the ports that were bound.
+.TP
+\fBMEMCACHED_SASL_PWDB\fR
+File of user:password lines for \fB\-S\fR.
+.TP
+\fBSASL_CONF_PATH\fR
+File or directory of SASL settings, whose \fBsasldb_path\fR names that file.
+.SH FILES
+.TP
+.I /etc/rustcached.conf
+Options of the service that the Debian package installs.
+.SH SIGNALS
+.TP
+\fBSIGINT\fR, \fBSIGTERM\fR, \fBSIGUSR1\fR
+Stop the server. Items are kept if \fB\-e\fR or \fB\-\-save\-path\fR is given.
+.TP
+.B SIGHUP
+Read the file of \fB\-\-config\fR, certificates and passwords again, and open the log file
+anew.
+.SH EXIT STATUS
+.TP
+.B 0
+A requested stop, or a successor serves.
+.TP
+\fB1\fR, \fB64\fR
+Invalid options.
+.TP
+.B 70
+A thread has panicked.
+.TP
+.B 71
+An address cannot be listened on, or the system has refused something else.
+.SH SEE ALSO
+.BR memcached (1)
+.PP
+.I /usr/share/doc/rustcached/docs/operations.md
+";
+
+/// Returns the section of the man page about the words of `-o`.
+fn extended_options() -> String {
+    let plain = |text: &str| {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        words.join(" ").replace('-', r"\-").replace('\'', r"\(aq")
+    };
+    let mut text = ".SH EXTENDED OPTIONS\nWords of \\fB\\-o\\fR.\n".to_owned();
+    for word in WORDS.iter().filter(|word| !word.help.is_empty()) {
+        let value = match word.value {
+            "" => String::new(),
+            value => format!("=\\fI<{value}>\\fR"),
+        };
+        let help = plain(word.help);
+        text.push_str(&format!(".TP\n\\fB{}\\fR{value}\n{help}\n", word.name));
+    }
+    let ignored = WORDS
+        .iter()
+        .filter(|word| word.help.is_empty() && !matches!(word.effect, Effect::Unavailable(_)));
+    let ignored: Vec<&str> = ignored.map(|word| word.name).collect();
+    text.push_str(".PP\nAccepted, without effect:\n");
+    text.push_str(&format!("{}.\n", ignored.join(", ")));
+    text
+}
+
 #[test]
 fn the_man_page_is_up_to_date() {
     let about = "a cache server that speaks memcached's protocols";
@@ -36,7 +117,12 @@ fn the_man_page_is_up_to_date() {
     .date("")
     .manual("User Commands");
     let mut page = Vec::new();
-    man.render(&mut page).expect("memory");
+    man.render_title(&mut page).expect("memory");
+    man.render_name_section(&mut page).expect("memory");
+    page.extend_from_slice(SYNOPSIS.as_bytes());
+    man.render_options_section(&mut page).expect("memory");
+    page.extend_from_slice(extended_options().as_bytes());
+    page.extend_from_slice(REST.as_bytes());
     compare("rustcached.1", &page);
 }
 

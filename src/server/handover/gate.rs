@@ -171,7 +171,7 @@ impl Gate {
             if let Err(full) = self.stop.try_send(request)
                 && let StopRequest::HandOver(successor) = full.into_inner()
             {
-                successor.refuse("the server is stopping");
+                successor.refuse("the server is stopping, or another process takes over");
             }
         }
     }

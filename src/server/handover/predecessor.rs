@@ -35,7 +35,7 @@ impl Predecessor {
     /// # Errors
     /// The server refuses, or has failed.
     pub(in crate::server) fn find(path: &Path) -> Result<Option<Self>, StartError> {
-        let failed = |error: io::Error| StartError::take_over(path, &error);
+        let failed = |error: io::Error| failure(path, &error);
         let channel = match Channel::connect(path) {
             Ok(channel) => channel,
             Err(error) => match error.kind() {
@@ -159,7 +159,7 @@ impl Predecessor {
                 _ => Err(ErrorKind::InvalidData.into()),
             }
         })();
-        let failed = |error: io::Error| StartError::take_over(&self.path, &error);
+        let failed = |error: io::Error| failure(&self.path, &error);
         let memory: Option<File> = received.map_err(failed)?;
         let copy = memory.as_ref().map(File::try_clone).transpose();
         self.memory = copy.map_err(failed)?;
@@ -177,6 +177,18 @@ impl Predecessor {
     /// The server has ended already. Nothing is to be done about it.
     pub(in crate::server) fn confirm(self) -> io::Result<()> {
         self.channel.send(&Message::Serving, None)
+    }
+}
+
+/// Returns the error for a conversation that has failed.
+fn failure(path: &Path, error: &io::Error) -> StartError {
+    match error.kind() {
+        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+            let reason = "the running server has ended, or another process takes over";
+            StartError::take_over(path, &reason)
+        }
+        ErrorKind::WouldBlock => StartError::take_over(path, &"the running server does not answer"),
+        _ => StartError::take_over(path, error),
     }
 }
 
