@@ -49,7 +49,7 @@ impl Loopback {
             threads: 1,
             ..config
         }));
-        let store = Arc::new(new_store(&shared, None));
+        let store = Arc::new(new_store(&shared, None, None));
         shared.connections.open.fetch_add(1, Ordering::Relaxed);
         let (stop, stop_requests) = bounded(1);
         let context = Context {

@@ -78,8 +78,14 @@ pub(super) fn returned(memory: File) -> Source {
 
 /// Creates the store of a server, which counts in the server's statistics, with
 /// the items of the source. Logs and records what was kept.
-pub(super) fn open_store(shared: &Shared, source: Option<Source>) -> Store {
-    let options = Options::from(&shared.config);
+/// `memory_limit` replaces that of the settings.
+pub(super) fn open_store(
+    shared: &Shared,
+    source: Option<Source>,
+    memory_limit: Option<usize>,
+) -> Store {
+    let mut options = Options::from(&shared.config);
+    options.max_memory = memory_limit.unwrap_or(options.max_memory);
     let (stats, events) = (Arc::clone(&shared.stats), Arc::clone(&shared.events));
     let Some(Source { opened, name }) = source else {
         return Store::with_telemetry(options, stats, events);

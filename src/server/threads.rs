@@ -65,7 +65,7 @@ struct Parts {
     sockets: Sockets,
     source: Option<Source>,
     predecessor: Option<Predecessor>,
-    /// The memory limit if it may differ from that of the settings.
+    /// The memory limit in bytes, if it may differ from that of the settings.
     memory_limit: Option<usize>,
     log_thread: Option<LogThread>,
     stop: StopChannel,
@@ -166,10 +166,7 @@ impl Server {
             stop,
             current_store,
         } = parts;
-        let store = Arc::new(new_store(&shared, source));
-        if let Some(limit) = memory_limit {
-            store.set_memory_limit(limit);
-        }
+        let store = Arc::new(new_store(&shared, source, memory_limit));
         current_store.set(&store);
         if !shared.config.tunables.maintainer {
             store.count_overwritten_as_reclaimed();
@@ -432,8 +429,12 @@ fn log_output(shared: &Shared) -> Result<Box<dyn Write + Send>, StartError> {
 
 /// Creates the store of a server, with the items of the memory file if there is
 /// one.
-pub(super) fn new_store(shared: &Shared, source: Option<Source>) -> Store {
-    let store = restart::open_store(shared, source);
+pub(super) fn new_store(
+    shared: &Shared,
+    source: Option<Source>,
+    memory_limit: Option<usize>,
+) -> Store {
+    let store = restart::open_store(shared, source, memory_limit);
     if shared.config.observe.curve {
         store.begin_sampling(shared.config.threads);
     }

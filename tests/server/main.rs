@@ -37,6 +37,7 @@ mod stats_binary;
 mod stored_memory;
 mod supervision;
 mod take_over;
+mod take_over_visitors;
 mod text;
 mod text_lines;
 mod tls;

@@ -63,7 +63,7 @@ impl Opened {
     }
 
     /// Opens what the last server has handed over, and nobody else uses: its memory
-    /// file, or memory to which it has moved its items ([`Store::transfer`]).
+    /// file, or memory to which it has moved its items ([`Store::transfer`](crate::store::Store::transfer)).
     /// `max_gap` and `now` as in [`Opened::arena`].
     pub fn handed(file: File, max_gap: Option<Duration>, now: Moment) -> Self {
         let has_name = file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
