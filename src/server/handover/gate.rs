@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Sender, TrySendError};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::unistd::geteuid;
@@ -35,6 +35,8 @@ pub(in crate::server) struct Gate {
     stop: Sender<StopRequest>,
     log: Arc<Log>,
     visitors: Slab<Visitor>,
+    /// A successor is found. If it fails, the server starts another gate.
+    is_done: bool,
 }
 
 /// A would-be successor.
@@ -80,14 +82,16 @@ impl Gate {
             stop,
             log,
             visitors: Slab::new(),
+            is_done: false,
         };
         Ok((gate, stopper))
     }
 
-    /// Serves would-be successors until stopped.
+    /// Serves would-be successors until one is ready, or until stopped. A second one
+    /// must not take the place of a signal in the channel of stop requests.
     pub(in crate::server) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        while !self.stopper.is_stopping() {
+        while !self.is_done && !self.stopper.is_stopping() {
             let timeout = (!self.visitors.is_empty()).then_some(CHECK);
             if let Err(error) = self.poll.poll(&mut events, timeout) {
                 debug_assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
@@ -95,6 +99,7 @@ impl Gate {
             }
             for event in &events {
                 match event.token() {
+                    _ if self.is_done => break,
                     WAKER => {}
                     LISTENER => self.accept_all(),
                     Token(visitor) => self.serve(visitor),
@@ -102,6 +107,13 @@ impl Gate {
             }
             self.visitors
                 .retain(|_, visitor| visitor.active.elapsed() < HANDOVER_WAIT_MAX);
+        }
+        for (_, visitor) in &self.visitors {
+            let reason = "the server is stopping, or another process takes over";
+            // It leaves in any case.
+            let _ = visitor
+                .channel
+                .send(&Message::Refused(reason.to_owned()), None);
         }
     }
 
@@ -168,10 +180,14 @@ impl Gate {
         if matches!(next, Next::TakeOver) {
             let successor = Successor::new(visitor.channel, visitor.process);
             let request = StopRequest::HandOver(successor);
-            if let Err(full) = self.stop.try_send(request)
-                && let StopRequest::HandOver(successor) = full.into_inner()
+            match self
+                .stop
+                .try_send(request)
+                .map_err(TrySendError::into_inner)
             {
-                successor.refuse("the server is stopping, or another process takes over");
+                Ok(()) => self.is_done = true,
+                Err(StopRequest::HandOver(successor)) => successor.refuse("the server is stopping"),
+                Err(StopRequest::Stop) => {}
             }
         }
     }
