@@ -85,7 +85,7 @@ impl Store {
         mut f: impl FnMut(Item<'_>) -> (Access, R),
     ) -> Result<R, Miss> {
         if let Some((item, observed)) = local.hot.find(key, &self.map, now)
-            && self.condition(item, now) == Condition::Live
+            && self.is_live(item, now)
         {
             // The access of this second is recorded already. Do not write to
             // the item here: without the lock, the page mover may be copying
@@ -115,14 +115,12 @@ impl Store {
                 return Err(Miss::Absent);
             };
             let item = shard.item(slot);
-            let condition = self.condition(item, now);
-            if condition == Condition::Live {
+            if self.is_live(item, now) {
                 break (slot, item);
             }
+            let condition = self.condition(item, now);
             drop(shard);
-            // `edit` removes a dead item, or marks it stale, before it calls the
-            // closure.
-            self.edit(local, key, now, |_| ());
+            self.settle(local, key, now);
             if let Condition::Dead(miss) = condition {
                 return Err(miss);
             }
@@ -182,8 +180,30 @@ impl Store {
         }
     }
 
-    /// Returns whether a linked item is alive, or why it is dead.
+    /// Removes the item of a key if it is dead, and marks it stale if an
+    /// invalidation demands that.
+    #[cold]
+    fn settle(&self, local: &mut Local, key: &Hashed<'_>, now: Now) {
+        // It does both before it calls the closure.
+        self.edit(local, key, now, |_| ());
+    }
+
+    /// Returns whether a linked item is alive and no invalidation makes it stale.
     #[inline]
+    pub(in crate::store) fn is_live(&self, item: Item<'_>, now: Now) -> bool {
+        item.generation() == self.generation()
+            && !item.expiry().is_over(now)
+            && (!self.invalidations.is_outstanding() || self.is_spared(item))
+    }
+
+    /// Returns whether no outstanding invalidation concerns an item.
+    #[inline(never)]
+    fn is_spared(&self, item: Item<'_>) -> bool {
+        self.judge(item) == Condition::Live
+    }
+
+    /// Returns whether a linked item is alive, or why it is dead.
+    #[inline(never)]
     pub(in crate::store) fn condition(&self, item: Item<'_>, now: Now) -> Condition {
         if item.generation() != self.generation() {
             return Condition::Dead(Miss::Flushed);

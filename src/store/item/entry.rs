@@ -343,6 +343,16 @@ impl Entry<'_> {
     /// invalidation demands that.
     #[inline]
     fn remove_dead(&mut self) {
+        if self
+            .item()
+            .is_some_and(|item| !self.store.is_live(item, self.now))
+        {
+            self.settle();
+        }
+    }
+
+    #[cold]
+    fn settle(&mut self) {
         let Some(item) = self.item() else {
             return;
         };

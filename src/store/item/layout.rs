@@ -248,7 +248,17 @@ impl<'a> Item<'a> {
 
     #[inline]
     fn key_offset(self) -> usize {
-        extension_offset(self.layout) + extension_bytes(self.extension())
+        let offset = extension_offset(self.layout);
+        if self.layout & HAS_EXTENSION == 0 {
+            return offset;
+        }
+        offset + self.extension_bytes()
+    }
+
+    /// Returns the bytes of the extension, which the item must have.
+    #[cold]
+    fn extension_bytes(self) -> usize {
+        extension_bytes(self.extension())
     }
 
     #[inline]

@@ -299,10 +299,17 @@ impl Client {
     /// the connection is closed or reset.
     fn fill(&mut self) -> usize {
         let mut chunk = [0; 16 * 1024];
-        let result = match &mut self.stream {
-            Stream::Tcp(stream) => stream.read(&mut chunk),
-            Stream::Unix(stream) => stream.read(&mut chunk),
-            Stream::Tls(stream) => stream.read(&mut chunk),
+        // A read with a timeout is interrupted when the process is stopped and goes
+        // on.
+        let result = loop {
+            let result = match &mut self.stream {
+                Stream::Tcp(stream) => stream.read(&mut chunk),
+                Stream::Unix(stream) => stream.read(&mut chunk),
+                Stream::Tls(stream) => stream.read(&mut chunk),
+            };
+            if !matches!(&result, Err(error) if error.kind() == ErrorKind::Interrupted) {
+                break result;
+            }
         };
         match result {
             Ok(count) => {
