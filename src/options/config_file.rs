@@ -45,10 +45,7 @@ impl Draft {
             let place = || format!("{name}:{}", number + 1);
             self.read_line(line, path, depth)
                 .map_err(|error| error.at(place()))?;
-            // Judged later, when the place is not known any more.
-            for late in self.late_faults.iter_mut() {
-                *late = late.take().map(|fault| fault.at(place()));
-            }
+            self.place_late_faults(place);
         }
         Ok(())
     }

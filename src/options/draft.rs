@@ -71,6 +71,14 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Adds the place to the faults that are judged later, when it is not known any
+    /// more.
+    pub(super) fn place_late_faults(&mut self, place: impl Fn() -> String) {
+        for late in &mut self.late_faults {
+            *late = late.take().map(|fault| fault.at(place()));
+        }
+    }
+
     /// Adds a notice for the operator unless it is already there.
     pub(super) fn note(&mut self, line: String) {
         if !self.process.notices.contains(&line) {

@@ -70,9 +70,7 @@ impl Draft {
                 draft.read_arguments(flag.arguments(value)?, true)
             };
             apply(&mut draft).map_err(|fault| fault.at(name.clone()))?;
-            for late in draft.late_faults.iter_mut() {
-                *late = late.take().map(|fault| fault.at(name.clone()));
-            }
+            draft.place_late_faults(|| name.clone());
         }
         draft.apply_all(&mut matches, false)?;
         Ok(draft)
