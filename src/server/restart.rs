@@ -58,16 +58,15 @@ pub(super) fn open(settings: &RestartSettings, stored: Option<File>) -> Option<S
     Some(Source::new(opened, "the service manager".to_owned()))
 }
 
-/// Makes the predecessor stop serving, and opens its memory. `None` if it could not
-/// hand it over.
+/// Makes the predecessor stop serving, and opens its memory.
 ///
 /// # Errors
 /// The predecessor goes on, or has ended.
-pub(super) fn take_over(predecessor: &mut Predecessor) -> Result<Option<Source>, StartError> {
+pub(super) fn take_over(predecessor: &mut Predecessor) -> Result<Source, StartError> {
     let memory = predecessor.receive_memory()?;
-    let opened = memory.map(|memory| Opened::handed(memory, None, Moment::now()));
+    let opened = Opened::handed(memory, None, Moment::now());
     let name = format!("process {}", predecessor.process());
-    Ok(opened.map(|opened| Source::new(opened, name)))
+    Ok(Source::new(opened, name))
 }
 
 /// Opens the memory that a successor has returned.

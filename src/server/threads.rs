@@ -132,7 +132,7 @@ impl Server {
         // After the listeners: a server that cannot listen must leave the last
         // one's items alone.
         let source = match &mut predecessor {
-            Some(predecessor) => restart::take_over(predecessor)?,
+            Some(predecessor) => Some(restart::take_over(predecessor)?),
             None => restart::open(&config.restart, stored),
         };
         let clock = source.as_ref().map_or_else(Clock::start, Source::clock);

@@ -62,8 +62,7 @@ pub(super) enum Message {
     },
     /// Successor: it can start as soon as it has the memory.
     Ready,
-    /// Predecessor: nobody is served any more. The memory file comes with it, if
-    /// there is one.
+    /// Predecessor: nobody is served any more. The memory comes with it.
     Memory,
     /// Successor: it serves.
     Serving,

@@ -143,30 +143,28 @@ impl Predecessor {
         &self.udp
     }
 
-    /// Makes the server stop serving, and waits for its memory. `None` if it has
-    /// none that can be handed over.
+    /// Makes the server stop serving, and waits for its memory.
     ///
     /// # Errors
     /// The server goes on, or has ended.
-    pub(in crate::server) fn receive_memory(&mut self) -> Result<Option<File>, StartError> {
+    pub(in crate::server) fn receive_memory(&mut self) -> Result<File, StartError> {
         // The rest is not wanted. The server keeps its own descriptors of them.
         self.listeners.clear();
-        let received: io::Result<_> = (|| {
+        let received = (|| {
             self.channel.send(&Message::Ready, None)?;
-            match self.channel.receive()? {
-                (Message::Memory, memory) => Ok(memory.map(File::from)),
-                (Message::Refused(reason), _) => Err(io::Error::other(reason)),
-                _ => Err(ErrorKind::InvalidData.into()),
-            }
+            let memory = match self.channel.receive()? {
+                (Message::Memory, Some(memory)) => File::from(memory),
+                (Message::Refused(reason), _) => return Err(io::Error::other(reason)),
+                _ => return Err(ErrorKind::InvalidData.into()),
+            };
+            Ok((memory.try_clone()?, memory))
         })();
-        let failed = |error: io::Error| failure(&self.path, &error);
-        let memory: Option<File> = received.map_err(failed)?;
-        let copy = memory.as_ref().map(File::try_clone).transpose();
-        self.memory = copy.map_err(failed)?;
+        let (copy, memory) = received.map_err(|error| failure(&self.path, &error))?;
+        self.memory = Some(copy);
         Ok(memory)
     }
 
-    /// Returns the memory that it has handed over.
+    /// Returns the memory that it has handed over; `None` before.
     pub(in crate::server) fn memory(&self) -> Option<&File> {
         self.memory.as_ref()
     }

@@ -157,9 +157,7 @@ impl MemoryFile {
     /// # Errors
     /// The file system does not support this.
     pub(in crate::store) fn discard(&self, range: Range<u64>) -> io::Result<()> {
-        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let bytes = range.end - range.start;
-        fallocate(self.file(), flags, range.start as i64, bytes as i64).map_err(io::Error::from)
+        punch_hole(self.file(), range)
     }
 
     /// Unmaps an extent.
@@ -201,4 +199,15 @@ impl MemoryFile {
             NonNull::new(base).ok_or_else(|| io::Error::other("mapped at address 0"))
         }
     }
+}
+
+/// Returns the blocks of a range of a file to the file system. They read as zeros
+/// afterwards, and the file stays as long as it is.
+///
+/// # Errors
+/// The file system does not support this.
+pub(in crate::store) fn punch_hole(file: &File, range: Range<u64>) -> io::Result<()> {
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    let bytes = range.end - range.start;
+    fallocate(file, flags, range.start as i64, bytes as i64).map_err(io::Error::from)
 }

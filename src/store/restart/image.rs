@@ -6,11 +6,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::fcntl::{FallocateFlags, fallocate};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::store::memory::classes::PAGE_BYTES;
-use crate::store::memory::file::{DATA_OFFSET, LockedFile, SaveLock};
+use crate::store::memory::file::{DATA_OFFSET, LockedFile, SaveLock, punch_hole};
 use crate::store::memory::pool::EXTENT_BYTES;
 use crate::store::restart::format::{
     PageRecord, Superblock, read_directory, read_superblock, write_superblock,
@@ -63,28 +62,29 @@ impl Opened {
     }
 
     /// Opens what the last server has handed over, and nobody else uses: its memory
-    /// file, or memory to which it has moved its items ([`Store::transfer`](crate::store::Store::transfer)).
-    /// `max_gap` and `now` as in [`Opened::arena`].
+    /// file, or memory to which it has moved its items
+    /// ([`Store::transfer`](crate::store::Store::transfer)). `max_gap` and `now` as in
+    /// [`Opened::arena`].
     pub fn handed(file: File, max_gap: Option<Duration>, now: Moment) -> Self {
         let has_name = file.metadata().is_ok_and(|metadata| metadata.nlink() > 0);
         if !has_name {
             let image = Image::read(file, false, max_gap, now);
-            return Self {
-                image: image.map(|image| Image {
-                    is_memory: true,
-                    ..image
-                }),
-                arena: None,
-                save_lock: SaveLock::AtStop,
-            };
+            return Self::without_arena(image.map(|image| Image {
+                is_memory: true,
+                ..image
+            }));
         }
         let file = LockedFile::lock(file).map_err(EmptyReason::Unreadable);
         let opened = file.and_then(|file| Self::in_arena(file, max_gap, now));
-        opened.unwrap_or_else(|reason| Self {
-            image: Err(reason),
+        opened.unwrap_or_else(|reason| Self::without_arena(Err(reason)))
+    }
+
+    fn without_arena(image: Result<Image, EmptyReason>) -> Self {
+        Self {
+            image,
             arena: None,
             save_lock: SaveLock::AtStop,
-        })
+        }
     }
 
     /// Uses a file as arena.
@@ -212,10 +212,9 @@ impl Image {
     /// memory.
     pub(super) fn release(&self, record: &PageRecord) {
         if self.is_memory {
-            let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            let (offset, bytes) = (record.offset as i64, PAGE_BYTES as i64);
+            let range = record.offset..record.offset + PAGE_BYTES as u64;
             // Without it, the memory is held until all pages are read.
-            let _ = fallocate(&self.file, flags, offset, bytes);
+            let _ = punch_hole(&self.file, range);
         }
     }
 

@@ -130,11 +130,11 @@ impl Store {
                 .create_new(true)
                 .mode(0o600)
                 .open(&part)?;
-            self.write_pages(&file, &mut records, &mut progress)?;
             let superblock = Superblock {
-                directory: DATA_OFFSET + (records.len() * PAGE_BYTES) as u64,
+                directory: place_pages(&mut records),
                 ..self.superblock(&records, state)
             };
+            write_pages(&file, &records, &mut progress)?;
             // Without pages, nothing is written up to there.
             file.set_len(superblock.directory)?;
             finish(&file, superblock, &records)?;
@@ -162,34 +162,27 @@ impl Store {
     ) -> io::Result<u64> {
         assert!(!self.has_file(), "the items are in a file");
         let mut records = self.records(parallel);
-        let mut offset = DATA_OFFSET;
-        for record in &mut records {
-            record.offset = offset;
-            offset += PAGE_BYTES as u64;
-        }
         let superblock = Superblock {
-            directory: offset,
+            directory: place_pages(&mut records),
             ..self.superblock(&records, state)
         };
         // Nothing of an earlier transfer may remain.
         memory.set_len(0)?;
-        memory.set_len(offset)?;
+        memory.set_len(superblock.directory)?;
         let fault = Mutex::new(None);
         let turns = Turns::new(records.len(), PAGES_PER_WRITE);
         parallel(&|| {
             while let Some(numbers) = turns.next() {
                 for record in &records[numbers] {
-                    let page = std::ptr::with_exposed_provenance_mut::<u8>(record.address as usize);
-                    // SAFETY: the address of a page in use, which no other thread
-                    // writes.
-                    let bytes = unsafe { std::slice::from_raw_parts(page, PAGE_BYTES) };
+                    // SAFETY: a page of this store, which no other thread writes.
+                    let bytes = unsafe { page_of(record) };
                     if let Err(error) = memory.write_all_at(bytes, record.offset) {
                         *fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                         return;
                     }
                     // SAFETY: nobody uses its items any more. It belongs to a pool
                     // without a file.
-                    unsafe { Pool::discard(page) };
+                    unsafe { Pool::discard(bytes.as_ptr().cast_mut()) };
                 }
             }
         });
@@ -200,33 +193,6 @@ impl Store {
                 Ok(superblock.items)
             }
         }
-    }
-
-    /// Writes the pages one after the other, and their places to the records.
-    fn write_pages(
-        &self,
-        file: &File,
-        records: &mut [PageRecord],
-        progress: &mut impl FnMut(u64, u64),
-    ) -> io::Result<()> {
-        let total = (records.len() * PAGE_BYTES) as u64;
-        let mut offset = DATA_OFFSET;
-        let mut writer = PageWriter::new(file, offset, offset + total)?;
-        for records in records.chunks_mut(PAGES_PER_WRITE) {
-            let mut pages = ArrayVec::<_, PAGES_PER_WRITE>::new();
-            for record in &mut *records {
-                record.offset = offset;
-                offset += PAGE_BYTES as u64;
-                let page = std::ptr::with_exposed_provenance::<u8>(record.address as usize);
-                // SAFETY: the address of a page in use, which no other thread
-                // writes.
-                let page = unsafe { std::slice::from_raw_parts(page, PAGE_BYTES) };
-                pages.push(IoSlice::new(page));
-            }
-            writer.write(&mut pages)?;
-            progress(offset - DATA_OFFSET, total);
-        }
-        Ok(())
     }
 
     fn superblock(&self, records: &[PageRecord], state: StopState) -> Superblock {
@@ -301,6 +267,48 @@ impl Store {
             }
         }
     }
+}
+
+/// Places the pages one after the other in a file. Returns the offset behind them.
+fn place_pages(records: &mut [PageRecord]) -> u64 {
+    let mut offset = DATA_OFFSET;
+    for record in records {
+        record.offset = offset;
+        offset += PAGE_BYTES as u64;
+    }
+    offset
+}
+
+/// Returns a page's bytes.
+///
+/// # Safety
+/// The record is of a page in use, which no thread writes while the bytes are used.
+unsafe fn page_of(record: &PageRecord) -> &[u8] {
+    let page = std::ptr::with_exposed_provenance::<u8>(record.address as usize);
+    // SAFETY: as the caller guarantees.
+    unsafe { std::slice::from_raw_parts(page, PAGE_BYTES) }
+}
+
+/// Writes the pages to their places, which follow one another.
+fn write_pages(
+    file: &File,
+    records: &[PageRecord],
+    progress: &mut impl FnMut(u64, u64),
+) -> io::Result<()> {
+    let total = (records.len() * PAGE_BYTES) as u64;
+    let mut writer = PageWriter::new(file, DATA_OFFSET, DATA_OFFSET + total)?;
+    let mut written = 0;
+    for records in records.chunks(PAGES_PER_WRITE) {
+        // SAFETY: pages of the store that is saved, which no other thread writes.
+        let pages = records
+            .iter()
+            .map(|record| IoSlice::new(unsafe { page_of(record) }));
+        let mut pages: ArrayVec<_, PAGES_PER_WRITE> = pages.collect();
+        writer.write(&mut pages)?;
+        written += (records.len() * PAGE_BYTES) as u64;
+        progress(written, total);
+    }
+    Ok(())
 }
 
 /// Sums up a page. Returns `None` for a page without items and segments.
