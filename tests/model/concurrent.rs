@@ -3,18 +3,15 @@
 //! stored before an invalidation is not found after it, whatever changed it in
 //! between; and nothing else is lost or comes back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use rustcached::command::{Executor, Output, Stalled};
 use rustcached::config::Config;
-use rustcached::events::Kinds;
-use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::shared::Shared;
-use rustcached::stats::HotSampler;
-use rustcached::store::{Local, Options, Store};
+use rustcached::store::{Options, Store};
 use rustcached::time::Now;
+
+use crate::session::Session;
 
 const WRITERS: usize = 3;
 const KEYS: usize = 4;
@@ -27,10 +24,7 @@ const NOW: Now = Now::from_millis(10_000);
 struct Client<'a> {
     store: &'a Store,
     shared: &'a Shared,
-    local: Local,
-    out: Output,
-    sampler: HotSampler,
-    stalled: Stalled,
+    session: Session,
 }
 
 impl<'a> Client<'a> {
@@ -38,34 +32,13 @@ impl<'a> Client<'a> {
         Self {
             store,
             shared,
-            local: store.local(),
-            out: Output::default(),
-            sampler: HotSampler::new(Arc::default(), 0),
-            stalled: Stalled::new(1, 1 << 20, false),
+            session: Session::new(store),
         }
     }
 
     fn ask(&mut self, line: &str, block: &str) -> String {
-        let line = format!("{line}\r\n");
-        let Parsed::Request(request, _) = parse(line.as_bytes()) else {
-            panic!("not understood: {line}");
-        };
-        let mut executor = Executor {
-            store: self.store,
-            local: &mut self.local,
-            shared: self.shared,
-            now: NOW,
-            connection: -1,
-            watched: Kinds::NONE,
-            sampler: &mut self.sampler,
-            samples: false,
-            curve: None,
-            stalled: &self.stalled,
-        };
-        let block = format!("{block}\r\n");
-        executor.execute(&request, None, block.as_bytes(), &mut self.out);
-        let answer = self.out.pieces().flatten().copied().collect();
-        self.out.clear(self.store, &mut self.local);
+        let session = &mut self.session;
+        let answer = session.ask(self.store, self.shared, NOW, line, block.as_bytes());
         String::from_utf8(answer).expect("text")
     }
 }
@@ -170,7 +143,7 @@ fn write(mut client: Client<'_>, writer: usize, progress: &Progress) {
             model[place] = None;
         }
     }
-    client.store.release_all_hot(&mut client.local);
+    client.store.release_all_hot(&mut client.session.local);
 }
 
 /// Returns whether a reply is that of a hit; it must otherwise be that of a miss.
@@ -210,7 +183,7 @@ fn check(line: &str, is_of_tag: bool) {
             progress.answered.store(number, order);
             if number % 8 == 0 && store.begin_lap() {
                 for shard in 0..store.shard_count() {
-                    store.sweep_shard(&mut client.local, shard, NOW);
+                    store.sweep_shard(&mut client.session.local, shard, NOW);
                 }
                 store.end_lap();
             }

@@ -5,25 +5,22 @@
 
 mod acts;
 mod concurrent;
+mod session;
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use proptest::test_runner::{Config as Proptest, TestRunner};
 
-use rustcached::command::{Executor, Output, Stalled};
 use rustcached::config::Config;
 use rustcached::config::Eviction;
-use rustcached::events::Kinds;
 use rustcached::protocol::number::parse_item_value;
-use rustcached::protocol::text::parse::{Parsed, parse};
 use rustcached::shared::Shared;
-use rustcached::stats::HotSampler;
-use rustcached::store::{Local, Options, Store};
+use rustcached::store::{Options, Store};
 use rustcached::time::Now;
 
 use crate::acts::{Act, Verb, acts};
+use crate::session::Session;
 
 const KEYS: usize = 12;
 const ITEM_MAX: usize = 1 << 20;
@@ -48,11 +45,8 @@ struct Kept {
 /// The store under test, and the model.
 struct Pair {
     store: Store,
-    local: Local,
     shared: Shared,
-    out: Output,
-    sampler: HotSampler,
-    stalled: Stalled,
+    session: Session,
     now_ms: u64,
     model: HashMap<usize, Kept>,
     cas: u64,
@@ -96,12 +90,9 @@ impl Pair {
             delimiter: b':',
         });
         Self {
-            local: store.local(),
+            session: Session::new(&store),
             store,
             shared: Shared::new(config),
-            out: Output::default(),
-            sampler: HotSampler::new(Arc::default(), 0),
-            stalled: Stalled::new(1, 1 << 20, false),
             now_ms: 10_000,
             model: HashMap::new(),
             cas: 0,
@@ -112,29 +103,9 @@ impl Pair {
 
     /// Sends a line and its data block, and returns the whole reply.
     fn ask(&mut self, line: &str, block: &[u8]) -> Vec<u8> {
-        let line = format!("{line}\r\n");
-        let Parsed::Request(request, used) = parse(line.as_bytes()) else {
-            panic!("not understood: {line}");
-        };
-        assert_eq!(used, line.len());
-        let mut executor = Executor {
-            store: &self.store,
-            local: &mut self.local,
-            shared: &self.shared,
-            now: Now::from_millis(self.now_ms),
-            connection: -1,
-            watched: Kinds::NONE,
-            sampler: &mut self.sampler,
-            samples: false,
-            curve: None,
-            stalled: &self.stalled,
-        };
-        let mut block = block.to_vec();
-        block.extend_from_slice(b"\r\n");
-        executor.execute(&request, None, &block, &mut self.out);
-        let answer = self.out.pieces().flatten().copied().collect();
-        self.out.clear(&self.store, &mut self.local);
-        answer
+        let now = Now::from_millis(self.now_ms);
+        self.session
+            .ask(&self.store, &self.shared, now, line, block)
     }
 
     /// Returns the model's item unless it has expired. Time moves in whole
@@ -217,7 +188,7 @@ impl Pair {
                 let now = Now::from_millis(self.now_ms);
                 if self.store.begin_lap() {
                     for shard in 0..self.store.shard_count() {
-                        self.store.sweep_shard(&mut self.local, shard, now);
+                        self.store.sweep_shard(&mut self.session.local, shard, now);
                     }
                     self.store.end_lap();
                 }
@@ -231,7 +202,7 @@ impl Pair {
             Act::Sweep => {
                 let now = Now::from_millis(self.now_ms);
                 for shard in 0..self.store.shard_count() {
-                    self.store.sweep_shard(&mut self.local, shard, now);
+                    self.store.sweep_shard(&mut self.session.local, shard, now);
                 }
             }
         }
