@@ -2,10 +2,13 @@
 //! never changed. Settings that change at run time are in
 //! [`crate::shared::Runtime`].
 
+mod prefix_limit;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::prefix_limit::{MemoryShare, PrefixLimit};
 use crate::limits::{CLIENT_MEMORY_MIN_MIB, UDP_REPLY_DEFAULT_BYTES};
 
 /// The memcached release whose behaviour, options and replies this server
@@ -307,6 +310,8 @@ pub struct Config {
     pub cas: bool,
     /// Delimiter of key prefixes for `stats detail` (`-D`).
     pub prefix_delimiter: u8,
+    /// Limits on the memory of key prefixes (`--prefix-limit`).
+    pub prefix_limits: Vec<PrefixLimit>,
     /// Collect `stats detail` from the start (`-D` given).
     pub detail: bool,
     /// Permit `flush_all` (off with `-F`).
@@ -368,6 +373,7 @@ impl Default for Config {
             eviction: Eviction::default(),
             cas: true,
             prefix_delimiter: b':',
+            prefix_limits: Vec::new(),
             detail: false,
             flush: true,
             invalidate_keys: false,
@@ -417,6 +423,7 @@ impl Config {
             eviction,
             cas,
             prefix_delimiter,
+            prefix_limits: _,
             detail,
             flush,
             invalidate_keys,

@@ -296,5 +296,8 @@ pub const HANDOVER_DRAIN_MIN: Duration = Duration::from_secs(1);
 /// Longest configuration file, in bytes.
 pub const CONFIG_FILE_MAX_BYTES: u64 = 1024 * 1024;
 
+/// Most prefixes that have or had a limit (`--prefix-limit`) since the start.
+pub const PREFIX_LIMITS_MAX: usize = 64;
+
 /// Most configuration files that include each other.
 pub const CONFIG_INCLUDES_MAX: usize = 8;

@@ -188,6 +188,33 @@ pub(super) fn prefixes(reporter: &Reporter, count: usize) -> Value {
     json!({ "enabled": true, "prefixes": rows.collect::<Value>() })
 }
 
+/// Returns the response to `/api/invalidation.json`.
+pub(super) fn invalidation(reporter: &mut Reporter) -> Value {
+    let stats = reporter.stats("invalidation");
+    let rows = stats
+        .iter()
+        .map(|(name, value)| json!({ "name": name, "value": value.parse::<u64>().ok() }));
+    json!({ "invalidation": rows.collect::<Value>() })
+}
+
+/// Returns the response to `/api/prefix_limits.json`: prefixes with a limit, and
+/// what their items take.
+pub(super) fn prefix_limits(reporter: &Reporter) -> Value {
+    let limited = reporter.store.prefix_uses();
+    let rows = limited.iter().map(|limited| {
+        json!({
+            "prefix": reporter.shared.config.dump.then(|| printable(&limited.prefix)),
+            "limit": limited.share.to_string(),
+            "limit_bytes": limited.limit_bytes,
+            "items": limited.items,
+            "bytes": limited.bytes,
+            "evictions": limited.evictions,
+            "is_counted": limited.is_counted,
+        })
+    });
+    json!({ "limits": rows.collect::<Value>() })
+}
+
 /// Returns the response to `/api/mrc.json`.
 pub(super) fn curve(reporter: &Reporter) -> Value {
     let Some(sampling) = reporter.store.sampling() else {

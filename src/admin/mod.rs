@@ -20,13 +20,44 @@ use crate::admin::metrics::{Format, Metrics, Type};
 use crate::command::{Reporter, Stalled};
 use crate::shared::Shared;
 use crate::stats::{COARSE_BOUNDS_US, CommandKind};
-use crate::store::Store;
+use crate::store::{PrefixUse, Store};
 use crate::sync::Ordering;
 
 /// The page: one file without references to others.
 const PAGE: &str = include_str!("page.html");
 /// Restricts the page to its own script and style, and to this server.
 const PAGE_POLICY: &str = include_str!("page_policy.txt");
+
+/// A metric of a prefix with a limit: name, type, help and value.
+type PrefixLimitMetric = (&'static str, Type, &'static str, fn(&PrefixUse) -> u64);
+
+/// The metrics of prefixes with a limit.
+const PREFIX_LIMIT_METRICS: [PrefixLimitMetric; 4] = [
+    (
+        "rustcached_prefix_limit_bytes",
+        Type::Gauge,
+        "Limit of the items of a prefix, in bytes",
+        |limited| limited.limit_bytes as u64,
+    ),
+    (
+        "rustcached_prefix_bytes",
+        Type::Gauge,
+        "Items of a prefix with a limit, in bytes",
+        |limited| limited.bytes,
+    ),
+    (
+        "rustcached_prefix_items",
+        Type::Gauge,
+        "Items of a prefix with a limit",
+        |limited| limited.items,
+    ),
+    (
+        "rustcached_prefix_evictions_total",
+        Type::Counter,
+        "Live items evicted because their prefix was over its limit",
+        |limited| limited.evictions,
+    ),
+];
 
 /// State of the admin listener's responses.
 pub struct Site {
@@ -97,6 +128,8 @@ impl Site {
             "/api/prefixes.json" => {
                 api::prefixes(reporter, request.number("n").unwrap_or(20) as usize)
             }
+            "/api/invalidation.json" => api::invalidation(reporter),
+            "/api/prefix_limits.json" => api::prefix_limits(reporter),
             "/api/mrc.json" => api::curve(reporter),
             "/api/slowlog.json" => {
                 api::slow_log(reporter, request.number("n").unwrap_or(50) as usize)
@@ -115,6 +148,17 @@ impl Site {
         }
     }
 
+    /// Adds the limits of prefixes and what their items take.
+    fn prefix_limit_metrics(&self, metrics: &mut Metrics) {
+        let limited = self.reporter.store.prefix_uses();
+        for (name, kind, help, value) in PREFIX_LIMIT_METRICS {
+            for limited in &limited {
+                let prefix = limited.prefix.escape_ascii().to_string();
+                metrics.add((name, kind, help), &[("prefix", &prefix)], value(limited));
+            }
+        }
+    }
+
     /// Adds the metrics that are no single statistics.
     fn own_metrics(&self, metrics: &mut Metrics) {
         let shared = &self.reporter.shared;
@@ -124,11 +168,14 @@ impl Site {
             let family = ("rustcached_memory_bytes", Type::Gauge, help);
             metrics.add(family, &[("use", of)], bytes);
         }
+        let others = sum.evicted_for_page + sum.evicted_for_prefix;
         for (reason, count) in [
-            ("memory", sum.evictions.saturating_sub(sum.evicted_for_page)),
+            ("memory", sum.evictions.saturating_sub(others)),
             ("page", sum.evicted_for_page),
+            ("prefix_limit", sum.evicted_for_prefix),
         ] {
-            let help = "Live items evicted: to store others, or because their page was given up";
+            let help = "Live items evicted: to store others, because their page was given up, or because \
+                        their prefix was over its limit";
             let family = ("rustcached_evictions_total", Type::Counter, help);
             metrics.add(family, &[("reason", reason)], count);
         }
@@ -136,6 +183,7 @@ impl Site {
         let family = ("rustcached_evicted_age_seconds", Type::Summary, help);
         metrics.add_suffixed(family, "_sum", &[], sum.evicted_age);
         metrics.add_suffixed(family, "_count", &[], sum.evictions);
+        self.prefix_limit_metrics(metrics);
         self.latency_metrics(metrics);
         let figures = shared.workers.figures();
         for (index, worker) in figures.iter().enumerate() {

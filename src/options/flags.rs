@@ -11,7 +11,7 @@ use super::report::yes_no;
 use super::row::Effect::{Number, Path, Switch, Text, TryFraction, TryNumber, TryText};
 use super::row::{Row, Rule, flag, own_flag};
 use super::words;
-use crate::config::{Endpoint, Listener, LogFormat, ProtocolMode, SaslFiles};
+use crate::config::{Endpoint, Listener, LogFormat, PrefixLimit, ProtocolMode, SaslFiles};
 use crate::limits::{ITEM_SIZE_MAX_BYTES, ITEM_SIZE_MIN_BYTES, THREADS_MAX, UDP_REPLY_MAX_BYTES};
 
 const MIB: usize = 1 << 20;
@@ -278,6 +278,23 @@ pub(super) const FLAGS: &[Row] = &[
             char::from(now.config.prefix_delimiter).to_string()
         })
         .reports("detail_enabled", |now| yes_no(now.detail)),
+    own_flag("prefix-limit")
+        .takes("prefix=limit", Rule::Text)
+        .help(
+            "Memory that the items of a key prefix may take: a percentage of -m, such as \
+             user:=25%, or a number of megabytes; at the limit, items of the prefix are evicted \
+             for its new ones; repeat it for several",
+        )
+        .sets(TryText(|draft, text| {
+            let limit = PrefixLimit::parse(text).ok_or_else(|| {
+                CliError::BadValue(format!(
+                    "--prefix-limit takes a prefix, = and 1% to 100% or a number of megabytes, \
+                     such as user:=25%, not {text:?}"
+                ))
+            })?;
+            draft.config.prefix_limits.push(limit);
+            Ok(())
+        })),
     flag('f', "slab-growth-factor")
         .takes("factor", Rule::Decimal)
         .help("Growth factor of size classes; only reported")

@@ -1,6 +1,8 @@
 //! Completes the settings: what depends on several options, and the limits of
 //! options against each other. The settings are not validated again.
 
+use std::collections::HashSet;
+
 use super::draft::Draft;
 use super::endpoint::{
     self, DEFAULT_ADMIN_PORT, DEFAULT_PORT, DEFAULT_UNIX_MASK, Defaults, port_number,
@@ -10,7 +12,7 @@ use super::number::above_zero;
 use crate::config::{
     Config, Datagrams, Endpoint, HandedOver, Listener, Process, ProtocolMode, Tunables,
 };
-use crate::limits::{CLIENT_MEMORY_MIN_MIB, CLIENT_MEMORY_PART};
+use crate::limits::{CLIENT_MEMORY_MIN_MIB, CLIENT_MEMORY_PART, KEY_MAX_BYTES, PREFIX_LIMITS_MAX};
 
 /// Number of threads above which memcached and this server warn.
 const THREADS_WARN: usize = 64;
@@ -35,6 +37,7 @@ pub(super) fn settings(mut draft: Draft) -> Result<(Config, Process), CliError> 
     }
     draft.config.client_memory_limit = client_memory_limit(&draft);
     check_queues(&draft.config.tunables)?;
+    check_prefix_limits(&draft.config)?;
     let notices = notices(&draft)?;
     draft.process.notices.extend(notices);
     draft.config.admin.listeners = admin_listeners(&draft, defaults)?;
@@ -64,6 +67,33 @@ fn notices(draft: &Draft) -> Result<Vec<String>, CliError> {
         notices.push("-N (--napi-ids) has no effect".to_owned());
     }
     Ok(notices)
+}
+
+/// Checks the prefixes that have a limit. Their delimiter may come after them.
+fn check_prefix_limits(config: &Config) -> Result<(), CliError> {
+    let delimiter = config.prefix_delimiter;
+    let mut prefixes = HashSet::new();
+    for limit in &config.prefix_limits {
+        prefixes.insert(&limit.prefix);
+        let prefix = String::from_utf8_lossy(&limit.prefix);
+        if limit.prefix.last() != Some(&delimiter) {
+            return Err(CliError::BadValue(format!(
+                "--prefix-limit: the prefix {prefix:?} must end with the delimiter {}",
+                delimiter.escape_ascii()
+            )));
+        }
+        if limit.prefix.len() > KEY_MAX_BYTES {
+            return Err(CliError::BadValue(format!(
+                "--prefix-limit: a prefix has at most {KEY_MAX_BYTES} bytes"
+            )));
+        }
+    }
+    if prefixes.len() > PREFIX_LIMITS_MAX {
+        return Err(CliError::Limit(format!(
+            "--prefix-limit: at most {PREFIX_LIMITS_MAX} prefixes can have a limit"
+        )));
+    }
+    Ok(())
 }
 
 /// Returns the listening sockets of the admin listeners.

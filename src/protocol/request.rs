@@ -154,7 +154,7 @@ pub enum Request<'a> {
         arguments: &'a [u8],
     },
     /// Administrative commands: `watch`, `lru`, `lru_crawler`, `slabs`,
-    /// `extstore`.
+    /// `extstore`, `prefix_limit`.
     Control {
         /// The command.
         verb: ControlVerb,

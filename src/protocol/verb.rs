@@ -109,6 +109,8 @@ pub enum ControlVerb {
     Watch,
     /// `extstore`
     Extstore,
+    /// `prefix_limit`
+    PrefixLimit,
     /// `debugtime`, in test builds only
     #[cfg(feature = "debugtime")]
     DebugTime,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use crate::config::RestartSettings;
+use crate::config::{Config, PrefixLimit, RestartSettings};
 use crate::server::error::StartError;
 use crate::server::handover::predecessor::Predecessor;
 use crate::shared::Shared;
@@ -58,6 +58,32 @@ pub(super) fn open(settings: &RestartSettings, stored: Option<File>) -> Option<S
     Some(Source::new(opened, "the service manager".to_owned()))
 }
 
+/// Limits of a store that change while it runs.
+pub(super) struct Limits {
+    /// Memory in bytes.
+    memory: usize,
+    prefixes: Vec<PrefixLimit>,
+}
+
+impl Limits {
+    /// Returns the present limits of a store.
+    pub(super) fn of(store: &Store) -> Self {
+        Self {
+            memory: store.memory_limit(),
+            prefixes: store.prefix_limits(),
+        }
+    }
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self {
+            memory: config.max_memory,
+            prefixes: config.prefix_limits.clone(),
+        }
+    }
+}
+
 /// Makes the predecessor stop serving, and opens its memory.
 ///
 /// # Errors
@@ -76,15 +102,22 @@ pub(super) fn returned(memory: File) -> Source {
 }
 
 /// Creates the store of a server, which counts in the server's statistics, with
-/// the items of the source. Logs and records what was kept.
-/// `memory_limit` replaces that of the settings.
-pub(super) fn open_store(
-    shared: &Shared,
-    source: Option<Source>,
-    memory_limit: Option<usize>,
-) -> Store {
+/// the items of the source. Logs and records what was kept. `limits` replace those
+/// of the settings.
+pub(super) fn open_store(shared: &Shared, source: Option<Source>, limits: &Limits) -> Store {
+    let store = open_or_new(shared, source, limits.memory);
+    if let Err((prefix, bad)) = store.replace_prefix_limits(&limits.prefixes) {
+        shared.log.put(format_args!(
+            "no limit for the prefix {} and those after it: {bad}",
+            prefix.escape_ascii()
+        ));
+    }
+    store
+}
+
+fn open_or_new(shared: &Shared, source: Option<Source>, memory_limit: usize) -> Store {
     let mut options = Options::from(&shared.config);
-    options.max_memory = memory_limit.unwrap_or(options.max_memory);
+    options.max_memory = memory_limit;
     let (stats, events) = (Arc::clone(&shared.stats), Arc::clone(&shared.events));
     let Some(Source { opened, name }) = source else {
         return Store::with_telemetry(options, stats, events);

@@ -48,8 +48,8 @@ impl Reloader {
         }
     }
 
-    /// Applies settings that were read anew: the memory limit and the verbosity, if
-    /// they differ from those read before. Names the other ones that differ in a log
+    /// Applies settings that were read anew: the memory limit, limits of prefixes
+    /// and the verbosity, if they differ from those read before. Names the other ones that differ in a log
     /// line.
     pub fn apply(&mut self, mut config: Config) {
         let log = &self.shared.log;
@@ -59,6 +59,18 @@ impl Reloader {
             store.set_memory_limit(config.max_memory);
             let mebibytes = config.max_memory >> 20;
             log.put(format_args!("the memory limit is {mebibytes} MiB now"));
+        }
+        if config.prefix_limits != self.config.prefix_limits
+            && let Some(store) = self.store.get()
+        {
+            let count = config.prefix_limits.len();
+            match store.replace_prefix_limits(&config.prefix_limits) {
+                Ok(()) => log.put(format_args!("{count} prefixes have a limit now")),
+                Err((prefix, bad)) => log.put(format_args!(
+                    "no limit for the prefix {} and those after it: {bad}",
+                    prefix.escape_ascii()
+                )),
+            }
         }
         if config.verbosity != self.config.verbosity {
             let verbosity = &self.shared.runtime.verbosity;

@@ -23,7 +23,7 @@ use crate::server::handover::sockets::Sockets;
 use crate::server::inherited::{Inherited, STORED_LISTENER, STORED_MEMORY};
 use crate::server::listen::Listening;
 use crate::server::port_file::write_port_file;
-use crate::server::restart::{self, Source};
+use crate::server::restart::{self, Limits, Source};
 use crate::server::running::{Running, spawn};
 use crate::server::secrets::{CurrentStore, Reloader, Secrets};
 use crate::server::stop::StopRequest;
@@ -65,8 +65,8 @@ struct Parts {
     sockets: Sockets,
     source: Option<Source>,
     predecessor: Option<Predecessor>,
-    /// The memory limit in bytes, if it may differ from that of the settings.
-    memory_limit: Option<usize>,
+    /// The limits, if they may differ from those of the settings.
+    limits: Option<Limits>,
     log_thread: Option<LogThread>,
     stop: StopChannel,
     current_store: CurrentStore,
@@ -146,7 +146,7 @@ impl Server {
             sockets,
             source,
             predecessor,
-            memory_limit: None,
+            limits: None,
             log_thread: None,
             stop: StopChannel { sender, requests },
             current_store: CurrentStore::default(),
@@ -161,12 +161,12 @@ impl Server {
             sockets,
             source,
             predecessor,
-            memory_limit,
+            limits,
             log_thread,
             stop,
             current_store,
         } = parts;
-        let store = Arc::new(new_store(&shared, source, memory_limit));
+        let store = Arc::new(new_store(&shared, source, limits));
         current_store.set(&store);
         if !shared.config.tunables.maintainer {
             store.count_overwritten_as_reclaimed();
@@ -393,7 +393,7 @@ impl Server {
         // The items are counted anew.
         shared.stats.clear_gauges();
         let source = memory.map(restart::returned);
-        let memory_limit = Some(self.store.memory_limit());
+        let limits = Some(Limits::of(&self.store));
         let sockets = self.sockets.take().and_then(Arc::into_inner);
         let sockets = sockets.expect("a server that hands over has clones, and the gate has ended");
         let server = Self::run(Parts {
@@ -401,7 +401,7 @@ impl Server {
             sockets,
             source,
             predecessor: None,
-            memory_limit,
+            limits,
             log_thread: self.log_thread.take(),
             stop: self.stop.clone(),
             current_store: self.current_store.clone(),
@@ -429,12 +429,9 @@ fn log_output(shared: &Shared) -> Result<Box<dyn Write + Send>, StartError> {
 
 /// Creates the store of a server, with the items of the memory file if there is
 /// one.
-pub(super) fn new_store(
-    shared: &Shared,
-    source: Option<Source>,
-    memory_limit: Option<usize>,
-) -> Store {
-    let store = restart::open_store(shared, source, memory_limit);
+pub(super) fn new_store(shared: &Shared, source: Option<Source>, limits: Option<Limits>) -> Store {
+    let limits = limits.unwrap_or_else(|| Limits::from(&shared.config));
+    let store = restart::open_store(shared, source, &limits);
     if shared.config.observe.curve {
         store.begin_sampling(shared.config.threads);
     }

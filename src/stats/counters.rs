@@ -140,6 +140,8 @@ counters! {
     /// Of these, evictions because the item's page was given up and no other
     /// one had room.
     evicted_for_page,
+    /// Of these, evictions because the prefix of the item was over its limit.
+    evicted_for_prefix,
     /// Idle time of evicted items in seconds, summed.
     evicted_age,
     /// Expired items removed by the eviction hand or, without the maintainer,

@@ -38,6 +38,8 @@ mod state;
 mod tests;
 
 pub use crate::store::census::ClassMemory;
+pub use crate::store::evict::prefix_limits::PrefixUse;
+pub use crate::store::evict::prefix_room::BadPrefixLimit;
 pub use crate::store::evict::sweep::Swept;
 pub use crate::store::index::map::{HASH_NAME, Hashed};
 pub use crate::store::index::prefetch::prefetch_bytes;

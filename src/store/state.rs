@@ -13,6 +13,7 @@ use crate::store::evict::ghosts::Ghosts;
 use crate::store::evict::hand::{Hand, Visit};
 use crate::store::evict::oldest::Oldest;
 use crate::store::evict::policy::Policy;
+use crate::store::evict::prefix_limits::PrefixLimits;
 use crate::store::hot::Hot;
 use crate::store::index::map::Map;
 use crate::store::index::prefetch::CACHE_LINE_BYTES;
@@ -75,6 +76,8 @@ pub struct Store {
     pub(in crate::store) cas: CachePadded<Counter>,
     /// Invalidations of prefixes and tags.
     pub(in crate::store) invalidations: Invalidations,
+    /// Limits of prefixes (`--prefix-limit`).
+    pub(in crate::store) prefix_limits: PrefixLimits,
     /// Flush generation.
     pub(in crate::store) flush: Flush,
     /// The CLOCK hand.
@@ -167,6 +170,7 @@ impl Store {
             // The first value given is 2, as in memcached.
             cas: CachePadded::new(Counter::new(1)),
             invalidations: Invalidations::new(options.max_memory, options.delimiter, random_seed()),
+            prefix_limits: PrefixLimits::new(shards),
             flush: Flush {
                 generation: AtomicU64::new(0),
                 oldest: AtomicU64::new(0),
@@ -185,7 +189,8 @@ impl Store {
         let fixed = store.map.base_bytes()
             + store.ghosts.bytes()
             + store.hand.bytes()
-            + store.invalidations.bytes();
+            + store.invalidations.bytes()
+            + store.prefix_limits.heap_bytes();
         store.memory.pool().add_overhead(fixed);
         store
     }

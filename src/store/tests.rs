@@ -3,6 +3,7 @@
 mod flush;
 mod hot;
 mod layout;
+mod prefix_limits;
 
 use crate::config::Eviction;
 use crate::store::evict::reclaim::DrainMode;

@@ -126,6 +126,7 @@ impl Upkeep {
             self.store.flush_all(&mut self.local);
         }
         let within_limit = self.store.shrink_to_limit(&mut self.local);
+        let over_prefix_limit = self.store.keep_prefix_limits(&mut self.local);
         self.store.survey();
         self.store.measure_pace(now);
         let compacted = self.store.compact(&mut self.local);
@@ -153,7 +154,7 @@ impl Upkeep {
             }
         }
         let flushes = self.store.flush_generation() - self.generation;
-        if !within_limit || flushes >= HURRY_FLUSHES {
+        if !within_limit || over_prefix_limit || flushes >= HURRY_FLUSHES {
             Duration::ZERO
         } else if self.lap.is_some() {
             LAP_PAUSE

@@ -27,6 +27,7 @@ mod logging;
 mod meta;
 mod meta_stale;
 mod observed;
+mod prefix_limits;
 mod privileges;
 mod restart;
 mod sasl;

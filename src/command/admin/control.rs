@@ -170,6 +170,7 @@ impl Executor<'_> {
 fn send_reply(answer: AdminReply, noreply: bool, out: &mut Output) -> After {
     match answer {
         AdminReply::Line(line) => reply(out, noreply, line),
+        AdminReply::Text(line) => reply(out, noreply, &line),
         AdminReply::StreamedReply(reply) => return After::StreamedReply(reply),
     }
     After::Continue

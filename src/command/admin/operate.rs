@@ -7,6 +7,7 @@
 use crate::command::admin::dump::KeyDump;
 use crate::command::after::StreamedReply;
 use crate::command::executor::Executor;
+use crate::config::MemoryShare;
 use crate::events::Filter;
 use crate::limits::{CLASSES_MAX, CRAWLER_SLEEP_MAX_US, ClassId, KEY_MAX_BYTES};
 use crate::protocol::number::{strict_i32, strict_u32};
@@ -21,6 +22,8 @@ const BAD_CLASS: &str = "BADCLASS invalid class id";
 pub(in crate::command) enum AdminReply {
     /// A line, without CRLF.
     Line(&'static str),
+    /// A composed line, without CRLF.
+    Text(String),
     /// A streamed reply.
     StreamedReply(StreamedReply),
 }
@@ -41,10 +44,31 @@ impl Executor<'_> {
             ControlVerb::Lru => self.tune_queues(&words),
             ControlVerb::Slabs => self.slabs_command(&words),
             ControlVerb::Extstore => extstore(&words),
+            ControlVerb::PrefixLimit => return AdminReply::Text(self.limit_prefix(&words)),
             #[cfg(feature = "debugtime")]
             ControlVerb::DebugTime => self.move_time(&words),
         };
         AdminReply::Line(line_reply.unwrap_or("ERROR"))
+    }
+
+    /// `prefix_limit <prefix> <limit>|none` changes the limit of a prefix.
+    fn limit_prefix(&self, words: &[&[u8]]) -> String {
+        const USAGE: &str =
+            "CLIENT_ERROR usage: prefix_limit prefix 1%-100%|megabytes|none [noreply]";
+        let (&[prefix, limit] | &[prefix, limit, b"noreply"]) = words else {
+            return USAGE.to_owned();
+        };
+        let share = match limit {
+            b"none" => None,
+            limit => match MemoryShare::parse(limit) {
+                Some(share) => Some(share),
+                None => return USAGE.to_owned(),
+            },
+        };
+        match self.store.set_prefix_limit(prefix, share) {
+            Ok(()) => "OK".to_owned(),
+            Err(bad) => format!("CLIENT_ERROR {bad}"),
+        }
     }
 
     /// Executes the statistics that walk the store; `None` for all others.

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::error;
+use super::{config, error};
+use crate::limits::PREFIX_LIMITS_MAX;
 use crate::options::error::CliError;
 use crate::options::{Invocation, parse};
 
@@ -65,6 +66,13 @@ fn every_error_has_memcached_s_exit_code() {
         (&["-m", "99999999999999"], 64),
         (&["-p", "70000"], 64),
         (&["-p", "-2"], 64),
+        (&["--prefix-limit", "user:"], 1),
+        (&["--prefix-limit", "user:=0"], 1),
+        (&["--prefix-limit", "user:=101%"], 1),
+        (&["--prefix-limit", "user:=5m"], 1),
+        (&["--prefix-limit", "user=5%"], 1),
+        (&["--prefix-limit", "=5%"], 1),
+        (&["--prefix-limit", "user:=5%", "-D", "/"], 1),
         (&["-o", "hot_lru_pct=41"], 64),
         (&["-o", "hot_lru_pct=50,warm_lru_pct=50"], 64),
         (&["-o", "temporary_ttl=5,no_lru_maintainer"], 64),
@@ -90,6 +98,19 @@ fn every_error_has_memcached_s_exit_code() {
             "{args:?}: {text:?}"
         );
     }
+}
+
+#[test]
+fn only_so_many_prefixes_have_a_limit() {
+    let options: Vec<String> = (0..=PREFIX_LIMITS_MAX)
+        .map(|number| format!("--prefix-limit={number}:=1%"))
+        .collect();
+    let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+    assert_eq!(error(&options).exit_code(), 64);
+    // The last one names a prefix again.
+    let repeated = "--prefix-limit=0:=2%";
+    *options.last_mut().expect("the last one") = repeated;
+    assert_eq!(config(&options).prefix_limits.len(), PREFIX_LIMITS_MAX + 1);
 }
 
 #[test]

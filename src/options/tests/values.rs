@@ -98,6 +98,7 @@ fn flags_do_what_they_say() {
         eviction: Eviction::FrequencySize,
         cas: false,
         prefix_delimiter: b'/',
+        prefix_limits: Vec::new(),
         detail: true,
         flush: false,
         invalidate_keys: false,

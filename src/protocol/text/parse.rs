@@ -246,6 +246,7 @@ fn parse_other<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Malfor
         b"lru_crawler" => control(ControlVerb::LruCrawler),
         b"slabs" => control(ControlVerb::Slabs),
         b"extstore" => control(ControlVerb::Extstore),
+        b"prefix_limit" => control(ControlVerb::PrefixLimit),
         #[cfg(feature = "debugtime")]
         b"debugtime" => control(ControlVerb::DebugTime),
         _ => match arguments(rest).last() {

@@ -192,6 +192,7 @@ fn control_name(verb: ControlVerb) -> &'static str {
         ControlVerb::Slabs => "slabs",
         ControlVerb::Watch => "watch",
         ControlVerb::Extstore => "extstore",
+        ControlVerb::PrefixLimit => "prefix_limit",
         #[cfg(feature = "debugtime")]
         ControlVerb::DebugTime => "debugtime",
     }

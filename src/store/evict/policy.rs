@@ -265,6 +265,14 @@ impl Stamp {
         self.0 >> DUE_BITS
     }
 
+    /// Returns the stamp of an item with `left` ticks left after a pass of a
+    /// hand that does not move the clock: it is due as much earlier as after a
+    /// turn of the CLOCK hand.
+    pub(crate) fn aged(self, left: i16) -> Self {
+        let by = left.clamp(0, TICKS_PER_TURN as i16) as u16;
+        Self(self.0 & !DUE | self.due().wrapping_sub(by) & DUE)
+    }
+
     fn due(self) -> u16 {
         self.0 & DUE
     }

@@ -158,7 +158,7 @@ impl Store {
         bucket: usize,
     ) {
         let item = shard.item(bucket);
-        local.count_unlinked(item);
+        self.count_unlinked(local, shard.index(), item);
         item.word().unlink();
         shard.erase(bucket);
     }

@@ -50,7 +50,8 @@ impl Store {
         Ok(())
     }
 
-    fn check_prefix(&self, prefix: &[u8]) -> Result<(), BadName> {
+    /// Checks that a prefix is one of keys: it ends at the delimiter.
+    pub(in crate::store) fn check_prefix(&self, prefix: &[u8]) -> Result<(), BadName> {
         match prefix.last() {
             None => Err(BadName::Empty),
             Some(_) if prefix.len() > KEY_MAX_BYTES => Err(BadName::TooLong),

@@ -139,7 +139,15 @@ impl Entry<'_> {
         new.item().set_birth(birth.cas, birth.number);
         new.item().set_generation(self.generation);
         counters.total_items.add(1);
-        self.local.count_linked(new.item());
+        let shard = self.shard.index();
+        match self.bucket {
+            Some(bucket) => {
+                let old = self.shard.item(bucket);
+                self.store
+                    .count_replaced(self.local, shard, old, new.item());
+            }
+            None => self.store.count_linked(self.local, shard, new.item()),
+        }
         let chunk = new.into_chunk();
         // SAFETY: the new item is the caller's; from here on the map owns it.
         unsafe { word_of(chunk) }.link();
@@ -148,7 +156,6 @@ impl Entry<'_> {
                 let slot = self.shard.slot(bucket).expect("the bucket is full");
                 let (old, before) = (slot.chunk(), slot.stamp());
                 let stamp = self.store.policy.on_insert(bytes, before.uses(), remaining);
-                self.local.count_unlinked(self.shard.item(bucket));
                 self.shard.replace(bucket, chunk, stamp);
                 self.retire(old);
             }
@@ -236,7 +243,8 @@ impl Entry<'_> {
             return Extended::Impossible;
         }
         let grown = item.bytes() - before;
-        self.local.counters.item_bytes.add(grown as u64);
+        self.store
+            .count_grown(self.local, self.shard.index(), item, grown);
         class.items.sub(1);
         class.bytes.sub(before as u64);
         let class = self.local.classes.of(item.class());
@@ -252,7 +260,8 @@ impl Entry<'_> {
         };
         let item = self.shard.item(bucket);
         let chunk = item.chunk();
-        self.local.count_unlinked(item);
+        self.store
+            .count_unlinked(self.local, self.shard.index(), item);
         self.shard.erase(bucket);
         self.retire(chunk);
     }

@@ -532,7 +532,9 @@ impl<'a> LoaderThread<'a> {
             return false;
         }
         item.word().unseal();
-        self.local.count_linked(item);
+        self.loader
+            .store
+            .count_linked(&self.local, shard.index(), item);
         let stamp = self.loader.store.policy.adopt(Stamp(stamp));
         let (_, grown) = shard.insert(hash, chunk, stamp);
         if grown > 0 {

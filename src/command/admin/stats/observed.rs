@@ -94,7 +94,8 @@ impl Executor<'_> {
     }
 
     /// Writes the `count` busiest prefixes. Their requests are estimated; items
-    /// and bytes are as of the last sweep.
+    /// and bytes are as of the last sweep. Then the prefixes with a limit, whose
+    /// items and bytes are exact.
     pub(in crate::command) fn prefixes(&self, count: Option<usize>, out: &mut StatSink<'_>) {
         if !self.shared.config.dump {
             return out.refuse("CLIENT_ERROR stats prefixes not allowed");
@@ -111,6 +112,20 @@ impl Executor<'_> {
                 ("bytes", figures.bytes),
             ] {
                 stat(out, &format!("{number}:{name}"), value);
+            }
+        }
+        for (number, limited) in (1..).zip(self.store.prefix_uses()) {
+            let name = |name: &str| format!("limit:{number}:{name}");
+            stat(out, &name("prefix"), escape_key(&limited.prefix));
+            stat(out, &name("limit"), limited.share);
+            for (of, value) in [
+                ("limit_bytes", limited.limit_bytes as u64),
+                ("items", limited.items),
+                ("bytes", limited.bytes),
+                ("evictions", limited.evictions),
+                ("counting", u64::from(!limited.is_counted)),
+            ] {
+                stat(out, &name(of), value);
             }
         }
         out.end();
