@@ -312,6 +312,9 @@ pub struct Config {
     pub prefix_delimiter: u8,
     /// Limits on the memory of key prefixes (`--prefix-limit`).
     pub prefix_limits: Vec<PrefixLimit>,
+    /// Most percent by which TTLs are shortened, by key (`-o ttl_jitter`); 0 for
+    /// none.
+    pub ttl_jitter: u8,
     /// Collect `stats detail` from the start (`-D` given).
     pub detail: bool,
     /// Permit `flush_all` (off with `-F`).
@@ -374,6 +377,7 @@ impl Default for Config {
             cas: true,
             prefix_delimiter: b':',
             prefix_limits: Vec::new(),
+            ttl_jitter: 0,
             detail: false,
             flush: true,
             invalidate_keys: false,
@@ -424,6 +428,7 @@ impl Config {
             cas,
             prefix_delimiter,
             prefix_limits: _,
+            ttl_jitter,
             detail,
             flush,
             invalidate_keys,
@@ -476,6 +481,7 @@ impl Config {
                 *prefix_delimiter != other.prefix_delimiter,
                 "prefix-delimiter",
             ),
+            (*ttl_jitter != other.ttl_jitter, "ttl_jitter"),
             (*detail != other.detail, "stats detail"),
             (*flush != other.flush, "disable-flush-all"),
             (*invalidate_keys != other.invalidate_keys, "invalidate_keys"),

@@ -46,6 +46,15 @@ pub(super) const WORDS: &[Row] = &[
             let timeout = now.config.idle_timeout.unwrap_or_default();
             timeout.as_secs().to_string()
         }),
+    word("ttl_jitter")
+        .takes("num", Rule::Range(0, 90))
+        .help(
+            "shorten each TTL by up to this percentage, which depends on the key, so that items \
+             stored together do not expire together; 0, the default, is off",
+        )
+        .sets(Number(|draft, percent| {
+            draft.config.ttl_jitter = percent as u8
+        })),
     word("bare_dumps")
         .help("begin key dumps without the line OK, as before memcached 1.6.43")
         .sets(Switch(|draft| draft.config.bare_dumps = true)),

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use test_support::binary::{BinaryClient, Frame, opcode};
+use test_support::client::Client;
 use test_support::server::Server;
 
 const MONTH: u64 = 60 * 60 * 24 * 30;
@@ -198,4 +200,77 @@ fn an_autovivified_item_lives_its_own_time() {
     client.ask("mg k v\r\n", "EN\r\n");
     client.ask("mg n v\r\n", "EN\r\n");
     client.ask("mg k v N3\r\n", "VA 0 W\r\n\r\n");
+}
+
+/// Returns the TTL that an `mg` with the flag `t` shows.
+fn shown_ttl(client: &mut Client, line: &str) -> i64 {
+    let answer = String::from_utf8(client.answer(format!("{line}\r\n"))).expect("text");
+    let mut words = answer.split_whitespace();
+    let ttl = words.find_map(|word| word.strip_prefix('t'));
+    ttl.expect("a TTL").parse().expect("a number")
+}
+
+fn ttl(client: &mut Client, key: &str) -> i64 {
+    shown_ttl(client, &format!("mg {key} t"))
+}
+
+#[test]
+fn each_command_shortens_the_ttl_of_a_key_by_the_same_part() {
+    let server = Server::with(|config| config.ttl_jitter = 50);
+    let mut client = server.client();
+    client.ask("set k 0 100000 1\r\n1\r\n", "STORED\r\n");
+    let wanted = ttl(&mut client, "k");
+    assert!((50_000..99_990).contains(&wanted), "{wanted}");
+    let month_later = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        + 2 * MONTH;
+    for (send, want) in [
+        ("add k 0 100000 1\r\n1\r\n", "STORED\r\n"),
+        ("ms k 1 T100000\r\n1\r\n", "HD\r\n"),
+        ("ms k 1 MA T0 N100000\r\n1\r\n", "HD\r\n"),
+        ("mg k N100000\r\n", "HD W\r\n"),
+        ("ma k N100000 J5\r\n", "HD\r\n"),
+    ] {
+        client.ask("delete k noreply\r\n", "");
+        client.ask(send, want);
+        let found = ttl(&mut client, "k");
+        assert!((found - wanted).abs() <= 1, "{send}: {found}");
+    }
+    for (send, want) in [
+        ("touch k 100000\r\n", "TOUCHED\r\n"),
+        ("gat 100000 k\r\n", "VALUE k 0 1\r\n5\r\nEND\r\n"),
+        ("mg k T100000\r\n", "HD\r\n"),
+        ("ma k T100000\r\n", "HD\r\n"),
+        ("md k I T100000\r\n", "HD\r\n"),
+    ] {
+        client.ask("touch k 7\r\n", "TOUCHED\r\n");
+        client.ask(send, want);
+        let found = ttl(&mut client, "k");
+        assert!((found - wanted).abs() <= 1, "{send}: {found}");
+    }
+    let mut packets = BinaryClient::connect(&server.address());
+    let made = packets.ask(&Frame::count(opcode::INCREMENT, "p", 1, 7, 100_000));
+    assert_eq!(made.status, 0);
+    let created = ttl(&mut client, "p");
+    client.ask("set p 0 100000 1\r\n1\r\n", "STORED\r\n");
+    assert!((ttl(&mut client, "p") - created).abs() <= 1, "{created}");
+    let touch = Frame::new(opcode::TOUCH).key("k");
+    let touched = packets.ask(&touch.extras(100_000_u32.to_be_bytes()));
+    assert_eq!(touched.status, 0);
+    assert!((ttl(&mut client, "k") - wanted).abs() <= 1);
+    // A Unix time is shortened by the same part, and `t` shows what it set.
+    client.ask(format!("touch k {month_later}\r\n"), "TOUCHED\r\n");
+    let share = wanted as f64 / 100_000.0;
+    let found = ttl(&mut client, "k") as f64 / (2 * MONTH) as f64;
+    assert!((found - share).abs() < 0.001, "{found} {share}");
+    let shown = shown_ttl(&mut client, "mg k T100000 t");
+    assert!((shown - wanted).abs() <= 1, "{shown}");
+    client.ask("touch k 0\r\nmg k t\r\n", "TOUCHED\r\nHD t-1 Z X\r\n");
+    // Another server chooses the same.
+    let other = Server::with(|config| config.ttl_jitter = 50);
+    let mut client = other.client();
+    client.ask("set k 0 100000 1\r\n1\r\n", "STORED\r\n");
+    assert!((ttl(&mut client, "k") - wanted).abs() <= 1);
 }

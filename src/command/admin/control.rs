@@ -85,7 +85,7 @@ impl Executor<'_> {
             match touch {
                 None => self.get(&key, out, |_, _| ()).is_ok(),
                 Some(exptime) => {
-                    let expiry = Expiry::from_protocol(exptime, self.now);
+                    let expiry = self.ttls().expiry(exptime, key.key);
                     self.touch(&key, expiry, |_| ())
                 }
             };

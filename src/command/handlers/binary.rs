@@ -16,7 +16,6 @@ use crate::protocol::binary::encode::{self, Echo, Status, error, keyed, plain};
 use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::verb::StoreVerb;
 use crate::store::{Effect, Hashed, Item, ItemSpec, Tags};
-use crate::time::Expiry;
 
 impl Executor<'_> {
     /// Executes a packet. `hash` is the hash of its key if that is the key of
@@ -79,7 +78,7 @@ impl Executor<'_> {
         let hit = match touch {
             None => self.get(key, out, write).is_ok(),
             Some(exptime) => {
-                let expiry = Expiry::from_seconds(i64::from(exptime), self.now);
+                let expiry = self.ttls().expiry(exptime, key.key);
                 self.touch(key, expiry, |item| write(item, out))
             }
         };
@@ -100,7 +99,7 @@ impl Executor<'_> {
         exptime: u32,
         out: &mut Output,
     ) {
-        let expiry = Expiry::from_seconds(i64::from(exptime), self.now);
+        let expiry = self.ttls().expiry(exptime, key.key);
         let hit = self.touch(key, expiry, |item| {
             let (flags, cas) = (item.flags(), item.cas());
             encode::item(&mut out.bytes, packet.echo, b"", flags, 0, cas);
@@ -141,7 +140,7 @@ impl Executor<'_> {
         };
         let spec = ItemSpec {
             flags,
-            expiry: Expiry::from_seconds(i64::from(exptime), self.now),
+            expiry: self.ttls().expiry(exptime, packet.key),
             ..ItemSpec::new(packet.key, packet.rest as usize)
         };
         Some((Condition::packet(verb, packet.cas), spec))
@@ -165,7 +164,7 @@ impl Executor<'_> {
         };
         let initial_value = exptime.map(|exptime| InitialValue {
             number: initial,
-            expiry: Expiry::from_seconds(i64::from(exptime), self.now),
+            expiry: self.ttls().expiry(exptime, key.key),
             key_binary: false,
             tags: Tags::default(),
         });

@@ -7,6 +7,7 @@ use crate::command::ops::delete::Deleted;
 use crate::command::ops::meta_get::Hit;
 use crate::command::ops::outcome::{Condition, Outcome};
 use crate::command::ops::refusal::Refusal;
+use crate::command::ops::ttl::Ttls;
 use crate::command::output::Output;
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::encode::{self, FlagValue, ItemDebug, RecacheState, ReturnKey, Status};
@@ -39,9 +40,9 @@ impl Executor<'_> {
             self.meta_get_unanswered(meta, &key);
             return error(out, Reply::OpaqueTooLong);
         }
-        let now = self.now;
+        let ttls = self.ttls();
         let found = self.meta_get(meta, &key, out, |item, hit, out| {
-            write_hit(meta, item, hit, now, out);
+            write_hit(meta, item, hit, ttls, out);
         });
         if found.is_err() && !meta.flags.quiet {
             write_status(out, Status::Miss, meta, key.key);
@@ -108,7 +109,7 @@ impl Executor<'_> {
         };
         ItemSpec {
             flags: meta.flags.client_flags,
-            expiry: Expiry::from_protocol(exptime.unwrap_or(0), self.now),
+            expiry: self.ttls().expiry(exptime.unwrap_or(0), key),
             key_binary: meta.base64,
             // A stale value inherits the old item's expiry time.
             with_expiry_field: meta.flags.invalidate,
@@ -191,7 +192,7 @@ impl Executor<'_> {
         };
         let initial = flags.vivify.map(|_| InitialValue {
             number: flags.initial,
-            expiry: Expiry::from_protocol(flags.created_ttl(), self.now),
+            expiry: self.ttls().expiry(flags.created_ttl(), key.key),
             key_binary: meta.base64 && needs_base64(key.key),
             tags: self.meta_tags(meta).unwrap_or_default(),
         });
@@ -210,7 +211,7 @@ impl Executor<'_> {
             } => {
                 if !flags.quiet {
                     let ttl = ReturnedTtl::new(before, created);
-                    write_number(meta, key.key, number, cas, ttl, self.now, out);
+                    write_number(meta, key.key, number, cas, ttl, self.ttls(), out);
                 }
             }
             ArithmeticOutcome::NotFound => write_status(out, Status::NotFound, meta, key.key),
@@ -304,14 +305,14 @@ impl ReturnedTtl {
 
     /// Passes the next flag of the line and returns its value.
     #[inline]
-    fn next(&mut self, flag: u8, meta: &MetaRequest<'_>, now: Now) -> FlagValue {
+    fn next(&mut self, flag: u8, meta: &MetaRequest<'_>, ttls: Ttls, key: &[u8]) -> FlagValue {
         let exptime = match flag {
-            b't' => return ttl_value(self.expiry, now),
+            b't' => return ttl_value(self.expiry, ttls.now),
             b'T' => meta.flags.ttl,
             b'N' if self.created => meta.flags.vivify,
             _ => return FlagValue::Absent,
         };
-        self.expiry = Expiry::from_protocol(exptime.unwrap_or(0), now);
+        self.expiry = ttls.expiry(exptime.unwrap_or(0), key);
         FlagValue::Absent
     }
 }
@@ -328,7 +329,7 @@ fn ttl_value(expiry: Expiry, now: Now) -> FlagValue {
 
 /// Appends the reply to an `mg` that hit.
 #[inline]
-fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &mut Output) {
+fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, ttls: Ttls, out: &mut Output) {
     let with_value = meta.flags.value && meta.flags.cas != Some(item.cas());
     let bytes = &mut out.bytes;
     if with_value {
@@ -345,9 +346,9 @@ fn write_hit(meta: &MetaRequest<'_>, item: Item<'_>, hit: Hit, now: Now, out: &m
         b's' => FlagValue::Number(item.value_len() as u64),
         b'c' => FlagValue::Number(item.cas()),
         b'f' => FlagValue::Number(u64::from(item.flags())),
-        b'l' => FlagValue::Number(u64::from(item.age(now))),
+        b'l' => FlagValue::Number(u64::from(item.age(ttls.now))),
         b'h' => FlagValue::from(item.is_fetched()),
-        other => ttl.next(other, meta, now),
+        other => ttl.next(other, meta, ttls, item.key()),
     });
     let recache = RecacheState {
         is_token_sent: item.is_token_sent(),
@@ -368,7 +369,7 @@ fn write_number(
     number: u64,
     cas: u64,
     mut ttl: ReturnedTtl,
-    now: Now,
+    ttls: Ttls,
     out: &mut Output,
 ) {
     if meta.flags.value {
@@ -377,10 +378,10 @@ fn write_number(
         encode::status(&mut out.bytes, Status::Done);
     }
     let base64 = meta.base64;
-    let key = ReturnKey { key, base64 };
-    encode::return_flags(&mut out.bytes, meta.tokens, key, |flag| match flag {
+    let returned = ReturnKey { key, base64 };
+    encode::return_flags(&mut out.bytes, meta.tokens, returned, |flag| match flag {
         b'c' => FlagValue::Number(cas),
-        other => ttl.next(other, meta, now),
+        other => ttl.next(other, meta, ttls, key),
     });
     encode::end(&mut out.bytes);
     if meta.flags.value {

@@ -16,7 +16,6 @@ use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::tokens;
 use crate::protocol::verb::{ArithmeticVerb, NameKind};
 use crate::store::{Effect, Hashed, Item, ItemSpec, Miss};
-use crate::time::Expiry;
 
 impl Executor<'_> {
     /// Executes a retrieval line. `hash` is the hash of the key if there is
@@ -129,7 +128,7 @@ impl Executor<'_> {
     }
 
     fn get_and_touch(&mut self, key: &Hashed<'_>, exptime: i32, cas: bool, out: &mut Output) {
-        let expiry = Expiry::from_protocol(exptime, self.now);
+        let expiry = self.ttls().expiry(exptime, key.key);
         self.touch(key, expiry, |item| write_value(item, cas, out));
     }
 
@@ -159,7 +158,7 @@ impl Executor<'_> {
     pub(super) fn line_spec<'k>(&self, line: &StoreLine<'k>) -> ItemSpec<'k> {
         ItemSpec {
             flags: line.flags,
-            expiry: Expiry::from_protocol(line.exptime, self.now),
+            expiry: self.ttls().expiry(line.exptime, line.key),
             ..ItemSpec::new(line.key, line.value_len as usize)
         }
     }
@@ -232,7 +231,7 @@ impl Executor<'_> {
         out: &mut Output,
     ) {
         let key = self.store.hashed(key);
-        let expiry = Expiry::from_protocol(exptime, self.now);
+        let expiry = self.ttls().expiry(exptime, key.key);
         let answer = match self.touch(&key, expiry, |_| ()) {
             true => Reply::Touched,
             false => Reply::NotFound,

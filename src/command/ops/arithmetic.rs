@@ -4,6 +4,7 @@ use crate::command::executor::Executor;
 use crate::command::ops::expiry::NoField;
 use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::report::StoreReport;
+use crate::command::ops::ttl::Ttls;
 use crate::events::StoreStatus;
 use crate::limits::ClassId;
 use crate::protocol::cas::Cas;
@@ -12,7 +13,7 @@ use crate::protocol::number::parse_item_value;
 use crate::protocol::verb::ArithmeticVerb;
 use crate::store::mrc::Observed;
 use crate::store::{Entry, Hashed, ItemSpec, NewItem, NoMemory, Tags};
-use crate::time::{Expiry, Now};
+use crate::time::Expiry;
 
 /// Arguments of an increment or decrement.
 #[derive(Clone, Copy, Default)]
@@ -119,9 +120,9 @@ impl Executor<'_> {
     fn change(&mut self, key: &Hashed<'_>, change: Change) -> ArithmeticOutcome {
         let mut made: Option<(NewItem, Replacement)> = None;
         let counted = loop {
-            let now = self.now;
+            let ttls = self.ttls();
             let attempt = self.edit_fields(key, |entry| {
-                change_under_lock(entry, change, &mut made, now)
+                change_under_lock(entry, change, &mut made, ttls)
             });
             match attempt {
                 Ok(Attempt::Ended(counted)) => break counted,
@@ -244,7 +245,7 @@ fn change_under_lock(
     entry: &mut Entry<'_>,
     change: Change,
     made: &mut Option<(NewItem, Replacement)>,
-    now: Now,
+    ttls: Ttls,
 ) -> Result<Attempt, NoField> {
     let ended = |outcome| Ok(Attempt::Ended(outcome));
     let Some(item) = entry.item() else {
@@ -265,7 +266,7 @@ fn change_under_lock(
     let class = Some(item.class());
     let before = item.expiry();
     let after = match change.ttl {
-        Some(ttl) => Expiry::from_protocol(ttl, now),
+        Some(ttl) => ttls.expiry(ttl, item.key()),
         None => before,
     };
     if after != Expiry::NEVER && !item.has_expiry_field() {

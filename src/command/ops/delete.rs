@@ -86,7 +86,7 @@ impl Executor<'_> {
         key: &Hashed<'_>,
     ) -> Result<Deleted, NoMemory> {
         let expiry = meta.flags.ttl;
-        let expiry = expiry.map(|ttl| Expiry::from_protocol(ttl, self.now));
+        let expiry = expiry.map(|ttl| self.ttls().expiry(ttl, key.key));
         if !self.watched.is_empty() {
             self.report_looked_up(key);
         }

@@ -3,6 +3,7 @@
 use crate::command::executor::Executor;
 use crate::command::ops::expiry::{NoField, set_expiry};
 use crate::command::ops::outcome::VALUE_END;
+use crate::command::ops::ttl::Ttls;
 use crate::command::output::Output;
 use crate::events::{ItemSize, Kinds};
 use crate::protocol::meta::key::needs_base64;
@@ -55,7 +56,7 @@ impl Executor<'_> {
             self.get_reading(meta, key, out, write)
         };
         if let Some(ttl) = flags.ttl.filter(|_| found.is_ok()) {
-            let expiry = Expiry::from_protocol(ttl, self.now);
+            let expiry = self.ttls().expiry(ttl, key.key);
             self.count_touch(key, expiry, found);
         } else {
             self.count_get(key, found);
@@ -120,9 +121,9 @@ impl Executor<'_> {
     ) -> Result<ItemSize, Miss> {
         let mut vivified = None;
         let result = loop {
-            let (store, now) = (self.store, self.now);
+            let (store, ttls) = (self.store, self.ttls());
             let got = self.edit_fields(key, |entry| {
-                get_under_lock(meta, entry, &mut vivified, store, now, &mut write)
+                get_under_lock(meta, entry, &mut vivified, store, ttls, &mut write)
             });
             match got {
                 Ok(Got::Hit(size)) => break Ok(size),
@@ -144,7 +145,7 @@ impl Executor<'_> {
     /// short.
     fn vivify(&mut self, meta: &MetaRequest<'_>, key: &Hashed<'_>) -> Option<NewItem> {
         let spec = ItemSpec {
-            expiry: Expiry::from_protocol(meta.flags.created_ttl(), self.now),
+            expiry: self.ttls().expiry(meta.flags.created_ttl(), key.key),
             key_binary: meta.base64 && needs_base64(key.key),
             with_expiry_field: true,
             with_birth_field: meta.flags.new_cas.is_some(),
@@ -159,10 +160,10 @@ fn get_under_lock(
     entry: &mut Entry<'_>,
     vivified: &mut Option<NewItem>,
     store: &Store,
-    now: Now,
+    ttls: Ttls,
     write: &mut impl FnMut(Item<'_>, Hit),
 ) -> Result<Got, NoField> {
-    let flags = &meta.flags;
+    let (flags, now) = (&meta.flags, ttls.now);
     let created = entry.item().is_none();
     if created {
         match (vivified.take(), flags.vivify) {
@@ -180,7 +181,7 @@ fn get_under_lock(
         item.expiry()
     };
     if let Some(ttl) = flags.effective_ttl().filter(|_| !created) {
-        set_expiry(entry, Expiry::from_protocol(ttl, now))?;
+        set_expiry(entry, ttls.expiry(ttl, item.key()))?;
     }
     if flags.opaque_too_long {
         if !flags.no_bump && !is_locking(meta) {

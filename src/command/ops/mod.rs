@@ -13,3 +13,4 @@ pub(super) mod refusal;
 mod report;
 pub(super) mod store;
 mod touch;
+pub(super) mod ttl;

@@ -99,6 +99,7 @@ fn flags_do_what_they_say() {
         cas: false,
         prefix_delimiter: b'/',
         prefix_limits: Vec::new(),
+        ttl_jitter: 0,
         detail: true,
         flush: false,
         invalidate_keys: false,
