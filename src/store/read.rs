@@ -197,9 +197,10 @@ impl Store {
     }
 
     /// Returns whether no outstanding invalidation concerns an item.
+    #[cold]
     #[inline(never)]
     fn is_spared(&self, item: Item<'_>) -> bool {
-        self.judge(item) == Condition::Live
+        !self.invalidations.may_concern(item) || self.judge(item) == Condition::Live
     }
 
     /// Returns whether a linked item is alive, or why it is dead.

@@ -175,9 +175,39 @@ impl Invalidations {
         if is_new { size_of_val(&**slots) } else { 0 }
     }
 
+    /// Returns false if no outstanding invalidation concerns an item. True is a
+    /// hint: [`Invalidations::verdict`] decides.
+    #[inline]
+    pub(in crate::store) fn may_concern(&self, item: Item<'_>) -> bool {
+        let outstanding = self.hints.outstanding.load(Ordering::Relaxed);
+        outstanding & PREFIXES != 0 && self.may_concern_prefixes(item.key())
+            || outstanding & TAGS != 0
+                && item
+                    .tag_hashes()
+                    .any(|tag| self.is_marked(mark_of_tag(tag)))
+    }
+
+    #[inline]
+    fn may_concern_prefixes(&self, key: &[u8]) -> bool {
+        for (number, word) in self.hints.lengths[..=key.len() / BITS].iter().enumerate() {
+            let mut word = word.load(Ordering::Relaxed);
+            while word != 0 {
+                let len = number * BITS + word.trailing_zeros() as usize;
+                word &= word - 1;
+                let Some(prefix) = key.get(..len) else {
+                    return false;
+                };
+                if prefix.last() == Some(&self.delimiter) && self.is_marked(mark_of_prefix(prefix))
+                {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// Checks an item against the outstanding invalidations. `map` hashes
     /// prefixes.
-    #[inline]
     pub(in crate::store) fn verdict(
         &self,
         item: Item<'_>,
@@ -199,7 +229,6 @@ impl Invalidations {
         verdict
     }
 
-    #[inline]
     fn verdict_of_prefixes(&self, item: Item<'_>, map: &Map, counter: &Counter) -> Verdict {
         let key = item.key();
         let mut verdict = Verdict::Spared;
