@@ -27,7 +27,7 @@ complete -c rustcached -l save-path -d 'Write the items to this file at a clean 
 complete -c rustcached -l take-over -d 'Take over listeners and items from the server that runs with the same option, if there is one, and then wait at this unix socket for the next server to do the same' -r
 complete -c rustcached -l restart-max-gap -d 'Start empty if the last server stopped longer ago: deletes were missed meanwhile (default: any time)' -r
 complete -c rustcached -l drain-timeout -d 'At a stop, go on serving active connections for up to this time; idle ones are closed (default 0)' -r
-complete -c rustcached -s o -l extended -d 'Extended options, separated by commas; listed below' -r
+complete -c rustcached -s o -l extended -d 'Extended options: words, separated by commas' -r
 complete -c rustcached -l log-file -d 'Append log lines to this file instead of standard error; SIGHUP opens it anew' -r
 complete -c rustcached -l log-format -d 'Format of log lines: text, or json with the members ts and message [default: text]' -r
 complete -c rustcached -l config -d 'Read options from this file: one a line, by long names, or flags as in /etc/memcached.conf; the environment (RUSTCACHED_MEMORY_LIMIT) and the command line override it' -r
@@ -46,7 +46,7 @@ complete -c rustcached -s W -l disable-watch -d 'Refuse the "watch" command'
 complete -c rustcached -s S -l enable-sasl -d 'Let in only who authenticates by SASL (PLAIN, binary protocol; the only one without -Y); the users are in the file that MEMCACHED_SASL_PWDB names'
 complete -c rustcached -s Z -l enable-ssl -d 'Speak TLS; needs -o ssl_chain_cert and ssl_key'
 complete -c rustcached -l check-config -d 'Check all options and the files that they name, and exit'
-complete -c rustcached -s h -l help -d 'Print this text'
+complete -c rustcached -s h -l help -d 'Print the most used options; --help all prints every option'
 complete -c rustcached -s i -l license -d 'Print the licence'
 complete -c rustcached -s V -l version -d 'Print the version'
 complete -c rustcached -s v -l verbose -d 'Log errors and warnings; -vv also commands and answers, -vvv also what each connection does next'

@@ -12,6 +12,8 @@ use crate::config::{Config, Process};
 pub(super) enum Ask {
     /// `-h`
     Help,
+    /// `--help all`
+    HelpAll,
     /// `-i`
     License,
     /// `-V`

@@ -414,7 +414,7 @@ pub(super) const FLAGS: &[Row] = &[
         })),
     flag('o', "extended")
         .takes("words", Rule::Text)
-        .help("Extended options, separated by commas; listed below")
+        .help("Extended options: words, separated by commas")
         .sets(TryText(words::apply)),
     flag('v', "verbose")
         .takes("ignored", Rule::Level)
@@ -454,7 +454,7 @@ pub(super) const FLAGS: &[Row] = &[
         .help("Check all options and the files that they name, and exit")
         .sets(Switch(|draft| draft.ask = Some(Ask::Check))),
     flag('h', "help")
-        .help("Print this text")
+        .help("Print the most used options; --help all prints every option")
         .sets(Switch(|draft| draft.ask = Some(Ask::Help))),
     flag('i', "license")
         .help("Print the licence")

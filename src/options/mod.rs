@@ -15,6 +15,7 @@ mod draft;
 mod endpoint;
 mod error;
 mod flags;
+mod groups;
 mod help;
 mod lines;
 mod number;
@@ -64,6 +65,7 @@ pub fn parse(
     let ask = draft.ask;
     match ask {
         Some(Ask::Help) => return Ok(Invocation::Print(help::help())),
+        Some(Ask::HelpAll) => return Ok(Invocation::Print(help::help_all())),
         Some(Ask::License) => return Ok(Invocation::Print(help::license())),
         Some(Ask::Version) => return Ok(Invocation::Print(help::version())),
         Some(Ask::Check) | None => {}

@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command};
 
 use super::config_file::ELSEWHERE;
-use super::draft::Draft;
+use super::draft::{Ask, Draft};
 use super::error::CliError;
 use super::flags::FLAGS;
 use super::row::{Row, Rule};
@@ -16,6 +16,10 @@ use crate::config::Config;
 
 /// Name of the flag that names the configuration file.
 const CONFIG: &str = "config";
+
+/// Argument behind `--help` that asks for every option. The flag takes no value, as
+/// in memcached.
+const ALL: &str = "all";
 
 /// Name under which clap keeps arguments that are not options.
 const EXTRA: &str = "extra";
@@ -103,6 +107,10 @@ impl Draft {
         }
         for extra in matches.remove_many(EXTRA).into_iter().flatten() {
             let extra: OsString = extra;
+            if extra == ALL && self.ask == Some(Ask::Help) {
+                self.ask = Some(Ask::HelpAll);
+                continue;
+            }
             let text = format!("argument {extra:?} is not an option");
             if strict {
                 return Err(CliError::Syntax(text));

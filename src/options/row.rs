@@ -187,10 +187,15 @@ impl Row {
         }
     }
 
+    /// Returns the default as the help text shows it.
+    pub(super) fn default_of(&self, defaults: &Config) -> Option<String> {
+        self.default.map(|default| default(defaults))
+    }
+
     /// Converts a flag for clap.
     pub(super) fn arg(&self, defaults: &Config) -> Arg {
-        let help = match self.default {
-            Some(default) => format!("{} [default: {}]", self.help, default(defaults)),
+        let help = match self.default_of(defaults) {
+            Some(default) => format!("{} [default: {default}]", self.help),
             None => self.help.to_owned(),
         };
         let arg = Arg::new(self.name)

@@ -70,8 +70,8 @@ pub(super) const WORDS: &[Row] = &[
             Rule::Choice(&["clock", "frequency", "frequency_size", "blind", "size"]),
         )
         .help(
-            "eviction policy: clock (recency), frequency (recency and frequency) or\n\
-             \x20                          frequency_size (the same by size, the default)",
+            "eviction policy: clock (recency), frequency (recency and frequency) or \
+             frequency_size (the same by size, the default)",
         )
         .sets(Text(|draft, name| {
             draft.config.eviction = match name {
@@ -125,8 +125,8 @@ pub(super) const WORDS: &[Row] = &[
     word("ssl_verify_mode")
         .takes("num", Rule::Range(0, 3))
         .help(
-            "clients' certificates: 0 ignored (default), 1 checked if sent,\n\
-             \x20                          2 and 3 demanded",
+            "clients' certificates: 0 ignored (default), 1 checked if sent, \
+             2 and 3 demanded",
         )
         .sets(Number(|draft, mode| {
             draft.tls.words().verify_mode = mode as u8

@@ -8,7 +8,6 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::options::help;
-use crate::options::row::Effect;
 use crate::options::words::WORDS;
 
 /// Compares a file in contrib with what it must be, or writes it.
@@ -96,10 +95,7 @@ fn extended_options() -> String {
         let help = plain(word.help);
         text.push_str(&format!(".TP\n\\fB{}\\fR{value}\n{help}\n", word.name));
     }
-    let ignored = WORDS
-        .iter()
-        .filter(|word| word.help.is_empty() && !matches!(word.effect, Effect::Unavailable(_)));
-    let ignored: Vec<&str> = ignored.map(|word| word.name).collect();
+    let ignored: Vec<&str> = help::ignored_words().map(|word| word.name).collect();
     text.push_str(".PP\nAccepted, without effect:\n");
     text.push_str(&format!("{}.\n", ignored.join(", ")));
     text
