@@ -206,7 +206,8 @@ fn tell_manager(log: &Log, states: &[NotifyState<'_>]) {
     }
 }
 
-/// Returns the start-up message with the addresses that the server listens on.
+/// Returns the start-up message: version, the addresses that the server listens on,
+/// memory limit and threads.
 fn greeting(server: &Server) -> String {
     let tcp = server.tcp_addrs().iter().map(ToString::to_string);
     let unix = server.unix_paths().iter();
@@ -214,15 +215,21 @@ fn greeting(server: &Server) -> String {
     let udp = server.udp_addrs().iter();
     let udp = udp.map(|address| format!("{address} (UDP)"));
     let places: Vec<String> = tcp.chain(udp).chain(unix).collect();
-    if places.is_empty() {
-        return "rustcached is listening on no address\n".to_owned();
-    }
-    let admin = server.admin_urls().join(", ");
-    let admin = match &admin[..] {
+    let places = match &places[..] {
+        [] => "no address".to_owned(),
+        places => places.join(", "),
+    };
+    let admin = match &server.admin_urls().join(", ")[..] {
         "" => String::new(),
         urls => format!("; admin page on {urls}"),
     };
-    format!("rustcached is listening on {}{admin}\n", places.join(", "))
+    let config = server.config();
+    format!(
+        "rustcached {} is listening on {places}; memory limit {} MiB, {} threads{admin}\n",
+        env!("CARGO_PKG_VERSION"),
+        config.max_memory >> 20,
+        config.threads,
+    )
 }
 
 /// Creates the pid file. An error is reported and does not stop the server.

@@ -243,6 +243,11 @@ impl Server {
         }
     }
 
+    /// Returns the settings that the server was started with.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
     /// Returns the TCP addresses of the listeners.
     pub fn tcp_addrs(&self) -> &[SocketAddr] {
         &self.tcp_addrs
