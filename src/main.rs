@@ -6,6 +6,7 @@ mod process;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,21 +34,23 @@ const STOP_SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGUSR1];
 
 fn main() -> ExitCode {
     supervise::this_thread();
-    match options::parse(std::env::args_os(), &environment) {
+    // Without one, as after its removal, relative paths fail one by one.
+    let directory = std::env::current_dir().unwrap_or_default();
+    match options::parse(std::env::args_os(), &environment, &directory) {
         Ok(Invocation::Print(text)) => {
             print(&text);
             ExitCode::SUCCESS
         }
-        Ok(Invocation::Check(config)) => match server::check(&config) {
-            Ok(()) => {
-                print("the configuration is valid\n");
-                ExitCode::SUCCESS
+        Ok(Invocation::Check(settings)) => {
+            let (config, process) = *settings;
+            match check(&config, &process) {
+                Ok(code) => code,
+                Err(error) => fail(&error, error.exit_code()),
             }
-            Err(error) => fail(&error, error.exit_code()),
-        },
+        }
         Ok(Invocation::Run(settings)) => {
             let (config, process) = *settings;
-            match run(config, &process) {
+            match run(config, &process, directory) {
                 Ok(code) => code,
                 Err(error) => fail(&error, error.exit_code()),
             }
@@ -61,8 +64,21 @@ fn environment(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }
 
-/// Runs the server until a stop is requested.
-fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
+/// Checks the settings and what they name (`--check-config`).
+fn check(config: &Config, process: &Process) -> Result<ExitCode, ProcessError> {
+    for warning in process::check(process, config)? {
+        write_line(format_args!("{warning}"));
+    }
+    if let Err(error) = server::check(config) {
+        return Ok(fail(&error, error.exit_code()));
+    }
+    print("the configuration is valid\n");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the server until a stop is requested. `directory` is the working directory at
+/// the start.
+fn run(config: Config, process: &Process, directory: PathBuf) -> Result<ExitCode, ProcessError> {
     if config.verbosity > 0 {
         for notice in &process.notices {
             write_line(format_args!("{notice}"));
@@ -91,7 +107,8 @@ fn run(config: Config, process: &Process) -> Result<ExitCode, ProcessError> {
         Err(error) => return Ok(fail(&error, error.exit_code())),
     };
     let log = server.log();
-    let watching = watch(signals, server.stopper(), server.reloader(), log.clone());
+    let reloader = server.reloader();
+    let watching = watch(signals, server.stopper(), reloader, log.clone(), directory);
     if let Err(error) = watching {
         return Ok(fail(&StartError::Thread(error), EX_OSERR));
     }
@@ -169,11 +186,12 @@ fn watch(
     stopper: Sender<StopRequest>,
     mut reloader: Reloader,
     log: Arc<Log>,
+    directory: PathBuf,
 ) -> io::Result<()> {
     let watch = move || {
         for signal in signals.forever() {
             if signal == SIGHUP {
-                reload(&mut reloader, &log);
+                reload(&mut reloader, &log, &directory);
                 continue;
             }
             // A full channel means that two stops are already requested.
@@ -183,12 +201,12 @@ fn watch(
     supervise::spawn("signals", watch).map(|_| ())
 }
 
-fn reload(reloader: &mut Reloader, log: &Log) {
+fn reload(reloader: &mut Reloader, log: &Log, directory: &Path) {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         tell_manager(log, &[NotifyState::Reloading, now]);
     }
     // The file of `--config` may have changed.
-    match options::parse(std::env::args_os(), &environment) {
+    match options::parse(std::env::args_os(), &environment, directory) {
         Ok(Invocation::Run(settings)) => reloader.apply(settings.0),
         Ok(_) => {}
         Err(error) => log.put(format_args!("nothing changed: {error}")),
@@ -233,7 +251,7 @@ fn greeting(server: &Server) -> String {
 }
 
 /// Creates the pid file. An error is reported and does not stop the server.
-fn pid_file(path: &std::path::Path, predecessor: Option<i32>) -> Option<PidFile> {
+fn pid_file(path: &Path, predecessor: Option<i32>) -> Option<PidFile> {
     PidFile::create(path, predecessor)
         .inspect_err(|error| {
             let path = path.display();

@@ -224,7 +224,8 @@ fn load_certificates(
         path: Some(path.to_owned()),
         reason,
     };
-    let file = files::open(path).map_err(|error| wrong(error.to_string()))?;
+    let file = files::open(path)
+        .map_err(|error| wrong(format!("{error}{}", files::remedy(path, &error))))?;
     let found: Vec<_> = CertificateDer::pem_reader_iter(BufReader::new(file))
         .collect::<Result<_, _>>()
         .map_err(|error| wrong(error.to_string()))?;
@@ -241,7 +242,8 @@ fn load_key(settings: &TlsSettings) -> Result<PrivateKeyDer<'static>, TlsError> 
         path: Some(path.clone()),
         reason,
     };
-    let mut file = files::open(path).map_err(|error| wrong(error.to_string()))?;
+    let mut file = files::open(path)
+        .map_err(|error| wrong(format!("{error}{}", files::remedy(path, &error))))?;
     match settings.key_format {
         KeyFormat::Pem => PrivateKeyDer::from_pem_reader(BufReader::new(file))
             .map_err(|error| wrong(error.to_string())),

@@ -43,8 +43,9 @@ impl fmt::Display for LoadError {
             Self::Read(path, error) => {
                 write!(
                     f,
-                    "could not read the password file {}: {error}",
-                    path.display()
+                    "could not read the password file {}: {error}{}",
+                    path.display(),
+                    files::remedy(path, error)
                 )
             }
             Self::Malformed(path, line) => {

@@ -1,10 +1,11 @@
 //! A log file that can be reopened, so that it can be rotated.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::files;
 use crate::logging::queue::Log;
 
 /// File that log lines are appended to (`--log-file`).
@@ -16,21 +17,17 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Opens or creates the file.
+    /// Opens or creates the file. A pipe must have a reader.
     ///
     /// # Errors
     /// The error of the system.
     pub fn open(path: &Path, log: Arc<Log>) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
-            file: append_to(path)?,
+            file: files::append(path)?,
             log,
         })
     }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
 }
 
 impl Write for LogFile {
@@ -38,7 +35,7 @@ impl Write for LogFile {
         if self.log.take_reopen_request() {
             // If that fails, lines go to the old file, and the next request
             // tries again.
-            match append_to(&self.path) {
+            match files::append(&self.path) {
                 Ok(file) => self.file = file,
                 Err(error) => {
                     let path = self.path.display();

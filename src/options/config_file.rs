@@ -37,8 +37,10 @@ impl Draft {
     /// The file cannot be read, or the first invalid line, with its place.
     pub(super) fn read_file(&mut self, path: &Path, depth: usize) -> Result<(), CliError> {
         let name = path.display();
-        let text = read_text(path)
-            .map_err(|error| CliError::BadValue(format!("cannot read {name}: {error}")))?;
+        let text = read_text(&self.directory.join(path)).map_err(|error| {
+            let remedy = files::remedy(path, &error);
+            CliError::BadValue(format!("cannot read {name}: {error}{remedy}"))
+        })?;
         // Editors of other systems begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         for (number, line) in text.lines().enumerate() {

@@ -44,6 +44,8 @@ pub(super) const LATE: [&str; 10] = [
 pub(super) struct Draft {
     /// `-h`, `-i` or `-V`.
     pub(super) ask: Option<Ask>,
+    /// Working directory at the start.
+    pub(super) directory: PathBuf,
     /// Settings of the server.
     pub(super) config: Config,
     /// Settings of the process.

@@ -107,13 +107,19 @@ impl fmt::Display for CliError {
             Self::NotText { option } => write!(out, "{option} takes text in UTF-8"),
             Self::BadValue(text) | Self::Limit(text) => out.write_str(text),
             Self::UnknownWord(word) => write!(out, "Illegal suboption {word:?} (see --help)"),
-            Self::InvalidPort(port) => write!(out, "ERROR: Invalid port number {port}."),
+            Self::InvalidPort(port) => {
+                let range = "a port is 0 to 65535, or -1 for any free one";
+                write!(out, "ERROR: Invalid port number {port}. ({range})")
+            }
             Self::BadEndpoint { entry, reason } => {
                 write!(out, "failed to listen on {entry:?}: {reason}")
             }
             Self::At { place, fault } => write!(out, "{place}: {fault}"),
             Self::Unavailable { option, missing } => {
-                write!(out, "{option}: this server has no {missing}")
+                write!(
+                    out,
+                    "{option}: this server has no {missing}; leave the option out"
+                )
             }
         }
     }

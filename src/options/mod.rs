@@ -19,6 +19,7 @@ mod groups;
 mod help;
 mod lines;
 mod number;
+mod paths;
 mod read_args;
 mod report;
 mod row;
@@ -30,7 +31,7 @@ mod words;
 mod tests;
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Process};
 use draft::{Ask, Draft};
@@ -45,7 +46,7 @@ pub enum Invocation {
     /// Start the server with these settings.
     Run(Box<(Config, Process)>),
     /// Check what the server would read at its start, and exit (`--check-config`).
-    Check(Box<Config>),
+    Check(Box<(Config, Process)>),
     /// Print this text to standard output and exit with success.
     Print(String),
 }
@@ -54,14 +55,18 @@ pub enum Invocation {
 /// they name, and the environment. Arguments override the environment, which
 /// overrides the file; options that may be repeated add up.
 ///
+/// `directory` is the working directory at the start. A daemon leaves it, so its
+/// relative paths are completed.
+///
 /// # Errors
 ///
 /// Returns the first fault found: one line for the operator, and an exit code.
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     env: &dyn Fn(&str) -> Option<OsString>,
+    directory: &Path,
 ) -> Result<Invocation, CliError> {
-    let draft = Draft::read(args, env)?;
+    let draft = Draft::read(args, env, directory)?;
     let ask = draft.ask;
     match ask {
         Some(Ask::Help) => return Ok(Invocation::Print(help::help())),
@@ -70,7 +75,7 @@ pub fn parse(
         Some(Ask::Version) => return Ok(Invocation::Print(help::version())),
         Some(Ask::Check) | None => {}
     }
-    let (mut config, process) = validate::settings(draft)?;
+    let (mut config, mut process) = validate::settings(draft)?;
     let path = |name| {
         let path = env(name).filter(|path| path != OsStr::new(""));
         path.map(PathBuf::from)
@@ -86,8 +91,12 @@ pub fn parse(
         && files_stored.is_some_and(|most| most > 0)
         && restart.memory_file.is_none()
         && restart.save_path.is_none();
+    if process.daemonize {
+        paths::complete(&mut config, &mut process, directory);
+    }
+    let settings = Box::new((config, process));
     Ok(match ask {
-        Some(Ask::Check) => Invocation::Check(Box::new(config)),
-        _ => Invocation::Run(Box::new((config, process))),
+        Some(Ask::Check) => Invocation::Check(settings),
+        _ => Invocation::Run(settings),
     })
 }

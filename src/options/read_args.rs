@@ -47,14 +47,19 @@ pub(super) fn command() -> Command {
 impl Draft {
     /// Applies the options of the configuration file, then those of the
     /// environment, then the arguments, of which the first is the program's name.
+    /// A relative path of the file begins at `directory`.
     pub(super) fn read(
         args: impl IntoIterator<Item = OsString>,
         env: &dyn Fn(&str) -> Option<OsString>,
+        directory: &Path,
     ) -> Result<Self, CliError> {
         let mut matches = command()
             .try_get_matches_from(args)
             .map_err(|error| syntax(&error))?;
-        let mut draft = Self::default();
+        let mut draft = Self {
+            directory: directory.to_owned(),
+            ..Self::default()
+        };
         let named = matches.get_many(CONFIG).and_then(Iterator::last);
         // An empty variable is one that is not set, as scripts write it.
         let env = |name: &str| env(name).filter(|value| !value.is_empty());

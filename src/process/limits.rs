@@ -29,31 +29,46 @@ pub(super) fn raise_core_limit() -> Result<(), ProcessError> {
 }
 
 /// Raises the limit on open files to the connection limit plus the server's own
-/// descriptors.
+/// descriptors. Returns a warning if only the connections fit.
 ///
 /// # Errors
 ///
 /// [`ProcessError::FileLimit`] if not even all connections fit.
-pub(super) fn raise_file_limit(config: &Config) -> Result<(), ProcessError> {
+pub(super) fn raise_file_limit(config: &Config) -> Result<Option<String>, ProcessError> {
     let own = FILES_RESERVED + FILES_PER_THREAD * config.threads + config.listeners.len();
     let connections = config.max_connections;
-    let wanted = rlim_t::try_from(connections.saturating_add(own)).unwrap_or(rlim_t::MAX);
-    let refused = |_| ProcessError::FileLimit(connections);
-    let limit = Resource::RLIMIT_NOFILE;
-    let (soft, hard) = getrlimit(limit).map_err(refused)?;
-    if soft >= wanted || setrlimit(limit, wanted, hard.max(wanted)).is_ok() {
-        return Ok(());
+    let needed = rlim_t::try_from(connections.saturating_add(own)).unwrap_or(rlim_t::MAX);
+    let refused = |limit| ProcessError::FileLimit {
+        connections,
+        needed,
+        limit,
+    };
+    let resource = Resource::RLIMIT_NOFILE;
+    let (soft, hard) = getrlimit(resource).map_err(|_| refused(0))?;
+    if soft >= needed || setrlimit(resource, needed, hard.max(needed)).is_ok() {
+        return Ok(None);
     }
     // As in memcached, a limit that covers the connections alone is accepted.
-    match rlim_t::try_from(connections) {
-        Ok(connections) if hard >= connections => setrlimit(limit, hard, hard).map_err(refused),
-        _ => Err(ProcessError::FileLimit(connections)),
+    if rlim_t::try_from(connections).is_ok_and(|connections| hard >= connections) {
+        setrlimit(resource, hard, hard).map_err(|_| refused(hard))?;
+        return Ok(Some(tight(connections, needed, hard)));
     }
+    Err(refused(hard))
+}
+
+/// Returns the warning about a limit that covers the connections alone.
+fn tight(connections: usize, needed: rlim_t, hard: rlim_t) -> String {
+    let missing = needed.saturating_sub(hard);
+    format!(
+        "warning: -c {connections} needs {needed} open files, and the hard limit is {hard}: up to \
+         {missing} connections will wait; raise it (ulimit -Hn, LimitNOFILE= of the service) or \
+         ask for fewer connections"
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::raise_file_limit;
+    use super::{raise_file_limit, tight};
     use rustcached::config::Config;
 
     #[test]
@@ -64,6 +79,22 @@ mod tests {
         };
         let error = raise_file_limit(&config).expect_err("above any kernel's limit");
         assert_eq!(error.exit_code(), 71);
-        assert_eq!(raise_file_limit(&Config::default()), Ok(()));
+        let text = error.to_string();
+        assert!(text.contains(&(usize::MAX / 2).to_string()), "{text}");
+        assert!(text.contains("LimitNOFILE"), "{text}");
+        assert_eq!(raise_file_limit(&Config::default()), Ok(None));
+    }
+
+    #[test]
+    fn a_tight_limit_is_told_with_its_figures() {
+        let text = tight(1000, 1050, 1020);
+        for part in [
+            "-c 1000",
+            "1050 open files",
+            "limit is 1020",
+            "30 connections",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }

@@ -10,6 +10,7 @@
 
 mod error;
 mod limits;
+mod memory;
 mod pid_file;
 mod prepare;
 mod privileges;
@@ -17,4 +18,4 @@ pub(crate) mod sandbox;
 
 pub(crate) use error::ProcessError;
 pub(crate) use pid_file::PidFile;
-pub(crate) use prepare::prepare;
+pub(crate) use prepare::{check, prepare};

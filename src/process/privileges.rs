@@ -42,7 +42,7 @@ fn is_only(user: &User) -> bool {
 }
 
 /// Looks up a user by name.
-fn find_user(name: &str) -> Result<User, ProcessError> {
+pub(super) fn find_user(name: &str) -> Result<User, ProcessError> {
     match User::from_name(name) {
         Ok(Some(user)) => Ok(user),
         _ => Err(ProcessError::UnknownUser(name.to_owned())),

@@ -13,6 +13,7 @@
 
 mod acceptor;
 mod admin_thread;
+mod check;
 mod conn_events;
 mod connection;
 mod error;
@@ -32,12 +33,13 @@ mod transport;
 mod watchers;
 mod worker;
 
-pub use crate::server::error::StartError;
+pub use crate::server::check::check;
+pub use crate::server::error::{Place, StartError};
 pub use crate::server::handover::Successor;
 pub use crate::server::inherited::Inherited;
 #[doc(hidden)]
 pub use crate::server::injection::PanicTarget;
 pub use crate::server::loopback::Loopback;
-pub use crate::server::secrets::{Reloader, check};
+pub use crate::server::secrets::Reloader;
 pub use crate::server::stop::StopRequest;
 pub use crate::server::threads::{AfterHandover, Server};

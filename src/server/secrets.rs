@@ -117,14 +117,6 @@ impl Reloader {
     }
 }
 
-/// Reads the certificates and passwords that the settings name, as a start does.
-///
-/// # Errors
-/// The server could not start with them.
-pub fn check(config: &Config) -> Result<(), StartError> {
-    Secrets::load(config).map(drop)
-}
-
 /// Secrets as read at the start.
 pub(super) struct Secrets {
     tls: Option<Tls>,

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use test_support::{TempDir, skip, wait_until};
 /// Applies the admin settings of a command line to a server's.
 fn admin(config: &mut Config, options: &[&str]) {
     let arguments = ["rustcached"].iter().chain(options).map(Into::into);
-    match options::parse(arguments, &|_| None) {
+    match options::parse(arguments, &|_| None, Path::new("")) {
         Ok(Invocation::Run(settings)) => config.admin = settings.0.admin,
         other => panic!("{other:?}"),
     }

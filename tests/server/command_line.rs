@@ -93,7 +93,7 @@ fn an_occupied_port_is_one_clear_line_and_a_failure() {
         .port()
         .to_string();
     let ended = Program::spawn(&["-u", "root", "-l", "127.0.0.1", "-p", &port]).wait();
-    fails_with_one_line(&ended, &["in use", &port]);
+    fails_with_one_line(&ended, &["in use", &port, "another port with -p"]);
 }
 
 #[test]

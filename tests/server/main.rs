@@ -32,6 +32,7 @@ mod privileges;
 mod restart;
 mod sasl;
 mod several_machines;
+mod start;
 mod stats;
 mod stats_absent;
 mod stats_binary;

@@ -170,7 +170,7 @@ fn text_must_be_utf8_but_paths_need_not() {
     let odd = OsStr::from_bytes(b"/run/\xff");
     let run = |flag: &str| {
         let args = ["rustcached".into(), flag.into(), odd.to_owned()];
-        parse(args, &|_| None)
+        parse(args, &|_| None, Path::new(""))
     };
     let expected = CliError::NotText {
         option: "-u (--user)".to_owned(),

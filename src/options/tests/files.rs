@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::wildcards;
 use crate::config::{Config, Process};
 use crate::limits::{CONFIG_FILE_MAX_BYTES, CONFIG_INCLUDES_MAX};
+use crate::options::flags::FLAGS;
+use crate::options::row::Rule;
 use crate::options::{CliError, Invocation, parse};
 
 /// A folder with configuration files.
@@ -46,9 +48,42 @@ fn read(
         let found = variables.iter().find(|(its, _)| *its == name);
         found.map(|(_, value)| OsString::from(value))
     };
-    match parse(args.map(OsString::from), &env)? {
+    match parse(args.map(OsString::from), &env, Path::new(""))? {
         Invocation::Run(settings) => Ok(*settings),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_path_of_a_daemon_is_completed() {
+    let paths = FLAGS.iter().filter(|flag| matches!(flag.rule, Rule::Path));
+    let flags = paths.filter(|flag| flag.name != "config");
+    let flags = flags.map(|flag| vec![format!("--{}=x", flag.name)]);
+    let others = [
+        vec!["-l", "unix:x"],
+        vec!["--admin-listen", "unix:x"],
+        vec!["-Z", "-o", "ssl_chain_cert=x,ssl_key=y,ssl_ca_cert=z"],
+    ];
+    let others = others.map(|words| words.iter().map(|word| (*word).to_owned()).collect());
+    for words in flags.chain(others) {
+        let of = |directory: &str, daemon: bool| {
+            let args = std::iter::once("rustcached".to_owned()).chain(words.clone());
+            let args = args
+                .chain(daemon.then(|| "-d".to_owned()))
+                .map(OsString::from);
+            let parsed = parse(args, &|_| None, Path::new(directory));
+            format!("{parsed:?}")
+        };
+        assert_eq!(of("/there", false), of("", false), "{words:?}");
+        let completed = of("/there", true);
+        let relative = [r#""x""#, r#""y""#, r#""z""#];
+        for path in relative.iter().filter(|path| of("", true).contains(**path)) {
+            assert!(!completed.contains(path), "{words:?}: {completed}");
+        }
+        assert!(
+            completed.contains(r#""/there/x""#),
+            "{words:?}: {completed}"
+        );
     }
 }
 
@@ -166,7 +201,7 @@ fn faults_have_file_and_line() {
         ),
         (
             "ext_path=/x:1g\n",
-            ":1: -o ext_path: this server has no flash storage",
+            ":1: -o ext_path: this server has no flash storage; leave the option out",
         ),
         ("idle_timeout x\n", ":1: "),
     ];
@@ -245,9 +280,11 @@ fn the_environment_sets_flags() {
 
 #[test]
 fn check_config_checks() {
-    let check = |args: &[&str]| parse(args.iter().map(OsString::from), &|_| None);
+    let check = |args: &[&str]| parse(args.iter().map(OsString::from), &|_| None, Path::new(""));
     let checked = check(&["rustcached", "--check-config", "-m", "10"]);
-    assert!(matches!(checked, Ok(Invocation::Check(config)) if config.max_memory == 10 << 20));
+    assert!(
+        matches!(checked, Ok(Invocation::Check(settings)) if settings.0.max_memory == 10 << 20)
+    );
     assert!(check(&["rustcached", "--check-config", "-m", "x"]).is_err());
 }
 

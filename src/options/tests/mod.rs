@@ -12,7 +12,7 @@ mod values;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::CliError;
 use super::{Invocation, parse};
@@ -20,7 +20,7 @@ use crate::config::{Config, Endpoint, Listener, Process, ProtocolMode};
 
 fn invoke(args: &[&str]) -> Result<Invocation, CliError> {
     let all = std::iter::once("rustcached").chain(args.iter().copied());
-    parse(all.map(OsString::from), &|_| None)
+    parse(all.map(OsString::from), &|_| None, Path::new(""))
 }
 
 fn settings(args: &[&str]) -> (Config, Process) {

@@ -262,7 +262,7 @@ fn port_file_comes_from_the_environment() {
     let run = |value: &'static str| {
         let env =
             move |name: &str| (name == "MEMCACHED_PORT_FILENAME").then(|| OsString::from(value));
-        match parse(["rustcached".into()], &env) {
+        match parse(["rustcached".into()], &env, Path::new("")) {
             Ok(Invocation::Run(settings)) => settings.0.port_file,
             other => panic!("{other:?}"),
         }

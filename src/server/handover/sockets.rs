@@ -72,7 +72,7 @@ impl Sockets {
             (Some(path), found) => {
                 let taken = found.as_mut().and_then(|found| found.take_gate());
                 let gate = GateSocket::open(path, taken.map(Socket::from));
-                Some(gate.map_err(|error| StartError::take_over(path, &error))?)
+                Some(gate.map_err(|error| StartError::take_over_file(path, &error))?)
             }
         };
         Ok(Self {
