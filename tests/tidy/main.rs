@@ -3,6 +3,7 @@
 //! the design changes them first.
 
 mod circles;
+mod packaging;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
