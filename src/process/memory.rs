@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::sys::sysinfo::sysinfo;
 use rustcached::config::Config;
 
 use crate::process::error::ProcessError;
@@ -50,24 +51,37 @@ impl fmt::Display for Source {
     }
 }
 
+/// Returns the memory of the machine as the system call `sysinfo` reports it.
+pub(super) fn installed() -> Option<u64> {
+    sysinfo().ok().map(|info| info.ram_total())
+}
+
 /// Returns a warning if `-m` is more than the memory that the process may use, as the
 /// files below `root` have it: `/`, or a copy of it for tests.
 ///
+/// `installed` is the memory of the machine. `/proc/meminfo` precedes it, because some
+/// containers have one of their own. Services may have none (`ProcSubset=pid`).
+///
 /// # Errors
 /// `-m` is absurd on this machine.
-pub(super) fn check(root: &Path, config: &Config) -> Result<Option<String>, ProcessError> {
+pub(super) fn check(
+    root: &Path,
+    installed: Option<u64>,
+    config: &Config,
+) -> Result<Option<String>, ProcessError> {
     let limit = config.max_memory as u64;
-    match machine(root) {
+    let machine = machine(root).or(installed);
+    match machine {
         Some(machine) if limit / ABSURD > machine => Err(ProcessError::Memory {
             megabytes: limit >> 20,
             machine: machine >> 20,
         }),
-        _ => Ok(warning(root, limit)),
+        _ => Ok(warning(root, machine, limit)),
     }
 }
 
-fn warning(root: &Path, limit: u64) -> Option<String> {
-    let available = available(root)?;
+fn warning(root: &Path, machine: Option<u64>, limit: u64) -> Option<String> {
+    let available = available(root, machine)?;
     let needed = limit.saturating_add(BASE_BYTES);
     if needed <= available.bytes {
         return None;
@@ -87,9 +101,10 @@ fn warning(root: &Path, limit: u64) -> Option<String> {
     ))
 }
 
-/// Returns the least of all limits; `None` if none can be read.
-fn available(root: &Path) -> Option<Available> {
-    let machine = machine(root).map(|bytes| Available {
+/// Returns the least of all limits and of the memory of the machine; `None` if none is
+/// known.
+fn available(root: &Path, machine: Option<u64>) -> Option<Available> {
+    let machine = machine.map(|bytes| Available {
         bytes,
         source: Source::Machine,
     });
@@ -105,7 +120,7 @@ fn available(root: &Path) -> Option<Available> {
     machine.into_iter().chain(groups).min_by_key(|it| it.bytes)
 }
 
-/// Returns the memory of the machine in bytes.
+/// Returns the memory of the machine in bytes, as `/proc/meminfo` has it.
 fn machine(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let line = text
@@ -146,7 +161,7 @@ fn group_files(root: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Available, Source, available, check, warning};
+    use super::{Available, Source, available, check, installed, machine, warning};
     use rustcached::config::Config;
     use std::fs;
     use std::path::{Path, PathBuf};
@@ -168,7 +183,7 @@ mod tests {
         }
 
         fn available(&self) -> Option<(u64, String)> {
-            let Available { bytes, source } = available(&self.0)?;
+            let Available { bytes, source } = available(&self.0, machine(&self.0))?;
             let source = match source {
                 Source::Machine => "machine".to_owned(),
                 Source::Group(path) => path.display().to_string(),
@@ -251,7 +266,19 @@ mod tests {
         assert_eq!(root.available(), Some((4 << 30, "machine".to_owned())));
         let empty = Root::with("empty", &[("proc/meminfo", "MemTotal: many\n")]);
         assert_eq!(empty.available(), None);
-        assert_eq!(warning(&empty.0, u64::MAX), None);
+        assert_eq!(warning(&empty.0, None, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_hidden_file_is_replaced_by_the_system_call() {
+        let root = Root::with("hidden", &[("proc/self/cgroup", "0::/\n")]);
+        let config = Config {
+            max_memory: 8192 << 20,
+            ..Config::default()
+        };
+        let text = check(&root.0, Some(4096 << 20), &config).expect("not absurd");
+        assert!(text.is_some_and(|text| text.contains("the machine has 4096 MiB")));
+        assert!(installed().is_some_and(|bytes| bytes > 0));
     }
 
     #[test]
@@ -264,7 +291,7 @@ mod tests {
                 ("sys/fs/cgroup/memory.max", "536870912\n"),
             ],
         );
-        let of = |root: &Path, mib: u64| warning(root, mib << 20);
+        let of = |root: &Path, mib: u64| warning(root, machine(root), mib << 20);
         assert_eq!(of(&root.0, 488), None);
         let text = of(&root.0, 489).expect("a warning");
         assert_eq!(
@@ -289,7 +316,7 @@ mod tests {
                 max_memory: mib << 20,
                 ..Config::default()
             };
-            check(&root.0, &config)
+            check(&root.0, None, &config)
         };
         assert!(matches!(of(409_600), Ok(Some(_))));
         let error = of(409_701).expect_err("more than a hundred times as much");

@@ -62,7 +62,8 @@ fn assume(process: &Process, config: &Config) -> Result<Vec<String>, ProcessErro
     }
     let mut warnings = Vec::new();
     warnings.extend(raise_file_limit(config)?);
-    warnings.extend(memory::check(Path::new("/"), config)?);
+    let root = Path::new("/");
+    warnings.extend(memory::check(root, memory::installed(), config)?);
     if let Some(user) = process.user.as_ref().filter(|_| is_root()) {
         assume_user(user)?;
     }
