@@ -285,6 +285,8 @@ pub struct Config {
     pub tls: Option<TlsSettings>,
     /// File with the passwords of text clients (`-Y`).
     pub auth_file: Option<PathBuf>,
+    /// File with the list of servers for clients (`--cluster-file`).
+    pub cluster_file: Option<PathBuf>,
     /// Number of worker threads (`-t`).
     pub threads: usize,
     /// Most client connections at a time (`-c`).
@@ -365,6 +367,7 @@ impl Default for Config {
             handed_over: HandedOver::default(),
             tls: None,
             auth_file: None,
+            cluster_file: None,
             threads: 4,
             max_connections: 1024,
             maxconns_fast: true,
@@ -416,6 +419,7 @@ impl Config {
             handed_over,
             tls,
             auth_file,
+            cluster_file,
             threads,
             max_connections,
             maxconns_fast,
@@ -465,6 +469,7 @@ impl Config {
             (*handed_over != other.handed_over, "inherited sockets"),
             (*tls != other.tls, "TLS"),
             (*auth_file != other.auth_file, "auth-file"),
+            (*cluster_file != other.cluster_file, "cluster-file"),
             (*threads != other.threads, "threads"),
             (*max_connections != other.max_connections, "conn-limit"),
             (*maxconns_fast != other.maxconns_fast, "maxconns_fast"),

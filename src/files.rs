@@ -1,11 +1,31 @@
-//! Opening the files that settings name.
+//! Opening the files that settings name, and noticing that they have changed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, User, access, geteuid};
+
+/// Identity of a file's content: it differs once the file was written or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileState {
+    /// Device and inode.
+    file: (u64, u64),
+    len: u64,
+    changed: (i64, i64),
+}
+
+impl FileState {
+    /// Returns the state of the file with this metadata.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self {
+            file: (metadata.dev(), metadata.ino()),
+            len: metadata.len(),
+            changed: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
 
 /// Opens a file for reading, without waiting. A pipe has no end before its writer
 /// closes it, and opening one without a writer blocks: SIGHUP would stop the thread

@@ -55,7 +55,7 @@
 //! │   └── binary/         binary packets
 //! ├── options/            command line → settings, and their report
 //! ├── auth/  events/  stats/  logging/
-//! └── config.rs  files.rs  limits.rs  shared.rs  supervise.rs  sync.rs  time.rs  tls.rs
+//! └── cluster.rs  config.rs  files.rs  limits.rs  shared.rs  supervise.rs  sync.rs  time.rs  tls.rs
 //! ```
 //!
 //! Modules form layers. An import points to a lower layer or stays within its
@@ -69,7 +69,7 @@
 //! | 5 | [`admin`] | responses of the admin listener |
 //! | 4 | [`command`], [`upkeep`] | execution of requests; background work |
 //! | 3 | [`store`], [`shared`], [`supervise`] | items in bounded memory; other state that all threads share; exit after a panic |
-//! | 2 | [`options`], [`protocol`], [`stats`], [`auth`], [`tls`], [`events`], [`logging`] | options and their reports; wire formats; counters; authentication; TLS sessions; events for watchers; log lines |
+//! | 2 | [`options`], [`protocol`], [`stats`], [`auth`], [`tls`], [`cluster`], [`events`], [`logging`] | options and their reports; wire formats; counters; authentication; TLS sessions; the list of servers for clients; events for watchers; log lines |
 //! | 1 | [`config`], `files`, [`time`] | settings; opening files; the clock |
 //! | 0 | [`limits`], [`sync`] | limits of every quantity; atomics |
 //!
@@ -182,6 +182,8 @@
 pub mod admin;
 #[cfg(not(loom))]
 pub mod auth;
+#[cfg(not(loom))]
+pub mod cluster;
 #[cfg(not(loom))]
 pub mod command;
 #[cfg(not(loom))]

@@ -233,6 +233,16 @@ pub const SASL_FILE_ENTRIES_MAX: usize = 4096;
 /// `MAX_ENTRY_LEN`, less the newline).
 pub const PASSWORD_LINE_MAX_BYTES: usize = 255;
 
+/// Longest list of servers for clients (`--cluster-file`, `config set cluster`), in
+/// bytes.
+pub const CLUSTER_LIST_MAX_BYTES: usize = 32 * 1024 - 2;
+
+/// Most servers in such a list.
+pub const CLUSTER_NODES_MAX: usize = 256;
+
+/// Longest host name of such a server in bytes, as in DNS.
+pub const CLUSTER_HOST_MAX_BYTES: usize = 253;
+
 /// Most connections of the admin listeners at the same time. A further one is
 /// closed.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
@@ -267,6 +277,7 @@ const _: () = assert!(LINE_MAX_BYTES < GET_LINE_MAX_BYTES);
 const _: () = assert!(GET_LINE_MAX_BYTES <= READ_BUFFER_BYTES / 2);
 const _: () = assert!(PASSWORD_LINE_MAX_BYTES <= LOGIN_BLOCK_MAX_BYTES);
 const _: () = assert!(LINE_MAX_BYTES + LOGIN_BLOCK_MAX_BYTES < READ_BUFFER_BYTES / 2);
+const _: () = assert!(CLUSTER_LIST_MAX_BYTES + 2 <= READ_BUFFER_BYTES / 2);
 const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);
 const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
 const _: () = assert!(ITEM_SIZE_MAX_BYTES < u32::MAX as usize);

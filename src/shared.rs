@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::auth::{Passwords, Sasl};
+use crate::cluster::Cluster;
 use crate::config::{Config, Tunables};
 use crate::events::Hub;
 use crate::limits::CLASSES_MAX;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub tls: Option<Arc<Tls>>,
     /// Users of the text protocol; `None` without `-Y`.
     pub passwords: Option<Passwords>,
+    /// List of servers for clients; `None` without `--cluster-file`.
+    pub cluster: Option<Cluster>,
     /// Counter values at the last `stats reset`, subtracted from every report.
     base: Mutex<Base>,
     /// State of each open connection, for `stats conns`.
@@ -153,8 +156,8 @@ pub struct Connections {
 }
 
 impl Shared {
-    /// Creates the shared state of a server with these settings. `sasl`, `tls`
-    /// and `passwords` are `None`; the server sets them.
+    /// Creates the shared state of a server with these settings. `sasl`, `tls`,
+    /// `passwords` and `cluster` are `None`; the server sets them.
     pub fn new(config: Config) -> Self {
         Self::with_clock(config, Clock::start())
     }
@@ -175,6 +178,7 @@ impl Shared {
             sasl: None,
             tls: None,
             passwords: None,
+            cluster: None,
             base: Mutex::new(Base {
                 sum: Snapshot::default(),
                 classes: [ClassSnapshot::default(); CLASSES_MAX],

@@ -23,7 +23,7 @@ _rustcached() {
 
     case "${cmd}" in
         rustcached)
-            opts="-p -U -s -a -l -B -A -d -u -P -r -k -m -M -I -c -t -R -b -C -D -f -n -L -F -X -W -S -Y -Z -e -o -h -i -V -N -v --port --udp-port --udp-reply-limit --client-memory-limit --unix-socket --unix-mask --listen --admin-listen --admin-host --admin-auth --slow-log-ms --protocol --enable-shutdown --daemon --user --pidfile --enable-coredumps --lock-memory --memory-limit --disable-evictions --max-item-size --conn-limit --threads --max-reqs-per-event --listen-backlog --disable-cas --prefix-delimiter --prefix-limit --slab-growth-factor --slab-min-size --enable-largepages --disable-flush-all --disable-dumping --disable-watch --enable-sasl --auth-file --enable-ssl --memory-file --save-path --take-over --restart-max-gap --drain-timeout --extended --log-file --log-format --config --check-config --help --license --version --napi-ids --verbose"
+            opts="-p -U -s -a -l -B -A -d -u -P -r -k -m -M -I -c -t -R -b -C -D -f -n -L -F -X -W -S -Y -Z -e -o -h -i -V -N -v --port --udp-port --udp-reply-limit --client-memory-limit --unix-socket --unix-mask --listen --admin-listen --admin-host --admin-auth --slow-log-ms --protocol --enable-shutdown --daemon --user --pidfile --enable-coredumps --lock-memory --memory-limit --disable-evictions --max-item-size --conn-limit --threads --max-reqs-per-event --listen-backlog --disable-cas --prefix-delimiter --prefix-limit --slab-growth-factor --slab-min-size --enable-largepages --disable-flush-all --disable-dumping --disable-watch --enable-sasl --auth-file --cluster-file --enable-ssl --memory-file --save-path --take-over --restart-max-gap --drain-timeout --extended --log-file --log-format --config --check-config --help --license --version --napi-ids --verbose"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -194,6 +194,10 @@ _rustcached() {
                     return 0
                     ;;
                 -Y)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -22,6 +22,7 @@ complete -c rustcached -l prefix-limit -d 'Memory that the items of a key prefix
 complete -c rustcached -s f -l slab-growth-factor -d 'Growth factor of size classes; only reported [default: 1.25]' -r
 complete -c rustcached -s n -l slab-min-size -d 'Smallest space for key, value and flags; only reported [default: 48]' -r
 complete -c rustcached -s Y -l auth-file -d 'Let text clients speak only after a password: lines of user:password, read again on SIGHUP; without -S the only protocol is then text' -r
+complete -c rustcached -l cluster-file -d 'Answer "config get cluster" of ElastiCache\'s clients from this file: a line with a version number, then servers as host|ip|port; read again when it changes and on SIGHUP' -r
 complete -c rustcached -s e -l memory-file -d 'Keep the items in this file, on a file system in memory such as /dev/shm: a clean stop and the next start lose none' -r
 complete -c rustcached -l save-path -d 'Write the items to this file at a clean stop, and read and remove it at the next start; for ordinary disks' -r
 complete -c rustcached -l take-over -d 'Take over listeners and items from the server that runs with the same option, if there is one, and then wait at this unix socket for the next server to do the same' -r
@@ -40,7 +41,7 @@ complete -c rustcached -s k -l lock-memory -d 'Keep all memory out of swap'
 complete -c rustcached -s M -l disable-evictions -d 'When memory is full answer errors instead of evicting'
 complete -c rustcached -s C -l disable-cas -d 'Give items no CAS values'
 complete -c rustcached -s L -l enable-largepages -d 'Accepted, without effect'
-complete -c rustcached -s F -l disable-flush-all -d 'Refuse the "flush_all" command'
+complete -c rustcached -s F -l disable-flush-all -d 'Refuse "flush_all", "invalidate" and "config set cluster"'
 complete -c rustcached -s X -l disable-dumping -d 'Refuse commands that list keys'
 complete -c rustcached -s W -l disable-watch -d 'Refuse the "watch" command'
 complete -c rustcached -s S -l enable-sasl -d 'Let in only who authenticates by SASL (PLAIN, binary protocol; the only one without -Y); the users are in the file that MEMCACHED_SASL_PWDB names'

@@ -5,11 +5,10 @@ use std::fmt;
 use std::fs;
 use std::hint::black_box;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::files;
+use crate::files::{self, FileState};
 use crate::limits::{AUTH_FILE_ENTRIES_MAX, PASSWORD_LINE_MAX_BYTES, SASL_FILE_ENTRIES_MAX};
 
 /// Format of a password file.
@@ -85,13 +84,6 @@ struct List {
 struct Entry {
     user: Box<[u8]>,
     password: Box<[u8]>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct FileState {
-    file: (u64, u64),
-    len: u64,
-    changed: (i64, i64),
 }
 
 impl fmt::Debug for Passwords {
@@ -206,16 +198,6 @@ fn read_list(path: &Path, format: PasswordFormat) -> Result<List, LoadError> {
         .map_err(failed)?;
     let entries = parse(&text, format).map_err(|error| error.in_file(path, format))?;
     Ok(List { entries, state })
-}
-
-impl FileState {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            file: (metadata.dev(), metadata.ino()),
-            len: metadata.len(),
-            changed: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
 }
 
 impl PasswordFormat {

@@ -2,6 +2,7 @@
 
 use crate::command::admin::dump::Dump;
 use crate::events::Filter;
+use crate::protocol::request::ClusterBlock;
 
 /// How a connection continues after a request.
 #[derive(Debug)]
@@ -25,6 +26,23 @@ pub enum After {
     /// The reply is streamed. No later request of the connection may be
     /// executed before it ends.
     StreamedReply(StreamedReply),
+    /// A data block follows, which the parser did not know of. It is received
+    /// before the next request is parsed.
+    Block(AwaitedBlock),
+}
+
+/// A data block that follows a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AwaitedBlock {
+    /// The list of `config set cluster`.
+    Cluster {
+        /// Flags and length.
+        block: ClusterBlock,
+        /// Suppresses the reply.
+        noreply: bool,
+    },
+    /// A block of this many bytes, CRLF included, whose request was refused.
+    Refused(usize),
 }
 
 /// A reply that is not written at once.

@@ -15,7 +15,7 @@ pub use crate::command::admin::dump::Dump;
 pub use crate::command::admin::reporter::Reporter;
 pub use crate::command::admin::sasl::SaslState;
 pub use crate::command::admin::stat_sink::StatList;
-pub use crate::command::after::{After, StreamedReply};
+pub use crate::command::after::{After, AwaitedBlock, StreamedReply};
 pub use crate::command::executor::Executor;
 pub use crate::command::output::Output;
 pub use crate::command::pending::Pending;

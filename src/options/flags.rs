@@ -325,7 +325,7 @@ pub(super) const FLAGS: &[Row] = &[
         .sets(Number(|draft, count| draft.napi_ids = Some(count)))
         .reports("num_napi_ids", |_| "0".to_owned()),
     flag('F', "disable-flush-all")
-        .help("Refuse the \"flush_all\" command")
+        .help("Refuse \"flush_all\", \"invalidate\" and \"config set cluster\"")
         .sets(Switch(|draft| draft.config.flush = false))
         .reports("flush_enabled", |now| yes_no(now.config.flush)),
     flag('X', "disable-dumping")
@@ -356,6 +356,14 @@ pub(super) const FLAGS: &[Row] = &[
             path.map_or("no".into(), |path| path.to_string_lossy())
                 .into_owned()
         }),
+    own_flag("cluster-file")
+        .takes("file", Rule::Path)
+        .help(
+            "Answer \"config get cluster\" of ElastiCache's clients from this file: a line with a \
+             version number, then servers as host|ip|port; read again when it changes and on \
+             SIGHUP",
+        )
+        .sets(Path(|draft, path| draft.config.cluster_file = Some(path))),
     flag('Z', "enable-ssl")
         .help("Speak TLS; needs -o ssl_chain_cert and ssl_key")
         .sets(Switch(|draft| draft.tls.on = true))

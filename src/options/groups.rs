@@ -63,6 +63,7 @@ pub(super) const GROUPS: &[Group] = &[
             both("unix-mask", "permissions of the unix socket"),
             long("protocol"),
             long("udp-reply-limit"),
+            long("cluster-file"),
             long("listen-backlog"),
         ],
     },

@@ -34,6 +34,7 @@ fn all<'a>(config: &'a mut Config, process: &'a mut Process) -> Vec<&'a mut Path
     let others = [
         &mut config.log_file,
         &mut config.auth_file,
+        &mut config.cluster_file,
         &mut config.port_file,
         &mut restart.memory_file,
         &mut restart.save_path,

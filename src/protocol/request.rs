@@ -39,6 +39,15 @@ pub struct GetLine<'a> {
     pub touch: Option<i32>,
 }
 
+/// Data block of `config set cluster`, as its line announces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterBlock {
+    /// Opaque client flags.
+    pub flags: u32,
+    /// Length of the data block in bytes, without CRLF.
+    pub len: u32,
+}
+
 /// A parsed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
@@ -145,6 +154,16 @@ pub enum Request<'a> {
     },
     /// `refresh_certs`.
     RefreshCerts {
+        /// Suppresses the reply.
+        noreply: bool,
+    },
+    /// `config get cluster`, of Amazon ElastiCache.
+    ClusterGet,
+    /// `config set cluster`. Its data block follows if the server has a list of
+    /// servers; else the command is unknown.
+    ClusterSet {
+        /// The block; `None` if the line is malformed.
+        block: Option<ClusterBlock>,
         /// Suppresses the reply.
         noreply: bool,
     },

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::auth::LoadError;
+use crate::cluster::ClusterError;
 use crate::files;
 use crate::tls::TlsError;
 
@@ -35,6 +36,8 @@ pub enum StartError {
     Tls(TlsError),
     /// The password file cannot be used.
     Passwords(LoadError),
+    /// The cluster file cannot be used.
+    Cluster(ClusterError),
     /// A socket passed by the service manager cannot be used.
     Inherited(io::Error),
     /// A thread or its poll cannot be created.
@@ -65,6 +68,7 @@ impl fmt::Display for StartError {
             }
             Self::Tls(error) => error.fmt(f),
             Self::Passwords(error) => error.fmt(f),
+            Self::Cluster(error) => error.fmt(f),
             Self::Inherited(error) => write!(f, "failed to take over a socket: {error}"),
             Self::Thread(error) => {
                 write!(f, "failed to start a thread: {error}")?;
@@ -103,7 +107,7 @@ impl StartError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Passwords(_) | Self::LogFile(..) => EXIT_FAILURE,
+            Self::Passwords(_) | Self::Cluster(_) | Self::LogFile(..) => EXIT_FAILURE,
             Self::Tls(_) => EX_USAGE,
             Self::Listen { .. }
             | Self::Inherited(_)

@@ -1,10 +1,11 @@
-//! Secrets: TLS certificates, text passwords and SASL users. All are read at
-//! the start; certificates and text passwords also on request, with those settings
-//! that can change.
+//! Secrets: TLS certificates, text passwords and SASL users; and the list of servers
+//! for clients. All are read at the start. Certificates, text passwords and the list
+//! are also read on request, with those settings that can change.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::auth::{LoadError, PasswordFormat, Passwords, Sasl};
+use crate::cluster::Cluster;
 use crate::config::{Config, SaslFiles};
 use crate::server::error::StartError;
 use crate::shared::Shared;
@@ -90,8 +91,8 @@ impl Reloader {
         self.config = config;
     }
 
-    /// Reads the TLS certificates and the password file again, and opens the log
-    /// file anew. A file with an error changes nothing; the error is logged at
+    /// Reads the TLS certificates, the password file and the cluster file again, and
+    /// opens the log file anew. A file with an error changes nothing; the error is logged at
     /// any verbosity.
     pub fn reload(&self) {
         if self.shared.config.log_file.is_some() {
@@ -103,7 +104,13 @@ impl Reloader {
         let tls = self.shared.tls.as_ref().map(|tls| tls.reload());
         let passwords = self.shared.passwords.as_ref();
         let passwords = passwords.map(|passwords| passwords.reload());
+        let cluster = self.shared.cluster.as_ref();
+        let cluster = cluster.map_or(Ok(None), |cluster| cluster.reload());
+        if let Ok(Some(replaced)) = &cluster {
+            self.shared.log.put(format_args!("{replaced}"));
+        }
         let errors = [
+            cluster.err().map(|error| error.to_string()),
             tls.and_then(Result::err).map(|error| error.to_string()),
             passwords
                 .and_then(Result::err)
@@ -124,21 +131,25 @@ pub(super) struct Secrets {
     passwords: Option<Passwords>,
     /// Users of SASL (`-S`), and the error of their file if it cannot be used.
     sasl: Option<(Sasl, Option<LoadError>)>,
+    /// The list of servers for clients, which is no secret.
+    cluster: Option<Cluster>,
 }
 
 impl Secrets {
     /// Reads all secrets that the configuration names.
     ///
     /// # Errors
-    /// The certificates or the password file cannot be used.
+    /// The certificates, the password file or the cluster file cannot be used.
     pub(super) fn load(config: &Config) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(Tls::load);
         let path = config.auth_file.as_deref();
         let passwords = path.map(|path| Passwords::load(path, PasswordFormat::AuthFile));
+        let cluster = config.cluster_file.as_deref().map(Cluster::load);
         Ok(Self {
             tls: tls.transpose().map_err(StartError::Tls)?,
             passwords: passwords.transpose().map_err(StartError::Passwords)?,
             sasl: config.sasl.as_ref().map(load_sasl),
+            cluster: cluster.transpose().map_err(StartError::Cluster)?,
         })
     }
 
@@ -148,6 +159,7 @@ impl Secrets {
         let mut shared = Shared::with_clock(config, clock);
         shared.tls = self.tls.map(Arc::new);
         shared.passwords = self.passwords;
+        shared.cluster = self.cluster;
         if let Some((sasl, error)) = self.sasl {
             if let Some(error) = error {
                 shared.log.put(format_args!(

@@ -387,6 +387,12 @@ pub const DECLARATIONS: &[Declaration] = &[
         "Retrievals refused at the memory limit of clients",
     )
     .of(Group::Own),
+    gauge(
+        "cluster_version",
+        "Version of the list of servers for clients",
+    )
+    .of(Group::Own),
+    gauge("cluster_nodes", "Servers in the list for clients").of(Group::Own),
     counter("invalidations", "Invalidations of prefixes and tags").of(Group::Invalidation),
     counter("prefix_invalidations", "Invalidations of prefixes").of(Group::Invalidation),
     counter("tag_invalidations", "Invalidations of tags").of(Group::Invalidation),

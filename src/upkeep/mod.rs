@@ -69,6 +69,9 @@ pub struct Upkeep {
     /// Time from which the next second of latencies is complete, in nanoseconds
     /// of the server's clock.
     next_second: u64,
+    /// Time of the next check of the cluster file, in nanoseconds of the server's
+    /// clock.
+    next_check: u64,
 }
 
 /// Progress of a requested sweep.
@@ -96,6 +99,7 @@ impl Upkeep {
             until_counted: 1,
             next_work: 0,
             next_second: SECOND_NANOS,
+            next_check: SECOND_NANOS,
             shared,
         }
     }
@@ -122,6 +126,7 @@ impl Upkeep {
         self.local.now = now;
         self.local.counters.juggles.add(1);
         self.record_second();
+        self.check_cluster_file();
         if self.shared.take_due_flush(now) {
             self.store.flush_all(&mut self.local);
         }
@@ -190,6 +195,24 @@ impl Upkeep {
         self.next_second = (nanos + SECOND_NANOS / 2).next_multiple_of(SECOND_NANOS);
         let snapshot = self.shared.latency_snapshot();
         self.shared.latency_history().tick(snapshot);
+    }
+
+    /// Reads the cluster file again if it has changed. Checks it about once a second.
+    fn check_cluster_file(&mut self) {
+        let Some(cluster) = &self.shared.cluster else {
+            return;
+        };
+        let nanos = self.shared.clock.nanos();
+        if nanos < self.next_check {
+            return;
+        }
+        self.next_check = nanos + SECOND_NANOS;
+        let log = &self.shared.log;
+        match cluster.refresh() {
+            Ok(None) => {}
+            Ok(Some(replaced)) => log.put(format_args!("{replaced}")),
+            Err(error) => log.put(format_args!("nothing changed: {error}")),
+        }
     }
 
     /// Sweeps the next shard, and counts its live items by prefix.

@@ -1,20 +1,22 @@
 //! Third-party clients against the program: libmemcached's `memccapable`,
-//! pymemcache, pylibmc and python-binary-memcached. A missing tool fails the
-//! test in CI.
+//! pymemcache, pylibmc, python-binary-memcached and django-elastipymemcache. A
+//! missing tool fails the test in CI.
 //!
 //! The Python clients are installed in a virtual environment,
 //! `target/client-venv` or the path in `RUSTCACHED_CLIENT_VENV`:
 //!
 //! ```text
 //! python3 -m venv target/client-venv
-//! target/client-venv/bin/pip install pymemcache pylibmc python-binary-memcached
+//! target/client-venv/bin/pip install pymemcache pylibmc python-binary-memcached \
+//!     django-elastipymemcache
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use test_support::client::Client;
 use test_support::program::{Program, on_free_port};
-use test_support::{TempDir, skip};
+use test_support::{TempDir, skip, wait_until};
 
 #[test]
 fn memccapable_ascii() {
@@ -50,6 +52,29 @@ fn clients_invalidate_by_deleting_a_key() {
 #[test]
 fn python_binary_memcached() {
     run_python("with_bmemcached.py", &[]);
+}
+
+#[test]
+fn clients_of_elasticache_discover_three_servers() {
+    let folder = TempDir::create();
+    let path = folder.path("servers");
+    std::fs::write(&path, "1\nnone.example||1\n").expect("writable");
+    let option = format!("--cluster-file={}", path.display());
+    let (first, address) = Program::start(&[&option]);
+    let (second, third) = (Program::start(&[]).0, Program::start(&[]).0);
+    let ports = [&first, &second, &third].map(|server| server.port().to_string());
+    let node = |port: &String| format!("node{port}.example|127.0.0.1|{port}\n");
+    let list: String = ports.iter().map(node).collect();
+    std::fs::write(&path, format!("2\n{list}")).expect("writable");
+    first.signal("HUP");
+    wait_until("the list is read again", || {
+        let answer = Client::connect(&address).answer("config get cluster\r\n");
+        answer.starts_with(b"CONFIG cluster 0 ").then_some(())?;
+        String::from_utf8_lossy(&answer)
+            .contains("\n2\n")
+            .then_some(())
+    });
+    run_python_with(&first, "with_elasticache.py", &[&ports[1], &ports[2]]);
 }
 
 /// Reads statistics as the Datadog agent does.

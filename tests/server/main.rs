@@ -8,6 +8,7 @@ mod cli;
 mod client_memory;
 mod clients;
 mod clock_steps;
+mod cluster;
 mod command_line;
 mod concurrency;
 mod config_file;

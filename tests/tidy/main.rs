@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 8] = [
     &["limits", "sync"],
     &["config", "files", "time"],
     &[
-        "options", "protocol", "stats", "events", "auth", "tls", "logging",
+        "options", "protocol", "stats", "events", "auth", "tls", "cluster", "logging",
     ],
     &["store", "shared", "supervise"],
     &["command", "upkeep"],
@@ -50,6 +50,7 @@ const RESERVED: [Reserved; 9] = [
             "events/",
             "stats/conns.rs",
             "admin/mod.rs",
+            "cluster.rs",
         ],
         why: "sockets belong to the server",
     },

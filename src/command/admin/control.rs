@@ -1,5 +1,5 @@
 //! Administrative commands: flush, verbosity, memory limit, certificates,
-//! shutdown, and the dispatch to `stats` and `operate.rs`.
+//! shutdown, and the dispatch to `stats`, `cluster.rs` and `operate.rs`.
 
 use crate::command::admin::operate::AdminReply;
 use crate::command::admin::stat_sink::StatSink;
@@ -48,6 +48,10 @@ impl Executor<'_> {
                 };
                 let error = outcome.err();
                 reply(out, *noreply, error.as_deref().unwrap_or("OK"));
+            }
+            Request::ClusterGet => self.cluster_get(out),
+            Request::ClusterSet { block, noreply } => {
+                return self.cluster_set(*block, *noreply, out);
             }
             Request::Stats { arguments } => {
                 if let Some(answer) = self.walking_stats(arguments) {

@@ -1,5 +1,6 @@
 //! Commands for operators: settings, statistics, dumps, authentication.
 
+mod cluster;
 pub(super) mod control;
 pub(super) mod dump;
 mod listing;

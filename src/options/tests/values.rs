@@ -67,6 +67,7 @@ fn flags_do_what_they_say() {
         "ascii",
         "-e",
         "/dev/shm/items",
+        "--cluster-file=/etc/servers",
         "--take-over=/run/next",
         "--restart-max-gap=90",
         "--drain-timeout",
@@ -82,6 +83,7 @@ fn flags_do_what_they_say() {
         listeners: listeners.collect(),
         tls: None,
         auth_file: None,
+        cluster_file: Some("/etc/servers".into()),
         handed_over: HandedOver {
             protocol: ProtocolMode::Ascii,
             tls: None,

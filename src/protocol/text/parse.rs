@@ -14,6 +14,7 @@ use crate::protocol::number::{
     parse_client_flags, parse_exptime, strict_i32, strict_u32, strict_u64,
 };
 use crate::protocol::request::{GetLine, Request, StoreLine};
+use crate::protocol::text::cluster::parse_config;
 use crate::protocol::text::fast_path::parse_plain;
 use crate::protocol::text::reply::Reply;
 use crate::protocol::tokens::{Tokens, tokens};
@@ -218,6 +219,11 @@ fn parse_other<'a>(verb: &'a [u8], rest: &'a [u8]) -> Result<Request<'a>, Malfor
         },
         verb => (verb, rest),
     };
+    if verb == b"config"
+        && let Some(request) = parse_config(rest)
+    {
+        return Ok(request);
+    }
     let noreply = is_noreply(rest);
     let control = |verb| {
         Ok(Request::Control {

@@ -7,7 +7,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use crate::command::{After, Dump, StreamedReply};
+use crate::command::{After, AwaitedBlock, Dump, StreamedReply};
 use crate::config::ProtocolMode;
 use crate::limits::BATCH_MAX;
 use crate::protocol::binary::header::REQUEST_MAGIC;
@@ -32,6 +32,9 @@ enum Answered {
     /// The reply exceeds the limit and is dropped.
     TooLarge,
 }
+
+/// Reply to `config set`, since the sender's address may be spoofed.
+const NO_CONFIG: &str = "CLIENT_ERROR config set not allowed";
 
 /// Reply to `watch`, which needs a connection.
 const NO_WATCH: &str = "CLIENT_ERROR watch commands not allowed";
@@ -148,6 +151,10 @@ impl Context {
                             if !dump.walks_store() =>
                         {
                             self.complete(&mut dump, limit);
+                        }
+                        After::Block(AwaitedBlock::Cluster { .. }) => {
+                            encode::line(&mut self.out.bytes, NO_CONFIG);
+                            return Answered::Sent;
                         }
                         _ => return Answered::Sent,
                     }

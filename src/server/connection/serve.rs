@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::command::{After, Executor, Output, StreamedReply};
+use crate::command::{After, AwaitedBlock, Executor, Output, StreamedReply};
 use crate::limits::{BATCH_MAX, KEY_MAX_BYTES};
 use crate::protocol::request::Request;
 use crate::protocol::text::encode;
@@ -167,6 +167,17 @@ impl Context {
                         connection.skip_after_dump = len;
                     }
                     return begin_reply(connection, reply);
+                }
+                After::Block(awaited) => {
+                    // What was parsed behind the line is its data block.
+                    *used = batch.start + self.length_of(connection, &input[batch], index);
+                    connection.state = match awaited {
+                        AwaitedBlock::Cluster { block, noreply } => {
+                            State::ReceivingList { block, noreply }
+                        }
+                        AwaitedBlock::Refused(len) => State::Swallowing(len),
+                    };
+                    return Turn::GoOn;
                 }
             }
             if index < steps.len() && self.out.is_full() {
@@ -349,6 +360,16 @@ impl Context {
                     (input.len(), Turn::GoOn)
                 }
             },
+            State::ReceivingList { block, noreply } => {
+                let len = block.len as usize + 2;
+                let Some(bytes) = input.get(..len) else {
+                    connection.state = State::ReceivingList { block, noreply };
+                    return (0, Turn::End(Served::NeedInput));
+                };
+                let (executor, out) = self.executor();
+                executor.finish_cluster_set(block, bytes, noreply, out);
+                (len, Turn::GoOn)
+            }
             State::LongGet { cas, touch } => self.long_get(connection, cas, touch, input),
             State::Receiving(mut pending) => {
                 let before = pending.missing();

@@ -10,6 +10,7 @@ use crate::command::{Dump, Output, Parked, Pending, SaslState};
 use crate::config::ProtocolMode;
 use crate::events::Filter;
 use crate::protocol::binary::header::{HEADER_BYTES, REQUEST_MAGIC};
+use crate::protocol::request::ClusterBlock;
 use crate::server::connection::batch::WireProtocol;
 use crate::server::transport::stream::Stream;
 use crate::stats::{ConnState, ConnTable, Counters};
@@ -40,6 +41,13 @@ pub(in crate::server) enum State {
     Parked,
     /// Skipping this many bytes: the data block of a refused command.
     Swallowing(usize),
+    /// Receiving the list of `config set cluster`, which is short.
+    ReceivingList {
+        /// Flags and length.
+        block: ClusterBlock,
+        /// Suppresses the reply.
+        noreply: bool,
+    },
     /// Within a retrieval, at its next key: the line is too long to be
     /// buffered, or the client must read some of the reply first.
     LongGet {
@@ -159,7 +167,9 @@ impl Connection {
         let doing = match self.state {
             _ if self.is_blocked() => ConnState::Sending,
             State::New | State::Locked => ConnState::New,
-            State::Receiving(_) | State::Parked => ConnState::Receiving,
+            State::Receiving(_) | State::ReceivingList { .. } | State::Parked => {
+                ConnState::Receiving
+            }
             State::Swallowing(_) | State::SkippingLine => ConnState::Swallowing,
             _ if !self.unserved && self.lacks_value() => ConnState::Receiving,
             _ => ConnState::Waiting,

@@ -283,6 +283,7 @@ fn name_of(request: &Request<'_>) -> &'static str {
         Request::FlushAll { .. } => "flush_all",
         Request::Invalidate { .. } => "invalidate",
         Request::MemoryLimit { .. } => "cache_memlimit",
+        Request::ClusterGet | Request::ClusterSet { .. } => "config",
         _ => "other",
     }
 }

@@ -13,6 +13,7 @@ impl Executor<'_> {
     /// - `client_*`: memory in bytes held for stalled clients: unsent output,
     ///   incomplete input, and items pinned or being received.
     /// - `clients_cut_*`: clients disconnected because of each of these.
+    /// - `cluster_*`: the list of servers for clients; 0 if there is none.
     pub(in crate::command) fn rustcached(&self, out: &mut StatSink<'_>) {
         stat(out, "version", env!("CARGO_PKG_VERSION"));
         stat(out, "log_lines_dropped", self.shared.log.dropped());
@@ -29,6 +30,10 @@ impl Executor<'_> {
         ] {
             stat(out, name, count.load(Ordering::Relaxed));
         }
+        let list = self.shared.cluster.as_ref().map(|cluster| cluster.list());
+        let (version, nodes) = list.map_or((0, 0), |list| (list.version, list.nodes));
+        stat(out, "cluster_version", version);
+        stat(out, "cluster_nodes", nodes);
         out.end();
     }
 }
