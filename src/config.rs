@@ -127,6 +127,8 @@ pub struct Listener {
     pub protocol: ProtocolMode,
     /// TLS with this policy for client certificates; `None` for plain text.
     pub tls: Option<ClientCertificates>,
+    /// Connections begin with a header of the PROXY protocol.
+    pub proxy: bool,
     /// Skip this listener if the system lacks its address family. Set for the
     /// IPv6 wildcard beside the IPv4 one.
     pub optional: bool,

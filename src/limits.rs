@@ -233,6 +233,16 @@ pub const SASL_FILE_ENTRIES_MAX: usize = 4096;
 /// `MAX_ENTRY_LEN`, less the newline).
 pub const PASSWORD_LINE_MAX_BYTES: usize = 255;
 
+/// Longest header of the PROXY protocol in bytes. Those of version 2 could have
+/// 64 KiB; proxies send addresses and a few fields.
+pub const PROXY_HEADER_MAX_BYTES: usize = 2048;
+
+/// Longest header of the PROXY protocol's version 1 in bytes, its CRLF included.
+pub const PROXY_V1_MAX_BYTES: usize = 107;
+
+/// Longest time, in seconds, until a PROXY header and a TLS handshake are complete.
+pub const HANDSHAKE_MAX_SECONDS: u32 = 10;
+
 /// Longest list of servers for clients (`--cluster-file`, `config set cluster`), in
 /// bytes.
 pub const CLUSTER_LIST_MAX_BYTES: usize = 32 * 1024 - 2;
@@ -278,6 +288,8 @@ const _: () = assert!(GET_LINE_MAX_BYTES <= READ_BUFFER_BYTES / 2);
 const _: () = assert!(PASSWORD_LINE_MAX_BYTES <= LOGIN_BLOCK_MAX_BYTES);
 const _: () = assert!(LINE_MAX_BYTES + LOGIN_BLOCK_MAX_BYTES < READ_BUFFER_BYTES / 2);
 const _: () = assert!(CLUSTER_LIST_MAX_BYTES + 2 <= READ_BUFFER_BYTES / 2);
+const _: () = assert!(PROXY_V1_MAX_BYTES <= PROXY_HEADER_MAX_BYTES);
+const _: () = assert!(PROXY_HEADER_MAX_BYTES <= READ_BUFFER_BYTES);
 const _: () = assert!(KEY_MAX_BYTES < LINE_MAX_BYTES);
 const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
 const _: () = assert!(ITEM_SIZE_MAX_BYTES < u32::MAX as usize);

@@ -1,6 +1,6 @@
-//! Entries of `-l`: `[tls:][proto[x]:][tag[x]:]host[:port]`, with `unix:path` in
-//! place of host and port for a unix socket. `tls` stands for `notls`, `btls`,
-//! `otls` or `mtls`. Commas or semicolons separate entries. Without `-l`, the
+//! Entries of `-l`: `[tls:][proto[x]:][tag[x]:][proxy:]host[:port]`, with
+//! `unix:path` in place of host and port for a unix socket. `tls` stands for `notls`,
+//! `btls`, `otls` or `mtls`. Commas or semicolons separate entries. Without `-l`, the
 //! wildcard addresses apply. Resolves host names; binds nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -32,6 +32,8 @@ pub(super) struct Defaults {
     pub(super) can_verify: bool,
     /// Permissions of unix sockets.
     pub(super) mode: u32,
+    /// Connections begin with a header of the PROXY protocol.
+    pub(super) proxy: bool,
 }
 
 /// Returns the listeners of one `-l`.
@@ -65,6 +67,7 @@ pub(super) fn unix(path: PathBuf, defaults: Defaults) -> Listener {
         endpoint: Endpoint::Unix { path, mode },
         protocol: defaults.protocol,
         tls: None,
+        proxy: defaults.proxy,
         optional: false,
     }
 }
@@ -81,6 +84,7 @@ pub(super) fn wildcard(port: u16, defaults: Defaults) -> Vec<Listener> {
             endpoint: Endpoint::Tcp(SocketAddr::new(address, port)),
             protocol: defaults.protocol,
             tls: defaults.tls,
+            proxy: defaults.proxy,
             optional: address.is_ipv6(),
         })
         .collect()
@@ -106,6 +110,9 @@ fn prefixes(entry: &str, mut defaults: Defaults) -> Result<(&str, Defaults), Cli
         } else if let Some((tag, after)) = underscored(rest) {
             check_tag(entry, tag)?;
             rest = after;
+        } else if let Some(after) = proxy_prefix(rest) {
+            defaults.proxy = true;
+            rest = after;
         } else {
             return Ok((rest, defaults));
         }
@@ -121,6 +128,13 @@ fn tls_prefix(text: &str) -> Option<(ClientCertificates, &str)> {
     ]
     .into_iter()
     .find_map(|(prefix, ask)| Some((ask, text.strip_prefix(prefix)?)))
+}
+
+/// Parses the prefix of the PROXY protocol. Returns the rest of the entry. In front
+/// of a port, it is the name of a host, as in memcached.
+fn proxy_prefix(text: &str) -> Option<&str> {
+    let after = text.strip_prefix("proxy:")?;
+    after.parse::<i64>().is_err().then_some(after)
 }
 
 fn check_tls(
@@ -227,6 +241,7 @@ fn resolve(
         endpoint: Endpoint::Tcp(address),
         protocol: defaults.protocol,
         tls: defaults.tls,
+        proxy: defaults.proxy,
         optional: any_v4 && address.is_ipv6(),
     };
     Ok(addresses.into_iter().map(listener).collect())

@@ -93,7 +93,8 @@ pub(super) const FLAGS: &[Row] = &[
             "Address to listen on: host, host:port, [v6]:port, * or unix:/path; repeat it or \
              separate several by commas. In front of one: proto[ascii]: sets its protocol; with -Z \
              notls: leaves it in the clear, btls: asks its clients for no certificate, mtls: \
-             demands one",
+             demands one; proxy: expects each connection to begin with a header of the PROXY \
+             protocol",
         )
         .default(|_| "*, all addresses".to_owned())
         .sets(Text(|draft, text| draft.listen.push(text.to_owned())))

@@ -110,6 +110,10 @@ fn admin_listeners(draft: &Draft, defaults: Defaults) -> Result<Vec<Listener>, C
     for entry in &draft.admin_listen {
         listeners.extend(endpoint::parse(entry, defaults)?);
     }
+    if listeners.iter().any(|listener| listener.proxy) {
+        let text = "--admin-listen takes no address with proxy:";
+        return Err(CliError::bad_value(text));
+    }
     Ok(listeners)
 }
 
@@ -121,6 +125,7 @@ fn defaults(draft: &Draft) -> Result<Defaults, CliError> {
         tls: draft.tls.on.then(|| draft.tls.ask()),
         can_verify: draft.tls.can_verify(),
         mode: draft.unix_mask.unwrap_or(DEFAULT_UNIX_MASK),
+        proxy: false,
     })
 }
 
@@ -208,6 +213,10 @@ fn datagrams(draft: &Draft, defaults: Defaults) -> Result<Vec<Datagrams>, CliErr
     let mut places: Vec<Datagrams> = Vec::new();
     for listener in listeners {
         if let Endpoint::Tcp(address) = listener.endpoint {
+            if listener.proxy {
+                let text = "ERROR: UDP (-U) cannot be used with the PROXY protocol (-l proxy:).";
+                return Err(CliError::limit(text));
+            }
             let place = Datagrams {
                 address,
                 protocol: listener.protocol,

@@ -8,6 +8,7 @@ pub mod binary;
 pub mod cas;
 pub mod meta;
 pub mod number;
+pub mod proxy;
 pub mod request;
 mod scan;
 pub mod text;

@@ -13,7 +13,7 @@ use crate::server::listen::Listening;
 use crate::server::mailbox::{Stopper, WAKER};
 use crate::server::transport::stream::Stream;
 use crate::server::transport::tls::TlsStream;
-use crate::server::worker::handle::Handle;
+use crate::server::worker::handle::{Arrival, Handle};
 use crate::shared::Shared;
 use crate::sync::Ordering;
 
@@ -157,7 +157,11 @@ impl Acceptor {
             .iter()
             .min_by_key(|worker| worker.load.load(Ordering::Relaxed));
         if let Some(worker) = idlest {
-            worker.hand_over(stream, listener.protocol);
+            worker.hand_over(Arrival {
+                stream,
+                protocol: listener.protocol,
+                proxy: listener.proxy,
+            });
         }
     }
 

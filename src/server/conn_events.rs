@@ -2,6 +2,8 @@
 //! watchers, and from `-vv` on to the log. Also hands over watchers to the log
 //! thread.
 
+use std::net::SocketAddr;
+
 use crate::events::{EventKind, Kinds};
 use crate::server::connection::context::Context;
 use crate::server::connection::log;
@@ -10,16 +12,30 @@ use crate::server::transport::stream::Stream;
 use crate::stats::{Conn, ConnState};
 
 impl Context {
-    /// Reports a new connection.
-    pub(super) fn report_opened(&self, stream: &Stream) {
-        let (fd, peer) = (stream.fd(), stream.peer());
+    /// Enters a new connection into the connection table.
+    pub(super) fn show_opened(&self, stream: &Stream, peer: Option<SocketAddr>) {
         let conn = Conn {
             peer,
             local: stream.local_name(),
             state: ConnState::New,
             active: self.now.second(),
         };
-        self.shared.table.open(fd, &conn);
+        self.shared.table.open(stream.fd(), &conn);
+    }
+
+    /// Returns the address of the client: of the peer, or of the one for which a
+    /// proxy has connected. `None` for a unix socket.
+    pub(super) fn peer_of(&self, connection: &Connection) -> Option<SocketAddr> {
+        self.shared.table.get(connection.stream.fd())?.peer
+    }
+
+    /// Reports a new connection of the client `peer`.
+    pub(super) fn report_opened(&self, stream: &Stream, peer: Option<SocketAddr>) {
+        self.show_opened(stream, peer);
+        self.report_event(stream.fd(), peer);
+    }
+
+    fn report_event(&self, fd: i32, peer: Option<SocketAddr>) {
         if self.local.events.wanted().any_of(Kinds::CONNECTIONS) {
             let connection = fd;
             self.local
@@ -33,10 +49,13 @@ impl Context {
     /// watchers.
     pub(super) fn report_closed(&self, connection: &Connection, reason: &'static str) {
         let fd = connection.stream.fd();
+        if connection.awaits_header.is_some() {
+            // Reported late, because the header would have said who it is.
+            self.report_event(fd, self.peer_of(connection));
+        }
         if self.local.events.wanted().any_of(Kinds::CONNECTIONS) {
-            let known = self.shared.table.get(fd);
             self.local.events.put(EventKind::Closed {
-                peer: known.and_then(|conn| conn.peer),
+                peer: self.peer_of(connection),
                 connection: fd,
                 reason,
             });

@@ -28,6 +28,8 @@ pub(super) struct Listening {
     /// Whether its connections use TLS, and if so, whether clients must present
     /// a certificate.
     pub(super) tls: Option<ClientCertificates>,
+    /// Whether its connections begin with a header of the PROXY protocol.
+    pub(super) proxy: bool,
     /// Whether the service manager has passed it.
     pub(super) is_inherited: bool,
 }
@@ -247,6 +249,7 @@ pub(super) fn bind_all(
                 socket: Bound::taken(taken, &listener.endpoint, backlog)?,
                 protocol: listener.protocol,
                 tls: listener.tls,
+                proxy: listener.proxy,
                 is_inherited: false,
             });
             continue;
@@ -277,6 +280,7 @@ pub(super) fn bind_all(
             socket,
             protocol: listener.protocol,
             tls: listener.tls,
+            proxy: listener.proxy,
             is_inherited: false,
         });
     }
@@ -312,6 +316,7 @@ pub(super) fn take_inherited(config: &Config, inherited: Inherited) -> io::Resul
             socket: Bound::Tcp(TcpListener::from_std(listener)),
             protocol,
             tls,
+            proxy: false,
             is_inherited: true,
         });
     }
@@ -324,6 +329,7 @@ pub(super) fn take_inherited(config: &Config, inherited: Inherited) -> io::Resul
             },
             protocol,
             tls: None,
+            proxy: false,
             is_inherited: true,
         });
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, bounded};
 use mio::Events;
 
+use crate::cluster::Cluster;
 use crate::command::{Output, Stalled};
 use crate::config::{Config, ProtocolMode};
 use crate::events::Kinds;
@@ -19,6 +20,7 @@ use crate::server::stop::StopRequest;
 use crate::server::threads::new_store;
 use crate::server::transport::stream::Stream;
 use crate::server::worker::event_loop::Worker;
+use crate::server::worker::handle::Arrival;
 use crate::shared::Shared;
 use crate::stats::HotSampler;
 use crate::store::Store;
@@ -43,12 +45,29 @@ impl Loopback {
     /// `config` are ignored.
     ///
     /// # Errors
-    /// The system has no more descriptors.
+    /// The system has no more descriptors, or the cluster file cannot be used.
     pub fn new(config: Config) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(Config {
+        Self::connect(config, false)
+    }
+
+    /// Creates a connection as [`Loopback::new`] does, which begins with a header of
+    /// the PROXY protocol.
+    ///
+    /// # Errors
+    /// As for [`Loopback::new`].
+    pub fn proxied(config: Config) -> io::Result<Self> {
+        Self::connect(config, true)
+    }
+
+    fn connect(config: Config, proxy: bool) -> io::Result<Self> {
+        let mut shared = Shared::new(Config {
             threads: 1,
             ..config
-        }));
+        });
+        if let Some(path) = &shared.config.cluster_file {
+            shared.cluster = Some(Cluster::load(path).map_err(io::Error::other)?);
+        }
+        let shared = Arc::new(shared);
         let store = Arc::new(new_store(&shared, None, None));
         shared.connections.open.fetch_add(1, Ordering::Relaxed);
         let (stop, stop_requests) = bounded(1);
@@ -75,7 +94,11 @@ impl Loopback {
         client.set_nonblocking(true)?;
         served.set_nonblocking(true)?;
         let served = mio::net::UnixStream::from_std(served);
-        handle.hand_over(Stream::Unix(served), ProtocolMode::Auto);
+        handle.hand_over(Arrival {
+            stream: Stream::Unix(served),
+            protocol: ProtocolMode::Auto,
+            proxy,
+        });
         Ok(Self {
             worker,
             events: Events::with_capacity(EVENTS_MAX),

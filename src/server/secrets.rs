@@ -92,8 +92,8 @@ impl Reloader {
     }
 
     /// Reads the TLS certificates, the password file and the cluster file again, and
-    /// opens the log file anew. A file with an error changes nothing; the error is logged at
-    /// any verbosity.
+    /// opens the log file anew. A file with an error changes nothing; the error is
+    /// logged at any verbosity.
     pub fn reload(&self) {
         if self.shared.config.log_file.is_some() {
             self.shared.log.request_reopen();

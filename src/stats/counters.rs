@@ -123,6 +123,9 @@ counters! {
     /// Times that memcached would have made a connection yield to others
     /// (`-R`).
     conn_yields,
+    /// Connections closed because the header of the PROXY protocol was missing,
+    /// malformed or late.
+    proxy_header_errors,
     /// Connections closed by the idle timeout.
     idle_kicks,
     /// Connections of this worker: opened minus closed.

@@ -387,6 +387,11 @@ pub const DECLARATIONS: &[Declaration] = &[
         "Retrievals refused at the memory limit of clients",
     )
     .of(Group::Own),
+    counter(
+        "proxy_header_errors",
+        "Connections closed because of a missing, malformed or late PROXY header",
+    )
+    .of(Group::Own),
     gauge(
         "cluster_version",
         "Version of the list of servers for clients",

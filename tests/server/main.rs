@@ -30,6 +30,7 @@ mod meta_stale;
 mod observed;
 mod prefix_limits;
 mod privileges;
+mod proxy_protocol;
 mod restart;
 mod sasl;
 mod several_machines;

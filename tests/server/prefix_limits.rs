@@ -168,6 +168,7 @@ fn metrics_and_the_page_show_limits() {
             endpoint: Endpoint::Tcp(([127, 0, 0, 1], 0).into()),
             protocol: ProtocolMode::Auto,
             tls: None,
+            proxy: false,
             optional: false,
         }];
     });

@@ -234,6 +234,48 @@ fn haproxy_checks_servers_by_their_version() {
     });
 }
 
+/// HAProxy tells the server whose connections they are.
+#[test]
+fn haproxy_sends_the_clients_addresses() {
+    let options = ["-u", "root", "-p", "-1", "-l", "proxy:127.0.0.1"];
+    let options = [&options[..], &["-o", "drop_privileges"]].concat();
+    let program = Program::spawn(&options);
+    for version in ["send-proxy", "send-proxy-v2"] {
+        let port = free_port();
+        let text = format!(
+            "defaults\n mode tcp\n timeout connect 1s\n timeout client 1h\n timeout server 1h\n\
+             listen cache\n bind 127.0.0.1:{port}\n option tcp-check\n\
+             tcp-check send version\\r\\n\n tcp-check expect string VERSION\n\
+             server one 127.0.0.1:{} {version} check check-send-proxy inter 50ms\n",
+            program.port()
+        );
+        let directory = TempDir::create();
+        let path = directory.path("haproxy.cfg");
+        fs::write(&path, text).expect("writable");
+        let arguments = ["-db", "-f", path.to_str().expect("plain")];
+        let Some((_front, address)) = front("/usr/sbin/haproxy", &arguments, port) else {
+            return;
+        };
+        let mut client = Client::connect(&address);
+        assert_eq!(set(&mut client, 1).as_deref(), Some("STORED\r\n"));
+        let own = client.local_addr();
+        let conns = String::from_utf8(client.answer("stats conns\r\n")).expect("text");
+        assert!(conns.contains(&format!(":addr tcp:{own}\r\n")), "{conns}");
+        let own = String::from_utf8(client.answer("stats rustcached\r\n")).expect("text");
+        assert!(own.contains("STAT proxy_header_errors 0\r\n"), "{own}");
+        // Checks of HAProxy itself pass too, or it would take the server out.
+        let mut connections = || -> u64 {
+            let total = client.stat("total_connections");
+            total.parse().expect("a number")
+        };
+        let before = connections();
+        wait_until("the server was checked", || {
+            (connections() > before + 5).then_some(())
+        });
+        assert_eq!(get(&mut Client::connect(&address), 1), Some(true));
+    }
+}
+
 #[test]
 fn nginx_serves_pages_from_the_cache() {
     let machines = Machines::start();

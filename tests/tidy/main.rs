@@ -51,6 +51,7 @@ const RESERVED: [Reserved; 9] = [
             "stats/conns.rs",
             "admin/mod.rs",
             "cluster.rs",
+            "protocol/proxy.rs",
         ],
         why: "sockets belong to the server",
     },

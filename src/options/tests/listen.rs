@@ -52,6 +52,10 @@ fn listen_entries_are_understood() {
         protocol: ProtocolMode::Ascii,
         ..tcp(address)
     };
+    let proxied = |listener| Listener {
+        proxy: true,
+        ..listener
+    };
     let cases: Vec<(&str, Vec<Listener>)> = vec![
         ("127.0.0.1", vec![tcp("127.0.0.1:7")]),
         ("127.0.0.1:99", vec![tcp("127.0.0.1:99")]),
@@ -72,6 +76,18 @@ fn listen_entries_are_understood() {
         ),
         ("127.0.0.1,127.0.0.1:7", vec![tcp("127.0.0.1:7")]),
         ("notls:127.0.0.1:9", vec![tcp("127.0.0.1:9")]),
+        ("proxy:127.0.0.1:9", vec![proxied(tcp("127.0.0.1:9"))]),
+        ("proxy:127.0.0.1", vec![proxied(tcp("127.0.0.1:7"))]),
+        ("proxy:[::1]:9", vec![proxied(tcp("[::1]:9"))]),
+        ("proxy:*:8", wildcards(8).into_iter().map(proxied).collect()),
+        (
+            "tag_a:proxy:notls:unix:/x",
+            vec![proxied(unix("/x", 0o700))],
+        ),
+        (
+            "proxy:proto[ascii]:127.0.0.1:9,127.0.0.1:8",
+            vec![proxied(ascii("127.0.0.1:9")), tcp("127.0.0.1:8")],
+        ),
         ("tag[abc]:127.0.0.1:9", vec![tcp("127.0.0.1:9")]),
         ("tag_abc:127.0.0.1:9", vec![tcp("127.0.0.1:9")]),
         ("proto[ascii]:127.0.0.1:9", vec![ascii("127.0.0.1:9")]),

@@ -54,12 +54,14 @@ fn tcp(address: &str) -> Listener {
         endpoint: Endpoint::Tcp(address),
         protocol: ProtocolMode::Auto,
         tls: None,
+        proxy: false,
         optional: false,
     }
 }
 
 fn wildcards(port: u16) -> Vec<Listener> {
     let v6 = Listener {
+        proxy: false,
         optional: true,
         ..tcp(&format!("[::]:{port}"))
     };
@@ -74,6 +76,7 @@ fn unix(path: &str, mode: u32) -> Listener {
         },
         protocol: ProtocolMode::Auto,
         tls: None,
+        proxy: false,
         optional: false,
     }
 }

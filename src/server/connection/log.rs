@@ -39,8 +39,8 @@ pub(in crate::server) fn notice(shared: &Shared, text: fmt::Arguments<'_>) {
     }
 }
 
-/// Logs why a TLS connection failed, from `-v` on.
-pub(in crate::server) fn tls_failure(shared: &Shared, peer: Option<SocketAddr>, failure: &str) {
+/// Logs why a connection failed, from `-v` on. `peer` is `None` for a unix socket.
+pub(in crate::server) fn failure(shared: &Shared, peer: Option<SocketAddr>, failure: &str) {
     match peer {
         Some(peer) => notice(shared, format_args!("{peer}: {failure}")),
         None => notice(shared, format_args!("{failure}")),

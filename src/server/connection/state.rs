@@ -75,6 +75,8 @@ pub(in crate::server) struct Connection {
     pub(in crate::server) leftover: Vec<u8>,
     /// Output that the socket has not taken.
     unsent: Option<Box<Output>>,
+    /// Second of arrival while the header of the PROXY protocol is awaited.
+    pub(in crate::server) awaits_header: Option<u32>,
     /// Protocol of the listener. `Auto` is replaced at the first byte.
     pub(in crate::server) protocol: ProtocolMode,
     /// State of its authentication.
@@ -140,6 +142,7 @@ impl Connection {
             state: State::New,
             leftover: Vec::new(),
             unsent: None,
+            awaits_header: None,
             protocol,
             login: SaslState::No,
             queued: false,
@@ -227,6 +230,13 @@ impl Connection {
             true => self.active,
             false => self.active.max((self.progressed / 1000) as u32),
         }
+    }
+
+    /// Returns the second of arrival while a PROXY header or a TLS handshake is
+    /// incomplete.
+    pub(in crate::server) fn handshaking_since(&self) -> Option<u32> {
+        let handshake = || self.stream.handshaking_since();
+        self.awaits_header.or_else(handshake)
     }
 
     fn is_awaiting_command(&self) -> bool {

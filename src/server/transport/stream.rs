@@ -2,12 +2,13 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use rustix::net::{RecvFlags, recv};
 
 use crate::server::transport::tls::TlsStream;
 
@@ -28,6 +29,32 @@ impl Stream {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
+        })
+    }
+
+    /// Copies input of the socket into `buffer` and leaves it there. Under TLS, that
+    /// is the encrypted input. Returns 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` if no input is there.
+    pub(in crate::server) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let socket = match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.socket.as_fd(),
+        };
+        retrying(|| Ok(recv(socket, &mut *buffer, RecvFlags::PEEK)?.0))
+    }
+
+    /// Reads input of the socket, under TLS the encrypted input.
+    ///
+    /// # Errors
+    /// `WouldBlock` if no input is there.
+    pub(in crate::server) fn read_raw(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        retrying(|| match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.socket.read(buffer),
         })
     }
 

@@ -26,7 +26,7 @@ use crate::server::connection::timing::Share;
 use crate::server::mailbox::Mailbox;
 use crate::server::transport::udp::Bound;
 use crate::server::worker::client_memory::ClientMemory;
-use crate::server::worker::handle::Handle;
+use crate::server::worker::handle::{Arrival, Handle};
 use crate::server::worker::queues::Queues;
 use crate::stats::Counters;
 use crate::sync::{AtomicUsize, Ordering};
@@ -57,8 +57,9 @@ pub(in crate::server) struct Worker {
     pub(super) queues: Queues,
     /// UDP sockets, one for each configured address.
     pub(super) datagrams: Vec<Bound>,
-    /// Second of arrival and token of connections with a TLS handshake, oldest
-    /// first. Entries stay when the handshake or the connection ends early.
+    /// Second of arrival and token of connections with a PROXY header or a TLS
+    /// handshake, oldest first. Entries stay when the handshake or the connection ends
+    /// early.
     pub(super) handshakes: VecDeque<(u32, usize)>,
     /// Read buffers, one for each socket of a batch.
     pub(super) buffers: Vec<u8>,
@@ -284,22 +285,33 @@ impl Worker {
                 self.more_arrivals = true;
                 return;
             }
-            let Some((stream, protocol)) = self.handle.arrivals.take() else {
+            let Some(arrival) = self.handle.arrivals.take() else {
                 return;
             };
             let second = self.context.now.second();
             self.context.local.counters.connections.add(1);
             let entry = self.connections.vacant_entry();
             let token = entry.key();
+            let Arrival {
+                stream, protocol, ..
+            } = arrival;
             let connection = entry.insert(Connection::new(stream, protocol, second));
+            if arrival.proxy {
+                let since = connection.stream.handshaking_since();
+                connection.awaits_header = Some(since.unwrap_or(second));
+            }
             connection.stream.set_nodelay();
             if self.context.shared.passwords.is_some() {
                 connection.state = State::Locked;
             }
-            if let Some(since) = connection.stream.handshaking_since() {
+            if let Some(since) = connection.handshaking_since() {
                 self.handshakes.push_back((since, token));
             }
-            self.context.report_opened(&connection.stream);
+            let peer = connection.stream.peer();
+            match arrival.proxy {
+                true => self.context.show_opened(&connection.stream, peer),
+                false => self.context.report_opened(&connection.stream, peer),
+            }
             let interest = Interest::READABLE | Interest::WRITABLE;
             let registered =
                 self.poll
@@ -467,11 +479,11 @@ impl Worker {
         let Some(mut connection) = self.connections.try_remove(token) else {
             return;
         };
-        self.context.report_closed(&connection, reason);
         let context = &mut self.context;
         if let Some(failure) = connection.stream.close() {
-            log::tls_failure(&context.shared, connection.stream.peer(), &failure);
+            log::failure(&context.shared, context.peer_of(&connection), &failure);
         }
+        context.report_closed(&connection, reason);
         // Count before the socket closes: a client that sees the end may ask
         // for the counters at once.
         let open = &context.shared.connections.open;

@@ -7,19 +7,28 @@ use crate::sync::{AtomicUsize, Ordering};
 
 /// Handle of a worker for other threads.
 pub(in crate::server) struct Handle {
-    /// Connections that the worker has not admitted yet, with the protocol of
-    /// their listener.
-    pub(super) arrivals: Mailbox<(Stream, ProtocolMode)>,
+    /// Connections that the worker has not admitted yet.
+    pub(super) arrivals: Mailbox<Arrival>,
     /// Number of the worker's connections, those in its mailbox included. The
     /// acceptor picks the worker with the smallest.
     pub(in crate::server) load: AtomicUsize,
 }
 
+/// An accepted connection, with the settings of its listener.
+pub(in crate::server) struct Arrival {
+    /// Its socket.
+    pub(in crate::server) stream: Stream,
+    /// Its protocol.
+    pub(in crate::server) protocol: ProtocolMode,
+    /// Whether it begins with a header of the PROXY protocol.
+    pub(in crate::server) proxy: bool,
+}
+
 impl Handle {
     /// Hands over an accepted connection and wakes the worker.
-    pub(in crate::server) fn hand_over(&self, stream: Stream, protocol: ProtocolMode) {
+    pub(in crate::server) fn hand_over(&self, arrival: Arrival) {
         self.load.fetch_add(1, Ordering::Relaxed);
-        self.arrivals.hand_over((stream, protocol));
+        self.arrivals.hand_over(arrival);
     }
 
     /// Wakes the worker from its poll.

@@ -29,6 +29,10 @@ impl Worker {
 
     /// Does the work of [`Worker::prepare`] for an unparked connection.
     fn read_input(&mut self, token: usize, buffer: &mut [u8]) -> Option<usize> {
+        let connection = self.connections.get(token)?;
+        if connection.awaits_header.is_some() && !self.take_proxy_header(token, buffer) {
+            return None;
+        }
         let connection = self.connections.get_mut(token)?;
         let context = &mut self.context;
         match connection.flush(&context.store, &mut context.local) {

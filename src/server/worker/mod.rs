@@ -5,6 +5,7 @@ pub(super) mod event_loop;
 pub(super) mod handle;
 mod input;
 mod parking;
+mod proxy;
 mod queues;
 mod timeouts;
 mod turns;

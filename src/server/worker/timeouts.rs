@@ -1,15 +1,12 @@
-//! Timeouts: idle connections, unfinished TLS handshakes, clients that do not
+//! Timeouts: idle connections, unfinished PROXY headers and TLS handshakes, clients that do not
 //! read a dump they requested, and draining before a stop.
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{DUMP_STALL_MAX_SECONDS, HANDOVER_DRAIN_MIN};
+use crate::limits::{DUMP_STALL_MAX_SECONDS, HANDOVER_DRAIN_MIN, HANDSHAKE_MAX_SECONDS};
 use crate::server::connection::state::State;
 use crate::server::worker::event_loop::Worker;
 use crate::sync::Ordering;
-
-/// Longest TLS handshake, in seconds.
-const HANDSHAKE_SECONDS: u32 = 10;
 
 /// Interval at which draining looks for connections at rest.
 const DRAIN_CHECK: Duration = Duration::from_millis(100);
@@ -134,18 +131,21 @@ impl Worker {
         }
     }
 
-    /// Closes connections whose TLS handshake takes longer than
-    /// [`HANDSHAKE_SECONDS`].
+    /// Closes connections whose PROXY header or TLS handshake takes longer than
+    /// [`HANDSHAKE_MAX_SECONDS`].
     pub(in crate::server) fn close_unfinished_handshakes(&mut self) {
         let second = self.context.now.second();
         while let Some((since, token)) = self.handshakes.front().copied()
-            && second.saturating_sub(since) >= HANDSHAKE_SECONDS
+            && second.saturating_sub(since) >= HANDSHAKE_MAX_SECONDS
         {
             self.handshakes.pop_front();
             // The token may have been reused by a later connection.
             let stalled = self.connections.get(token);
-            if stalled.is_some_and(|c| c.stream.handshaking_since() == Some(since)) {
-                self.close(token, "error");
+            let stalled = stalled.filter(|c| c.handshaking_since() == Some(since));
+            match stalled.map(|connection| connection.awaits_header) {
+                None => {}
+                Some(None) => self.close(token, "error"),
+                Some(Some(_)) => self.refuse_proxy_header(token, "it is not finished"),
             }
         }
     }

@@ -98,6 +98,15 @@ impl Client {
         address.expect("it is connected")
     }
 
+    /// Returns the socket of a TCP connection, and the bytes that were received but
+    /// not consumed.
+    pub fn into_tcp(self) -> (TcpStream, Vec<u8>) {
+        match self.stream {
+            Stream::Tcp(stream) => (stream, self.pending),
+            _ => panic!("no TCP connection"),
+        }
+    }
+
     /// Returns a second handle of the connection, to send from another thread.
     pub fn another_end(&self) -> Self {
         let stream = match &self.stream {

@@ -100,6 +100,7 @@ impl Server {
                 endpoint,
                 protocol: ProtocolMode::Auto,
                 tls: None,
+                proxy: false,
                 optional: false,
             }],
             threads: 2,

@@ -13,6 +13,7 @@ impl Executor<'_> {
     /// - `client_*`: memory in bytes held for stalled clients: unsent output,
     ///   incomplete input, and items pinned or being received.
     /// - `clients_cut_*`: clients disconnected because of each of these.
+    /// - `proxy_header_errors`: connections closed because of the PROXY protocol.
     /// - `cluster_*`: the list of servers for clients; 0 if there is none.
     pub(in crate::command) fn rustcached(&self, out: &mut StatSink<'_>) {
         stat(out, "version", env!("CARGO_PKG_VERSION"));
@@ -30,6 +31,8 @@ impl Executor<'_> {
         ] {
             stat(out, name, count.load(Ordering::Relaxed));
         }
+        let sum = self.shared.since_reset(&self.shared.stats.snapshot());
+        stat(out, "proxy_header_errors", sum.proxy_header_errors);
         let list = self.shared.cluster.as_ref().map(|cluster| cluster.list());
         let (version, nodes) = list.map_or((0, 0), |list| (list.version, list.nodes));
         stat(out, "cluster_version", version);
