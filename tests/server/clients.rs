@@ -139,7 +139,8 @@ fn run_python_with(server: &Program, script: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-fn virtual_environment() -> PathBuf {
+/// Returns the directory of the Python environment with the client libraries.
+pub(crate) fn virtual_environment() -> PathBuf {
     match std::env::var_os("RUSTCACHED_CLIENT_VENV") {
         Some(path) => path.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/client-venv"),

@@ -5,13 +5,16 @@
 //! The configurations are those of contrib/several_machines, with other ports.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use test_support::client::{Address, Client};
 use test_support::program::Program;
 use test_support::{TempDir, skip, wait_until};
+
+use crate::clients::virtual_environment;
 
 const KEYS: usize = 300;
 
@@ -315,4 +318,110 @@ fn nginx_serves_pages_from_the_cache() {
     );
     let missing = fetch("/b");
     assert!(missing.starts_with("HTTP/1.1 404"), "{missing}");
+}
+
+/// A client library with a ring of its own, in a script that goes through all keys
+/// when it is asked.
+struct Ring {
+    script: Child,
+    replies: Lines<BufReader<ChildStdout>>,
+}
+
+/// What a round through all keys came to.
+#[derive(Debug)]
+struct Round {
+    found: usize,
+    missing: usize,
+    stored: usize,
+    failed: usize,
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let _ = self.script.kill();
+        let _ = self.script.wait();
+    }
+}
+
+impl Ring {
+    fn start(library: &str, machines: &Machines) -> Option<Self> {
+        let python = virtual_environment().join("bin/python");
+        if !python.is_file() {
+            skip(&format!("there is no {}", python.display()));
+            return None;
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut script = Command::new(python)
+            .arg("-B")
+            .arg(root.join("tests/clients/with_rings.py"))
+            .arg(library)
+            .args(machines.ports.iter().map(u16::to_string))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python can be executed");
+        let output = script.stdout.take().expect("it is a pipe");
+        let replies = BufReader::new(output).lines();
+        Some(Self { script, replies })
+    }
+
+    /// Goes through all keys once. The script checks each value.
+    fn round(&mut self) -> Round {
+        let input = self.script.stdin.as_mut().expect("it is a pipe");
+        input.write_all(b"\n").expect("the script runs");
+        let line = self.replies.next().expect("no value is wrong");
+        let line = line.expect("text");
+        let mut counts = line
+            .split(' ')
+            .map(|count| count.parse().expect("a number"));
+        let mut count = || counts.next().expect("four numbers");
+        Round {
+            found: count(),
+            missing: count(),
+            stored: count(),
+            failed: count(),
+        }
+    }
+}
+
+#[test]
+fn rings_of_client_libraries_leave_a_dead_server_out() {
+    for library in ["pylibmc", "pymemcache"] {
+        let mut machines = Machines::start();
+        let Some(mut ring) = Ring::start(library, &machines) else {
+            return;
+        };
+        let first = ring.round();
+        assert_eq!(
+            (first.missing, first.stored),
+            (KEYS, KEYS),
+            "{library}: {first:?}"
+        );
+        let second = ring.round();
+        assert_eq!(
+            (second.found, second.failed),
+            (KEYS, 0),
+            "{library}: {second:?}"
+        );
+        let items = machines.items(1);
+        assert!((KEYS / 6..KEYS / 2).contains(&items), "{library}: {items}");
+
+        machines.kill(1);
+        let degraded = ring.round();
+        // The keys of the others stay where they are.
+        assert_eq!(degraded.found, KEYS - items, "{library}: {degraded:?}");
+        assert!(degraded.failed <= 10, "{library}: {degraded:?}");
+        assert_eq!(degraded.stored + degraded.failed, items, "{library}");
+        wait_until("the others have all keys", || {
+            let round = ring.round();
+            (round.found == KEYS && round.failed == 0).then_some(())
+        });
+        assert_eq!(machines.items(0) + machines.items(2), KEYS, "{library}");
+
+        machines.start_one(1);
+        wait_until("the server is used again", || {
+            let round = ring.round();
+            (round.found == KEYS && machines.items(1) == items).then_some(())
+        });
+    }
 }
