@@ -18,7 +18,7 @@ complete -c rustcached -s t -l threads -d 'Worker threads [default: 4]' -r
 complete -c rustcached -s R -l max-reqs-per-event -d 'Batches of a busy connection that are served before others get their turn [default: 20]' -r
 complete -c rustcached -s b -l listen-backlog -d 'Length of the queue of connections not yet accepted [default: 1024]' -r
 complete -c rustcached -s D -l prefix-delimiter -d 'Character that ends the prefix of a key; also turns on "stats detail" [default: :]' -r
-complete -c rustcached -l prefix-limit -d 'Memory that the items of a key prefix may take: a percentage of -m, such as user:=25%, or a number of megabytes; at the limit, items of the prefix are evicted for its new ones; repeat it for several' -r
+complete -c rustcached -l prefix-limit -d 'Memory that the items of a key prefix may take: a percentage of -m, such as user:=25%, or a number of megabytes; at the limit, items of the prefix are evicted for its new ones; repeat it for several, or separate them with commas' -r
 complete -c rustcached -s f -l slab-growth-factor -d 'Growth factor of size classes; only reported [default: 1.25]' -r
 complete -c rustcached -s n -l slab-min-size -d 'Smallest space for key, value and flags; only reported [default: 48]' -r
 complete -c rustcached -s Y -l auth-file -d 'Let text clients speak only after a password: lines of user:password, read again on SIGHUP; without -S the only protocol is then text' -r

@@ -243,7 +243,7 @@ pub(super) fn curve(reporter: &Reporter) -> Value {
 
 /// Returns a key as text. Bytes that are not printable ASCII, and backslashes,
 /// become `\xNN`.
-fn printable(key: &[u8]) -> String {
+pub(super) fn printable(key: &[u8]) -> String {
     let mut text = String::with_capacity(key.len());
     for &byte in key {
         match byte {

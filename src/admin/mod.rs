@@ -153,7 +153,7 @@ impl Site {
         let limited = self.reporter.store.prefix_uses();
         for (name, kind, help, value) in PREFIX_LIMIT_METRICS {
             for limited in &limited {
-                let prefix = limited.prefix.escape_ascii().to_string();
+                let prefix = api::printable(&limited.prefix);
                 metrics.add((name, kind, help), &[("prefix", &prefix)], value(limited));
             }
         }

@@ -60,6 +60,20 @@ impl fmt::Display for MemoryShare {
 }
 
 impl PrefixLimit {
+    /// Parses one or more limits, separated by commas. A comma within a prefix
+    /// does not separate: no limit ends before it.
+    pub fn parse_list(text: &str) -> Option<Vec<Self>> {
+        let (mut limits, mut start) = (Vec::new(), 0);
+        let ends = text.match_indices(',').map(|(end, _)| end);
+        for end in ends.chain([text.len()]) {
+            if let Some(limit) = Self::parse(text[start..end].trim_start()) {
+                limits.push(limit);
+                start = end + 1;
+            }
+        }
+        (start > text.len()).then_some(limits)
+    }
+
     /// Parses a prefix, `=` and a share.
     pub fn parse(text: &str) -> Option<Self> {
         let (prefix, share) = text.rsplit_once('=')?;
@@ -112,6 +126,13 @@ mod tests {
         let limit = PrefixLimit::parse("a=b:=25%").expect("a limit");
         assert_eq!(&*limit.prefix, b"a=b:");
         assert_eq!(limit.share, MemoryShare::Percent(25));
+        let list = PrefixLimit::parse_list("user:=25%, a,b:=3,page:=1%").expect("limits");
+        let prefixes: Vec<&[u8]> = list.iter().map(|limit| &*limit.prefix).collect();
+        assert_eq!(prefixes, [&b"user:"[..], b"a,b:", b"page:"]);
+        assert_eq!(list[1].share, MemoryShare::Bytes(3 * MIB));
+        for text in ["", ",", "user:=1%,", "user:=1%,page:", "user:,page:=0"] {
+            assert_eq!(PrefixLimit::parse_list(text), None, "{text}");
+        }
         assert_eq!(PrefixLimit::parse("user:"), None);
         assert_eq!(PrefixLimit::parse("user:="), None);
     }

@@ -284,16 +284,16 @@ pub(super) const FLAGS: &[Row] = &[
         .help(
             "Memory that the items of a key prefix may take: a percentage of -m, such as \
              user:=25%, or a number of megabytes; at the limit, items of the prefix are evicted \
-             for its new ones; repeat it for several",
+             for its new ones; repeat it for several, or separate them with commas",
         )
         .sets(TryText(|draft, text| {
-            let limit = PrefixLimit::parse(text).ok_or_else(|| {
+            let limits = PrefixLimit::parse_list(text).ok_or_else(|| {
                 CliError::BadValue(format!(
                     "--prefix-limit takes a prefix, = and 1% to 100% or a number of megabytes, \
                      such as user:=25%, not {text:?}"
                 ))
             })?;
-            draft.config.prefix_limits.push(limit);
+            draft.config.prefix_limits.extend(limits);
             Ok(())
         })),
     flag('f', "slab-growth-factor")

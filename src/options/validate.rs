@@ -82,6 +82,11 @@ fn check_prefix_limits(config: &Config) -> Result<(), CliError> {
                 delimiter.escape_ascii()
             )));
         }
+        if limit.prefix.iter().any(u8::is_ascii_whitespace) {
+            return Err(CliError::BadValue(format!(
+                "--prefix-limit: keys that begin with {prefix:?} would have a space"
+            )));
+        }
         if limit.prefix.len() > KEY_MAX_BYTES {
             return Err(CliError::BadValue(format!(
                 "--prefix-limit: a prefix has at most {KEY_MAX_BYTES} bytes"

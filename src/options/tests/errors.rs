@@ -72,6 +72,8 @@ fn every_error_has_memcached_s_exit_code() {
         (&["--prefix-limit", "user:=5m"], 1),
         (&["--prefix-limit", "user=5%"], 1),
         (&["--prefix-limit", "=5%"], 1),
+        (&["--prefix-limit", "user:=5% page:=5%"], 1),
+        (&["--prefix-limit", "user:=5%,page"], 1),
         (&["--prefix-limit", "user:=5%", "-D", "/"], 1),
         (&["-o", "hot_lru_pct=41"], 64),
         (&["-o", "hot_lru_pct=50,warm_lru_pct=50"], 64),
