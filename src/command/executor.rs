@@ -8,7 +8,7 @@ use crate::protocol::text::encode;
 use crate::shared::Shared;
 use crate::stats::{HotSampler, KeyAccess};
 use crate::store::mrc::{Observed, Sampler};
-use crate::store::{Access, Hashed, Item, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
+use crate::store::{Access, Growth, Hashed, Item, ItemSpec, Local, Miss, NewItem, NoMemory, Store};
 use crate::time::{Expiry, Now};
 
 /// A thread's context for executing requests.
@@ -37,8 +37,9 @@ pub struct Executor<'a> {
 }
 
 impl Executor<'_> {
-    /// Makes an item with its value, like [`Store::new_filled`]. Cuts stalled
-    /// clients if memory is short.
+    /// Makes an item with its value that is to take the place of the key's present
+    /// item, like [`Store::new_filled`]. Makes room in limits of prefixes. Cuts
+    /// stalled clients if memory is short.
     #[inline]
     pub(super) fn new_filled<'p>(
         &mut self,
@@ -46,8 +47,33 @@ impl Executor<'_> {
         spec: &ItemSpec<'_>,
         value: impl Iterator<Item = &'p [u8]> + Clone,
     ) -> Result<NewItem, NoMemory> {
+        self.make_prefix_room(key, spec, Growth::Replaces)?;
+        self.new_filled_in_room(key, spec, value)
+    }
+
+    /// Makes an item with its value after [`Executor::make_prefix_room`].
+    #[inline]
+    pub(super) fn new_filled_in_room<'p>(
+        &mut self,
+        key: &Hashed<'_>,
+        spec: &ItemSpec<'_>,
+        value: impl Iterator<Item = &'p [u8]> + Clone,
+    ) -> Result<NewItem, NoMemory> {
         let (store, now) = (self.store, self.now);
         self.with_memory(|local| store.new_filled(local, key, spec, now, value.clone()))
+    }
+
+    /// Makes room in limits of prefixes, like [`Store::make_prefix_room`]. Stalled
+    /// clients stay: cutting them makes no room in a limit.
+    #[inline]
+    pub(super) fn make_prefix_room(
+        &mut self,
+        key: &Hashed<'_>,
+        spec: &ItemSpec<'_>,
+        growth: Growth,
+    ) -> Result<(), NoMemory> {
+        let (store, bytes) = (self.store, spec.bytes());
+        store.make_prefix_room(self.local, key, bytes, growth, self.now)
     }
 
     /// Appends bytes to a value, like [`Store::fill`]. Cuts stalled clients if

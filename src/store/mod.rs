@@ -39,7 +39,7 @@ mod tests;
 
 pub use crate::store::census::ClassMemory;
 pub use crate::store::evict::prefix_limits::PrefixUse;
-pub use crate::store::evict::prefix_room::BadPrefixLimit;
+pub use crate::store::evict::prefix_room::{BadPrefixLimit, Growth};
 pub use crate::store::evict::sweep::Swept;
 pub use crate::store::index::map::{HASH_NAME, Hashed};
 pub use crate::store::index::prefetch::prefetch_bytes;

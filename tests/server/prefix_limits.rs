@@ -173,6 +173,7 @@ fn metrics_and_the_page_show_limits() {
         }];
     });
     let mut client = server.client();
+    client.ask("prefix_limit a\"\\\u{e9}: 1\r\n", "OK\r\n");
     fill(&mut client, "user:", 20);
     let bytes = figure(&mut client, "user:", "bytes");
     let admin = address_of(&server.admin_urls()[0]);
@@ -180,6 +181,7 @@ fn metrics_and_the_page_show_limits() {
     for line in [
         &format!("rustcached_prefix_bytes{{prefix=\"user:\"}} {bytes}\n")[..],
         "rustcached_prefix_items{prefix=\"user:\"} 20\n",
+        "rustcached_prefix_items{prefix=\"a\\\"\\\\x5c\\\\xc3\\\\xa9:\"} 0\n",
         "rustcached_prefix_limit_bytes{prefix=\"user:\"} 6710880\n",
         "rustcached_prefix_evictions_total{prefix=\"user:\"} 0\n",
         "rustcached_evictions_total{reason=\"prefix_limit\"} 0\n",
@@ -198,6 +200,50 @@ fn metrics_and_the_page_show_limits() {
     let rows = json["invalidation"].as_array().expect("a list");
     let row = rows.iter().find(|row| row["name"] == "invalidations");
     assert_eq!(row.expect("declared")["value"], 1);
+}
+
+#[test]
+fn a_value_that_a_limit_refuses_costs_no_other_client_its_connection() {
+    let server = Server::with(|config| config.max_item_size = 4 << 20);
+    let mut client = server.client();
+    client.ask("prefix_limit small: 1\r\n", "OK\r\n");
+    let mut slow = server.client();
+    let half = "x".repeat(1_000_000);
+    slow.send(format!("set other 0 0 2000000\r\n{half}"));
+    wait_until("the value is half received", || {
+        (client.stat("bytes_read").parse::<usize>().ok()? > 1_000_000).then_some(())
+    });
+    let large = "y".repeat(2_000_000);
+    client.ask(
+        format!("set small:1 0 0 2000000\r\n{large}\r\n"),
+        "SERVER_ERROR out of memory storing object\r\n",
+    );
+    slow.ask(format!("{half}\r\n"), "STORED\r\n");
+}
+
+#[test]
+fn values_that_arrive_together_share_the_room() {
+    for evict in [false, true] {
+        let server = Server::with(|config| config.evict = evict);
+        let mut client = server.client();
+        client.ask("prefix_limit p: 1\r\n", "OK\r\n");
+        let value = "x".repeat(400_000);
+        let mut senders: Vec<Client> = (0..4).map(|_| server.client()).collect();
+        for (number, sender) in senders.iter_mut().enumerate() {
+            sender.send(format!("set p:{number} 0 0 400000\r\n{value}"));
+        }
+        wait_until("all values but their ends have arrived", || {
+            (client.stat("bytes_read").parse::<usize>().ok()? > 1_600_000).then_some(())
+        });
+        for (number, sender) in senders.iter_mut().enumerate() {
+            let wanted = match evict || number < 2 {
+                true => "STORED\r\n",
+                false => "SERVER_ERROR out of memory storing object\r\n",
+            };
+            sender.ask("\r\n", wanted);
+        }
+        assert_eq!(figure(&mut client, "p:", "items"), 2);
+    }
 }
 
 #[test]

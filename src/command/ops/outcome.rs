@@ -5,6 +5,7 @@ use crate::protocol::cas::Cas;
 use crate::protocol::meta::request::{MetaFlags, MetaMode};
 use crate::protocol::request::StoreLine;
 use crate::protocol::verb::StoreVerb;
+use crate::store::Growth;
 
 /// End of every value in an item.
 pub(in crate::command) const VALUE_END: &[u8] = b"\r\n";
@@ -36,6 +37,14 @@ pub(in crate::command) enum Outcome {
 }
 
 impl Condition {
+    /// Returns what the value does to a present one.
+    pub(in crate::command) fn growth(&self) -> Growth {
+        match self.verb.extends() {
+            true => Growth::Joins,
+            false => Growth::Replaces,
+        }
+    }
+
     fn plain(verb: StoreVerb, cas: Option<Cas>) -> Self {
         Self {
             verb,

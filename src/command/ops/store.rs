@@ -55,7 +55,8 @@ impl Executor<'_> {
     /// Stores an item that has received its value, if the condition holds.
     ///
     /// # Errors
-    /// [`Refusal::BadChunk`] if the value does not end with [`VALUE_END`].
+    /// [`Refusal::BadChunk`] if the value does not end with [`VALUE_END`];
+    /// [`Refusal::NoMemory`] if a limit of a prefix has no room for it any more.
     #[inline]
     pub(in crate::command) fn finish(
         &mut self,
@@ -63,11 +64,23 @@ impl Executor<'_> {
         new: NewItem,
         condition: Condition,
     ) -> Result<Outcome, Refusal> {
-        if new.ends_with_crlf() {
-            return Ok(self.commit(key, new, condition));
+        if !new.ends_with_crlf() {
+            self.store.discard(self.local, new);
+            return Err(Refusal::BadChunk);
         }
-        self.store.discard(self.local, new);
-        Err(Refusal::BadChunk)
+        // Others may have taken the room while the value arrived.
+        let (store, now) = (self.store, self.now);
+        let (bytes, growth) = (new.item().bytes(), condition.growth());
+        let room = store.make_prefix_room(self.local, key, bytes, growth, now);
+        if let Err(NoMemory) = room {
+            self.count_refused(Refusal::NoMemory);
+            store.discard(self.local, new);
+            if condition.drops_old {
+                self.drop_old(key);
+            }
+            return Err(Refusal::NoMemory);
+        }
+        Ok(self.commit(key, new, condition))
     }
 
     /// Makes an item whose value is yet to arrive.
@@ -96,7 +109,7 @@ impl Executor<'_> {
         pieces: impl Iterator<Item = &'p [u8]> + Clone,
     ) -> Result<NewItem, Refusal> {
         self.admit(key, spec, condition, |executor| {
-            executor.new_filled(key, spec, pieces)
+            executor.new_filled_in_room(key, spec, pieces)
         })
     }
 
@@ -111,8 +124,11 @@ impl Executor<'_> {
         let fits = self
             .store
             .is_size_ok(key.key.len(), spec.flags, spec.value_len);
+        let growth = condition.growth();
         let made = if fits {
-            make(self).map_err(|NoMemory| Refusal::NoMemory)
+            self.make_prefix_room(key, spec, growth)
+                .and_then(|()| make(self))
+                .map_err(|NoMemory| Refusal::NoMemory)
         } else {
             Err(Refusal::TooLarge)
         };

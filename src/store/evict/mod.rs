@@ -5,6 +5,7 @@ pub(in crate::store) mod hand;
 pub(in crate::store) mod oldest;
 pub(in crate::store) mod policy;
 pub(in crate::store) mod prefix_limits;
+pub(in crate::store) mod prefix_pool;
 pub(in crate::store) mod prefix_room;
 pub(in crate::store) mod reclaim;
 pub(in crate::store) mod sweep;

@@ -148,13 +148,17 @@ impl Policy {
             return;
         }
         let speed = f32::from_bits(self.speed.load(Ordering::Relaxed));
-        let factor = if found_due {
-            1.0 - 4.0 / 512.0
-        } else {
-            1.0 + 1.0 / 512.0
-        };
-        let speed = (speed * factor).clamp(SPEED_RANGE.0, SPEED_RANGE.1);
+        let speed = adjusted(speed, found_due);
         self.speed.store(speed.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Returns the ticks by which a hand that does not move the clock ages items,
+    /// after one of its searches; as [`Policy::adjust_speed`] does.
+    pub(crate) fn adjust_aging(&self, aging: f32, found_due: bool) -> f32 {
+        match self.kind {
+            Eviction::Clock => TICKS_PER_TURN as f32,
+            _ => adjusted(aging, found_due),
+        }
     }
 
     /// Updates the ticks per look and the mean size by the number of items in
@@ -265,17 +269,26 @@ impl Stamp {
         self.0 >> DUE_BITS
     }
 
-    /// Returns the stamp of an item with `left` ticks left after a pass of a
-    /// hand that does not move the clock: it is due as much earlier as after a
-    /// turn of the CLOCK hand.
-    pub(crate) fn aged(self, left: i16) -> Self {
-        let by = left.clamp(0, TICKS_PER_TURN as i16) as u16;
+    /// Returns the stamp of an item that has `left` ticks left and becomes due
+    /// `by` ticks earlier, but not before now.
+    pub(crate) fn aged(self, left: i16, by: u16) -> Self {
+        let by = by.min(left.max(0) as u16);
         Self(self.0 & !DUE | self.due().wrapping_sub(by) & DUE)
     }
 
     fn due(self) -> u16 {
         self.0 & DUE
     }
+}
+
+/// Returns the speed after a search that found a due item or did not.
+fn adjusted(speed: f32, found_due: bool) -> f32 {
+    let factor = if found_due {
+        1.0 - 4.0 / 512.0
+    } else {
+        1.0 + 1.0 / 512.0
+    };
+    (speed * factor).clamp(SPEED_RANGE.0, SPEED_RANGE.1)
 }
 
 /// Returns the lifetimes for plain CLOCK: a used item is passed over once.

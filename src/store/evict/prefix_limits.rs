@@ -4,8 +4,11 @@
 //! An item counts for each limit whose prefix its key begins with, from the time
 //! it is linked until it is unlinked. Both happen under its shard's write lock.
 //! For a limit that comes later, upkeep counts the items that are there, shard by
-//! shard under the read lock, and records under that lock how many limits the
-//! shard now counts for. So every item is counted once.
+//! shard under that lock, and records under it how many limits the shard now counts
+//! for. So every item is counted once.
+//!
+//! The index marks the items that count for a limit, so that a search for one of
+//! them touches few others. Marks are set under the write lock, too.
 //!
 //! A prefix keeps its place for the life of the store, also when its limit is
 //! taken away, so that a shard never has to forget one.
@@ -16,6 +19,8 @@ use crossbeam::utils::CachePadded;
 
 use crate::config::MemoryShare;
 use crate::limits::PREFIX_LIMITS_MAX;
+use crate::store::evict::prefix_pool::Pool;
+use crate::store::index::map::MARK_BITS;
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// Share of a prefix without a limit.
@@ -41,6 +46,8 @@ pub(in crate::store) struct PrefixLimits {
 #[derive(Default)]
 pub(in crate::store) struct Limited {
     prefix: OnceLock<Box<[u8]>>,
+    /// Mark of its items in the index. Several prefixes may share one.
+    pub(in crate::store) mark: u8,
     /// A [`MemoryShare`], encoded.
     share: AtomicU64,
     items: AtomicU64,
@@ -49,6 +56,8 @@ pub(in crate::store) struct Limited {
     pub(in crate::store) evictions: AtomicU64,
     /// Visits of the prefix's own hand so far.
     pub(in crate::store) visits: AtomicUsize,
+    /// Items that its hand has seen.
+    pub(in crate::store) pool: Pool,
 }
 
 /// A prefix with a limit, for reports.
@@ -113,9 +122,15 @@ impl Limited {
 impl PrefixLimits {
     /// Creates the limits of a store with `shards` shards: none.
     pub(in crate::store) fn new(shards: usize) -> Self {
+        let place = |number| {
+            CachePadded::new(Limited {
+                mark: 1_u8 << (number % MARK_BITS),
+                ..Limited::default()
+            })
+        };
         Self {
             used: AtomicUsize::new(0),
-            places: (0..PREFIX_LIMITS_MAX).map(|_| Default::default()).collect(),
+            places: (0..PREFIX_LIMITS_MAX).map(place).collect(),
             counted: (0..shards).map(|_| AtomicU8::new(0)).collect(),
             turn: Mutex::new(()),
         }
@@ -162,19 +177,22 @@ impl PrefixLimits {
     }
 
     /// Counts a change of the items of a shard with this key. The caller holds
-    /// the shard's write lock. Differences wrap.
+    /// the shard's write lock. Differences wrap. Returns the marks of the key.
     #[cold]
-    pub(in crate::store) fn count(&self, shard: usize, key: &[u8], items: u64, bytes: u64) {
+    pub(in crate::store) fn count(&self, shard: usize, key: &[u8], items: u64, bytes: u64) -> u8 {
         let counted = usize::from(self.counted[shard].load(Ordering::Relaxed));
+        let mut marks = 0;
         for place in &self.places[..counted] {
             if key.starts_with(place.prefix()) {
                 place.add(items, bytes);
+                marks |= place.mark;
             }
         }
+        marks
     }
 
     /// Returns the places for which the items of a shard are not counted yet. The
-    /// caller holds the shard's lock.
+    /// caller holds the shard's write lock.
     pub(in crate::store) fn uncounted(&self, shard: usize) -> &[CachePadded<Limited>] {
         let used = self.used.load(Ordering::Acquire);
         let counted = usize::from(self.counted[shard].load(Ordering::Relaxed));
@@ -183,7 +201,8 @@ impl PrefixLimits {
 
     /// Adds the items of a shard, in number and bytes, to the places that
     /// [`PrefixLimits::uncounted`] returned, and records that they are counted.
-    /// The caller has held the shard's lock since.
+    /// The caller has held the shard's write lock since: several threads may count
+    /// at once.
     pub(in crate::store) fn add_counted(&self, shard: usize, sums: &[(u64, u64)]) {
         let counted = usize::from(self.counted[shard].load(Ordering::Relaxed));
         for (place, (items, bytes)) in self.places[counted..].iter().zip(sums) {

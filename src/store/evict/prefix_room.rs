@@ -1,41 +1,53 @@
 //! Room for new items of a prefix with a limit: the eviction of its own items.
 //!
 //! Each limit has a hand of its own, which passes over all buckets and looks at
-//! the prefix's items only. Of every few of these, it evicts the one with the
-//! fewest ticks left, and lets the others age. The clock of the eviction policy
-//! does not move: the other items have nothing to do with it.
+//! the prefix's items only. It evicts those that are due, or of every few the one
+//! with the fewest ticks left, and lets the others age. The clock of the eviction
+//! policy does not move: the other items have nothing to do with it.
 
 use std::fmt;
 
 use crate::config::{MemoryShare, PrefixLimit};
 use crate::limits::{KEY_MAX_BYTES, PREFIX_LIMITS_MAX};
 use crate::store::evict::prefix_limits::{Limited, PrefixUse};
-use crate::store::evict::victim::Candidate;
+use crate::store::evict::prefix_pool::Seen;
 use crate::store::index::map::Hashed;
 use crate::store::invalidation::name::BadName;
 use crate::store::item::layout::Item;
 use crate::store::outcome::NoMemory;
 use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
+use crate::time::Now;
 
 /// Buckets that one visit of a limit's hand looks at, under one read lock.
-const VISIT_BUCKETS: usize = 64;
-/// Items of the prefix of which one is evicted.
-const SAMPLE_ITEMS: usize = 16;
-/// Buckets that a new item's search looks at.
+const VISIT_BUCKETS: usize = u64::BITS as usize;
+/// Visits in a row to one shard: processors prefetch what is read in order.
+const RUN_VISITS: usize = 8;
+/// Looks that the search for a new item's room takes: items of limited prefixes.
 const LOOKS_MAX: usize = 1024;
-/// Buckets that it looks at if the prefix would be well over its limit: the item
+/// Looks that a visit costs besides its items.
+const VISIT_LOOKS: usize = 4;
+/// Looks that the search takes if the prefix would be well over its limit: the item
 /// is large, or few of the store's items are of the prefix.
 const LOOKS_OVER_MAX: usize = 8 * LOOKS_MAX;
 /// The part of its limit by which a prefix is well over it.
 const OVER_PART: usize = 32;
-/// Items evicted, and buckets looked at, in a step of upkeep.
+/// Items evicted, and looks, in a step of upkeep.
 const STEP_ITEMS: usize = 1000;
 const STEP_LOOKS: usize = 16 * LOOKS_MAX;
 /// Items in the store up to which they are counted for a new limit at once.
 const COUNT_AT_ONCE: u64 = 10_000;
 /// Slots that are prefetched ahead of counting.
 const COUNT_AHEAD: usize = 16;
+
+/// What a new item does to the present item of its key, if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// It takes its place.
+    Replaces,
+    /// Its value is joined to that of the present item.
+    Joins,
+}
 
 /// Reason why a prefix cannot have a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,14 +131,16 @@ impl Store {
         self.prefix_limits.places().filter_map(limit).collect()
     }
 
-    /// Counts an item that is linked into a shard whose write lock is held.
+    /// Counts an item that is linked into a shard whose write lock is held. Returns
+    /// its marks.
     #[inline]
-    pub(in crate::store) fn count_linked(&self, local: &Local, shard: usize, item: Item<'_>) {
+    pub(in crate::store) fn count_linked(&self, local: &Local, shard: usize, item: Item<'_>) -> u8 {
         local.count_linked(item);
-        if self.prefix_limits.is_used() {
-            let bytes = item.bytes() as u64;
-            self.prefix_limits.count(shard, item.key(), 1, bytes);
+        if !self.prefix_limits.is_used() {
+            return 0;
         }
+        let bytes = item.bytes() as u64;
+        self.prefix_limits.count(shard, item.key(), 1, bytes)
     }
 
     /// Counts an item that is unlinked from a shard whose write lock is held.
@@ -177,22 +191,23 @@ impl Store {
         let Some(index) = self.prefix_limits.uncounted_shard() else {
             return false;
         };
-        let shard = self.map.read_at(index);
+        let shard = self.map.write_at(index);
         let places = self.prefix_limits.uncounted(index);
         let mut sums = vec![(0, 0); places.len()];
         for bucket in 0..shard.buckets() {
             if let Some(slot) = shard.slot(bucket + COUNT_AHEAD) {
                 slot.prefetch();
             }
-            let Some(slot) = shard.slot(bucket) else {
+            if shard.slot(bucket).is_none() {
                 continue;
-            };
-            let item = shard.item(slot);
+            }
+            let item = shard.item(bucket);
             let key = item.key();
             for (place, (items, bytes)) in places.iter().zip(&mut sums) {
                 if key.starts_with(place.prefix()) {
                     *items += 1;
                     *bytes += item.bytes() as u64;
+                    shard.mark(bucket, place.mark);
                 }
             }
         }
@@ -227,21 +242,25 @@ impl Store {
     }
 
     /// Evicts items of the prefixes of a new item's key, as far as it would
-    /// exceed their limits.
+    /// exceed their limits. `bytes` are those of the new item.
     ///
     /// # Errors
-    /// The item alone exceeds a limit, or nothing may be evicted.
+    /// The item alone exceeds a limit, or nothing may be evicted. Nothing was
+    /// evicted then.
     #[inline]
-    pub(in crate::store) fn make_prefix_room(
+    pub fn make_prefix_room(
         &self,
         local: &mut Local,
         key: &Hashed<'_>,
         bytes: usize,
+        growth: Growth,
+        now: Now,
     ) -> Result<(), NoMemory> {
         if !self.prefix_limits.is_used() {
             return Ok(());
         }
-        self.make_room_in_each(local, key, bytes)
+        local.now = now;
+        self.make_room_in_each(local, key, bytes, growth)
     }
 
     #[cold]
@@ -250,18 +269,29 @@ impl Store {
         local: &mut Local,
         key: &Hashed<'_>,
         bytes: usize,
+        growth: Growth,
     ) -> Result<(), NoMemory> {
-        for place in self.prefix_limits.places() {
-            if !key.key.starts_with(place.prefix()) || !self.is_over(place, bytes) {
-                continue;
-            }
-            if !self.options.evict || self.limit_of(place) < bytes {
-                return Err(NoMemory);
-            }
+        let concerned = |place: &&Limited| key.key.starts_with(place.prefix());
+        let places = || self.prefix_limits.places().filter(concerned);
+        if !places().any(|place| self.is_over(place, bytes)) {
+            return Ok(());
+        }
+        let old = self.bytes_of(key);
+        let (alone, more) = match growth {
+            Growth::Replaces => (bytes, bytes.saturating_sub(old)),
+            Growth::Joins => (bytes + old, bytes),
+        };
+        let is_refused = |place: &Limited| {
+            self.limit_of(place) < alone || !self.options.evict && self.is_over(place, more)
+        };
+        if places().any(is_refused) {
+            return Err(NoMemory);
+        }
+        for place in places() {
             let slack = self.limit_of(place) / OVER_PART;
             let mut looks = 0;
-            while self.is_over(place, bytes) {
-                let most = match self.is_over(place, bytes.saturating_sub(slack)) {
+            while self.is_over(place, more) {
+                let most = match self.is_over(place, more.saturating_sub(slack)) {
                     true => LOOKS_OVER_MAX,
                     false => LOOKS_MAX,
                 };
@@ -272,6 +302,13 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Returns the bytes that the present item of a key counts, dead or not; 0
+    /// without one.
+    fn bytes_of(&self, key: &Hashed<'_>) -> usize {
+        let shard = self.map.read(key.hash);
+        shard.find(key).map_or(0, |slot| shard.item(slot).bytes())
     }
 
     /// Returns the limit of a prefix in bytes; the highest number without one.
@@ -286,9 +323,9 @@ impl Store {
         place.bytes().saturating_add(more) > self.limit_of(place)
     }
 
-    /// Searches a few items of the prefix, and evicts the one with the fewest
-    /// ticks left, or the first one that is due. Spares the item with the key
-    /// `spared`. Looks at no further buckets once `looks` has reached `most`.
+    /// Evicts an item of the prefix: one that is due, or the one with the fewest
+    /// ticks left of a few. Spares the item with the key `spared`. Visits no
+    /// further buckets once `looks` has reached `most`.
     fn evict_of(
         &self,
         local: &mut Local,
@@ -297,62 +334,93 @@ impl Store {
         looks: &mut usize,
         most: usize,
     ) {
-        let (mut seen, mut best) = (0, None::<Candidate>);
-        while seen < SAMPLE_ITEMS && *looks < most {
-            let visit = place.visits.fetch_add(1, Ordering::Relaxed);
-            let (index, part) = (
-                visit % self.map.shard_count(),
-                visit / self.map.shard_count(),
-            );
-            let shard = self.map.read_at(index);
-            let parts = shard.buckets().div_ceil(VISIT_BUCKETS).max(1);
-            let start = part % parts * VISIT_BUCKETS;
-            // An empty shard costs a look, too.
-            *looks += VISIT_BUCKETS.min(shard.buckets()).max(1);
-            let buckets = start..start + VISIT_BUCKETS;
-            for slot in buckets.clone().filter_map(|bucket| shard.slot(bucket)) {
-                slot.prefetch();
-            }
-            for bucket in buckets {
-                let Some(slot) = shard.slot(bucket) else {
-                    continue;
-                };
-                let item = shard.item(slot);
-                let key = item.key();
-                if !key.starts_with(place.prefix()) || key == spared {
-                    continue;
+        loop {
+            let at_once = *looks >= most;
+            match place.pool.take(&self.policy, at_once) {
+                Some(seen) => {
+                    if self.evict_seen(local, place, spared, seen) {
+                        return;
+                    }
                 }
-                seen += 1;
-                let is_dead = self.miss_reason(item, local.now).is_some();
-                let stamp = slot.stamp();
-                let left = if is_dead {
-                    i16::MIN
-                } else {
-                    self.policy.ticks_left(stamp)
-                };
-                if best.as_ref().is_none_or(|best| left < best.left) {
-                    best = Some(Candidate {
-                        shard: index,
-                        bucket,
-                        chunk: slot.chunk(),
-                        left,
-                    });
-                }
-                slot.set_stamp(stamp.aged(left));
+                None if at_once => return,
+                None => self.look(local, place, spared, looks),
             }
-        }
-        if let Some(best) = best {
-            self.evict_own(local, place, &best);
         }
     }
 
-    /// Evicts the candidate, if it is still there.
-    fn evict_own(&self, local: &mut Local, place: &Limited, candidate: &Candidate) {
-        let mut shard = self.map.write_at(candidate.shard);
-        if !candidate.is_in(&shard) {
-            return;
+    /// Looks at the next buckets. Ages the items of the prefix, and adds them to
+    /// its pool.
+    fn look(&self, local: &Local, place: &Limited, spared: &[u8], looks: &mut usize) {
+        let visit = place.visits.fetch_add(1, Ordering::Relaxed);
+        let (run, within) = (visit / RUN_VISITS, visit % RUN_VISITS);
+        let index = run % self.map.shard_count();
+        let part = run / self.map.shard_count() * RUN_VISITS + within;
+        let shard = self.map.read_at(index);
+        let parts = shard.buckets().div_ceil(VISIT_BUCKETS).max(1);
+        let start = part % parts * VISIT_BUCKETS;
+        *looks += VISIT_LOOKS.min(shard.buckets()).max(1);
+        if within + 1 >= parts {
+            // The shard has no more: go on with the next one.
+            let next = (run + 1) * RUN_VISITS;
+            place.visits.fetch_max(next, Ordering::Relaxed);
         }
-        let victim = self.remove_victim(local, &mut shard, candidate.bucket, local.now);
+        let mut marked = 0_u64;
+        for offset in 0..VISIT_BUCKETS {
+            if let Some(slot) = shard.slot(start + offset)
+                && slot.marks() & place.mark != 0
+            {
+                slot.prefetch();
+                marked |= 1 << offset;
+            }
+        }
+        let (mut seen, mut count) = ([None; VISIT_BUCKETS], 0);
+        while marked != 0 {
+            let bucket = start + marked.trailing_zeros() as usize;
+            marked &= marked - 1;
+            let slot = shard.slot(bucket).expect("the lock is held");
+            *looks += 1;
+            let item = shard.item(slot);
+            let key = item.key();
+            if !key.starts_with(place.prefix()) || key == spared {
+                continue;
+            }
+            let stamp = slot.stamp();
+            let number = (visit * VISIT_BUCKETS + bucket % VISIT_BUCKETS) as u32;
+            let by = place.pool.aging(number);
+            let stamp = stamp.aged(self.policy.ticks_left(stamp), by);
+            slot.set_stamp(stamp);
+            seen[count] = Some(Seen {
+                shard: index as u32,
+                bucket: bucket as u32,
+                chunk: slot.chunk().addr().get(),
+                stamp,
+                is_dead: self.miss_reason(item, local.now).is_some(),
+            });
+            count += 1;
+        }
+        drop(shard);
+        if count > 0 {
+            place.pool.add(&self.policy, seen.iter().flatten());
+        }
+    }
+
+    /// Evicts an item that was seen. Returns false if it is not there any more, or
+    /// was used since.
+    fn evict_seen(&self, local: &mut Local, place: &Limited, spared: &[u8], seen: Seen) -> bool {
+        let bucket = seen.bucket as usize;
+        let mut shard = self.map.write_at(seen.shard as usize);
+        let is_same = shard.slot(bucket).is_some_and(|slot| {
+            let key = shard.item(bucket).key();
+            slot.chunk().addr().get() == seen.chunk
+                && slot.stamp() == seen.stamp
+                // Another item may have got its memory and its bucket.
+                && key.starts_with(place.prefix())
+                && key != spared
+        });
+        if !is_same {
+            return false;
+        }
+        let victim = self.remove_victim(local, &mut shard, bucket, local.now);
         drop(shard);
         if victim.is_alive {
             place.evictions.fetch_add(1, Ordering::Relaxed);
@@ -361,5 +429,6 @@ impl Store {
             local.report_evicted(unsafe { Item::at(victim.head) });
         }
         self.release_chunk(local, victim.head);
+        true
     }
 }

@@ -17,12 +17,12 @@ const SPARE_PAGES: usize = 8;
 const SURVEY_EVERY: u32 = 256;
 
 /// The best victim that a search has seen so far.
-pub(in crate::store) struct Candidate {
-    pub(in crate::store) shard: usize,
-    pub(in crate::store) bucket: usize,
-    pub(in crate::store) chunk: Chunk,
+struct Candidate {
+    shard: usize,
+    bucket: usize,
+    chunk: Chunk,
     /// Ticks left until the item is due.
-    pub(in crate::store) left: i16,
+    left: i16,
 }
 
 /// A victim that was unlinked from the map. Its owner must release the chunk
@@ -38,7 +38,7 @@ impl Candidate {
     /// Returns whether the item still lies in its bucket. Another thread may
     /// have removed it: the shard was unlocked since, even if it is the last
     /// one seen.
-    pub(in crate::store) fn is_in(&self, shard: &WriteShard<'_>) -> bool {
+    fn is_in(&self, shard: &WriteShard<'_>) -> bool {
         let slot = shard.slot(self.bucket);
         shard.index() == self.shard && slot.is_some_and(|slot| slot.chunk() == self.chunk)
     }

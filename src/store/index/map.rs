@@ -30,7 +30,10 @@ const LINES_MAX: usize = 4;
 
 /// Bits of an item's address in a slot.
 const ADDRESS_BITS: u32 = 48;
-const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
+const ADDRESS: u64 = ((1 << ADDRESS_BITS) - 1) & !MARKS;
+/// Marks of an item, in the bits of its address that are always 0.
+pub(in crate::store) const MARK_BITS: usize = 3;
+const MARKS: u64 = (1 << MARK_BITS) - 1;
 
 /// Bytes of a bucket in the table: the slot and its control byte.
 pub(in crate::store) const BUCKET_BYTES: usize = 9;
@@ -62,7 +65,7 @@ pub struct Hashed<'a> {
     pub hash: u64,
 }
 
-/// The address of an item and its eviction stamp, packed into 64 bits.
+/// The address of an item, its eviction stamp and its marks, packed into 64 bits.
 pub(crate) struct Slot {
     bits: AtomicU64,
     /// Marks the slot as a pointer. The address is in `bits`.
@@ -123,19 +126,46 @@ impl Slot {
     /// one may be lost; the address does not change under the read lock.
     #[inline]
     pub(crate) fn set_stamp(&self, stamp: Stamp) {
-        let address = self.bits.load(Ordering::Relaxed) & ADDRESS;
-        let bits = address | u64::from(stamp.0) << ADDRESS_BITS;
+        let others = self.bits.load(Ordering::Relaxed) & (ADDRESS | MARKS);
+        let bits = others | u64::from(stamp.0) << ADDRESS_BITS;
         self.bits.store(bits, Ordering::Relaxed);
     }
 
+    /// Returns the marks of the item's key.
+    #[inline]
+    pub(in crate::store) fn marks(&self) -> u8 {
+        (self.bits.load(Ordering::Relaxed) & MARKS) as u8
+    }
+
+    /// Adds marks. The caller holds the shard's write lock: [`Slot::set_stamp`]
+    /// would lose them.
+    fn mark(&self, marks: u8) {
+        let marks = u64::from(marks) & MARKS;
+        self.bits.fetch_or(marks, Ordering::Relaxed);
+    }
+
+    /// Sets another item of the same key, which has the same marks.
     fn set(&self, chunk: Chunk, stamp: Stamp) {
-        self.bits.store(pack(chunk, stamp), Ordering::Relaxed);
+        let marks = self.bits.load(Ordering::Relaxed) & MARKS;
+        let bits = pack(chunk, stamp) | marks;
+        self.bits.store(bits, Ordering::Relaxed);
+    }
+
+    /// Returns the same slot for another table.
+    fn moved(&self) -> Self {
+        Self {
+            bits: AtomicU64::new(self.bits.load(Ordering::Relaxed)),
+            _not_a_number: std::marker::PhantomData,
+        }
     }
 }
 
 fn pack(chunk: Chunk, stamp: Stamp) -> u64 {
     let address = chunk.as_ptr().expose_provenance() as u64;
-    debug_assert!(address <= ADDRESS, "user addresses have 48 bits");
+    debug_assert!(
+        address & !ADDRESS == 0,
+        "user addresses have 48 bits, and chunks are aligned"
+    );
     address | u64::from(stamp.0) << ADDRESS_BITS
 }
 
@@ -477,14 +507,20 @@ impl WriteShard<'_> {
             let slot = unsafe { &bucket.as_ref().0 };
             // SAFETY: items in the table are linked; the lock is held.
             let hash = self.map.hash(unsafe { Item::at(slot.chunk()) }.key());
-            let entry = (Slot::new(slot.chunk(), slot.stamp()), SharedValue::new(()));
+            let entry = (slot.moved(), SharedValue::new(()));
             fresh.insert(hash, entry, |_| unreachable!("there is room"));
         }
         *self.table = fresh;
         self.map.hints[self.index].record_table(&self.table);
     }
 
-    /// Sets item and stamp of the slot in bucket `index`, which must be full.
+    /// Adds marks to the item in bucket `index`, which must be full.
+    pub(in crate::store) fn mark(&self, index: usize, marks: u8) {
+        self.slot(index).expect("the bucket is full").mark(marks);
+    }
+
+    /// Sets item and stamp of the slot in bucket `index`, which must be full. The
+    /// item is of the same key.
     pub(crate) fn replace(&mut self, index: usize, chunk: Chunk, stamp: Stamp) {
         self.slot(index)
             .expect("the bucket is full")

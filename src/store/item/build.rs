@@ -124,7 +124,6 @@ impl Store {
         debug_assert_eq!(key.key, spec.key);
         let class = class_for_item(spec.bytes(), spec.chained_bytes());
         local.now = now;
-        self.make_prefix_room(local, key, spec.bytes())?;
         let head = self.alloc(local, class)?;
         // SAFETY: the chunk is new and private to the caller; classes for
         // chained items are large enough for any head.

@@ -140,14 +140,15 @@ impl Entry<'_> {
         new.item().set_generation(self.generation);
         counters.total_items.add(1);
         let shard = self.shard.index();
-        match self.bucket {
+        let marks = match self.bucket {
             Some(bucket) => {
                 let old = self.shard.item(bucket);
                 self.store
                     .count_replaced(self.local, shard, old, new.item());
+                0
             }
             None => self.store.count_linked(self.local, shard, new.item()),
-        }
+        };
         let chunk = new.into_chunk();
         // SAFETY: the new item is the caller's; from here on the map owns it.
         unsafe { word_of(chunk) }.link();
@@ -168,6 +169,9 @@ impl Entry<'_> {
                 let uses = self.store.ghosts.find_uses(self.hash).unwrap_or(0);
                 let stamp = self.store.policy.on_insert(bytes, uses, remaining);
                 let (bucket, grown) = self.shard.insert(self.hash, chunk, stamp);
+                if marks != 0 {
+                    self.shard.mark(bucket, marks);
+                }
                 self.bucket = Some(bucket);
                 self.grown += grown;
             }

@@ -532,13 +532,13 @@ impl<'a> LoaderThread<'a> {
             return false;
         }
         item.word().unseal();
-        self.loader
-            .store
-            .count_linked(&self.local, shard.index(), item);
-        let stamp = self.loader.store.policy.adopt(Stamp(stamp));
-        let (_, grown) = shard.insert(hash, chunk, stamp);
+        let store = &self.loader.store;
+        let marks = store.count_linked(&self.local, shard.index(), item);
+        let stamp = store.policy.adopt(Stamp(stamp));
+        let (bucket, grown) = shard.insert(hash, chunk, stamp);
+        shard.mark(bucket, marks);
         if grown > 0 {
-            self.loader.store.memory.pool().add_overhead(grown);
+            store.memory.pool().add_overhead(grown);
         }
         true
     }

@@ -8,7 +8,8 @@ use proptest::{prop_assert, prop_assert_eq, prop_oneof, proptest};
 use crate::config::{Eviction, MemoryShare, PrefixLimit};
 use crate::limits::{KEY_MAX_BYTES, PREFIX_LIMITS_MAX};
 use crate::store::{
-    Access, BadName, BadPrefixLimit, ItemSpec, Local, NoMemory, Options, PrefixUse, Store, Walk,
+    Access, BadName, BadPrefixLimit, Growth, ItemSpec, Local, NoMemory, Options, PrefixUse, Store,
+    Walk,
 };
 use crate::time::{Expiry, Now};
 
@@ -53,6 +54,9 @@ impl Bench {
         };
         let value = [&vec![b'v'; len][..], b"\r\n"].concat();
         let pieces = std::iter::once(&value[..]);
+        let (bytes, growth) = (spec.bytes(), Growth::Replaces);
+        self.store
+            .make_prefix_room(&mut self.local, &hashed, bytes, growth, NOW)?;
         let new = self
             .store
             .new_filled(&mut self.local, &hashed, &spec, NOW, pieces)?;
@@ -179,6 +183,13 @@ impl Bench {
         let value = [&vec![b'v'; len][..], b"\r\n"].concat();
         let pieces = std::iter::once(&value[..]);
         let spec = ItemSpec::new(key.as_bytes(), len);
+        let (bytes, growth) = (spec.bytes(), Growth::Joins);
+        let room = self
+            .store
+            .make_prefix_room(&mut self.local, &hashed, bytes, growth, NOW);
+        if room.is_err() {
+            return;
+        }
         let more = self
             .store
             .new_filled(&mut self.local, &hashed, &spec, NOW, pieces);
@@ -239,6 +250,101 @@ fn present_items_are_counted_for_a_new_limit_beside_changes() {
     bench.upkeep();
     assert_eq!(bench.sums("b:"), bench.count("b:"));
     assert_eq!(bench.sums("a:"), bench.count("a:"));
+}
+
+#[test]
+fn threads_that_count_for_a_new_limit_at_once_count_each_item_once() {
+    let mut bench = Bench::new(64 * MIB, true);
+    for number in 0..8000 {
+        bench.put(&format!("a:b:c:{number}"), 10);
+    }
+    let prefixes = ["a:", "a:b:", "a:b:c:"];
+    let store = &bench.store;
+    std::thread::scope(|scope| {
+        for prefix in prefixes {
+            scope.spawn(move || {
+                let share = Some(MemoryShare::Percent(90));
+                store.set_prefix_limit(prefix.as_bytes(), share)
+            });
+        }
+    });
+    for prefix in prefixes {
+        assert_eq!(bench.sums(prefix), bench.count(prefix), "{prefix}");
+    }
+}
+
+#[test]
+fn a_value_that_takes_the_place_of_another_needs_room_for_the_difference_alone() {
+    let mut bench = Bench::new(64 * MIB, true);
+    bench.limit("a:", MemoryShare::Bytes(MIB));
+    bench.put("a:large", 600_000);
+    for number in 0..400 {
+        bench.put(&format!("a:{number}"), 900);
+    }
+    let before = bench.sums("a:");
+    bench.put("a:large", 600_000);
+    bench.put("a:large", 500_000);
+    assert_eq!(bench.used("a:").evictions, 0);
+    assert_eq!(bench.sums("a:").0, before.0);
+
+    let mut strict = Bench::new(64 * MIB, false);
+    strict.limit("a:", MemoryShare::Bytes(MIB));
+    strict.put("a:large", 600_000);
+    strict.put("a:large", 900_000);
+    let refused = strict.set("a:large", MIB, Expiry::NEVER);
+    assert_eq!(refused, Err(NoMemory));
+}
+
+#[test]
+fn a_value_that_grows_stays_within_the_limit() {
+    let mut bench = Bench::new(64 * MIB, true);
+    bench.limit("a:", MemoryShare::Bytes(MIB));
+    for number in 0..8000 {
+        bench.put(&format!("a:{number}"), 60);
+    }
+    bench.put("a:large", 300_000);
+    for _ in 0..200 {
+        bench.append("a:large", 10_000);
+        let used = bench.used("a:").bytes as usize;
+        assert!(used <= MIB, "{used}");
+    }
+    assert!(bench.has("a:large"));
+}
+
+#[test]
+fn items_are_found_after_the_index_was_rebuilt_and_values_were_replaced() {
+    let mut bench = Bench::new(64 * MIB, true);
+    // Prefixes one and four share a mark.
+    for prefix in ["a:", "b:", "c:", "d:"] {
+        bench.limit(prefix, MemoryShare::Percent(50));
+    }
+    for number in 0..1000 {
+        bench.put(&format!("a:{number}"), 100);
+        bench.put(&format!("a:{number}"), 200);
+    }
+    for number in 0..100_000 {
+        bench.put(&format!("d:{number}"), 10);
+    }
+    bench.limit("a:", MemoryShare::Bytes(10_000));
+    // A search for items that have lost their mark would have no end.
+    let steps = (0..10_000).take_while(|_| bench.store.keep_prefix_limits(&mut bench.local));
+    assert!(steps.count() < 10_000);
+    assert!(bench.used("a:").bytes <= 10_000);
+    assert_eq!(bench.used("d:").items, 100_000);
+    assert_eq!(bench.sums("a:"), bench.count("a:"));
+}
+
+#[test]
+fn what_is_refused_evicts_nothing() {
+    let mut bench = Bench::new(64 * MIB, true);
+    bench.limit("a:", MemoryShare::Bytes(2 * MIB));
+    bench.limit("a:b:", MemoryShare::Bytes(MIB));
+    for number in 0..1800 {
+        bench.put(&format!("a:{number}"), 1000);
+    }
+    let refused = bench.set("a:b:large", MIB, Expiry::NEVER);
+    assert_eq!(refused, Err(NoMemory));
+    assert_eq!(bench.used("a:").evictions, 0);
 }
 
 #[test]
