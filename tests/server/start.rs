@@ -1,10 +1,13 @@
 //! The start of the program: what it says, what it refuses with which advice, and what
 //! `--check-config` finds before.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use test_support::client::{Address, Client};
 use test_support::program::{Ended, Program, on_free_port, server_program};
@@ -86,33 +89,24 @@ fn a_log_pipe_without_a_reader_is_refused_and_one_with_a_reader_gets_the_lines()
     let pipe = directory.path("pipe");
     nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).expect("created");
     fails(&["--log-file", text(&pipe)], &["start its reader first"]);
-    let lines = directory.path("lines");
-    let command = format!("exec cat {} > {}", text(&pipe), text(&lines));
-    let mut reader = Command::new("sh")
-        .args(["-c", &command])
-        .spawn()
-        .expect("sh");
-    // The reader opens the pipe at some time.
-    let (program, address) = wait_until("the reader has opened the pipe", || {
-        let options = ["--log-file", text(&pipe), "-v"];
-        let mut program = Program::spawn(&on_free_port(&options));
-        let listens = wait_until("it listens or ends", || {
-            let ended = !program.is_running();
-            program.ports().map(|_| true).or(ended.then_some(false))
-        });
-        listens
-            .then(|| (program.address(), program))
-            .map(|(address, program)| (program, address))
-    });
+    // Opens at once, and makes a reader of this process.
+    let mut reader = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(&pipe)
+        .expect("opened");
+    let (program, address) = Program::start(&["--log-file", text(&pipe), "-v"]);
     Client::connect(&address).ask("", "");
     program.signal("HUP");
+    let mut lines = Vec::new();
     wait_until("a line arrives", || {
-        let text = fs::read_to_string(&lines).ok()?;
-        text.contains("the log file was opened anew").then_some(())
+        // Nothing has arrived, or the file is being opened anew.
+        let _ = reader.read_to_end(&mut lines);
+        let lines = String::from_utf8_lossy(&lines);
+        lines.contains("the log file was opened anew").then_some(())
     });
     program.signal("TERM");
     assert!(program.wait().status.success());
-    reader.wait().expect("it ends with the pipe");
 }
 
 #[test]
