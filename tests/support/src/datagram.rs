@@ -1,5 +1,6 @@
 //! UDP client: sends each request in a datagram and reassembles the reply.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 
 use crate::DEADLINE;
@@ -26,6 +27,16 @@ impl Datagrams {
         Self { socket, id: 0 }
     }
 
+    /// Receives a datagram. A signal to the process may interrupt that.
+    fn receive(&self, buffer: &mut [u8]) -> usize {
+        loop {
+            match self.socket.recv(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result.expect("an answer comes"),
+            }
+        }
+    }
+
     /// Sends a request that has exactly one reply, and returns that reply.
     pub fn ask(&mut self, request: &[u8]) -> Vec<u8> {
         self.id += 1;
@@ -36,7 +47,7 @@ impl Datagrams {
         let mut answer = Vec::new();
         let mut buffer = [0; 65_536];
         for sequence in 0.. {
-            let len = self.socket.recv(&mut buffer).expect("an answer comes");
+            let len = self.receive(&mut buffer);
             let word = |at: usize| u16::from_be_bytes([buffer[at], buffer[at + 1]]);
             assert_eq!((word(0), word(2)), (self.id, sequence));
             answer.extend_from_slice(&buffer[FRAME_BYTES..len]);
