@@ -99,8 +99,8 @@ impl fmt::Display for ClusterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(path, error) => {
-                let path = path.display();
-                write!(f, "could not read the cluster file {path}: {error}")
+                let (path, remedy) = (path.display(), files::remedy(path, error));
+                write!(f, "could not read the cluster file {path}: {error}{remedy}")
             }
             Self::List(path, error) => write!(f, "cluster file {}: {error}", path.display()),
         }
@@ -184,7 +184,7 @@ impl Cluster {
     /// # Errors
     /// As for [`Cluster::reload`], once for each change.
     pub fn refresh(&self) -> Result<Option<Replaced>, ClusterError> {
-        let state = fs::metadata(&self.path).ok().as_ref().map(FileState::of);
+        let state = state_of(&self.path);
         let is_due = {
             let mut watched = self.watched();
             let is_stable = watched.seen == state;
@@ -213,10 +213,15 @@ impl Cluster {
     }
 }
 
-/// Reads a file. Also returns its state as of then.
+fn state_of(path: &Path) -> Option<FileState> {
+    fs::metadata(path).ok().as_ref().map(FileState::of)
+}
+
+/// Reads a file. Also returns its state as of then, or before if it cannot be opened.
 fn read(path: &Path) -> (Result<NodeList, ClusterError>, Option<FileState>) {
     let failed = |error| ClusterError::Read(path.to_path_buf(), error);
-    let mut state = None;
+    // Without it, a file that exists but cannot be opened would look changed for ever.
+    let mut state = state_of(path);
     let mut read_text = || -> io::Result<Vec<u8>> {
         let file = files::open(path)?;
         state = Some(FileState::of(&file.metadata()?));
@@ -310,6 +315,7 @@ mod tests {
     use super::{Cluster, ClusterError, ListError, NodeList};
     use crate::limits::{CLUSTER_HOST_MAX_BYTES, CLUSTER_LIST_MAX_BYTES, CLUSTER_NODES_MAX};
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     fn text(list: &str) -> Result<String, ListError> {
@@ -423,6 +429,27 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_opened_is_reported_once() {
+        let path = scratch("unopened");
+        fs::write(&path, "1\na||1\n").expect("writable");
+        let cluster = Cluster::load(&path).expect("valid");
+        fs::remove_file(&path).expect("removable");
+        let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
+        nix::unistd::mkfifo(&path, mode).expect("created");
+        let errors = || (0..9).filter(|_| cluster.refresh().is_err()).count();
+        assert_eq!(errors(), 1);
+        // Another try follows once access to it changes.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("permitted");
+        assert_eq!(errors(), 1);
+        fs::remove_file(&path).expect("removable");
+        assert_eq!(errors(), 1);
+        fs::write(&path, "2\na||1\n").expect("writable");
+        assert_eq!(errors(), 0);
+        assert_eq!(cluster.list().version, 2);
+        fs::remove_file(&path).expect("removable");
+    }
+
+    #[test]
     fn a_pipe_and_an_endless_file_are_refused() {
         let pipe = scratch("pipe");
         let mode = nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR;
@@ -432,6 +459,10 @@ mod tests {
         fs::remove_file(&pipe).expect("removable");
         let error = Cluster::load("/dev/zero".as_ref()).expect_err("endless");
         assert!(error.to_string().ends_with("more than 32766 bytes"));
-        assert!(Cluster::load("/".as_ref()).is_err());
+        let error = Cluster::load("/".as_ref()).expect_err("a directory");
+        assert!(
+            error.to_string().ends_with("; name a file in it"),
+            "{error}"
+        );
     }
 }

@@ -7,12 +7,16 @@ use std::path::Path;
 
 use nix::unistd::{AccessFlags, User, access, geteuid};
 
-/// Identity of a file's content: it differs once the file was written or replaced.
+/// Identity of a file's content: it differs once the file was written or replaced, or
+/// access to it was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileState {
     /// Device and inode.
     file: (u64, u64),
     len: u64,
+    written: (i64, i64),
+    /// Time of the last change that the system knows of. Copies of the same age and
+    /// length differ in it.
     changed: (i64, i64),
 }
 
@@ -22,7 +26,8 @@ impl FileState {
         Self {
             file: (metadata.dev(), metadata.ino()),
             len: metadata.len(),
-            changed: (metadata.mtime(), metadata.mtime_nsec()),
+            written: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
@@ -118,18 +123,42 @@ fn directory_of(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use super::{append, could_create, could_write, open, remedy};
+    use super::{FileState, append, could_create, could_write, open, remedy};
     use nix::sys::stat::Mode;
-    use std::fs;
+    use std::fs::{self, File};
     use std::io::{ErrorKind, Read, Write};
     use std::os::unix::fs::PermissionsExt;
     use std::path::{Path, PathBuf};
+    use std::time::{Duration, Instant, SystemTime};
 
     fn scratch(name: &str) -> PathBuf {
         let name = format!("rustcached-files-{}-{name}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).expect("a scratch directory");
         folder
+    }
+
+    #[test]
+    fn a_file_written_with_the_same_age_and_length_has_changed() {
+        let folder = scratch("state");
+        let path = folder.join("file");
+        let write = |text| {
+            let mut file = File::create(&path).expect("writable");
+            file.write_all(text).expect("writable");
+            let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+            file.set_modified(past).expect("permitted");
+            FileState::of(&file.metadata().expect("known"))
+        };
+        let before = write(b"one");
+        // The system's times have steps of some milliseconds.
+        let begun = Instant::now();
+        while write(b"two") == before {
+            assert!(
+                begun.elapsed() < Duration::from_secs(10),
+                "it looks the same"
+            );
+        }
+        fs::remove_dir_all(&folder).expect("removable");
     }
 
     #[test]
