@@ -3,7 +3,7 @@
 //! `several_machines.rs`.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -271,6 +271,37 @@ fn the_header_comes_before_the_handshake() {
     let mut said = Vec::new();
     if let Err(error) = stream.read_to_end(&mut said) {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn without_a_header_no_handshake_has_begun() {
+    let server = Server::tls_with(|config| {
+        marked(config);
+        let mut plain = config.listeners[0].clone();
+        (plain.tls, plain.proxy) = (None, false);
+        config.listeners.push(plain);
+    });
+    let plain = server.tcp_address(1);
+    let counts = || {
+        let mut client = Client::connect(&plain);
+        let text = String::from_utf8(client.answer("stats\r\n")).expect("text");
+        let none_failed = text.contains("STAT ssl_handshake_errors 0\r\n");
+        (none_failed, errors(&mut client))
+    };
+    // A health check is no error of either kind.
+    for (number, part) in (0..).zip(["", "PROXY ", "version\r\n"]) {
+        let mut stream = TcpStream::connect(socket_of(&server.address())).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.write_all(part.as_bytes()).expect("taken");
+        // The server may have reset the connection already.
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut said = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut said) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+        assert!(said.is_empty(), "{}", said.escape_ascii());
+        assert_eq!(counts(), (true, number), "{part:?}");
     }
 }
 

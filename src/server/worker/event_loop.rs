@@ -480,7 +480,10 @@ impl Worker {
             return;
         };
         let context = &mut self.context;
-        if let Some(failure) = connection.stream.close() {
+        // Until its PROXY header is there, a connection has no TLS session to end.
+        if connection.awaits_header.is_none()
+            && let Some(failure) = connection.stream.close()
+        {
             log::failure(&context.shared, context.peer_of(&connection), &failure);
         }
         context.report_closed(&connection, reason);

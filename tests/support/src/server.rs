@@ -118,6 +118,11 @@ impl Server {
         self.address.clone()
     }
 
+    /// Returns the address of the TCP listener `number`, for clients without TLS.
+    pub fn tcp_address(&self, number: usize) -> Address {
+        Address::Tcp(self.inner.tcp_addrs()[number])
+    }
+
     /// Returns the addresses of the admin listeners, as URLs.
     pub fn admin_urls(&self) -> &[String] {
         self.inner.admin_urls()
