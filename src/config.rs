@@ -587,6 +587,9 @@ pub struct Process {
     pub core_dumps: bool,
     /// Drop privileges that the process does not need (`-o drop_privileges`).
     pub drop_privileges: bool,
+    /// Values of which only the number at the start counts. Reported at any
+    /// verbosity: `-m 1g` is one megabyte.
+    pub warnings: Vec<String>,
     /// Accepted options without effect, reported at `-v`.
     pub notices: Vec<String>,
 }

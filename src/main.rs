@@ -66,8 +66,10 @@ fn environment(name: &str) -> Option<OsString> {
 
 /// Checks the settings and what they name (`--check-config`).
 fn check(config: &Config, process: &Process) -> Result<ExitCode, ProcessError> {
-    for warning in process::check(process, config)? {
-        write_line(format_args!("{warning}"));
+    let found = process::check(process, config)?;
+    let lines = process.warnings.iter().chain(&process.notices);
+    for line in lines.chain(&found) {
+        write_line(format_args!("{line}"));
     }
     if let Err(error) = server::check(config) {
         return Ok(fail(&error, error.exit_code()));
@@ -79,6 +81,9 @@ fn check(config: &Config, process: &Process) -> Result<ExitCode, ProcessError> {
 /// Runs the server until a stop is requested. `directory` is the working directory at
 /// the start.
 fn run(config: Config, process: &Process, directory: PathBuf) -> Result<ExitCode, ProcessError> {
+    for warning in &process.warnings {
+        write_line(format_args!("{warning}"));
+    }
     if config.verbosity > 0 {
         for notice in &process.notices {
             write_line(format_args!("{notice}"));

@@ -111,7 +111,7 @@ impl Row {
     }
 }
 
-/// Returns the number at the start of a value. Text behind it is noted.
+/// Returns the number at the start of a value. Text behind it causes a warning.
 fn leading(
     draft: &mut Draft,
     written: &str,
@@ -122,7 +122,8 @@ fn leading(
     let read = read(&text).ok_or_else(|| not_a_number(written, &text))?;
     let number = read.value;
     if read.trailing {
-        draft.note(format!("{written}: {text:?} is read as {number}"));
+        let line = format!("warning: {written}: {text:?} is read as {number}");
+        draft.warn(line);
     }
     Ok(number)
 }

@@ -83,6 +83,13 @@ impl Draft {
         }
     }
 
+    /// Adds a warning for the operator unless it is already there.
+    pub(super) fn warn(&mut self, line: String) {
+        if !self.process.warnings.contains(&line) {
+            self.process.warnings.push(line);
+        }
+    }
+
     /// Adds a notice for the operator unless it is already there.
     pub(super) fn note(&mut self, line: String) {
         if !self.process.notices.contains(&line) {

@@ -106,7 +106,7 @@ impl fmt::Display for CliError {
             }
             Self::NotText { option } => write!(out, "{option} takes text in UTF-8"),
             Self::BadValue(text) | Self::Limit(text) => out.write_str(text),
-            Self::UnknownWord(word) => write!(out, "Illegal suboption {word:?} (see --help)"),
+            Self::UnknownWord(word) => write!(out, "Illegal suboption {word:?} (see --help all)"),
             Self::InvalidPort(port) => {
                 let range = "a port is 0 to 65535, or -1 for any free one";
                 write!(out, "ERROR: Invalid port number {port}. ({range})")

@@ -127,6 +127,26 @@ fn more_memory_than_there_is_is_one_warning_and_no_failure() {
 }
 
 #[test]
+fn text_behind_a_number_is_a_warning_at_any_verbosity() {
+    let options = ["-u", "root", "-m", "1g", "-L"];
+    let read = "warning: -m (--memory-limit): \"1g\" is read as 1";
+    let (program, _) = Program::start(&options);
+    program.signal("TERM");
+    let ended = program.wait();
+    assert_eq!(ended.errors, format!("{read}\n"));
+    assert!(
+        ended.output.contains("memory limit 1 MiB"),
+        "{}",
+        ended.output
+    );
+    // A check also names what has no effect.
+    let ended = check(&options);
+    let unused = "-L (--enable-largepages) has no effect";
+    assert_eq!(ended.errors, format!("{read}\n{unused}\n"));
+    assert!(ended.status.success());
+}
+
+#[test]
 fn a_check_finds_what_a_start_cannot_use() {
     let directory = TempDir::create();
     let missing = directory.path("missing/x");

@@ -146,6 +146,7 @@ fn flags_do_what_they_say() {
         lock_memory: true,
         core_dumps: true,
         drop_privileges: false,
+        warnings: Vec::new(),
         notices: Vec::new(),
     };
     assert_eq!(yes.1, process);
@@ -214,12 +215,17 @@ fn item_sizes_take_suffixes() {
 
 #[test]
 fn text_behind_a_number_is_told_not_refused() {
-    let (config, process) = settings(&["-m", "64MB", "-v"]);
+    let (config, process) = settings(&["-m", "64MB", "-p", "1x", "-I", "5000kb", "-m", "64MB"]);
     assert_eq!(config.max_memory, 64 << 20);
     assert_eq!(
-        process.notices,
-        ["-m (--memory-limit): \"64MB\" is read as 64"]
+        process.warnings,
+        [
+            "warning: -p (--port): \"1x\" is read as 1",
+            "warning: -m (--memory-limit): \"64MB\" is read as 64",
+            "warning: -I (--max-item-size): \"5000kb\" is read as 5000",
+        ]
     );
+    assert!(process.notices.is_empty());
 }
 
 #[test]
