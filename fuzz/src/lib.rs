@@ -60,7 +60,8 @@ pub fn cut(knife: u8, mut stream: &[u8]) -> Vec<&[u8]> {
 /// It depends on them if a line exceeds the limit: the connection is closed if
 /// the newline has not arrived in time, or a retrieval is answered before an
 /// error in it is seen. `watch` and key dumps depend on them too, as they are
-/// refused while earlier replies are unsent.
+/// refused while earlier replies are unsent; `metadump` and `mgdump` may be
+/// abbreviated.
 pub fn is_cut_proof(stream: &[u8]) -> bool {
     let mut rest = stream;
     while let Some(end) = memchr::memchr(b'\n', rest) {
@@ -84,7 +85,7 @@ pub fn is_cut_proof(stream: &[u8]) -> bool {
                     ..
                 },
                 _,
-            ) if memchr::memmem::find(arguments, b"dump").is_some() => return false,
+            ) if arguments.trim_ascii_start().starts_with(b"m") => return false,
             Parsed::Request(request, _) => request.block_len().unwrap_or(0),
             Parsed::Malformed(malformed, _) if malformed.reply == ErrorReply::Close => return true,
             Parsed::Malformed(malformed, _) => malformed.swallow,
