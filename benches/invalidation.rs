@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustcached::config::{Config, Eviction};
+use rustcached::config::Config;
 use rustcached::shared::Shared;
 use rustcached::store::{Access, Effect, Hashed, ItemSpec, Local, Name, Options, Store};
 use rustcached::time::Now;
@@ -31,11 +31,7 @@ fn key(number: usize) -> String {
 fn options(max_memory: usize) -> Options {
     Options {
         max_memory,
-        evict: true,
-        max_item_size: 1 << 20,
-        eviction: Eviction::default(),
-        cas: true,
-        delimiter: b':',
+        ..Options::from(&Config::default())
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use rustcached::config::Eviction;
+use rustcached::config::Config;
 use rustcached::store::{Access, Hashed, ItemSpec, Local, Options, Store};
 use rustcached::time::{Clock, Now};
 
@@ -250,11 +250,7 @@ fn eviction(criterion: &mut Criterion) {
 fn filled(max_memory: usize, keys: usize) -> (Store, Local, Now) {
     let store = Store::new(Options {
         max_memory,
-        evict: true,
-        max_item_size: 1 << 20,
-        eviction: Eviction::default(),
-        cas: true,
-        delimiter: b':',
+        ..Options::from(&Config::default())
     });
     let now = Clock::start().now();
     let mut local = store.local();

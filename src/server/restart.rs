@@ -106,13 +106,21 @@ pub(super) fn returned(memory: File) -> Source {
 /// of the settings.
 pub(super) fn open_store(shared: &Shared, source: Option<Source>, limits: &Limits) -> Store {
     let store = open_or_new(shared, source, limits.memory);
-    if let Err((prefix, bad)) = store.replace_prefix_limits(&limits.prefixes) {
+    limit_prefixes(shared, &store, &limits.prefixes);
+    store
+}
+
+/// Replaces the limits of prefixes. Returns false, and logs the reason, if a prefix
+/// cannot have one.
+pub(super) fn limit_prefixes(shared: &Shared, store: &Store, limits: &[PrefixLimit]) -> bool {
+    let result = store.replace_prefix_limits(limits);
+    if let Err((prefix, bad)) = result {
         shared.log.put(format_args!(
             "no limit for the prefix {} and those after it: {bad}",
             prefix.escape_ascii()
         ));
     }
-    store
+    result.is_ok()
 }
 
 fn open_or_new(shared: &Shared, source: Option<Source>, memory_limit: usize) -> Store {

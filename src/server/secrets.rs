@@ -8,6 +8,7 @@ use crate::auth::{LoadError, PasswordFormat, Passwords, Sasl};
 use crate::cluster::Cluster;
 use crate::config::{Config, SaslFiles};
 use crate::server::error::StartError;
+use crate::server::restart::limit_prefixes;
 use crate::shared::Shared;
 use crate::store::Store;
 use crate::sync::Ordering;
@@ -50,8 +51,8 @@ impl Reloader {
     }
 
     /// Applies settings that were read anew: the memory limit, limits of prefixes
-    /// and the verbosity, if they differ from those read before. Names the other ones that differ in a log
-    /// line.
+    /// and the verbosity, if they differ from those read before. Names the other ones
+    /// that differ in a log line.
     pub fn apply(&mut self, mut config: Config) {
         let log = &self.shared.log;
         if config.max_memory != self.config.max_memory
@@ -63,15 +64,10 @@ impl Reloader {
         }
         if config.prefix_limits != self.config.prefix_limits
             && let Some(store) = self.store.get()
+            && limit_prefixes(&self.shared, &store, &config.prefix_limits)
         {
             let count = config.prefix_limits.len();
-            match store.replace_prefix_limits(&config.prefix_limits) {
-                Ok(()) => log.put(format_args!("{count} prefixes have a limit now")),
-                Err((prefix, bad)) => log.put(format_args!(
-                    "no limit for the prefix {} and those after it: {bad}",
-                    prefix.escape_ascii()
-                )),
-            }
+            log.put(format_args!("{count} prefixes have a limit now"));
         }
         if config.verbosity != self.config.verbosity {
             let verbosity = &self.shared.runtime.verbosity;

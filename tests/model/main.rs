@@ -13,7 +13,6 @@ use std::collections::HashMap;
 use proptest::test_runner::{Config as Proptest, TestRunner};
 
 use rustcached::config::Config;
-use rustcached::config::Eviction;
 use rustcached::protocol::number::parse_item_value;
 use rustcached::shared::Shared;
 use rustcached::store::{Options, Store};
@@ -120,17 +119,11 @@ impl Pair {
     fn with_any_slots(max_memory: usize, may_miss: bool) -> Self {
         let config = Config {
             max_memory,
+            max_item_size: ITEM_MAX,
             invalidate_keys: true,
             ..Config::default()
         };
-        let store = Store::new(Options {
-            max_memory,
-            evict: true,
-            max_item_size: ITEM_MAX,
-            eviction: Eviction::default(),
-            cas: true,
-            delimiter: b':',
-        });
+        let store = Store::new(Options::from(&config));
         Self {
             session: Session::new(&store),
             store,

@@ -1,5 +1,5 @@
-//! Timeouts: idle connections, unfinished PROXY headers and TLS handshakes, clients that do not
-//! read a dump they requested, and draining before a stop.
+//! Timeouts: idle connections, unfinished PROXY headers and TLS handshakes, clients
+//! that do not read a dump they requested, and draining before a stop.
 
 use std::time::{Duration, Instant};
 

@@ -313,9 +313,8 @@ impl Store {
 
     /// Returns the limit of a prefix in bytes; the highest number without one.
     fn limit_of(&self, place: &Limited) -> usize {
-        let memory_limit = || self.memory_limit();
         let share = place.share();
-        share.map_or(usize::MAX, |share| share.bytes(memory_limit()))
+        share.map_or(usize::MAX, |share| share.bytes(self.memory_limit()))
     }
 
     /// Returns whether `more` further bytes would exceed the limit.

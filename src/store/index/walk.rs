@@ -116,7 +116,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::Walk;
-    use crate::config::Eviction;
+    use crate::config::Config;
     use crate::store::item::layout::ItemSpec;
     use crate::store::state::{Local, Options, Store};
     use crate::time::Now;
@@ -126,11 +126,7 @@ mod tests {
     fn store() -> Store {
         Store::new(Options {
             max_memory: 256 << 20,
-            evict: true,
-            max_item_size: 1 << 20,
-            eviction: Eviction::FrequencySize,
-            cas: true,
-            delimiter: b':',
+            ..Options::from(&Config::default())
         })
     }
 

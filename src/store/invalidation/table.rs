@@ -180,15 +180,17 @@ impl Invalidations {
     #[inline]
     pub(in crate::store) fn may_concern(&self, item: Item<'_>) -> bool {
         let outstanding = self.hints.outstanding.load(Ordering::Relaxed);
-        outstanding & PREFIXES != 0 && self.may_concern_prefixes(item.key())
+        outstanding & PREFIXES != 0 && self.any_marked_prefix(item.key(), |_| true)
             || outstanding & TAGS != 0
                 && item
                     .tag_hashes()
                     .any(|tag| self.is_marked(mark_of_tag(tag)))
     }
 
+    /// Returns whether `f` does, of a prefix of the key that may be outstanding. Calls
+    /// it with each of them until it does.
     #[inline]
-    fn may_concern_prefixes(&self, key: &[u8]) -> bool {
+    fn any_marked_prefix(&self, key: &[u8], mut f: impl FnMut(&[u8]) -> bool) -> bool {
         for (number, word) in self.hints.lengths[..=key.len() / BITS].iter().enumerate() {
             let mut word = word.load(Ordering::Relaxed);
             while word != 0 {
@@ -197,7 +199,9 @@ impl Invalidations {
                 let Some(prefix) = key.get(..len) else {
                     return false;
                 };
-                if prefix.last() == Some(&self.delimiter) && self.is_marked(mark_of_prefix(prefix))
+                if prefix.last() == Some(&self.delimiter)
+                    && self.is_marked(mark_of_prefix(prefix))
+                    && f(prefix)
                 {
                     return true;
                 }
@@ -230,23 +234,12 @@ impl Invalidations {
     }
 
     fn verdict_of_prefixes(&self, item: Item<'_>, map: &Map, counter: &Counter) -> Verdict {
-        let key = item.key();
         let mut verdict = Verdict::Spared;
-        for (number, word) in self.hints.lengths[..=key.len() / BITS].iter().enumerate() {
-            let mut word = word.load(Ordering::Relaxed);
-            while word != 0 {
-                let len = number * BITS + word.trailing_zeros() as usize;
-                word &= word - 1;
-                if key.get(len - 1) != Some(&self.delimiter) {
-                    continue;
-                }
-                let prefix = &key[..len];
-                if self.is_marked(mark_of_prefix(prefix)) {
-                    let name = NameHash::new(map.hash(prefix));
-                    verdict = verdict.max(self.verdict_by_tables(name, item.birth(), counter));
-                }
-            }
-        }
+        self.any_marked_prefix(item.key(), |prefix| {
+            let name = NameHash::new(map.hash(prefix));
+            verdict = verdict.max(self.verdict_by_tables(name, item.birth(), counter));
+            false
+        });
         verdict
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::thread;
 
-use crate::config::Eviction;
+use crate::config::Config;
 use crate::limits::{KEY_MAX_BYTES, TAG_MAX_BYTES, TAGS_MAX};
 use crate::store::{
     Access, BadName, Effect, ItemSpec, Local, Miss, Name, NewItem, Options, Store, Tags, Walk,
@@ -14,14 +14,7 @@ use crate::time::Now;
 const NOW: Now = Now::from_millis(10_000);
 
 fn store() -> Store {
-    Store::new(Options {
-        max_memory: 64 << 20,
-        evict: true,
-        max_item_size: 1 << 20,
-        eviction: Eviction::default(),
-        cas: true,
-        delimiter: b':',
-    })
+    Store::new(Options::from(&Config::default()))
 }
 
 /// What a test stores beside the key.
@@ -181,12 +174,8 @@ fn names_are_checked() {
         assert_eq!(store.invalidate(&mut local, name, Effect::Delete), Ok(()));
     }
     let without = Store::new(Options {
-        max_memory: 64 << 20,
-        evict: true,
-        max_item_size: 1 << 20,
-        eviction: Eviction::default(),
         cas: false,
-        delimiter: b':',
+        ..Options::from(&Config::default())
     });
     let mut local = without.local();
     let refused = without.invalidate(&mut local, Name::Tag(b"t"), Effect::Delete);

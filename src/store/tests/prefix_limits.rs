@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any};
 use proptest::{prop_assert, prop_assert_eq, prop_oneof, proptest};
 
-use crate::config::{Eviction, MemoryShare, PrefixLimit};
+use crate::config::{Config, MemoryShare, PrefixLimit};
 use crate::limits::{KEY_MAX_BYTES, PREFIX_LIMITS_MAX};
 use crate::store::{
     Access, BadName, BadPrefixLimit, Growth, ItemSpec, Local, NoMemory, Options, PrefixUse, Store,
@@ -32,10 +32,7 @@ impl Bench {
         let store = Store::new(Options {
             max_memory,
             evict,
-            max_item_size: MIB,
-            eviction: Eviction::default(),
-            cas: true,
-            delimiter: b':',
+            ..Options::from(&Config::default())
         });
         let local = store.local();
         Self { store, local }
