@@ -42,7 +42,7 @@ fn set(store: &Store, local: &mut Local, key: &str, tag: Option<&[u8]>, now: Now
         tags: Some(&tags),
         ..ItemSpec::new(hashed.key, VALUE.len())
     };
-    let pieces = [&VALUE[..], b"\r\n"].into_iter();
+    let pieces = std::iter::once(&VALUE[..]);
     let new = store.new_filled(local, &hashed, &spec, now, pieces);
     let new = new.expect("there is memory");
     store.edit(local, &hashed, now, |entry| {

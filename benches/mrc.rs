@@ -129,7 +129,7 @@ impl Served {
             expiry: Expiry::from_protocol(ttl as i32, self.now),
             ..ItemSpec::new(key.key, value.len())
         };
-        let pieces = [value, b"\r\n"].into_iter();
+        let pieces = std::iter::once(value);
         let (store, local, now) = (&self.store, &mut self.local, self.now);
         let new = store.new_filled(local, key, &spec, now, pieces);
         let new = new.expect("there is always something to evict");

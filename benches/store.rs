@@ -84,9 +84,9 @@ fn get(store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
 
 fn set(store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
     let spec = ItemSpec::new(key.key, VALUE.len());
-    let pieces = [&VALUE[..], b"\r\n"];
+    let pieces = std::iter::once(&VALUE[..]);
     let new = store
-        .new_filled(local, key, &spec, now, pieces.into_iter())
+        .new_filled(local, key, &spec, now, pieces)
         .expect("there is memory");
     let cas = store.next_cas();
     store.edit(local, key, now, |entry| entry.put(new, cas));

@@ -73,14 +73,10 @@ impl Cache {
             expiry,
             ..ItemSpec::new(&name, size)
         };
-        let pieces = [&self.bytes[..size], b"\r\n"];
-        let new = self.store.new_filled(
-            &mut self.local,
-            &hashed,
-            &spec,
-            self.now,
-            pieces.into_iter(),
-        );
+        let pieces = std::iter::once(&self.bytes[..size]);
+        let new = self
+            .store
+            .new_filled(&mut self.local, &hashed, &spec, self.now, pieces);
         let new = new.expect("there is always something to evict");
         let cas = self.store.next_cas();
         self.store

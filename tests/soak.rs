@@ -71,13 +71,12 @@ struct Worker<'a> {
 /// Returns a value that describes itself, so that a reader can verify it.
 fn value(key: usize, len: usize, random: &mut Random) -> Vec<u8> {
     let seed = random.next_u64() as u32;
-    let mut value = Vec::with_capacity(len + 2);
+    let mut value = Vec::with_capacity(len);
     value.extend_from_slice(&(key as u32).to_le_bytes());
     value.extend_from_slice(&(len as u32).to_le_bytes());
     value.extend_from_slice(&seed.to_le_bytes());
     value.extend_from_slice(&(!seed).to_le_bytes());
     value.extend((TITLE_BYTES..len).map(|index| pattern(seed, index)));
-    value.extend_from_slice(b"\r\n");
     value
 }
 
@@ -86,12 +85,12 @@ fn pattern(seed: u32, index: usize) -> u8 {
 }
 
 fn verify(item: Item<'_>) {
-    let mut bytes = Vec::with_capacity(item.value_len() + 2);
+    let mut bytes = Vec::with_capacity(item.value_len());
     for piece in item.pieces() {
         bytes.extend_from_slice(piece);
     }
     let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
-    assert_eq!(bytes.len(), item.value_len() + 2, "pieces and length agree");
+    assert_eq!(bytes.len(), item.value_len(), "pieces and length agree");
     assert_eq!(
         number(4) as usize,
         item.value_len(),
@@ -104,7 +103,6 @@ fn verify(item: Item<'_>) {
     );
     let seed = number(8);
     assert_eq!(number(12), !seed, "the title is whole");
-    assert!(bytes.ends_with(b"\r\n"), "the line end is there");
     let torn = (TITLE_BYTES..item.value_len()).find(|&at| bytes[at] != pattern(seed, at));
     assert_eq!(torn, None, "of {} bytes", item.value_len());
 }

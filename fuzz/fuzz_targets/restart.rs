@@ -261,7 +261,7 @@ fn put(store: &Store, local: &mut Local, spec: &Spec, left: &mut usize) {
         }),
         ..ItemSpec::new(key.key, len)
     };
-    let pieces = [&value[..], b"\r\n"].into_iter();
+    let pieces = std::iter::once(&value[..]);
     let Ok(new) = store.new_filled(local, &key, &item, NOW, pieces) else {
         return;
     };
@@ -272,7 +272,7 @@ fn put(store: &Store, local: &mut Local, spec: &Spec, left: &mut usize) {
         let more = usize::from(more).min(*left);
         *left -= more;
         let value = vec![b'a'; more];
-        let pieces = [&value[..], b"\r\n"].into_iter();
+        let pieces = std::iter::once(&value[..]);
         let item = ItemSpec::new(key.key, more);
         if let Ok(new) = store.new_filled(local, &key, &item, NOW, pieces) {
             store.append_in_place(local, &new, NOW, |_| true, None);
@@ -450,7 +450,7 @@ fn look(store: &Store) {
         sum += value.sum::<u64>();
         sum += item.key().iter().map(|byte| u64::from(*byte)).sum::<u64>();
         sum += u64::from(item.flags()) + u64::from(item.class().number());
-        let len = item.value_pieces().map(<[u8]>::len).sum::<usize>();
+        let len = item.pieces().map(<[u8]>::len).sum::<usize>();
         assert_eq!(len, item.value_len());
         if let Some(value) = item.contiguous_value() {
             assert_eq!(value.len(), len);
@@ -465,7 +465,7 @@ fn fill_up(store: &Store, local: &mut Local, count: u8, len: u16) {
         let name = format!("new-{number}");
         let key = store.hashed(name.as_bytes());
         let spec = ItemSpec::new(key.key, value.len());
-        let pieces = [&value[..], b"\r\n"].into_iter();
+        let pieces = std::iter::once(&value[..]);
         if let Ok(new) = store.new_filled(local, &key, &spec, NOW, pieces) {
             let cas = store.next_cas();
             store.edit(local, &key, NOW, |entry| entry.put(new, cas));

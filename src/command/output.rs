@@ -3,6 +3,7 @@
 
 use std::mem::size_of;
 
+use crate::command::ops::outcome::VALUE_END;
 use crate::limits::{
     OUTPUT_PAUSE_BYTES, SEND_BY_REFERENCE_BYTES, TIGHT_OUTPUT_PAUSE_BYTES,
     TIGHT_SEND_BY_REFERENCE_BYTES,
@@ -74,18 +75,15 @@ impl Output {
     /// Appends an item's value and CRLF.
     #[inline]
     pub fn value(&mut self, item: Item<'_>) {
-        if !self.hold(item, item.value_len() + 2) {
-            for piece in item.pieces() {
-                self.bytes.extend_from_slice(piece);
-            }
-        }
+        self.bare_value(item);
+        self.bytes.extend_from_slice(VALUE_END);
     }
 
     /// Appends an item's value without CRLF.
     #[inline]
     pub fn bare_value(&mut self, item: Item<'_>) {
-        if !self.hold(item, item.value_len()) {
-            for piece in item.value_pieces() {
+        if !self.hold(item) {
+            for piece in item.pieces() {
                 self.bytes.extend_from_slice(piece);
             }
         }
@@ -120,8 +118,9 @@ impl Output {
     /// Pins a large item to send its value by reference. Returns false if the
     /// value is small or the item cannot be pinned: the caller must copy it.
     #[inline]
-    fn hold(&mut self, item: Item<'_>, len: usize) -> bool {
-        if item.value_len() < self.reference_bytes {
+    fn hold(&mut self, item: Item<'_>) -> bool {
+        let len = item.value_len();
+        if len < self.reference_bytes {
             return false;
         }
         let Some(pin) = item.pin() else {
@@ -129,7 +128,7 @@ impl Output {
         };
         self.value_bytes += len;
         self.values.push(Held {
-            value: Outgoing::new(pin, len),
+            value: Outgoing::new(pin),
             before: self.bytes.len(),
         });
         true
@@ -271,7 +270,7 @@ mod tests {
             .map(|at| (at * 7 + (at >> 9) + len) as u8)
             .collect();
         let spec = ItemSpec::new(key.key, len);
-        let pieces = [&value[..], b"\r\n"].into_iter();
+        let pieces = std::iter::once(&value[..]);
         let new = store.new_filled(local, &key, &spec, NOW, pieces).unwrap();
         store.edit(local, &key, NOW, |entry| entry.put(new, 1));
         out.bytes.extend_from_slice(name.as_bytes());

@@ -1,7 +1,8 @@
 //! A storage command between its line and the end of its value.
 
-use crate::command::ops::outcome::Condition;
-use crate::command::ops::outcome::VALUE_END;
+use arrayvec::ArrayVec;
+
+use crate::command::ops::outcome::{Condition, VALUE_END};
 use crate::protocol::binary::encode::Echo;
 use crate::protocol::meta::request::{MetaFlags, MetaRequest};
 use crate::store::{Local, NewItem, Store};
@@ -10,6 +11,8 @@ use crate::store::{Local, NewItem, Store};
 pub struct Pending {
     /// The item that receives the value.
     pub new: NewItem,
+    /// What has arrived of [`VALUE_END`], right or wrong.
+    end: ArrayVec<u8, { VALUE_END.len() }>,
     pub(in crate::command) condition: Condition,
     pub(in crate::command) form: ReplyForm,
 }
@@ -53,13 +56,37 @@ impl OwnedMeta {
 }
 
 impl Pending {
-    /// Returns the bytes of the value that the client has yet to send. Binary
-    /// clients do not send the end that the item has.
-    pub fn missing(&self) -> usize {
-        match self.form {
-            ReplyForm::Binary { .. } => self.new.missing() - VALUE_END.len(),
-            _ => self.new.missing(),
+    /// Creates a command of which no data has arrived.
+    pub(in crate::command) fn new(new: NewItem, condition: Condition, form: ReplyForm) -> Self {
+        Self {
+            new,
+            end: ArrayVec::new(),
+            condition,
+            form,
         }
+    }
+
+    /// Returns the bytes of the data block that the client has yet to send: of
+    /// the value, and of its CRLF if the client is not a binary one.
+    pub fn missing(&self) -> usize {
+        self.new.missing() + self.expected_end().len() - self.end.len()
+    }
+
+    fn expected_end(&self) -> &'static [u8] {
+        match self.form {
+            ReplyForm::Binary { .. } => &[],
+            ReplyForm::Classic { .. } | ReplyForm::Meta(_) => VALUE_END,
+        }
+    }
+
+    /// Adds bytes that follow the value: no more than [`Pending::missing`].
+    pub(in crate::command) fn fill_end(&mut self, bytes: &[u8]) {
+        self.end.extend(bytes.iter().copied());
+    }
+
+    /// Returns whether the right bytes follow the value.
+    pub(in crate::command) fn has_valid_end(&self) -> bool {
+        self.end[..] == *self.expected_end()
     }
 
     /// Returns the item memory in use so far, in bytes, roughly.

@@ -19,7 +19,6 @@ use crate::store::index::map::Map;
 use crate::store::index::prefetch::CACHE_LINE_BYTES;
 use crate::store::invalidation::order::Counter;
 use crate::store::invalidation::table::Invalidations;
-use crate::store::item::layout::CRLF_BYTES;
 use crate::store::memory::arena::Memory;
 use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::{LockedFile, SaveLock};
@@ -297,6 +296,7 @@ impl Store {
     /// same.
     pub fn is_size_ok(&self, key_len: usize, flags: u32, value_len: usize) -> bool {
         const HEADER: usize = 48 + 8;
+        const CRLF_BYTES: usize = 2;
         let flags_len = if flags == 0 { 0 } else { 4 };
         let size = HEADER + key_len + 1 + flags_len + value_len + CRLF_BYTES;
         size <= self.options.max_item_size

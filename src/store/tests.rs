@@ -20,10 +20,10 @@ struct Bench {
     local: Local,
 }
 
-/// Returns a value with CRLF that depends on key and length.
+/// Returns a value that depends on key and length.
 fn value(key: usize, len: usize) -> Vec<u8> {
     let byte = |index: usize| (index * 7 + (index >> 8) + key * 131 + len) as u8;
-    (0..len).map(byte).chain(*b"\r\n").collect()
+    (0..len).map(byte).collect()
 }
 
 impl Drop for Bench {

@@ -342,6 +342,41 @@ fn every_cut_of_a_pipeline_gives_the_same_answer() {
 }
 
 #[test]
+fn the_end_of_a_large_data_block_may_come_late_and_wrong() {
+    let server = Server::with(|config| config.threads = 1);
+    let mut client = server.client();
+    client.ask("set k 0 0 2\r\nhi\r\n", "STORED\r\n");
+    // In one chunk, and in several; received by copy, and straight into the item.
+    for (len, sent_first) in [(20_000, 100), (20_000, 20_000), (100_000, 100_000)] {
+        let value = vec![b'v'; len];
+        for (line, stored) in [("set k 0 0 ", "STORED"), ("ms k ", "HD")] {
+            for end in ["xy", "\rx", "x\n", "\n\r", "\r\n"] {
+                for cut in 0..=2 {
+                    let (first, last) = end.split_at(cut);
+                    let parts = [&value[..sent_first], &value[sent_first..], first.as_bytes()];
+                    client.send(format!("{line}{len}\r\n"));
+                    for part in parts {
+                        client.send(part);
+                        // The only worker has seen the part.
+                        server.client().ask("", "");
+                    }
+                    client.send(format!("{last}mn\r\n"));
+                    if end == "\r\n" {
+                        client.expect(format!("{stored}\r\nMN\r\n"));
+                        let shown = [format!("VA {len}\r\n").as_bytes(), &value, b"\r\n"].concat();
+                        client.ask("mg k v\r\n", shown);
+                        client.ask("set k 0 0 2\r\nhi\r\n", "STORED\r\n");
+                    } else {
+                        client.expect(format!("{BAD_CHUNK}MN\r\n"));
+                        client.ask("mg k v\r\n", "VA 2\r\nhi\r\n");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_deep_pipeline_is_answered_in_order() {
     let server = Server::start();
     let mut client = server.client();

@@ -8,7 +8,6 @@ use crate::command::executor::Executor;
 use crate::command::ops::arithmetic::{ArithmeticOutcome, Change, InitialValue};
 use crate::command::ops::delete::Deleted;
 use crate::command::ops::invalidate::NotInvalidated;
-use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::outcome::{Condition, Outcome};
 use crate::command::ops::refusal::Refusal;
 use crate::command::output::Output;
@@ -120,9 +119,7 @@ impl Executor<'_> {
         let Some((condition, spec)) = self.packet_spec(packet) else {
             return;
         };
-        // Packets do not send the end that every value in an item has.
-        let pieces = [value, VALUE_END].into_iter();
-        let stored = self.store_value(key, &spec, condition, pieces);
+        let stored = self.store_value(key, &spec, condition, value);
         write_stored(stored, condition.verb, packet.echo, packet.quiet, out);
     }
 

@@ -3,7 +3,6 @@
 use crate::command::executor::{Executor, reply};
 use crate::command::handlers::text::reply_to_store;
 use crate::command::handlers::{binary, meta};
-use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::outcome::{Condition, Outcome};
 use crate::command::ops::refusal::Refusal;
 use crate::command::output::Output;
@@ -11,7 +10,7 @@ use crate::command::pending::{OwnedMeta, Pending, ReplyForm};
 use crate::protocol::binary::encode::{Status, error};
 use crate::protocol::meta::key::MetaKey;
 use crate::protocol::request::Request;
-use crate::store::{Hashed, ItemSpec};
+use crate::store::{Hashed, ItemSpec, NoMemory};
 
 impl Executor<'_> {
     /// Begins a storage command whose value has not arrived. If the command is
@@ -66,11 +65,7 @@ impl Executor<'_> {
         out: &mut Output,
     ) -> Option<Pending> {
         match self.begin(key, spec, condition) {
-            Ok(new) => Some(Pending {
-                new,
-                condition,
-                form,
-            }),
+            Ok(new) => Some(Pending::new(new, condition, form)),
             Err(refusal) => {
                 // As in memcached, refused packets are not counted.
                 if !matches!(form, ReplyForm::Binary { .. }) {
@@ -82,24 +77,39 @@ impl Executor<'_> {
         }
     }
 
-    /// Ends a storage command whose value has arrived.
-    pub fn finish_store(&mut self, mut pending: Pending, out: &mut Output) {
-        if let ReplyForm::Binary { .. } = pending.form
-            && self.fill(&mut pending.new, VALUE_END).is_err()
-        {
-            return self.fail_store(pending, out);
-        }
+    /// Passes input to a storage command: no more than [`Pending::missing`].
+    ///
+    /// # Errors
+    /// Memory ran out: call [`Executor::fail_store`].
+    pub fn fill_store(&mut self, pending: &mut Pending, bytes: &[u8]) -> Result<(), NoMemory> {
+        let of_value = bytes.len().min(pending.new.missing());
+        let (value, end) = bytes.split_at(of_value);
+        self.fill(&mut pending.new, value)?;
+        pending.fill_end(end);
+        Ok(())
+    }
+
+    /// Ends a storage command whose data block has arrived.
+    pub fn finish_store(&mut self, pending: Pending, out: &mut Output) {
+        debug_assert_eq!(pending.missing(), 0);
+        let is_block_valid = pending.has_valid_end();
         let Pending {
             new,
             condition,
             form,
+            ..
         } = pending;
         let key_bytes = new.item().key().to_vec();
         let key = Hashed {
             key: &key_bytes,
             hash: new.hash(),
         };
-        let stored = self.finish(&key, new, condition);
+        let stored = if is_block_valid {
+            self.finish(&key, new, condition)
+        } else {
+            self.store.discard(self.local, new);
+            Err(Refusal::BadChunk)
+        };
         write_stored(stored, condition, &form, key.key, out);
     }
 
@@ -110,6 +120,7 @@ impl Executor<'_> {
             new,
             condition,
             form,
+            ..
         } = pending;
         let key_bytes = new.item().key().to_vec();
         let key = Hashed {

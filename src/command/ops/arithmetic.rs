@@ -2,7 +2,6 @@
 
 use crate::command::executor::Executor;
 use crate::command::ops::expiry::NoField;
-use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::report::StoreReport;
 use crate::command::ops::ttl::Ttls;
 use crate::events::StoreStatus;
@@ -182,7 +181,7 @@ impl Executor<'_> {
             ..ItemSpec::new(key.key, digits.len().max(with.value_len))
         };
         let blanks = vec![b' '; spec.value_len - digits.len()];
-        let value = [digits, &blanks, VALUE_END].into_iter();
+        let value = [digits, &blanks].into_iter();
         self.new_filled(key, &spec, value)
     }
 
@@ -252,7 +251,7 @@ fn change_under_lock(
         return ended(ArithmeticOutcome::NotFound);
     };
     // A number never extends past the first chunk of a long value.
-    let text = item.value_pieces().next().unwrap_or_default();
+    let text = item.pieces().next().unwrap_or_default();
     if text.is_empty() {
         return ended(ArithmeticOutcome::NonNumeric);
     }

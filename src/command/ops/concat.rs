@@ -124,7 +124,7 @@ impl Executor<'_> {
             StoreVerb::Prepend => (more, old),
             _ => (old, more),
         };
-        let value = first.value_pieces().chain(second.pieces());
+        let value = first.pieces().chain(second.pieces());
         let Ok(joined) = self.new_filled(key, &spec, value) else {
             return Joined::Done(Outcome::NotStored);
         };

@@ -2,7 +2,6 @@
 
 use crate::command::executor::Executor;
 use crate::command::ops::expiry::{NoField, set_expiry};
-use crate::command::ops::outcome::VALUE_END;
 use crate::events::ItemSize;
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::key::needs_base64;
@@ -146,8 +145,7 @@ impl Executor<'_> {
             with_expiry_field: true,
             ..ItemSpec::new(key.key, 0)
         };
-        self.new_filled(key, &spec, std::iter::once(VALUE_END))
-            .map(Some)
+        self.new_filled(key, &spec, std::iter::empty()).map(Some)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::command::executor::Executor;
 use crate::command::ops::expiry::{NoField, set_expiry};
-use crate::command::ops::outcome::VALUE_END;
 use crate::command::ops::ttl::Ttls;
 use crate::command::output::Output;
 use crate::events::{ItemSize, Kinds};
@@ -151,7 +150,7 @@ impl Executor<'_> {
             with_birth_field: meta.flags.new_cas.is_some(),
             ..ItemSpec::new(key.key, 0)
         };
-        self.new_filled(key, &spec, std::iter::once(VALUE_END)).ok()
+        self.new_filled(key, &spec, std::iter::empty()).ok()
     }
 }
 

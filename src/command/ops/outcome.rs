@@ -7,7 +7,8 @@ use crate::protocol::request::StoreLine;
 use crate::protocol::verb::StoreVerb;
 use crate::store::Growth;
 
-/// End of every value in an item.
+/// What follows the value in a text client's data block, and in the replies to
+/// it. Items do not have it.
 pub(in crate::command) const VALUE_END: &[u8] = b"\r\n";
 
 /// Condition and effect of a storage command.

@@ -12,20 +12,19 @@ use crate::store::mrc::Observed;
 use crate::store::{Birth, Entry, Hashed, Item, ItemSpec, NewItem, NoMemory};
 
 impl Executor<'_> {
-    /// Stores a value if the condition holds. Its `pieces` end with
-    /// [`VALUE_END`].
+    /// Stores a value if the condition holds.
     ///
     /// # Errors
     /// The reason to refuse the value.
     #[inline]
-    pub(in crate::command) fn store_value<'p>(
+    pub(in crate::command) fn store_value(
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
         condition: Condition,
-        pieces: impl Iterator<Item = &'p [u8]> + Clone,
+        value: &[u8],
     ) -> Result<Outcome, Refusal> {
-        let new = self.begin_filled(key, spec, condition, pieces)?;
+        let new = self.begin_filled(key, spec, condition, value)?;
         Ok(self.commit(key, new, condition))
     }
 
@@ -42,10 +41,11 @@ impl Executor<'_> {
         condition: Condition,
         block: &[u8],
     ) -> Result<Outcome, Refusal> {
+        let (value, end) = block.split_at(spec.value_len);
         let new = self
-            .begin_filled(key, spec, condition, std::iter::once(block))
+            .begin_filled(key, spec, condition, value)
             .inspect_err(|refusal| self.count_refused(*refusal))?;
-        if block.ends_with(VALUE_END) {
+        if end == VALUE_END {
             return Ok(self.commit(key, new, condition));
         }
         self.store.discard(self.local, new);
@@ -55,7 +55,6 @@ impl Executor<'_> {
     /// Stores an item that has received its value, if the condition holds.
     ///
     /// # Errors
-    /// [`Refusal::BadChunk`] if the value does not end with [`VALUE_END`];
     /// [`Refusal::NoMemory`] if a limit of a prefix has no room for it any more.
     #[inline]
     pub(in crate::command) fn finish(
@@ -64,10 +63,6 @@ impl Executor<'_> {
         new: NewItem,
         condition: Condition,
     ) -> Result<Outcome, Refusal> {
-        if !new.ends_with_crlf() {
-            self.store.discard(self.local, new);
-            return Err(Refusal::BadChunk);
-        }
         // Others may have taken the room while the value arrived.
         let (store, now) = (self.store, self.now);
         let (bytes, growth) = (new.item().bytes(), condition.growth());
@@ -101,15 +96,15 @@ impl Executor<'_> {
     }
 
     #[inline]
-    fn begin_filled<'p>(
+    fn begin_filled(
         &mut self,
         key: &Hashed<'_>,
         spec: &ItemSpec<'_>,
         condition: Condition,
-        pieces: impl Iterator<Item = &'p [u8]> + Clone,
+        value: &[u8],
     ) -> Result<NewItem, Refusal> {
         self.admit(key, spec, condition, |executor| {
-            executor.new_filled_in_room(key, spec, pieces)
+            executor.new_filled_in_room(key, spec, std::iter::once(value))
         })
     }
 

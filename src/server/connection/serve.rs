@@ -375,7 +375,7 @@ impl Context {
                 let before = pending.missing();
                 let len = before.min(input.len());
                 let (mut executor, out) = self.executor();
-                let filled = executor.fill(&mut pending.new, &input[..len]);
+                let filled = executor.fill_store(&mut pending, &input[..len]);
                 let missing = pending.missing();
                 if filled.is_err() {
                     executor.fail_store(pending, out);
@@ -445,7 +445,9 @@ impl Context {
     /// Receives a value from the socket directly into its item.
     ///
     /// Returns the result of the read while the value is incomplete. Returns
-    /// `None` once it is complete and stored, or refused for lack of memory.
+    /// `None` once it is complete, or refused for lack of memory. A packet is
+    /// then stored. The CRLF of a text command is still to come: it is read like
+    /// other input, together with the commands behind it.
     pub(in crate::server) fn receive(
         &mut self,
         connection: &mut Connection,
@@ -454,15 +456,13 @@ impl Context {
         let State::Receiving(pending) = &mut connection.state else {
             return None;
         };
+        if pending.new.missing() == 0 {
+            return None;
+        }
         let stream = &mut connection.stream;
-        let wanted = pending.missing();
-        let read = |room: &mut [u8]| {
-            let len = room.len().min(wanted);
-            stream.read(&mut room[..len])
-        };
         let (mut executor, out) = self.executor();
-        let received = executor.fill_with(&mut pending.new, read);
-        let missing = pending.missing();
+        let received = executor.fill_with(&mut pending.new, |room| stream.read(room));
+        let (missing, of_value) = (pending.missing(), pending.new.missing());
         let state = std::mem::replace(&mut connection.state, State::Command);
         let State::Receiving(pending) = state else {
             return None;
@@ -485,7 +485,7 @@ impl Context {
                     connection.active = self.now.second();
                     connection.progressed = self.now.millis();
                 }
-                if missing == 0 { None } else { Some(result) }
+                if of_value == 0 { None } else { Some(result) }
             }
         }
     }

@@ -133,7 +133,7 @@ mod tests {
     fn put(store: &Store, local: &mut Local, key: &str) {
         let key = store.hashed(key.as_bytes());
         let spec = ItemSpec::new(key.key, 1);
-        let value = std::iter::once(&b"v\r\n"[..]);
+        let value = std::iter::once(&b"v"[..]);
         let new = store.new_filled(local, &key, &spec, NOW, value).unwrap();
         store.edit(local, &key, NOW, |entry| entry.put(new, 1));
     }

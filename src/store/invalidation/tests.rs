@@ -33,7 +33,7 @@ fn make(store: &Store, local: &mut Local, key: &str, with: With<'_>) -> NewItem 
         ..ItemSpec::new(key.as_bytes(), with.value.len())
     };
     let key = store.hashed(key.as_bytes());
-    let pieces = [with.value.as_bytes(), b"\r\n"].into_iter();
+    let pieces = std::iter::once(with.value.as_bytes());
     store.new_filled(local, &key, &spec, NOW, pieces).unwrap()
 }
 

@@ -5,9 +5,9 @@
 use std::ptr::NonNull;
 
 use crate::store::index::map::Hashed;
-use crate::store::item::chain::{segment_data_before, write_segment};
+use crate::store::item::chain::write_segment;
 use crate::store::item::drop_bomb::DropBomb;
-use crate::store::item::layout::{CRLF_BYTES, Item, ItemSpec, write_head};
+use crate::store::item::layout::{Item, ItemSpec, write_head};
 use crate::store::item::segment::SEGMENT_HEADER_BYTES;
 use crate::store::memory::chunk::Chunk;
 use crate::store::memory::classes::{
@@ -46,7 +46,7 @@ pub struct NewItem {
     at: NonNull<u8>,
     /// Bytes left in `last`.
     room: usize,
-    /// Bytes of value and CRLF that need further chunks.
+    /// Bytes of the value that need further chunks.
     left: usize,
     bomb: DropBomb,
 }
@@ -62,8 +62,7 @@ impl NewItem {
         unsafe { Item::at(self.head) }
     }
 
-    /// Returns the bytes of the value and its CRLF that are still to be
-    /// written.
+    /// Returns the bytes of the value that are still to be written.
     pub fn missing(&self) -> usize {
         self.room + self.left
     }
@@ -83,20 +82,6 @@ impl NewItem {
     /// Returns the hash of the key.
     pub(crate) fn hash(&self) -> u64 {
         self.hash
-    }
-
-    /// Returns whether the last two bytes written are CRLF. Only for a complete
-    /// item.
-    pub fn ends_with_crlf(&self) -> bool {
-        debug_assert_eq!(self.missing(), 0);
-        if self.last != self.head {
-            // SAFETY: the last bytes were written to this segment, up to `at`.
-            let written = unsafe { segment_data_before(self.last, self.at) };
-            if let Some(end) = written.last_chunk::<CRLF_BYTES>() {
-                return end == b"\r\n";
-            }
-        }
-        self.item().ends_with_crlf()
     }
 
     /// Advances past `len` bytes that were written to the room.
@@ -134,13 +119,13 @@ impl Store {
             last: head,
             at,
             room,
-            left: spec.value_len + CRLF_BYTES - room,
+            left: spec.value_len - room,
             bomb: DropBomb::new(),
         })
     }
 
     /// Allocates an item and writes its value from `pieces`, which together are
-    /// the value and its CRLF.
+    /// the value.
     ///
     /// # Errors
     /// There is no memory, and nothing may be evicted to get some.

@@ -4,9 +4,8 @@
 
 use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
-use std::slice;
 
-use crate::store::item::layout::{CHAIN_OFFSET, CRLF_BYTES, Item, word_of};
+use crate::store::item::layout::{CHAIN_OFFSET, Item, word_of};
 use crate::store::item::refs::RefWord;
 use crate::store::item::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::store::memory::chunk::{Chunk, class_of};
@@ -59,19 +58,6 @@ unsafe fn next_link(chunk: Chunk, is_head: bool) -> NonNull<*mut u8> {
     unsafe { chunk.add(offset).cast() }
 }
 
-/// Returns the data of a segment up to `end`.
-///
-/// # Safety
-/// `chunk` is a segment that does not change for `'a`, and its data is written
-/// up to `end`.
-pub(crate) unsafe fn segment_data_before<'a>(chunk: Chunk, end: NonNull<u8>) -> &'a [u8] {
-    // SAFETY: both addresses lie in the chunk, whose data follows its header.
-    unsafe {
-        let start = chunk.add(SEGMENT_HEADER_BYTES);
-        slice::from_raw_parts(start.as_ptr(), end.offset_from_unsigned(start))
-    }
-}
-
 /// Returns the hash of the key of the item that a pinned segment belongs to.
 ///
 /// # Safety
@@ -111,9 +97,8 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Appends `more` and a CRLF to the value, in place of the value's CRLF.
-    /// Fills the last segment, then chunks from `spare`. Returns false if the
-    /// CRLF does not lie in the last segment alone; then nothing has changed.
+    /// Appends `more` to the value. Fills the last segment, then chunks from
+    /// `spare`. Returns false if there is no segment; then nothing has changed.
     ///
     /// # Safety
     /// The caller holds the shard's write lock, the map's reference is the only
@@ -132,13 +117,8 @@ impl<'a> Item<'a> {
         // of the chunks; all lengths stay within the chunks' sizes.
         unsafe {
             let len_of = |chunk: Chunk| &raw mut (*chunk.cast::<Segment>().as_ptr()).len;
-            if (len_of(last).read() as usize) < CRLF_BYTES {
-                return false;
-            }
-            *len_of(last) -= CRLF_BYTES as u32;
-            room += CRLF_BYTES;
             let mut added = 0;
-            for mut bytes in more.chain(std::iter::once(&b"\r\n"[..])) {
+            for mut bytes in more {
                 added += bytes.len();
                 while !bytes.is_empty() {
                     if room == 0 {
@@ -155,7 +135,7 @@ impl<'a> Item<'a> {
                     bytes = &bytes[len..];
                 }
             }
-            self.set_chained_len(self.value_len() + added - CRLF_BYTES);
+            self.set_chained_len(self.value_len() + added);
         }
         true
     }
@@ -174,7 +154,7 @@ impl<'a> Item<'a> {
         hash: u64,
         mut claim: impl FnMut(u64) -> Option<(Chunk, usize)>,
     ) -> bool {
-        let mut left = self.value_len() + CRLF_BYTES - self.head_len();
+        let mut left = self.value_len() - self.head_len();
         let most = SHORT_SEGMENTS_MAX + self.value_len() / PIECE_MIN;
         let (mut previous, mut is_head) = (self.chunk, true);
         for _ in 0..=most {
@@ -183,7 +163,7 @@ impl<'a> Item<'a> {
             // SAFETY: as above. The link is a number from another process.
             let address = unsafe { link.cast::<u64>().read() };
             if address == 0 {
-                return left == 0 && self.ends_with_crlf();
+                return left == 0;
             }
             let Some((chunk, bytes)) = claim(address) else {
                 return false;

@@ -243,7 +243,7 @@ impl Entry<'_> {
         let (before, class) = (item.bytes(), self.local.classes.of(item.class()));
         // SAFETY: the write lock is held, the map's reference is the only one,
         // the item has segments, and the spare chunks suffice.
-        if !unsafe { item.extend(more.value_pieces(), self.hash, || spare.pop()) } {
+        if !unsafe { item.extend(more.pieces(), self.hash, || spare.pop()) } {
             return Extended::Impossible;
         }
         let grown = item.bytes() - before;

@@ -29,9 +29,6 @@ pub(in crate::store) const CHAIN_OFFSET: usize = 24;
 pub(super) const CHAIN_END: usize = CHAIN_OFFSET + 16;
 /// Bytes by which the header of a chained item is longer.
 pub(in crate::store) const CHAIN_BYTES: usize = CHAIN_END - HEADER_BYTES;
-/// Bytes of the CRLF after the value. It is stored in the item, so that value
-/// and CRLF are sent in one piece.
-pub(crate) const CRLF_BYTES: usize = 2;
 
 /// Bits of an extension's first byte that hold the number of tags.
 pub(super) const TAG_COUNT: u8 = 0x1f;
@@ -49,7 +46,7 @@ pub struct ItemSpec<'a> {
     pub flags: u32,
     /// Expiry time.
     pub expiry: Expiry,
-    /// Bytes of the value, without its CRLF.
+    /// Bytes of the value.
     pub value_len: usize,
     /// Whether the key was sent in base64.
     pub key_binary: bool,
@@ -105,7 +102,7 @@ impl<'a> ItemSpec<'a> {
     /// Returns the bytes that the item takes if it lies in one chunk.
     pub(crate) fn bytes(&self) -> usize {
         let head = extension_offset(self.bits()) + extension_bytes(self.extension());
-        head + self.key.len() + self.value_len + CRLF_BYTES
+        head + self.key.len() + self.value_len
     }
 
     /// Returns the bytes that the item takes if it is chained, without the

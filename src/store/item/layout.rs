@@ -1,5 +1,5 @@
 //! Layout of an item: one chunk of page memory with header, optional fields,
-//! key, value and CRLF. If the value does not fit one chunk, the item is
+//! key and value. If the value does not fit one chunk, the item is
 //! chained: its data continues in further chunks, the segments (`segment.rs`).
 //!
 //! ```text
@@ -11,7 +11,7 @@
 //! ..  [expiry  u32] if HAS_EXPIRY   [client flags  u32] if HAS_FLAGS
 //! ..  [number of tags, HAS_BIRTH  u8, tags  u24 each, 0 to 3 unused,
 //!     birth  u64 if HAS_BIRTH] if HAS_EXTENSION
-//! ..  key, value, CR, LF
+//! ..  key, value
 //! ```
 //!
 //! The birth is the item's place in the order of invalidations. Without a field
@@ -37,7 +37,7 @@ use crate::store::item::fields::{
     CHAIN_END, CHAINED, HAS_BIRTH, HAS_EXPIRY, HAS_EXTENSION, HAS_FLAGS, HEADER_BYTES,
     birth_offset, extension_bytes, extension_offset, fields_offset, flags_offset,
 };
-pub(crate) use crate::store::item::fields::{CRLF_BYTES, FETCHED, KEY_BINARY, STALE, TOKEN_SENT};
+pub(crate) use crate::store::item::fields::{FETCHED, KEY_BINARY, STALE, TOKEN_SENT};
 use crate::store::item::refs::RefWord;
 use crate::store::item::segment::Pieces;
 use crate::store::item::tags::Tags;
@@ -73,7 +73,7 @@ struct CasCell(UnsafeCell<[u32; 2]>);
 #[repr(C)]
 struct Chain {
     next: *mut u8,
-    /// Bytes of value and CRLF in the head chunk.
+    /// Bytes of the value in the head chunk.
     head_len: u32,
     /// Bytes of the whole value.
     value_len: AtomicU32,
@@ -95,8 +95,8 @@ pub struct Item<'a> {
 }
 
 /// Writes the header and the key of a new item into `chunk`. Returns the
-/// address of its data, and how many bytes of value and CRLF fit there. The
-/// item is chained if not all of them do.
+/// address of its value, and how many bytes of it fit there. The item is chained
+/// if not all of them do.
 ///
 /// # Safety
 /// `chunk` is a free chunk of `chunk_bytes` bytes, private to the caller, and
@@ -107,7 +107,6 @@ pub(crate) unsafe fn write_head(
     spec: &ItemSpec<'_>,
     second: u32,
 ) -> (NonNull<u8>, usize) {
-    let data_len = spec.value_len + CRLF_BYTES;
     let mut bits = spec.bits();
     if spec.bytes() > chunk_bytes {
         bits |= CHAINED;
@@ -115,7 +114,7 @@ pub(crate) unsafe fn write_head(
     let extension = spec.extension();
     let key_offset = extension_offset(bits) + extension_bytes(extension);
     let offset = key_offset + spec.key.len();
-    let head_len = data_len.min(chunk_bytes - offset);
+    let head_len = spec.value_len.min(chunk_bytes - offset);
     // SAFETY: all offsets lie inside the chunk. No other thread reads or writes
     // it except its reference word, which is written atomically.
     unsafe {
@@ -197,8 +196,7 @@ impl<'a> Item<'a> {
     }
 
     /// Returns whether the lengths of an item that was read from a file fit its
-    /// chunk of `chunk_bytes` bytes. If it lies in one chunk, also checks that a
-    /// CRLF follows its value.
+    /// chunk of `chunk_bytes` bytes.
     pub(in crate::store) fn fits(self, chunk_bytes: usize) -> bool {
         let key_len = self.key_len();
         let has_extension = self.layout & HAS_EXTENSION != 0;
@@ -215,8 +213,8 @@ impl<'a> Item<'a> {
             return false;
         };
         match self.chain() {
-            None => self.value_len() + CRLF_BYTES <= room && self.ends_with_crlf(),
-            Some(chain) => chain.head_len as usize <= room.min(self.value_len() + CRLF_BYTES),
+            None => self.value_len() <= room,
+            Some(chain) => chain.head_len as usize <= room.min(self.value_len()),
         }
     }
 
@@ -266,7 +264,7 @@ impl<'a> Item<'a> {
         self.key_offset() + self.key_len()
     }
 
-    /// Returns the bytes of the value, without its CRLF.
+    /// Returns the bytes of the value.
     #[inline]
     pub fn value_len(self) -> usize {
         match self.chain() {
@@ -291,7 +289,7 @@ impl<'a> Item<'a> {
         })
     }
 
-    /// Returns the bytes of value and CRLF in the head chunk of a chained item.
+    /// Returns the bytes of the value in the head chunk of a chained item.
     pub(in crate::store) fn head_len(self) -> usize {
         self.chain().map_or(0, |chain| chain.head_len as usize)
     }
@@ -449,10 +447,10 @@ impl<'a> Item<'a> {
         true
     }
 
-    /// Returns the bytes of header, key, value and CRLF, without segment
-    /// headers and slack.
+    /// Returns the bytes of header, key and value, without segment headers and
+    /// slack.
     pub fn bytes(self) -> usize {
-        self.data_offset() + self.value_len() + CRLF_BYTES
+        self.data_offset() + self.value_len()
     }
 
     /// Returns the size class of the item's size, in which it is counted. Its
@@ -464,50 +462,23 @@ impl<'a> Item<'a> {
         ClassId::from_index(class_for_item(bytes, bytes + CHAIN_BYTES))
     }
 
-    /// Returns the value and its CRLF, in one piece per chunk.
+    /// Returns the value, in one piece per chunk.
     #[inline]
     pub fn pieces(self) -> Pieces<'a> {
         let offset = self.data_offset();
         let (head_len, next) = match self.chain() {
-            None => (
-                usize::from(self.header().value_len) + CRLF_BYTES,
-                null_mut(),
-            ),
+            None => (usize::from(self.header().value_len), null_mut()),
             Some(chain) => (chain.head_len as usize, chain.next),
         };
-        // SAFETY: the data lies inside the chunk.
+        // SAFETY: the value's place lies inside the chunk.
         let first = unsafe { self.chunk.add(offset) };
         Pieces::new(first, head_len, next)
     }
 
-    /// Returns the value without its CRLF, in one piece per chunk.
-    pub fn value_pieces(self) -> impl Iterator<Item = &'a [u8]> + Clone {
-        let mut left = self.value_len();
-        self.pieces().map(move |piece| {
-            let piece = &piece[..piece.len().min(left)];
-            left -= piece.len();
-            piece
-        })
-    }
-
-    /// Returns the value without its CRLF if value and CRLF lie in one chunk.
+    /// Returns the value if it lies in one chunk.
     pub fn contiguous_value(self) -> Option<&'a [u8]> {
         let piece = self.pieces().next()?;
-        (piece.len() == self.value_len() + CRLF_BYTES).then(|| &piece[..self.value_len()])
-    }
-
-    /// Returns whether the last two bytes of the data are CRLF. Only for a
-    /// complete item.
-    pub(in crate::store) fn ends_with_crlf(self) -> bool {
-        let mut last = [0; CRLF_BYTES];
-        for piece in self.pieces() {
-            match piece {
-                [.., a, b] => last = [*a, *b],
-                [b] => last = [last[1], *b],
-                [] => {}
-            }
-        }
-        last == *b"\r\n"
+        (piece.len() == self.value_len()).then_some(piece)
     }
 
     /// Overwrites the value in place with up to as many bytes from `value`.

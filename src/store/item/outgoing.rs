@@ -24,16 +24,16 @@ pub struct Outgoing {
 unsafe impl Send for Outgoing {}
 
 impl Outgoing {
-    /// Creates the first `len` bytes of the value and CRLF of the item that
-    /// `pin` holds.
-    pub fn new(pin: Pin, len: usize) -> Self {
+    /// Creates the whole value of the item that `pin` holds.
+    pub fn new(pin: Pin) -> Self {
         // The pin, which is stored beside the pieces, keeps the item alive.
         let rest = pin.item().pieces().detached();
+        let left = pin.item().value_len();
         Self {
             pin,
             rest,
             skip: 0,
-            left: len,
+            left,
         }
     }
 
@@ -44,12 +44,10 @@ impl Outgoing {
 
     /// Returns the bytes still to be sent, in pieces.
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let (mut skip, mut left) = (self.skip, self.left);
+        let mut skip = self.skip;
         self.rest.clone().map(move |piece: &[u8]| {
             let piece = &piece[skip..];
             skip = 0;
-            let piece = &piece[..piece.len().min(left)];
-            left -= piece.len();
             piece
         })
     }

@@ -99,7 +99,7 @@ mod tests {
             let size = sizes[number % sizes.len()];
             let key = store.hashed(name.as_bytes());
             let spec = ItemSpec::new(key.key, size);
-            let pieces = [&value[..size], b"\r\n"].into_iter();
+            let pieces = std::iter::once(&value[..size]);
             let new = store.new_filled(&mut local, &key, &spec, now, pieces);
             let new = new.expect("there is always something to evict");
             store.edit(&mut local, &key, now, |entry| entry.put(new, 1));

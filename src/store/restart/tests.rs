@@ -206,7 +206,7 @@ fn put(store: &Store, local: &mut Local, spec: &ItemSpec<'_>) {
         .map(|index| (index * 31 + spec.value_len) as u8)
         .collect();
     let key = store.hashed(spec.key);
-    let pieces = [&value[..], b"\r\n"].into_iter();
+    let pieces = std::iter::once(&value[..]);
     let new = store.new_filled(local, &key, spec, NOW, pieces).unwrap();
     store.edit(local, &key, NOW, |entry| entry.put(new, 1));
 }
@@ -437,7 +437,7 @@ fn without_eviction_every_item_stays_beyond_a_lower_limit() {
         let key = store.hashed(spec.key);
         let value = vec![0; spec.value_len];
         let mut store_new = || {
-            let pieces = [&value[..], b"\r\n"].into_iter();
+            let pieces = std::iter::once(&value[..]);
             let new = store.new_filled(&mut local, &key, &spec, NOW, pieces);
             let is_stored = new.is_ok();
             store.edit(&mut local, &key, NOW, |entry| {

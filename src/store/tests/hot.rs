@@ -15,10 +15,7 @@ const ENOUGH: usize = 1000;
 fn read(store: &Store, local: &mut Local, key: usize, now: Now) -> Result<Vec<u8>, Miss> {
     let name = key.to_string();
     store.read_often(local, &store.hashed(name.as_bytes()), now, |item| {
-        (
-            Access::Counted,
-            item.value_pieces().flatten().copied().collect(),
-        )
+        (Access::Counted, item.pieces().flatten().copied().collect())
     })
 }
 
@@ -29,7 +26,7 @@ fn write(store: &Store, local: &mut Local, key: usize, value: &[u8]) {
         with_expiry_field: true,
         ..ItemSpec::new(name.as_bytes(), value.len())
     };
-    let pieces = [value, b"\r\n"].into_iter();
+    let pieces = std::iter::once(value);
     let new = store
         .new_filled(local, &hashed, &spec, NOW, pieces)
         .unwrap();

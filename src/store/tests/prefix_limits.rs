@@ -49,7 +49,7 @@ impl Bench {
             expiry,
             ..ItemSpec::new(key.as_bytes(), len)
         };
-        let value = [&vec![b'v'; len][..], b"\r\n"].concat();
+        let value = vec![b'v'; len];
         let pieces = std::iter::once(&value[..]);
         let (bytes, growth) = (spec.bytes(), Growth::Replaces);
         self.store
@@ -177,7 +177,7 @@ impl Bench {
     /// Appends in place where that is possible.
     fn append(&mut self, key: &str, len: usize) {
         let hashed = self.store.hashed(key.as_bytes());
-        let value = [&vec![b'v'; len][..], b"\r\n"].concat();
+        let value = vec![b'v'; len];
         let pieces = std::iter::once(&value[..]);
         let spec = ItemSpec::new(key.as_bytes(), len);
         let (bytes, growth) = (spec.bytes(), Growth::Joins);

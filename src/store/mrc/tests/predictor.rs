@@ -70,7 +70,7 @@ impl Server {
             return self.count(hash, hit);
         }
         let value = vec![b'v'; size];
-        let pieces = [&value[..], b"\r\n"].into_iter();
+        let pieces = std::iter::once(&value[..]);
         let spec = ItemSpec::new(key.key, size);
         let new = store.new_filled(local, &key, &spec, now, pieces);
         let new = new.expect("there is always something to evict");
