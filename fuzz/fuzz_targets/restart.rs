@@ -96,7 +96,7 @@ enum Change {
     /// Length of a segment.
     Segment(Place, u16),
     /// The link of a head or of a segment to a chunk.
-    Link(Place, bool, Place, u8),
+    Link(Place, Place, u8),
     /// A copy of a chunk.
     Copy(Place, Place),
 }
@@ -336,17 +336,19 @@ fn apply(file: &mut Crafted, change: &Change) {
             overwrite(file, place, (*offset).into(), bytes);
         }
         Change::Lengths(place, value_len, key_len, bits) => {
-            overwrite(file, place, 4, &value_len.to_le_bytes());
-            overwrite(file, place, 6, &[*key_len, *bits]);
+            overwrite(file, place, 7, &[*key_len, *bits]);
+            let fields = (bits >> 4 & 1) + (bits >> 5 & 1);
+            let offset = 16 + 4 * usize::from(fields);
+            overwrite(file, place, offset, &value_len.to_le_bytes());
         }
         Change::Chain(place, here, value_len) => {
-            overwrite(file, place, 32, &u32::from(*here).to_le_bytes());
-            overwrite(file, place, 36, &value_len.to_le_bytes());
+            overwrite(file, place, 24, &u32::from(*here).to_le_bytes());
+            overwrite(file, place, 28, &value_len.to_le_bytes());
         }
         Change::Segment(place, len) => {
             overwrite(file, place, 4, &u32::from(*len).to_le_bytes());
         }
-        Change::Link(place, is_head, target, off) => {
+        Change::Link(place, target, off) => {
             let (page, chunk) = located(file, target);
             let (_, address) = file.chunk_address(page, chunk);
             let address = match off {
@@ -354,8 +356,7 @@ fn apply(file: &mut Crafted, change: &Change) {
                 240 => 0,
                 off => address.wrapping_add(u64::from(*off)),
             };
-            let offset = if *is_head { 24 } else { 16 };
-            overwrite(file, place, offset, &address.to_le_bytes());
+            overwrite(file, place, 16, &address.to_le_bytes());
         }
         Change::Copy(from, to) => {
             let (page, chunk) = located(file, from);

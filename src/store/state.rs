@@ -19,6 +19,7 @@ use crate::store::index::map::Map;
 use crate::store::index::prefetch::CACHE_LINE_BYTES;
 use crate::store::invalidation::order::Counter;
 use crate::store::invalidation::table::Invalidations;
+use crate::store::item::layout::BIRTH_MAX;
 use crate::store::memory::arena::Memory;
 use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::{LockedFile, SaveLock};
@@ -59,6 +60,10 @@ impl From<&Config> for Options {
         }
     }
 }
+
+/// CAS value from which new items have a birth field. So many values are left to
+/// the largest one of a header that any item made before is linked meanwhile.
+pub(in crate::store) const BIRTH_FIELDS_FROM: u64 = BIRTH_MAX - BIRTH_MAX / 16;
 
 /// A map from keys to items in bounded memory. See the [module's
 /// documentation](crate::store) for the rules of locking.
@@ -101,6 +106,9 @@ pub struct Store {
     /// Count dead items as memcached does without its maintainer thread: see
     /// [`Store::count_overwritten_as_reclaimed`].
     pub(in crate::store) counts_overwritten: AtomicBool,
+    /// New items have a birth field, because the CAS values given have reached
+    /// [`BIRTH_FIELDS_FROM`].
+    births_are_wide: AtomicBool,
 }
 
 /// The flush generation. An item of another generation than the current one is
@@ -184,6 +192,7 @@ impl Store {
             sampling: OnceLock::new(),
             save_lock: SaveLock::default(),
             counts_overwritten: AtomicBool::new(false),
+            births_are_wide: AtomicBool::new(false),
         };
         let fixed = store.map.base_bytes()
             + store.ghosts.bytes()
@@ -268,7 +277,33 @@ impl Store {
         if !self.options.cas {
             return 0;
         }
-        self.cas.draw()
+        let number = self.cas.draw();
+        if number >= BIRTH_FIELDS_FROM {
+            self.widen_births();
+        }
+        number
+    }
+
+    /// Goes on from a CAS value of an earlier server.
+    pub(in crate::store) fn raise_cas(&self, last: u64) {
+        self.cas.raise(last);
+        if last >= BIRTH_FIELDS_FROM {
+            self.widen_births();
+        }
+    }
+
+    #[cold]
+    fn widen_births(&self) {
+        if !self.births_are_wide.load(Ordering::Relaxed) {
+            self.births_are_wide.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether an item needs a birth field: because a client gives its CAS
+    /// value, or because headers will not hold births for much longer.
+    #[inline]
+    pub fn needs_birth_field(&self, cas: Option<u64>) -> bool {
+        cas.is_some() || self.births_are_wide.load(Ordering::Relaxed)
     }
 
     /// Invalidates all items: begins the next generation. Their memory is freed

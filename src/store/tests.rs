@@ -1,5 +1,6 @@
 //! Tests of eviction, moving and draining, step by step in one thread.
 
+mod births;
 mod flush;
 mod hot;
 mod layout;

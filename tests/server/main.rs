@@ -4,6 +4,7 @@ mod admin;
 mod auth;
 mod bad_days;
 mod binary;
+mod cas_width;
 mod cli;
 mod client_memory;
 mod clients;

@@ -271,7 +271,7 @@ fn change_under_lock(
     if after != Expiry::NEVER && !item.has_expiry_field() {
         return Err(NoField::expiry(Some(item)));
     }
-    if change.new_cas.is_some() && !item.has_birth_field() {
+    if entry.lacks_birth_field(change.new_cas) {
         return Err(NoField::birth(item));
     }
     let mut digits = itoa::Buffer::new();

@@ -82,7 +82,7 @@ impl Executor<'_> {
             let matches = condition.cas.is_none_or(|cas| cas.is_of(item.cas()));
             let has_tags =
                 more_tags.is_empty() || item.tags().union(&more_tags) == Some(item.tags());
-            let has_field = condition.new_cas.is_none() || item.has_birth_field();
+            let has_field = !store.needs_birth_field(condition.new_cas) || item.has_birth_field();
             fits && matches && keeps_key && has_tags && has_field && !item.is_stale()
         };
         let new_cas = condition.new_cas;

@@ -180,8 +180,8 @@ fn delete_under_lock(
         if let Some(expiry) = expiry {
             set_expiry(entry, expiry)?;
         }
-        if let Some(item) = entry.item().filter(|item| !item.has_birth_field())
-            && flags.new_cas.is_some()
+        if let Some(item) = entry.item()
+            && entry.lacks_birth_field(flags.new_cas)
         {
             return Err(NoField::birth(item));
         }

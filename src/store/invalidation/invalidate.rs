@@ -109,12 +109,13 @@ impl Store {
 
     /// Marks an item stale whose condition is [`Condition::TurnsStale`]. The
     /// caller holds the shard's write lock. Returns false if the item has been
-    /// invalidated meanwhile: then it is dead and unchanged.
+    /// invalidated meanwhile, or cannot hold the new birth: then it is dead and
+    /// unchanged.
     pub(in crate::store) fn turn_stale(&self, item: Item<'_>) -> bool {
         // Drawn before the check: the item must not outlive an invalidation with
         // the new number.
         let number = self.next_cas();
-        if matches!(self.judge(item), Condition::Dead(_)) {
+        if matches!(self.judge(item), Condition::Dead(_)) || !item.can_hold(number, number) {
             return false;
         }
         item.set_birth(number, number);
@@ -134,7 +135,10 @@ impl Store {
             local.counters.invalidated_stale.add(1);
             return Condition::Live;
         }
-        self.condition(item, now)
+        match self.condition(item, now) {
+            dead @ Condition::Dead(_) => dead,
+            _ => Condition::Dead(Miss::Invalidated),
+        }
     }
 
     /// Begins a lap of the sweep over all shards. Returns false if no

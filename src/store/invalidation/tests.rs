@@ -5,6 +5,7 @@ use std::thread;
 
 use crate::config::Config;
 use crate::limits::{KEY_MAX_BYTES, TAG_MAX_BYTES, TAGS_MAX};
+use crate::store::item::layout::BIRTH_MAX;
 use crate::store::{
     Access, BadName, Effect, ItemSpec, Local, Miss, Name, NewItem, Options, Store, Tags, Walk,
 };
@@ -456,4 +457,23 @@ fn no_content_outlives_an_invalidation() {
         }
         ended.store(true, Ordering::SeqCst);
     });
+}
+
+#[test]
+fn an_item_that_cannot_hold_its_new_birth_is_dead_instead_of_stale() {
+    let store = store();
+    let mut local = store.local();
+    let with = With {
+        tags: &["t"],
+        ..With::default()
+    };
+    set_with(&store, &mut local, "old", with);
+    store.raise_cas(BIRTH_MAX);
+    set_with(&store, &mut local, "new", with);
+    store
+        .invalidate(&mut local, Name::Tag(b"t"), Effect::MarkStale)
+        .unwrap();
+    assert_eq!(get(&store, &mut local, "old"), Err(Miss::Absent));
+    let (cas, is_stale) = get(&store, &mut local, "new").unwrap();
+    assert!(cas > BIRTH_MAX + 1 && is_stale);
 }

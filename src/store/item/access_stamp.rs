@@ -1,6 +1,6 @@
-//! The word of an item's header with its flush generation and last access. Only
-//! `layout.rs` uses it. Readers of the item change the second under the shard's
-//! read lock, hence the atomic.
+//! The word of an item's header with its last access and the length of its key.
+//! Only `layout.rs` uses it. Readers of the item change the second under the
+//! shard's read lock, hence the atomic.
 
 use crate::sync::{AtomicU32, Ordering};
 use crate::time::Now;
@@ -11,16 +11,16 @@ const SECOND: u32 = (1 << 24) - 1;
 /// recorded the access "in the future".
 const AGE_MAX: u32 = SECOND - 3600;
 
-/// Generation (8 bits) and second of the last access (24 bits) of an item. The
+/// Length of an item's key (8 bits) and second of its last access (24 bits). The
 /// second wraps around after 194 days; the age of an item not accessed for
 /// longer is reported modulo 194 days. Only statistics depend on it.
 #[repr(transparent)]
 pub(crate) struct AccessStamp(AtomicU32);
 
 impl AccessStamp {
-    /// Creates the word of an item made or accessed in `second`.
-    pub(crate) fn new(generation: u8, second: u32) -> Self {
-        Self(AtomicU32::new(Self::pack(generation, second)))
+    /// Creates the word of an item made in `second`.
+    pub(crate) fn new(key_len: u8, second: u32) -> Self {
+        Self(AtomicU32::new(u32::from(key_len) << 24 | second & SECOND))
     }
 
     /// Returns the whole word. Its low 24 bits are the second.
@@ -28,8 +28,9 @@ impl AccessStamp {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Returns the low 8 bits of the item's generation.
-    pub(crate) fn generation(&self) -> u8 {
+    /// Returns the bytes of the key.
+    #[inline]
+    pub(crate) fn key_len(&self) -> u8 {
         (self.load() >> 24) as u8
     }
 
@@ -39,16 +40,9 @@ impl AccessStamp {
         if age > AGE_MAX { 0 } else { age }
     }
 
-    /// Sets the generation. Only for an item that is not linked: a concurrent
-    /// [`AccessStamp::set_second`] could undo it.
-    pub(crate) fn set_generation(&self, generation: u8) {
-        let seen = Self::pack(generation, self.load());
-        self.0.store(seen, Ordering::Relaxed);
-    }
-
     /// Sets the second of the last access; writes only if it differs. A load
     /// and a store, not one atomic step: of two concurrent calls, one may be
-    /// lost. The generation of a linked item does not change, so it is kept.
+    /// lost. The length of the key does not change.
     #[inline]
     pub(crate) fn set_second(&self, second: u32) {
         let before = self.load();
@@ -56,9 +50,5 @@ impl AccessStamp {
         if seen != before {
             self.0.store(seen, Ordering::Relaxed);
         }
-    }
-
-    fn pack(generation: u8, second: u32) -> u32 {
-        u32::from(generation) << 24 | second & SECOND
     }
 }

@@ -107,6 +107,14 @@ impl Store {
         now: Now,
     ) -> Result<NewItem, NoMemory> {
         debug_assert_eq!(key.key, spec.key);
+        let widened;
+        let spec = match self.needs_birth_field(None) {
+            true => {
+                widened = spec.with_birth();
+                &widened
+            }
+            false => spec,
+        };
         let class = class_for_item(spec.bytes(), spec.chained_bytes());
         local.now = now;
         let head = self.alloc(local, class)?;

@@ -136,9 +136,12 @@ impl Entry<'_> {
         let counters = &self.local.counters;
         let bytes = new.item().bytes();
         let remaining = self.now.remaining_eighths(new.item().expiry());
+        counters.total_items.add(1);
+        if !new.item().can_hold(birth.cas, birth.number) {
+            return self.evict_instead_of_linking(new);
+        }
         new.item().set_birth(birth.cas, birth.number);
         new.item().set_generation(self.generation);
-        counters.total_items.add(1);
         let shard = self.shard.index();
         let marks = match self.bucket {
             Some(bucket) => {
@@ -176,6 +179,15 @@ impl Entry<'_> {
                 self.grown += grown;
             }
         }
+    }
+
+    /// Removes the key's item, and releases the one that would have replaced it.
+    /// For an item that was made long ago, when births had fewer bits: its birth
+    /// must not be cut.
+    #[cold]
+    fn evict_instead_of_linking(&mut self, new: NewItem) {
+        self.remove();
+        self.keep_removed(Removed::Held(new.into_chunk()));
     }
 
     /// Evicts another item of the shard instead of growing its table, if memory
@@ -293,11 +305,23 @@ impl Entry<'_> {
         slot.set_stamp(policy.on_hit(slot.stamp(), item.bytes(), remaining));
     }
 
+    /// Returns whether a birth field must be added to the item before it is
+    /// changed in place. `cas` is the new CAS value if a client gives one.
+    #[inline]
+    pub fn lacks_birth_field(&self, cas: Option<u64>) -> bool {
+        self.store.needs_birth_field(cas) && self.item().is_some_and(|item| !item.has_birth_field())
+    }
+
     /// Sets the item's CAS value and birth. If they differ, the item must have a
-    /// birth field.
-    pub fn set_birth(&self, birth: Birth) {
-        if let Some(item) = self.item() {
-            item.set_birth(birth.cas, birth.number);
+    /// birth field. Removes the item if it cannot hold them, which does not
+    /// happen after [`Entry::lacks_birth_field`] has returned false.
+    pub fn set_birth(&mut self, birth: Birth) {
+        let Some(item) = self.item() else {
+            return;
+        };
+        match item.can_hold(birth.cas, birth.number) {
+            true => item.set_birth(birth.cas, birth.number),
+            false => self.remove(),
         }
     }
 

@@ -1,5 +1,4 @@
-//! The extension of an item: tags, and a birth apart from the CAS value. Few
-//! items have one.
+//! The extension of an item: tags, and a birth field. Few items have one.
 
 use std::ptr::NonNull;
 use std::slice;
@@ -8,12 +7,12 @@ use crate::limits::TAGS_MAX;
 use crate::store::item::fields::{
     BIRTH_BYTES, HAS_BIRTH, HAS_EXTENSION, TAG_COUNT, birth_offset, extension_offset,
 };
-use crate::store::item::layout::Item;
+use crate::store::item::layout::{BIRTH_MAX, Item};
 use crate::store::item::tags::{NameHash, TAG_BYTES, Tags, hashes_in};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 const _: () = assert!(TAGS_MAX <= TAG_COUNT as usize);
-const _: () = assert!(BIRTH_BYTES == size_of::<[AtomicU32; 2]>());
+const _: () = assert!(BIRTH_BYTES == size_of::<[AtomicU64; 2]>());
 
 impl<'a> Item<'a> {
     /// Returns the first byte of the extension; 0 if there is none.
@@ -54,15 +53,16 @@ impl<'a> Item<'a> {
         Tags::of_bytes(self.tag_bytes())
     }
 
-    /// Returns the birth field: low and high half. It is aligned to 4 only.
-    fn birth_field(self) -> Option<&'a [AtomicU32; 2]> {
+    /// Returns the birth field: CAS value and birth.
+    #[cold]
+    fn birth_field(self) -> Option<&'a [AtomicU64; 2]> {
         let extension = self.extension();
         (extension & HAS_BIRTH != 0).then(|| {
-            // SAFETY: the field exists, is aligned to 4, and consists of
+            // SAFETY: the field exists, is aligned to 8, and consists of
             // atomics.
             unsafe {
-                let field = self.extension_start().add(birth_offset(extension));
-                field.cast::<[AtomicU32; 2]>().as_ref()
+                let field = self.chunk.add(birth_offset(self.layout, extension));
+                field.cast::<[AtomicU64; 2]>().as_ref()
             }
         })
     }
@@ -73,29 +73,49 @@ impl<'a> Item<'a> {
         self.extension() & HAS_BIRTH != 0
     }
 
-    /// Returns the item's place in the order of invalidations. A reader without
-    /// the shard's lock may see halves of two births: it must check that nothing
-    /// has changed.
-    #[inline]
-    pub(in crate::store) fn birth(self) -> u64 {
-        self.birth_field().map_or_else(
-            || self.cas(),
-            |[low, high]| {
-                let high = u64::from(high.load(Ordering::Relaxed));
-                high << 32 | u64::from(low.load(Ordering::Relaxed))
-            },
-        )
+    /// Returns whether the item can have this CAS value and birth.
+    pub(in crate::store) fn can_hold(self, cas: u64, birth: u64) -> bool {
+        cas == birth && birth <= BIRTH_MAX || self.has_birth_field()
     }
 
-    /// Sets CAS value and birth. Without a birth field, they must be equal.
+    /// Returns the CAS value.
+    #[inline]
+    pub fn cas(self) -> u64 {
+        match self.wide_birth() {
+            Some([cas, _]) => cas.load(Ordering::Relaxed),
+            None => self.header_birth(),
+        }
+    }
+
+    /// Returns the item's place in the order of invalidations.
+    #[inline]
+    pub(in crate::store) fn birth(self) -> u64 {
+        match self.wide_birth() {
+            Some([_, birth]) => birth.load(Ordering::Relaxed),
+            None => self.header_birth(),
+        }
+    }
+
+    #[inline]
+    fn wide_birth(self) -> Option<&'a [AtomicU64; 2]> {
+        if self.layout & HAS_EXTENSION == 0 {
+            return None;
+        }
+        self.birth_field()
+    }
+
+    /// Sets CAS value and birth, which the item must be able to hold: see
+    /// [`Item::can_hold`].
     pub(in crate::store) fn set_birth(self, cas: u64, birth: u64) {
-        self.set_cas(cas);
-        match self.birth_field() {
-            Some([low, high]) => {
-                low.store(birth as u32, Ordering::Relaxed);
-                high.store((birth >> 32) as u32, Ordering::Relaxed);
+        match self.wide_birth() {
+            Some(field) => {
+                field[0].store(cas, Ordering::Relaxed);
+                field[1].store(birth, Ordering::Relaxed);
             }
-            None => debug_assert_eq!(cas, birth, "the item has no birth field"),
+            None => {
+                debug_assert_eq!(cas, birth, "the item has no birth field");
+                self.set_header_birth(birth);
+            }
         }
     }
 

@@ -18,24 +18,26 @@ pub(super) const HAS_EXPIRY: u8 = 1 << 4;
 pub(super) const HAS_FLAGS: u8 = 1 << 5;
 /// Bit: the item has segments.
 pub(super) const CHAINED: u8 = 1 << 6;
-/// Bit: the item has an extension: tags, or a birth of its own.
+/// Bit: the item has an extension: tags, or a birth field.
 pub(super) const HAS_EXTENSION: u8 = 1 << 7;
 
-/// Bytes of the fixed part of a header.
-pub(super) const HEADER_BYTES: usize = 20;
-/// Offset of the fields that only a chained item has.
-pub(in crate::store) const CHAIN_OFFSET: usize = 24;
+/// Offset of the fields that only a chained item has, behind the fixed part of a
+/// header.
+pub(in crate::store) const CHAIN_OFFSET: usize = 16;
 /// Offset of their end.
 pub(super) const CHAIN_END: usize = CHAIN_OFFSET + 16;
-/// Bytes by which the header of a chained item is longer.
-pub(in crate::store) const CHAIN_BYTES: usize = CHAIN_END - HEADER_BYTES;
+/// Bytes of the value length of an item that is not chained.
+const VALUE_LEN_BYTES: usize = 2;
+/// Bytes by which the header of a chained item is longer, apart from the
+/// alignment of a birth field.
+pub(in crate::store) const CHAIN_BYTES: usize = CHAIN_END - CHAIN_OFFSET - VALUE_LEN_BYTES;
 
 /// Bits of an extension's first byte that hold the number of tags.
 pub(super) const TAG_COUNT: u8 = 0x1f;
-/// Bit of an extension's first byte: it has a birth.
+/// Bit of an extension's first byte: it has a birth field.
 pub(super) const HAS_BIRTH: u8 = 1 << 7;
-/// Bytes of a birth.
-pub(super) const BIRTH_BYTES: usize = 8;
+/// Bytes of a birth field: a CAS value and a birth.
+pub(super) const BIRTH_BYTES: usize = 16;
 
 /// Everything an item is made from except its value.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +55,8 @@ pub struct ItemSpec<'a> {
     /// Reserve an expiry field even if the item never expires, so that its
     /// expiry time can be changed in place.
     pub with_expiry_field: bool,
-    /// Reserve a birth field, because a client gives the CAS value.
+    /// Reserve a birth field, because a client gives the CAS value. See
+    /// [`Store::needs_birth_field`](crate::store::Store::needs_birth_field).
     pub with_birth_field: bool,
     /// Tags, if there are any.
     pub tags: Option<&'a Tags>,
@@ -73,6 +76,15 @@ impl<'a> ItemSpec<'a> {
             with_expiry_field: false,
             with_birth_field: false,
             tags: None,
+        }
+    }
+
+    /// Returns the same spec with a birth field.
+    #[cold]
+    pub(super) fn with_birth(&self) -> Self {
+        Self {
+            with_birth_field: true,
+            ..*self
         }
     }
 
@@ -101,14 +113,17 @@ impl<'a> ItemSpec<'a> {
 
     /// Returns the bytes that the item takes if it lies in one chunk.
     pub(crate) fn bytes(&self) -> usize {
-        let head = extension_offset(self.bits()) + extension_bytes(self.extension());
-        head + self.key.len() + self.value_len
+        self.bytes_with(self.bits())
     }
 
     /// Returns the bytes that the item takes if it is chained, without the
     /// headers of its segments.
     pub(crate) fn chained_bytes(&self) -> usize {
-        self.bytes() + CHAIN_BYTES
+        self.bytes_with(self.bits() | CHAINED)
+    }
+
+    fn bytes_with(&self, bits: u8) -> usize {
+        key_offset(bits, self.extension()) + self.key.len() + self.value_len
     }
 }
 
@@ -116,7 +131,7 @@ pub(super) const fn fields_offset(bits: u8) -> usize {
     if bits & CHAINED != 0 {
         CHAIN_END
     } else {
-        HEADER_BYTES
+        CHAIN_OFFSET
     }
 }
 
@@ -124,25 +139,42 @@ pub(super) const fn flags_offset(bits: u8) -> usize {
     fields_offset(bits) + field_bytes(bits, HAS_EXPIRY)
 }
 
-/// Returns the offset of the extension, or of the key if there is none.
-pub(super) const fn extension_offset(bits: u8) -> usize {
+/// Returns the offset of the value length of an item that is not chained. It lies
+/// behind the fields of 4 bytes, so that these are aligned without a gap.
+pub(super) const fn value_len_offset(bits: u8) -> usize {
     flags_offset(bits) + field_bytes(bits, HAS_FLAGS)
 }
 
-/// Returns the bytes of an extension with this first byte; 0 for none.
-pub(super) const fn extension_bytes(extension: u8) -> usize {
-    if extension == 0 {
-        return 0;
-    }
-    let birth = (extension & HAS_BIRTH) as usize / HAS_BIRTH as usize * BIRTH_BYTES;
-    birth_offset(extension) + birth
+/// Returns the offset of the extension, or of the key if there is none.
+pub(super) const fn extension_offset(bits: u8) -> usize {
+    let value_len = if bits & CHAINED != 0 {
+        0
+    } else {
+        VALUE_LEN_BYTES
+    };
+    value_len_offset(bits) + value_len
 }
 
-/// Returns the offset of the birth within an extension: behind the tags, aligned
-/// to 4.
-pub(super) const fn birth_offset(extension: u8) -> usize {
-    let tags = (extension & TAG_COUNT) as usize * TAG_BYTES;
-    (1 + tags).next_multiple_of(4)
+/// Returns the offset of the birth field: behind the tags, aligned to 8.
+pub(super) const fn birth_offset(bits: u8, extension: u8) -> usize {
+    tags_end(bits, extension).next_multiple_of(8)
+}
+
+const fn tags_end(bits: u8, extension: u8) -> usize {
+    extension_offset(bits) + 1 + (extension & TAG_COUNT) as usize * TAG_BYTES
+}
+
+/// Returns the offset of the key of an item whose extension has this first byte;
+/// 0 for no extension.
+#[inline]
+pub(super) const fn key_offset(bits: u8, extension: u8) -> usize {
+    if extension == 0 {
+        extension_offset(bits)
+    } else if extension & HAS_BIRTH != 0 {
+        birth_offset(bits, extension) + BIRTH_BYTES
+    } else {
+        tags_end(bits, extension)
+    }
 }
 
 /// Returns the bytes of the field that `bit` announces: 4 or 0, without a
@@ -153,25 +185,49 @@ const fn field_bytes(bits: u8, bit: u8) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{HAS_BIRTH, ItemSpec, extension_bytes};
+    use super::ItemSpec;
     use crate::store::item::tags::{NameHash, Tags};
+    use crate::time::Expiry;
+
+    #[test]
+    fn an_item_takes_what_its_fields_need() {
+        let plain = ItemSpec::new(b"key", 10);
+        assert_eq!((plain.bytes(), plain.chained_bytes()), (18 + 13, 32 + 13));
+        let spec = |flags, expiry| ItemSpec {
+            flags,
+            expiry,
+            ..plain
+        };
+        assert_eq!(spec(7, Expiry::NEVER).bytes(), 22 + 13);
+        assert_eq!(spec(0, Expiry(7)).bytes(), 22 + 13);
+        assert_eq!(spec(7, Expiry(7)).bytes(), 26 + 13);
+        assert_eq!(spec(7, Expiry(7)).chained_bytes(), 40 + 13);
+    }
 
     #[test]
     fn an_extension_costs_what_it_holds() {
         let plain = ItemSpec::new(b"key", 10);
-        assert_eq!(extension_bytes(0), 0);
-        for (count, bytes) in [(1, 4), (2, 8), (3, 12), (5, 16), (16, 52)] {
+        for count in [1, 2, 3, 5, 16] {
             let mut tags = Tags::default();
             assert!((0..count).all(|tag| tags.add(NameHash::new(tag))));
-            let tags = Some(&tags);
-            let spec = ItemSpec { tags, ..plain };
-            assert_eq!(spec.bytes() - plain.bytes(), bytes, "{count} tags");
+            let spec = ItemSpec {
+                tags: Some(&tags),
+                ..plain
+            };
+            let of_tags = 1 + 3 * count as usize;
+            assert_eq!(spec.bytes() - plain.bytes(), of_tags, "{count} tags");
             let spec = ItemSpec {
                 with_birth_field: true,
                 ..spec
             };
-            assert_eq!(spec.bytes() - plain.bytes(), bytes + 8, "{count} tags");
+            // Both of 8 bytes, aligned in the chunk.
+            let end = (18 + of_tags).next_multiple_of(8) + 16;
+            assert_eq!(spec.bytes(), end + 13, "{count} tags");
         }
-        assert_eq!(extension_bytes(HAS_BIRTH), 12);
+        let spec = ItemSpec {
+            with_birth_field: true,
+            ..plain
+        };
+        assert_eq!((spec.bytes(), spec.chained_bytes()), (40 + 13, 56 + 13));
     }
 }

@@ -3,19 +3,23 @@
 //! chained: its data continues in further chunks, the segments (`segment.rs`).
 //!
 //! ```text
-//! 0   reference word  u32    4  value length  u16, unless CHAINED
-//! 6   key length      u8     7  bits          u8
-//! 8   CAS value       u64   16  generation, second of the last access  u8, u24
-//! 20  [4 unused, 24 next segment  u64, 32 bytes in head  u32,
-//!     36 value length  u32] if CHAINED
+//! 0   reference word  u32    4  second of the last access, key length  u24, u8
+//! 8   bits, generation, birth   u8, u8, u48
+//! 16  [next segment  u64, 24 bytes in head  u32, 28 value length  u32] if CHAINED
 //! ..  [expiry  u32] if HAS_EXPIRY   [client flags  u32] if HAS_FLAGS
-//! ..  [number of tags, HAS_BIRTH  u8, tags  u24 each, 0 to 3 unused,
-//!     birth  u64 if HAS_BIRTH] if HAS_EXTENSION
+//! ..  [value length  u16] unless CHAINED
+//! ..  [number of tags, HAS_BIRTH  u8, tags  u24 each, 0 to 7 unused,
+//!     CAS value  u64 and birth  u64 if HAS_BIRTH] if HAS_EXTENSION
 //! ..  key, value
 //! ```
 //!
-//! The birth is the item's place in the order of invalidations. Without a field
-//! of its own, it is the CAS value.
+//! The birth is the item's place in the order of invalidations: a number that the
+//! store gave. It is also the CAS value, unless a client gave another. An item
+//! with such a CAS value, or with a birth of more than 48 bits, has both in its
+//! extension; then the birth in the header is unused.
+//!
+//! Bits, generation and birth share one atomic, so that no reader sees a part of
+//! a birth. No bytes are accessed by atomics of different sizes.
 //!
 //! Rules of access: key, value and lengths do not change while another
 //! reference than the map's exists. The generation does not change once the
@@ -23,9 +27,7 @@
 //! change under the shard's write lock. `FETCHED` and the access time change under its
 //! read lock. Therefore, these fields are atomics.
 
-use std::cell::UnsafeCell;
 use std::marker::PhantomData;
-use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 use std::slice;
 
@@ -34,8 +36,8 @@ use crate::store::item::access_stamp::AccessStamp;
 pub use crate::store::item::fields::ItemSpec;
 pub(in crate::store) use crate::store::item::fields::{CHAIN_BYTES, CHAIN_OFFSET};
 use crate::store::item::fields::{
-    CHAIN_END, CHAINED, HAS_BIRTH, HAS_EXPIRY, HAS_EXTENSION, HAS_FLAGS, HEADER_BYTES,
-    birth_offset, extension_bytes, extension_offset, fields_offset, flags_offset,
+    CHAIN_END, CHAINED, HAS_BIRTH, HAS_EXPIRY, HAS_EXTENSION, HAS_FLAGS, birth_offset,
+    extension_offset, fields_offset, flags_offset, key_offset, value_len_offset,
 };
 pub(crate) use crate::store::item::fields::{FETCHED, KEY_BINARY, STALE, TOKEN_SENT};
 use crate::store::item::refs::RefWord;
@@ -43,31 +45,29 @@ use crate::store::item::segment::Pieces;
 use crate::store::item::tags::Tags;
 use crate::store::memory::chunk::Chunk;
 use crate::store::memory::classes::{PAGE_SPACE_BYTES, class_for_item};
-use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::{Expiry, Now};
 
-/// The fixed part of an item's header: 20 bytes, aligned to 4. With the
-/// alignment of 8 its size would be 24, and a reference to it would cover bytes
-/// of key and value behind it.
+/// The fixed part of an item's header. All of it is atomics.
 #[repr(C)]
 struct Header {
     word: RefWord,
-    /// Bytes of the value; unused if the item is chained.
-    value_len: u16,
-    key_len: u8,
-    bits: AtomicU8,
-    cas: CasCell,
     access: AccessStamp,
+    /// Header bits in the low 8 bits, then generation and birth: see
+    /// [`GENERATION_SHIFT`] and [`BIRTH_SHIFT`].
+    state: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
-const _: () = assert!(offset_of!(Header, cas).is_multiple_of(align_of::<AtomicU64>()));
-const _: () = assert!(PAGE_SPACE_BYTES <= u16::MAX as usize);
+/// Place of the generation's 8 bits in [`Header::state`].
+const GENERATION_SHIFT: u32 = 8;
+/// Place of the birth in [`Header::state`].
+const BIRTH_SHIFT: u32 = 16;
+/// Largest birth that a header holds.
+pub(in crate::store) const BIRTH_MAX: u64 = u64::MAX >> BIRTH_SHIFT;
 
-/// The CAS value: an [`AtomicU64`] without its alignment. The alignment of
-/// chunks makes up for it.
-#[repr(transparent)]
-struct CasCell(UnsafeCell<[u32; 2]>);
+const _: () = assert!(size_of::<Header>() == CHAIN_OFFSET);
+const _: () = assert!(KEY_MAX_BYTES <= u8::MAX as usize);
+const _: () = assert!(PAGE_SPACE_BYTES <= u16::MAX as usize);
 
 /// Header fields of a chained item.
 #[repr(C)]
@@ -79,7 +79,6 @@ struct Chain {
     value_len: AtomicU32,
 }
 
-const _: () = assert!(CHAIN_OFFSET >= HEADER_BYTES);
 const _: () = assert!(CHAIN_OFFSET + size_of::<Chain>() == CHAIN_END);
 const _: () = assert!(CHAIN_OFFSET.is_multiple_of(align_of::<Chain>()));
 
@@ -112,26 +111,25 @@ pub(crate) unsafe fn write_head(
         bits |= CHAINED;
     }
     let extension = spec.extension();
-    let key_offset = extension_offset(bits) + extension_bytes(extension);
+    let key_offset = key_offset(bits, extension);
     let offset = key_offset + spec.key.len();
     let head_len = spec.value_len.min(chunk_bytes - offset);
-    // SAFETY: all offsets lie inside the chunk. No other thread reads or writes
-    // it except its reference word, which is written atomically.
+    // SAFETY: all offsets lie inside the chunk, and the fields are aligned there.
+    // No other thread reads or writes it except its reference word, which is
+    // written atomically.
     unsafe {
         let header = chunk.cast::<Header>().as_ptr();
-        // Truncated and unused in a chained item.
-        (&raw mut (*header).value_len).write(spec.value_len as u16);
-        (&raw mut (*header).key_len).write(spec.key.len() as u8);
-        (&raw mut (*header).bits).write(AtomicU8::new(bits));
-        let cas = &raw mut (*header).cas;
-        cas.cast::<AtomicU64>().write(AtomicU64::new(0));
-        (&raw mut (*header).access).write(AccessStamp::new(0, second));
+        (&raw mut (*header).access).write(AccessStamp::new(spec.key.len() as u8, second));
+        (&raw mut (*header).state).write(AtomicU64::new(bits.into()));
         if bits & CHAINED != 0 {
             chunk.add(CHAIN_OFFSET).cast::<Chain>().write(Chain {
                 next: null_mut(),
                 head_len: head_len as u32,
                 value_len: AtomicU32::new(spec.value_len as u32),
             });
+        } else {
+            let field = chunk.add(value_len_offset(bits)).cast::<u16>();
+            field.write(spec.value_len as u16);
         }
         if bits & HAS_EXPIRY != 0 {
             let field = chunk.add(fields_offset(bits)).cast::<AtomicU32>();
@@ -150,8 +148,9 @@ pub(crate) unsafe fn write_head(
             let place = start.add(1);
             place.copy_from_nonoverlapping(NonNull::from(tags).cast(), tags.len());
             if extension & HAS_BIRTH != 0 {
-                let birth = start.add(birth_offset(extension)).cast::<[AtomicU32; 2]>();
-                birth.write([AtomicU32::new(0), AtomicU32::new(0)]);
+                let field = chunk.add(birth_offset(bits, extension));
+                let field = field.cast::<[AtomicU64; 2]>();
+                field.write([AtomicU64::new(0), AtomicU64::new(0)]);
             }
         }
         let key = chunk.add(key_offset);
@@ -179,19 +178,18 @@ impl<'a> Item<'a> {
     /// item is linked, or a reference to the item.
     #[inline]
     pub(crate) unsafe fn at(chunk: Chunk) -> Self {
-        // SAFETY: the caller holds the item, and the bits are an atomic.
+        // SAFETY: the caller holds the item, and its header is atomics.
         let header: &Header = unsafe { chunk.cast().as_ref() };
         Self {
             chunk,
-            layout: header.bits.load(Ordering::Relaxed),
+            layout: header.state.load(Ordering::Relaxed) as u8,
             held: PhantomData,
         }
     }
 
     #[inline]
     fn header(self) -> &'a Header {
-        // SAFETY: the item is held for `'a`; its plain fields do not change,
-        // the others are atomics.
+        // SAFETY: the item is held for `'a`, and its header is atomics.
         unsafe { self.chunk.cast().as_ref() }
     }
 
@@ -241,22 +239,27 @@ impl<'a> Item<'a> {
 
     #[inline]
     fn key_len(self) -> usize {
-        usize::from(self.header().key_len)
+        usize::from(self.header().access.key_len())
     }
 
     #[inline]
     fn key_offset(self) -> usize {
-        let offset = extension_offset(self.layout);
-        if self.layout & HAS_EXTENSION == 0 {
-            return offset;
-        }
-        offset + self.extension_bytes()
+        self.key_offset_with(self.layout)
     }
 
-    /// Returns the bytes of the extension, which the item must have.
+    /// Returns the offset that the key has with other header bits for the same
+    /// optional fields.
+    #[inline]
+    fn key_offset_with(self, bits: u8) -> usize {
+        if bits & HAS_EXTENSION == 0 {
+            return extension_offset(bits);
+        }
+        self.key_offset_behind_extension(bits)
+    }
+
     #[cold]
-    fn extension_bytes(self) -> usize {
-        extension_bytes(self.extension())
+    fn key_offset_behind_extension(self, bits: u8) -> usize {
+        key_offset(bits, self.extension())
     }
 
     #[inline]
@@ -268,9 +271,21 @@ impl<'a> Item<'a> {
     #[inline]
     pub fn value_len(self) -> usize {
         match self.chain() {
-            None => usize::from(self.header().value_len),
+            None => self.short_len(),
             Some(chain) => chain.value_len.load(Ordering::Relaxed) as usize,
         }
+    }
+
+    /// Returns the value length of an item that is not chained.
+    #[inline]
+    fn short_len(self) -> usize {
+        // SAFETY: the field exists, is aligned, and does not change. It lies
+        // behind the fixed header.
+        let len = unsafe {
+            let field = self.chunk.add(value_len_offset(self.layout));
+            field.cast::<u16>().read()
+        };
+        len.into()
     }
 
     /// Sets the value length of a chained item.
@@ -294,16 +309,26 @@ impl<'a> Item<'a> {
         self.chain().map_or(0, |chain| chain.head_len as usize)
     }
 
-    /// Returns the CAS value.
-    pub fn cas(self) -> u64 {
-        self.cas_cell().load(Ordering::Relaxed)
+    /// Returns the birth in the header.
+    #[inline]
+    pub(super) fn header_birth(self) -> u64 {
+        self.header().state.load(Ordering::Relaxed) >> BIRTH_SHIFT
     }
 
-    fn cas_cell(self) -> &'a AtomicU64 {
-        let place = self.header().cas.0.get().cast::<AtomicU64>();
-        // SAFETY: chunks are aligned to 8, and so is the field in them; its
-        // bytes are accessed in this way only.
-        unsafe { &*place }
+    /// Sets the birth in the header, which holds no more than [`BIRTH_MAX`]. The
+    /// caller holds the shard's write lock or the only reference.
+    pub(super) fn set_header_birth(self, birth: u64) {
+        debug_assert!(birth <= BIRTH_MAX);
+        let below = (1 << BIRTH_SHIFT) - 1;
+        self.change_state(|state| state & below | birth << BIRTH_SHIFT);
+    }
+
+    /// Changes the state as a caller may who holds the shard's write lock or the
+    /// only reference. Not one atomic step: the write lock keeps out the readers
+    /// that set `FETCHED`.
+    fn change_state(self, change: impl FnOnce(u64) -> u64) {
+        let state = &self.header().state;
+        state.store(change(state.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
     /// Returns the opaque client flags.
@@ -351,12 +376,13 @@ impl<'a> Item<'a> {
 
     /// Returns the low 8 bits of the item's generation.
     pub(crate) fn generation(self) -> u8 {
-        self.header().access.generation()
+        (self.header().state.load(Ordering::Relaxed) >> GENERATION_SHIFT) as u8
     }
 
     /// Sets the generation. Only for an item that is not linked yet.
     pub(crate) fn set_generation(self, generation: u8) {
-        self.header().access.set_generation(generation);
+        let others = !(0xFF << GENERATION_SHIFT);
+        self.change_state(|state| state & others | u64::from(generation) << GENERATION_SHIFT);
     }
 
     /// Returns whether the item has segments.
@@ -366,7 +392,7 @@ impl<'a> Item<'a> {
 
     #[inline]
     fn bits(self) -> u8 {
-        self.header().bits.load(Ordering::Relaxed)
+        self.header().state.load(Ordering::Relaxed) as u8
     }
 
     /// Returns whether the item was fetched since it was stored.
@@ -395,8 +421,9 @@ impl<'a> Item<'a> {
     pub(crate) fn record_access(self, second: u32) {
         let header = self.header();
         header.access.set_second(second);
-        if header.bits.load(Ordering::Relaxed) & FETCHED == 0 {
-            header.bits.fetch_or(FETCHED, Ordering::Relaxed);
+        let fetched = u64::from(FETCHED);
+        if header.state.load(Ordering::Relaxed) & fetched == 0 {
+            header.state.fetch_or(fetched, Ordering::Relaxed);
         }
     }
 
@@ -410,10 +437,8 @@ impl<'a> Item<'a> {
     /// Sets and clears header bits. The caller holds the shard's write lock or
     /// the only reference.
     pub(crate) fn set_bits(self, set: u8, clear: u8) {
-        let bits = &self.header().bits;
-        // Not one atomic step: the write lock keeps out the readers that set
-        // FETCHED.
-        bits.store((self.bits() | set) & !clear, Ordering::Relaxed);
+        let (set, clear) = (u64::from(set), u64::from(clear));
+        self.change_state(|state| (state | set) & !clear);
     }
 
     /// Takes over the access time and the bits `FETCHED`, `STALE` and
@@ -424,11 +449,6 @@ impl<'a> Item<'a> {
         self.header()
             .access
             .set_second(other.header().access.load());
-    }
-
-    /// Sets the CAS value.
-    pub(crate) fn set_cas(self, cas: u64) {
-        self.cas_cell().store(cas, Ordering::Relaxed);
     }
 
     /// Returns whether the item has an expiry field.
@@ -457,9 +477,13 @@ impl<'a> Item<'a> {
     /// chunk may be of a larger class that had one free.
     #[inline]
     pub fn class(self) -> ClassId {
-        let chain = fields_offset(self.layout) - HEADER_BYTES;
-        let bytes = self.bytes() - chain;
-        ClassId::from_index(class_for_item(bytes, bytes + CHAIN_BYTES))
+        let bits = self.layout & !CHAINED;
+        let (short, chained) = (
+            self.key_offset_with(bits),
+            self.key_offset_with(bits | CHAINED),
+        );
+        let bytes = self.key_len() + self.value_len();
+        ClassId::from_index(class_for_item(short + bytes, chained + bytes))
     }
 
     /// Returns the value, in one piece per chunk.
@@ -467,7 +491,7 @@ impl<'a> Item<'a> {
     pub fn pieces(self) -> Pieces<'a> {
         let offset = self.data_offset();
         let (head_len, next) = match self.chain() {
-            None => (usize::from(self.header().value_len), null_mut()),
+            None => (self.short_len(), null_mut()),
             Some(chain) => (chain.head_len as usize, chain.next),
         };
         // SAFETY: the value's place lies inside the chunk.

@@ -31,7 +31,7 @@ use crate::time::Moment;
 /// First bytes of a memory file.
 pub(super) const MAGIC: [u8; 8] = *b"rustcchd";
 /// Version of the format.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 /// Value of the clean mark after a clean stop.
 const CLEAN: u32 = 0x636C_6E21;
 /// Bytes of the superblock.

@@ -107,7 +107,7 @@ impl Store {
         let generation = superblock.generation % (1 << u8::BITS);
         self.flush.generation.store(generation, Ordering::Relaxed);
         self.flush.oldest.store(generation, Ordering::Relaxed);
-        self.cas.raise(superblock.cas);
+        self.raise_cas(superblock.cas);
         self.invalidations.set_seed(superblock.name_seed);
         self.policy.resume(superblock.progress, now.millis());
         let pages = image.records.iter().enumerate();

@@ -192,7 +192,13 @@ fn fill(store: &Store, local: &mut Local) {
             if number % 7 == 0 {
                 entry.item().unwrap().set_bits(STALE, 0);
             }
-            entry.item().unwrap().set_cas(cas);
+            let item = entry.item().unwrap();
+            let birth = if item.has_birth_field() {
+                item.birth()
+            } else {
+                cas
+            };
+            item.set_birth(cas, birth);
         });
     }
     // Free chunks in between, and an item that was never linked.

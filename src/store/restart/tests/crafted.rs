@@ -11,7 +11,10 @@ const SEGMENT: u32 = 0x4000_0001;
 /// Upper half of the word of a linked item then.
 const SEALED: u32 = 0xA000;
 /// Offset of the link to the next segment in a chained head, and in a segment.
-const HEAD_LINK: usize = 24;
+const HEAD_LINK: usize = 16;
+/// Offset of the bytes in a chained head, and of its value length.
+const HEAD_LEN: usize = 24;
+const VALUE_LEN: usize = 28;
 const SEGMENT_LINK: usize = 16;
 const SEGMENT_HEADER: usize = 24;
 
@@ -131,7 +134,7 @@ fn a_page_that_was_given_back_has_no_segments() {
             put(store, local, &ItemSpec::new(key.as_bytes(), 4));
         }
         store.flush_all(local);
-        put(store, local, &ItemSpec::new(b"page", 32_680));
+        put(store, local, &ItemSpec::new(b"page", 32_682));
         put(store, local, &ItemSpec::new(b"chained", 40_000));
     };
     let (flushed, page, chained) = ((0, 10), (1, 0), (2, 0));
@@ -147,8 +150,8 @@ fn a_page_that_was_given_back_has_no_segments() {
         let (chunks, address) = crafted.chunk_address(flushed.0, flushed.1);
         assert!(chunks >= 20);
         write(crafted, chained, HEAD_LINK, &address.to_le_bytes());
-        let here = number_at(crafted, chained, 32);
-        write(crafted, chained, 36, &(here + 8).to_le_bytes());
+        let here = number_at(crafted, chained, HEAD_LEN);
+        write(crafted, chained, VALUE_LEN, &(here + 8).to_le_bytes());
     };
     let (store, result) = reload(&file, fill, change);
     let dropped = result.unwrap().dropped;
@@ -163,10 +166,10 @@ fn an_empty_segment_is_damaged() {
     costs("chained", |crafted| {
         let (head, segment) = ((0, 0), places(crafted, |word| word == SEGMENT)[0]);
         let len = number_at(crafted, segment, 4);
-        let value_len = number_at(crafted, head, 36);
+        let value_len = number_at(crafted, head, VALUE_LEN);
         assert_eq!(value_len, 40_000);
         write(crafted, segment, 4, &[0; 4]);
-        write(crafted, head, 36, &(value_len - len).to_le_bytes());
+        write(crafted, head, VALUE_LEN, &(value_len - len).to_le_bytes());
     });
 }
 
@@ -194,9 +197,9 @@ fn a_chain_of_more_segments_than_any_server_makes_is_damaged() {
                 write(crafted, previous.0, previous.1, &address.to_le_bytes());
                 previous = (place, SEGMENT_LINK);
             }
-            let here = number_at(crafted, (0, 0), 32);
+            let here = number_at(crafted, (0, 0), HEAD_LEN);
             let len = here + SEGMENTS as u32 * DATA;
-            write(crafted, (0, 0), 36, &len.to_le_bytes());
+            write(crafted, (0, 0), VALUE_LEN, &len.to_le_bytes());
         };
         let (store, result) = reload(&file, fill, change);
         assert_eq!(result.unwrap().dropped.damaged, 1);

@@ -80,10 +80,10 @@ fn tags_and_births_keep_their_meaning() {
 fn items_that_invalidations_could_not_find_are_damaged() {
     // A birth later than any that was given; tags that do not fit.
     for (offset, bytes) in [
-        (20 + 4, &[0xFF; 8][..]),
-        (20, &[0x80 | 0x1F]),
-        (20, &[0x40]),
-        (20, &[0]),
+        (32, &[0xFF; 8][..]),
+        (18, &[0x80 | 0x1F]),
+        (18, &[0x40]),
+        (18, &[0]),
     ] {
         for file in both() {
             let (store, _) = file.open();
