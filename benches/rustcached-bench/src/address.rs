@@ -1,7 +1,7 @@
 //! Server addresses, and streams connected to them.
 //!
 //! Parses and prints the two forms of an address (`HOST:PORT`, `unix:PATH`), and hides from the
-//! worker which of the two a stream is. Never buffers, never retries.
+//! worker whether a stream is one of these or TLS over TCP. Never retries.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -13,6 +13,10 @@ use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
+use super::failure::Failure;
+use super::tls::TlsClient;
+use super::tls_stream::TlsStream;
+
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -20,6 +24,18 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The path of a unix stream socket.
     Unix(PathBuf),
+    /// A TCP address where the server speaks TLS.
+    Tls(SocketAddr, TlsClient),
+}
+
+impl Address {
+    /// Returns the address for connections over TLS. Fails for a unix socket.
+    pub fn over_tls(&self, client: TlsClient) -> Result<Address, Failure> {
+        match self {
+            Address::Tcp(address) | Address::Tls(address, _) => Ok(Address::Tls(*address, client)),
+            Address::Unix(_) => Err(Failure::Usage("--tls: only over TCP".to_string())),
+        }
+    }
 }
 
 impl FromStr for Address {
@@ -42,6 +58,7 @@ impl fmt::Display for Address {
         match self {
             Address::Tcp(address) => write!(f, "{address}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Tls(address, _) => write!(f, "{address} over TLS"),
         }
     }
 }
@@ -53,6 +70,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A unix stream socket.
     Unix(UnixStream),
+    /// TLS over a TCP stream with `TCP_NODELAY` set.
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -70,6 +89,22 @@ impl Stream {
                 stream.set_nonblocking(true)?;
                 Ok(Stream::Unix(UnixStream::from_std(stream)))
             }
+            Address::Tls(address, client) => {
+                TlsStream::connect(*address, client).map(|stream| Stream::Tls(Box::new(stream)))
+            }
+        }
+    }
+
+    /// Returns whether encrypted output waits for the socket. Only TLS buffers output.
+    pub fn has_unsent(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.has_unsent())
+    }
+
+    /// Returns the TLS version and cipher suite; `None` without TLS.
+    pub fn negotiated(&self) -> Option<String> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+            Stream::Tls(stream) => Some(stream.negotiated()),
         }
     }
 }
@@ -79,6 +114,7 @@ impl Read for Stream {
         match self {
             Stream::Tcp(stream) => stream.read(buffer),
             Stream::Unix(stream) => stream.read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
         }
     }
 }
@@ -88,11 +124,15 @@ impl Write for Stream {
         match self {
             Stream::Tcp(stream) => stream.write(bytes),
             Stream::Unix(stream) => stream.write(bytes),
+            Stream::Tls(stream) => stream.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Ok(()),
+            Stream::Tls(stream) => stream.flush(),
+        }
     }
 }
 
@@ -101,6 +141,7 @@ impl Source for Stream {
         match self {
             Stream::Tcp(stream) => stream.register(registry, token, on),
             Stream::Unix(stream) => stream.register(registry, token, on),
+            Stream::Tls(stream) => stream.socket.register(registry, token, on),
         }
     }
 
@@ -108,6 +149,7 @@ impl Source for Stream {
         match self {
             Stream::Tcp(stream) => stream.reregister(registry, token, on),
             Stream::Unix(stream) => stream.reregister(registry, token, on),
+            Stream::Tls(stream) => stream.socket.reregister(registry, token, on),
         }
     }
 
@@ -115,6 +157,7 @@ impl Source for Stream {
         match self {
             Stream::Tcp(stream) => stream.deregister(registry),
             Stream::Unix(stream) => stream.deregister(registry),
+            Stream::Tls(stream) => stream.socket.deregister(registry),
         }
     }
 }

@@ -94,7 +94,10 @@ pub fn compare(options: &CompareOptions) -> Result<String, Failure> {
     for load in chosen(options)? {
         let plan = options.rounds.plan(load.name)?;
         found.loads.push(compare_load(options, &plan, load.title));
-        targets.push(load.target);
+        targets.push(match options.servers.tls.is_on() {
+            false => load.target,
+            true => load.target_over_tls(),
+        });
     }
     for &rate in options.rates.iter().filter(|&&rate| rate > 0.0) {
         let mut plan = options.rounds.plan("get1")?;
@@ -105,6 +108,7 @@ pub fn compare(options: &CompareOptions) -> Result<String, Failure> {
     }
     let table = load_table(&found.loads, &targets, options.servers.threads);
     let mut text = options.servers.describe();
+    text += &tls_line(found.loads.iter().chain(&found.latency));
     if !table.rows.is_empty() {
         text += &table.to_text();
         text += "Ratios: ours to theirs, of medians (spread over the rounds). aim, hold: target \
@@ -139,6 +143,15 @@ fn compare_load(options: &CompareOptions, plan: &Plan, title: &str) -> Compariso
         theirs,
         ours,
     }
+}
+
+/// Returns a line with the TLS of the first load that both servers answered over TLS; nothing if
+/// there is none.
+fn tls_line<'a>(mut loads: impl Iterator<Item = &'a Comparison>) -> String {
+    let both = loads.find_map(|load| load.theirs.tls.as_ref().zip(load.ours.tls.as_ref()));
+    both.map_or(String::new(), |(theirs, ours)| {
+        format!("negotiated: ours {ours}, theirs {theirs}\n")
+    })
 }
 
 fn rating(hold: bool, aim: bool) -> String {
@@ -266,7 +279,7 @@ mod tests {
         };
         SideResult {
             rounds: rounds.iter().map(summary).collect(),
-            error: None,
+            ..SideResult::default()
         }
     }
 

@@ -136,16 +136,20 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        match self.stream.flush() {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Registers for writability only while bytes are unsent: a unix socket otherwise reports an
     /// event for each read by the server.
     pub(super) fn watch_writing(&mut self, registry: &Registry) -> io::Result<()> {
-        if self.unsent.is_empty() != self.watches_writing {
+        let unsent = !self.unsent.is_empty() || self.stream.has_unsent();
+        if unsent == self.watches_writing {
             return Ok(());
         }
-        self.watches_writing = !self.unsent.is_empty();
+        self.watches_writing = unsent;
         let mut interest = Interest::READABLE;
         if self.watches_writing {
             interest |= Interest::WRITABLE;

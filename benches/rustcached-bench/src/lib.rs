@@ -5,6 +5,7 @@
 //!
 //! - `wire` and `replies`: encoding requests and parsing replies,
 //! - `content` and `random`: keys, values and their distribution,
+//! - `tls` and `tls_stream`: certificates, and connections over TLS,
 //! - `client` and `batch_client`: a connection, blocking; the same with batches and counts,
 //! - `plan` and `ring`: loads and their encoded requests,
 //! - `worker`, `connection` and `collector`: sending a load and measuring the replies,
@@ -13,15 +14,17 @@
 //! - `latency` and `report`: percentiles, tables, CSV and JSON,
 //! - a module for each subcommand.
 //!
-//! `density`, `memory`, `replay-compare`, `restart`, `stall` and `startup` compare servers without
+//! `accept`, `connections`, `density`, `memory`, `replay-compare`, `restart`, `stall` and `startup` compare servers without
 //! `rounds`. The imports of files never form a circle; `tests/tidy` enforces this.
 
+pub mod accept;
 pub mod address;
 pub mod batch_client;
 pub mod client;
 pub mod collector;
 pub mod compare;
 mod connection;
+pub mod connections;
 pub mod content;
 pub mod density;
 pub mod failure;
@@ -42,6 +45,8 @@ pub mod run;
 pub mod servers;
 pub mod stall;
 pub mod startup;
+pub mod tls;
+pub mod tls_stream;
 pub mod trace;
 pub mod wire;
 pub mod worker;

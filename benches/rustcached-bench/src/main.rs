@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustcached_bench::accept::{AcceptOptions, accept};
 use rustcached_bench::compare::{CompareOptions, compare};
+use rustcached_bench::connections::{ConnectionsOptions, connections};
 use rustcached_bench::density::{DensityOptions, density};
 use rustcached_bench::failure::Failure;
 use rustcached_bench::memory::{MemoryOptions, MemoryPlotOptions, memory, memory_plot};
@@ -35,6 +37,10 @@ enum Task {
     ReplayCompare(ReplayCompareOptions),
     /// Time from start to first reply of two servers, and memory of their idle connections
     Startup(StartupOptions),
+    /// Time and CPU time of connections that send one get, with TLS of handshakes
+    Accept(AcceptOptions),
+    /// CPU time of a get while many connections are open, most of them idle
+    Connections(ConnectionsOptions),
     /// Time of clean restarts of servers that keep their items, and the items kept
     Restart(RestartOptions),
     /// Longest pauses of two servers while they grow, evict, or store and return a huge value
@@ -71,6 +77,8 @@ impl Task {
             Task::Replay(options) => replay(options),
             Task::ReplayCompare(options) => replay_compare(options),
             Task::Startup(options) => startup(options),
+            Task::Accept(options) => accept(options),
+            Task::Connections(options) => connections(options),
             Task::Restart(options) => restart(options),
             Task::Stall(options) => stall(options),
             Task::Density(options) => density(options),

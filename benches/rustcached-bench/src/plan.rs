@@ -234,6 +234,21 @@ pub struct StandardLoad {
 }
 
 impl StandardLoad {
+    /// Returns the targets over TLS.
+    pub fn target_over_tls(&self) -> Target {
+        let [cpu_hold, cpu_aim] = match (self.depth * self.multiget, self.name) {
+            (1, "get100k") => [0.80, 0.70],
+            (1, _) => [0.90, 0.80],
+            _ => [0.50, 0.35],
+        };
+        Target {
+            cpu_hold,
+            cpu_aim,
+            ops_hold: 1.0 / cpu_hold,
+            ops_aim: 1.0 / cpu_aim,
+        }
+    }
+
     /// Returns the load of this name from [`STANDARD_LOADS`]. Fails for an unknown name.
     pub fn named(name: &str) -> Result<&'static StandardLoad, Failure> {
         let load = STANDARD_LOADS.iter().find(|load| load.name == name);

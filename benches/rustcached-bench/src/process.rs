@@ -16,9 +16,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::{Pid, geteuid};
 
-use super::address::Address;
+use super::address::{Address, Stream};
 use super::client::Client;
 use super::failure::Failure;
+use super::tls::ServerTls;
 
 /// Nanoseconds per tick of `/proc/PID/stat`; Linux always reports 100 ticks per second.
 const TICK_NS: u64 = 10_000_000;
@@ -153,6 +154,8 @@ pub struct Launch {
     pub connections: usize,
     /// Listen on a unix socket instead of a TCP port.
     pub unix_socket: bool,
+    /// TLS of the TCP port.
+    pub tls: Option<ServerTls>,
     /// CPUs to pin the server to, in the syntax of `taskset -c`.
     pub cpus: Option<String>,
     /// Value of `-l` if the server listens on a TCP port.
@@ -172,6 +175,7 @@ impl Launch {
             memory_mib: 1024,
             connections: 4096,
             unix_socket: false,
+            tls: None,
             cpus: None,
             listen: "127.0.0.1".to_string(),
             extra: Vec::new(),
@@ -182,7 +186,7 @@ impl Launch {
     fn command(&self, address: &Address) -> Command {
         let mut command = pinned(&self.binary, self.cpus.as_deref());
         match address {
-            Address::Tcp(address) => {
+            Address::Tcp(address) | Address::Tls(address, _) => {
                 command.args(["-l", &self.listen, "-U", "0"]);
                 command.args(["-p", &address.port().to_string()]);
             }
@@ -195,6 +199,9 @@ impl Launch {
         command.args(["-c", &self.connections.to_string()]);
         if geteuid().is_root() {
             command.args(["-u", "root"]);
+        }
+        if let Some(tls) = &self.tls {
+            command.args(tls.flags());
         }
         command.args(&self.extra);
         let variables = self.environment.iter();
@@ -233,7 +240,10 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts a server and waits for its first reply.
     pub fn start(launch: &Launch) -> Result<Self, Failure> {
-        let address = free_address(launch.unix_socket)?;
+        let mut address = free_address(launch.unix_socket)?;
+        if let Some(tls) = &launch.tls {
+            address = address.over_tls(tls.client.clone())?;
+        }
         let name = launch.binary.display().to_string();
         Self::spawn(&name, launch.command(&address), address)
     }
@@ -252,7 +262,7 @@ impl ServerProcess {
         loop {
             let reply = Client::connect(&server.address, false)
                 .and_then(|mut client| client.command("version"));
-            if reply.is_ok_and(|line| is_version_reply(&line)) {
+            if reply.as_ref().is_ok_and(|line| is_version_reply(line)) {
                 server.start_time = begun.elapsed();
                 return Ok(server);
             }
@@ -264,7 +274,10 @@ impl ServerProcess {
                 return Err(Failure::Server(format!("{name} ended at once: {status}")));
             }
             if begun.elapsed() > START_TIMEOUT {
-                return Err(Failure::Server(format!("{name} does not reply")));
+                let why = reply
+                    .err()
+                    .map_or(String::new(), |error| format!(": {error}"));
+                return Err(Failure::Server(format!("{name} does not reply{why}")));
             }
             thread::sleep(START_POLL_INTERVAL);
         }
@@ -293,6 +306,13 @@ impl ServerProcess {
                 None => thread::sleep(STOP_POLL_INTERVAL),
             }
         }
+    }
+
+    /// Returns the TLS version and cipher suite of a new connection; `None` without TLS.
+    pub fn negotiated(&self) -> Result<Option<String>, Failure> {
+        let connecting = Failure::io(format!("connecting to {}", self.address));
+        let stream = Stream::connect(&self.address).map_err(connecting)?;
+        Ok(stream.negotiated())
     }
 
     /// Opens a connection to the server.

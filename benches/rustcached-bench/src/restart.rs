@@ -112,7 +112,7 @@ pub fn restart(options: &RestartOptions) -> Result<String, Failure> {
     let pause = Duration::try_from_secs_f64(options.pause);
     let pause = pause.map_err(|error| Failure::Usage(format!("pause: {error}")))?;
     options.servers.pin()?;
-    let variants = variants(options);
+    let variants = variants(options)?;
     let mut found = Vec::new();
     for &items in &options.items {
         let mut all: Vec<Restarts> = variants
@@ -155,7 +155,7 @@ pub fn restart(options: &RestartOptions) -> Result<String, Failure> {
 }
 
 /// Returns the variants in the order of the rows.
-fn variants(options: &RestartOptions) -> Vec<Variant> {
+fn variants(options: &RestartOptions) -> Result<Vec<Variant>, Failure> {
     let launch = |side| options.servers.launch(side, options.memory);
     let in_memory = |name: &str, launch, signal| Variant {
         name: format!("{name} -e"),
@@ -164,24 +164,24 @@ fn variants(options: &RestartOptions) -> Vec<Variant> {
         folder: options.memory_dir.clone(),
         signal,
     };
-    let mut variants = vec![in_memory("theirs", launch(Side::Theirs), Signal::SIGUSR1)];
+    let mut variants = vec![in_memory("theirs", launch(Side::Theirs)?, Signal::SIGUSR1)];
     for path in &options.also {
         let launch = Launch {
             binary: path.clone(),
-            ..launch(Side::Theirs)
+            ..launch(Side::Theirs)?
         };
         let name = path.display().to_string();
         variants.push(in_memory(&name, launch, Signal::SIGUSR1));
     }
-    variants.push(in_memory("ours", launch(Side::Ours), Signal::SIGTERM));
+    variants.push(in_memory("ours", launch(Side::Ours)?, Signal::SIGTERM));
     variants.push(Variant {
         name: "ours --save-path".to_string(),
-        launch: launch(Side::Ours),
+        launch: launch(Side::Ours)?,
         option: "--save-path",
         folder: options.save_dir.clone(),
         signal: Signal::SIGTERM,
     });
-    variants
+    Ok(variants)
 }
 
 fn measure(

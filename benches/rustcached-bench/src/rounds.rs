@@ -76,9 +76,16 @@ pub fn run_rounds(
     output: &OutputOptions,
 ) -> [SideResult; 2] {
     let running = Side::BOTH.map(|side| start_loaded(servers, side, options.memory, plan));
-    let mut results = running.each_ref().map(|server| SideResult {
-        rounds: Vec::new(),
-        error: server.as_ref().err().map(ToString::to_string),
+    let mut results = running.each_ref().map(|server| {
+        let negotiated = match server {
+            Ok(server) => server.negotiated().map_err(|failure| failure.to_string()),
+            Err(failure) => Err(failure.to_string()),
+        };
+        SideResult {
+            rounds: Vec::new(),
+            error: negotiated.as_ref().err().cloned(),
+            tls: negotiated.unwrap_or_default(),
+        }
     });
     for round in 0..options.rounds {
         for side in Side::order(round) {
@@ -110,6 +117,8 @@ pub struct SideResult {
     pub rounds: Vec<Summary>,
     /// The reason for which rounds are missing.
     pub error: Option<String>,
+    /// The TLS version and cipher suite, `None` without TLS.
+    pub tls: Option<String>,
 }
 
 impl SideResult {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::address::Address;
+use super::address::{Address, Stream};
 use super::collector::Collector;
 use super::content::SizeRange;
 use super::failure::Failure;
@@ -18,6 +18,7 @@ use super::preload::load_keys;
 use super::process::{cpu_ns, own_cpu_ns};
 use super::report::{OutputOptions, Summary, Table};
 use super::ring::{Encoder, Ring};
+use super::tls::TlsOptions;
 use super::worker::{Control, Phase, Worker, WorkerSettings};
 
 /// Time without any reply after which a load ends.
@@ -100,6 +101,9 @@ pub struct RunOptions {
     /// Measure the CPU time of this process during the measured phase
     #[arg(long, value_name = "PID")]
     pub server_pid: Option<u32>,
+    /// TLS of the connections
+    #[command(flatten)]
+    pub tls: TlsOptions,
     /// Output files
     #[command(flatten)]
     pub output: OutputOptions,
@@ -155,18 +159,28 @@ fn seconds(value: Option<f64>) -> Result<Option<Duration>, Failure> {
 /// Runs the load and returns the text to print.
 pub fn run(options: &RunOptions) -> Result<String, Failure> {
     let plan = options.plan()?;
+    let mut address = options.server.clone();
+    let mut negotiated = None;
+    if let Some(client) = options.tls.client_of_running()? {
+        address = address.over_tls(client)?;
+        let connecting = Failure::io(format!("connecting to {address}"));
+        negotiated = Stream::connect(&address).map_err(connecting)?.negotiated();
+    }
     if options.load_keys {
         let begun = Instant::now();
-        load_keys(&plan, &options.server)?;
+        load_keys(&plan, &address)?;
         let took = begun.elapsed().as_secs_f64();
         options
             .output
             .progress(&format!("{} keys loaded in {took:.1} s", plan.keys));
     }
     let mut progress = |line: &str| options.output.progress(line);
-    let summary = measure(&plan, &options.server, options.server_pid, &mut progress)?;
+    let summary = measure(&plan, &address, options.server_pid, &mut progress)?;
     let table = summary_table(&summary);
-    let text = summary_text(&summary);
+    let mut text = summary_text(&summary);
+    if let Some(negotiated) = negotiated {
+        text += &format!("TLS          {negotiated}\n");
+    }
     options.output.write(&text, &table, &summary)?;
     Ok(text)
 }

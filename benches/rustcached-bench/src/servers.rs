@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::process::{Launch, ServerProcess, pin_self};
+use super::tls::TlsServerOptions;
 
 /// The two servers and their environment.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,7 +41,7 @@ pub struct ServersOptions {
     )]
     pub theirs_flag: Vec<String>,
     /// Use unix sockets instead of TCP on 127.0.0.1
-    #[arg(long, help_heading = "Servers")]
+    #[arg(long, conflicts_with = "tls", help_heading = "Servers")]
     pub unix: bool,
     /// CPUs of the servers, in the syntax of taskset -c
     #[arg(
@@ -61,6 +62,9 @@ pub struct ServersOptions {
     /// Do not pin the servers and the generator to CPUs
     #[arg(long, help_heading = "Servers")]
     pub no_pin: bool,
+    /// TLS of both servers
+    #[command(flatten)]
+    pub tls: TlsServerOptions,
 }
 
 /// A side of a comparison.
@@ -108,25 +112,27 @@ impl ServersOptions {
         pin_self(&self.load_cpus)
     }
 
-    /// Returns the parameters for starting a side with this memory limit.
-    pub fn launch(&self, side: Side, memory_mib: u64) -> Launch {
+    /// Returns the parameters for starting a side with this memory limit. Fails if there is no
+    /// certificate for TLS.
+    pub fn launch(&self, side: Side, memory_mib: u64) -> Result<Launch, Failure> {
         let (binary, flags) = match side {
             Side::Theirs => (&self.theirs, &self.theirs_flag),
             Side::Ours => (&self.ours, &self.ours_flag),
         };
-        Launch {
+        Ok(Launch {
             threads: self.threads,
             memory_mib,
             unix_socket: self.unix,
             cpus: (!self.no_pin).then(|| self.server_cpus.clone()),
             extra: flags.clone(),
+            tls: self.tls.prepare(false)?,
             ..Launch::new(binary)
-        }
+        })
     }
 
     /// Starts a side and waits for its first reply.
     pub fn start(&self, side: Side, memory_mib: u64) -> Result<ServerProcess, Failure> {
-        ServerProcess::start(&self.launch(side, memory_mib))
+        ServerProcess::start(&self.launch(side, memory_mib)?)
     }
 
     /// Returns a line that describes the comparison.
@@ -138,10 +144,10 @@ impl ServersOptions {
                 self.server_cpus, self.load_cpus
             ),
         };
-        let transport = if self.unix {
-            "unix sockets"
-        } else {
-            "TCP on 127.0.0.1"
+        let transport = match (self.unix, self.tls.is_on()) {
+            (true, _) => "unix sockets",
+            (false, false) => "TCP on 127.0.0.1",
+            (false, true) => "TLS on 127.0.0.1",
         };
         format!(
             "ours {}, theirs {}; {} worker(s) each, {place}, {transport}\n",

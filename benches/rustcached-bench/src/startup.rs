@@ -158,7 +158,7 @@ fn start_once(options: &StartupOptions, side: Side, starts: &mut Starts) -> Resu
 }
 
 fn connection_memory(options: &StartupOptions, side: Side) -> Result<ConnectionMemory, Failure> {
-    let mut launch = options.servers.launch(side, options.memory);
+    let mut launch = options.servers.launch(side, options.memory)?;
     launch.connections = options.connections + SPARE_FILES;
     let server = ServerProcess::start(&launch)?;
     let mut control = server.client()?;

@@ -236,7 +236,7 @@ impl<'a> SceneRunner<'a> {
     fn start_with(&self, item_mib: u64) -> Result<(ServerProcess, SceneContext), Failure> {
         let options = self.options;
         let limit = options.memory * MIB;
-        let mut launch = options.servers.launch(self.side, options.memory);
+        let mut launch = options.servers.launch(self.side, options.memory)?;
         launch
             .extra
             .extend(["-I".to_string(), format!("{item_mib}m")]);

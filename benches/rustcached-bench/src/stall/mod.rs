@@ -162,7 +162,8 @@ fn in_ms(us: f64) -> String {
 }
 
 fn measure(options: &StallOptions, scene: Scene, side: Side) -> Result<Stall, Failure> {
-    let server = ServerProcess::start(&options.scenes.launch(scene, &options.servers, side))?;
+    let launch = options.scenes.launch(scene, &options.servers, side)?;
+    let server = ServerProcess::start(&launch)?;
     let progress = |text: &str| {
         let text = format!("{}, {}: {text}", scene.name(), side.name());
         options.output.progress(&text);

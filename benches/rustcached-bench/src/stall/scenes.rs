@@ -125,16 +125,21 @@ pub struct SceneOptions {
 
 impl SceneOptions {
     /// Returns the parameters for starting a side for a scene.
-    pub(super) fn launch(&self, scene: Scene, servers: &ServersOptions, side: Side) -> Launch {
+    pub(super) fn launch(
+        &self,
+        scene: Scene,
+        servers: &ServersOptions,
+        side: Side,
+    ) -> Result<Launch, Failure> {
         match scene {
             Scene::Growth => servers.launch(side, self.memory),
             Scene::Limit => servers.launch(side, self.limit_memory),
             Scene::Huge => {
-                let mut launch = servers.launch(side, self.huge_memory);
+                let mut launch = servers.launch(side, self.huge_memory)?;
                 // Insert before the user's options, so that those take precedence.
                 let flags = ["-I".to_string(), format!("{}m", self.huge_mib)];
                 launch.extra.splice(0..0, flags);
-                launch
+                Ok(launch)
             }
         }
     }

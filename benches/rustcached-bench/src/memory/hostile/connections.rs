@@ -16,7 +16,6 @@ use rustls::ClientConnection;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::failure::Failure;
-use crate::memory::hostile::certificate;
 use crate::memory::hostile::plan::{Group, Reading, Security};
 use crate::memory::hostile::script::Script;
 
@@ -224,7 +223,9 @@ impl HostileConnection {
         let tls = match &group.security {
             Security::Clear => None,
             Security::Records(config) | Security::RawAfterHandshake(config) => {
-                Some(Box::new(certificate::client(config)?))
+                let session = config.session();
+                let failed = |error| Failure::Usage(format!("TLS: {error}"));
+                Some(Box::new(session.map_err(failed)?))
             }
         };
         let connecting = Failure::io("opening a connection");

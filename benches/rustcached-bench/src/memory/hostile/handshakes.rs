@@ -4,12 +4,10 @@
 use std::fs;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-
 use crate::failure::Failure;
-use crate::memory::hostile::certificate::{Certificate, client_hello};
 use crate::memory::hostile::plan::{ExtraLoad, Group, ITEMS, Plan, Resources, Scene, Security};
 use crate::memory::hostile::script::{Script, keys_command, packet, packet_head};
+use crate::tls::{Certificate, TlsClient, TlsOptions};
 
 const FEW: usize = 300;
 const MANY: usize = 1000;
@@ -95,13 +93,9 @@ pub(super) const SCENES: [Scene; 6] = [
 ];
 
 /// Returns a plan with TLS at the second address and plain text at the first.
-fn tls(resources: &Resources) -> Result<(Plan, Arc<ClientConfig>), Failure> {
+fn tls(resources: &Resources) -> Result<(Plan, TlsClient), Failure> {
     let certificate = Certificate::make(&resources.folder)?;
-    let files = format!(
-        "ssl_chain_cert={},ssl_key={}",
-        certificate.chain.display(),
-        certificate.key.display()
-    );
+    let files = certificate.words();
     let listener = resources.second.to_string();
     let plan = Plan {
         flags: ["-Z", "-o", &files, "-l", &listener]
@@ -111,7 +105,8 @@ fn tls(resources: &Resources) -> Result<(Plan, Arc<ClientConfig>), Failure> {
         attack_second: true,
         ..Plan::new(Vec::new())
     };
-    Ok((plan, certificate.trusting()?))
+    let client = TlsOptions::default().client(&certificate.chain, false)?;
+    Ok((plan, client))
 }
 
 /// Returns a TLS record with the content `bytes`. Its header announces `announced` bytes.
@@ -122,8 +117,8 @@ fn record(kind: u8, minor: u8, announced: usize, bytes: &[u8]) -> Vec<u8> {
     record
 }
 
-fn half_handshakes(config: &Arc<ClientConfig>) -> Result<Group, Failure> {
-    let hello = client_hello(config)?;
+fn half_handshakes(client: &TlsClient) -> Result<Group, Failure> {
+    let hello = client.hello()?;
     // A ClientHello of 16 MiB, spread over many records.
     let mut begin = vec![1, 0xff, 0xff, 0xff];
     begin.resize(RECORD_BYTES, 0);

@@ -5,7 +5,6 @@
 //! ends. It also fails if a well-behaved client is slow, refused or disconnected. `unread_replies`,
 //! `incomplete_requests` and `handshakes` define the scenes, `runner` runs them.
 
-mod certificate;
 mod connections;
 mod datagrams;
 mod handshakes;

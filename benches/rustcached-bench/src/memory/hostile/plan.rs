@@ -6,9 +6,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use rustls::ClientConfig;
+use crate::tls::TlsClient;
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -56,9 +55,9 @@ pub(super) enum Security {
     /// Not at all.
     Clear,
     /// Sends the script encrypted, in TLS records.
-    Records(Arc<ClientConfig>),
+    Records(TlsClient),
     /// Completes the handshake, then sends the script unencrypted.
-    RawAfterHandshake(Arc<ClientConfig>),
+    RawAfterHandshake(TlsClient),
 }
 
 /// Connections of the same kind.

@@ -95,7 +95,7 @@ pub(super) fn run(
 }
 
 fn start(settings: &Settings<'_>, plan: &Plan, side: Side) -> Result<ServerProcess, Failure> {
-    let mut launch = settings.servers.launch(side, settings.memory_mib);
+    let mut launch = settings.servers.launch(side, settings.memory_mib)?;
     launch.connections = plan.connections() + SPARE_CONNECTIONS;
     launch.listen = plan.listen.to_string();
     launch.environment.clone_from(&plan.environment);
@@ -109,8 +109,8 @@ fn start(settings: &Settings<'_>, plan: &Plan, side: Side) -> Result<ServerProce
 fn tcp_address(server: &ServerProcess) -> Result<SocketAddr, Failure> {
     match &server.address {
         Address::Tcp(address) => Ok(*address),
-        Address::Unix(_) => Err(Failure::Usage(
-            "hostile scenes use TCP; leave out --unix".to_string(),
+        Address::Unix(_) | Address::Tls(..) => Err(Failure::Usage(
+            "hostile scenes use TCP; leave out --unix and --tls".to_string(),
         )),
     }
 }
