@@ -123,6 +123,11 @@ impl Tls {
         Ok(session)
     }
 
+    /// Returns the configured bytes of encrypted output that a connection buffers.
+    pub fn write_buffer(&self) -> usize {
+        self.settings.write_buffer
+    }
+
     /// Returns the seconds since the certificates were loaded.
     pub fn age(&self) -> u64 {
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,7 @@
 //! limit and hands over each to the worker with the fewest.
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub(super) struct Acceptor {
     poll: Poll,
     handle: Arc<Stopper>,
     listeners: Vec<Listening>,
+    /// For each listener, the local address of its connections, if they share one.
+    locals: Vec<Option<Arc<str>>>,
     /// For each listener, whether connections may be waiting.
     waiting: Vec<bool>,
     workers: Vec<Arc<Handle>>,
@@ -71,6 +74,7 @@ impl Acceptor {
         let acceptor = Self {
             poll,
             handle: Arc::clone(&handle),
+            locals: listeners.iter().map(Listening::local_name).collect(),
             waiting: vec![true; listeners.len()],
             listeners,
             workers,
@@ -126,8 +130,8 @@ impl Acceptor {
                 return Accepted::Exhausted;
             }
             match self.listeners[index].accept() {
-                Ok(stream) if full => self.reject(stream, &self.listeners[index]),
-                Ok(stream) => self.admit(stream, &self.listeners[index]),
+                Ok((stream, _)) if full => self.reject(stream, &self.listeners[index]),
+                Ok((stream, peer)) => self.admit(stream, peer, index),
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock => return Accepted::Drained,
                     // The client disconnected before it was accepted.
@@ -140,7 +144,8 @@ impl Acceptor {
     }
 
     /// Counts a connection and hands it over to the worker with the fewest.
-    fn admit(&self, stream: Stream, listener: &Listening) {
+    fn admit(&self, stream: Stream, peer: Option<SocketAddr>, index: usize) {
+        let listener = &self.listeners[index];
         let stream = match listener.tls {
             None => stream,
             Some(ask) => match encrypted(&self.shared, stream, ask) {
@@ -159,6 +164,8 @@ impl Acceptor {
         if let Some(worker) = idlest {
             worker.hand_over(Arrival {
                 stream,
+                peer,
+                local: self.locals[index].clone(),
                 protocol: listener.protocol,
                 proxy: listener.proxy,
             });

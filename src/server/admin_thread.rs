@@ -122,7 +122,7 @@ impl AdminThread {
         loop {
             let listener = &self.listeners[index];
             let mut stream = match listener.accept() {
-                Ok(stream) => stream,
+                Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,

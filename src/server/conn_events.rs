@@ -12,11 +12,17 @@ use crate::server::transport::stream::Stream;
 use crate::stats::{Conn, ConnState};
 
 impl Context {
-    /// Enters a new connection into the connection table.
-    pub(super) fn show_opened(&self, stream: &Stream, peer: Option<SocketAddr>) {
+    /// Enters a new connection of the client `peer` into the connection table. `local` is the
+    /// local address as the table has it; the system is asked if it is `None`.
+    pub(super) fn show_opened(
+        &self,
+        stream: &Stream,
+        peer: Option<SocketAddr>,
+        local: Option<&str>,
+    ) {
         let conn = Conn {
             peer,
-            local: stream.local_name(),
+            local: local.map_or_else(|| stream.local_name(), ToOwned::to_owned),
             state: ConnState::New,
             active: self.now.second(),
         };
@@ -29,9 +35,8 @@ impl Context {
         self.shared.table.get(connection.stream.fd())?.peer
     }
 
-    /// Reports a new connection of the client `peer`.
+    /// Reports a new connection of the client `peer` to watchers and to the log.
     pub(super) fn report_opened(&self, stream: &Stream, peer: Option<SocketAddr>) {
-        self.show_opened(stream, peer);
         self.report_event(stream.fd(), peer);
     }
 

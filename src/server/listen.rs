@@ -118,15 +118,27 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 impl Listening {
-    /// Accepts one connection.
+    /// Accepts one connection. Returns it with the address of the peer; `None` for a unix socket.
     ///
     /// # Errors
     /// `WouldBlock` if none is waiting, or an error of the system.
-    pub(super) fn accept(&self) -> io::Result<Stream> {
+    pub(super) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match &self.socket {
-            Bound::Tcp(listener) => Ok(Stream::Tcp(listener.accept()?.0)),
-            Bound::Unix { listener, .. } => Ok(Stream::Unix(listener.accept()?.0)),
+            Bound::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Stream::Tcp(stream), Some(peer)))
+            }
+            Bound::Unix { listener, .. } => Ok((Stream::Unix(listener.accept()?.0), None)),
         }
+    }
+
+    /// Returns the local address of all its connections, as `stats conns` reports it; `None` if
+    /// it accepts connections to several addresses.
+    pub(super) fn local_name(&self) -> Option<Arc<str>> {
+        let is_any = self
+            .tcp_addr()
+            .is_some_and(|address| address.ip().is_unspecified());
+        (!is_any).then(|| self.about().1.into())
     }
 
     /// Returns the TCP address with the port that the system chose; `None` for
@@ -288,12 +300,20 @@ pub(super) fn bind_all(
 }
 
 impl Bound {
+    /// Uses a TCP socket that another process has bound.
+    fn inherited_tcp(listener: std::net::TcpListener) -> Self {
+        // Accepted connections have it from the listener. One that lacks it still works, with
+        // slower replies.
+        let _ = SockRef::from(&listener).set_tcp_nodelay(true);
+        Self::Tcp(TcpListener::from_std(listener))
+    }
+
     /// Uses a socket that listens at `endpoint` already.
     fn taken(taken: OwnedFd, endpoint: &Endpoint, backlog: i32) -> Result<Self, StartError> {
         // The setting may have changed. Where it may not, the old one stays.
         let _ = SockRef::from(&taken).listen(backlog);
         Ok(match endpoint {
-            Endpoint::Tcp(_) => Self::Tcp(TcpListener::from_std(taken.into())),
+            Endpoint::Tcp(_) => Self::inherited_tcp(taken.into()),
             Endpoint::Unix { path, mode } => {
                 SocketFile::set_mode(path, *mode).map_err(|error| StartError::unix(path, error))?;
                 Self::Unix {
@@ -313,7 +333,7 @@ pub(super) fn take_inherited(config: &Config, inherited: Inherited) -> io::Resul
     for listener in inherited.tcp {
         listener.set_nonblocking(true)?;
         taken.push(Listening {
-            socket: Bound::Tcp(TcpListener::from_std(listener)),
+            socket: Bound::inherited_tcp(listener),
             protocol,
             tls,
             proxy: false,
@@ -352,6 +372,8 @@ fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     )?;
     socket.set_reuse_address(true)?;
     socket.set_keepalive(true)?;
+    // Disables Nagle's algorithm, because replies are batched already. Accepted connections have
+    // the setting from the listener.
     socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -375,4 +397,54 @@ fn bind_unix(path: &Path, mode: u32, backlog: i32) -> io::Result<(UnixListener, 
     SocketFile::set_mode(path, mode)?;
     socket.listen(backlog)?;
     Ok((UnixListener::from_std(socket.into()), file))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::os::fd::OwnedFd;
+
+    use socket2::SockRef;
+
+    use super::{Bound, Listening, bind_tcp};
+    use crate::config::{Endpoint, ProtocolMode};
+    use crate::server::transport::stream::Stream;
+
+    fn listening(socket: Bound) -> Listening {
+        Listening {
+            socket,
+            protocol: ProtocolMode::Auto,
+            tls: None,
+            proxy: false,
+            is_inherited: false,
+        }
+    }
+
+    #[test]
+    fn accepted_connections_have_nodelay_from_any_listener() {
+        let own = bind_tcp("127.0.0.1:0".parse().unwrap(), 16).unwrap();
+        let foreign = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        foreign.set_nonblocking(true).unwrap();
+        let endpoint = Endpoint::Tcp(foreign.local_addr().unwrap());
+        let taken = Bound::taken(OwnedFd::from(foreign), &endpoint, 16).unwrap();
+        for socket in [Bound::Tcp(own), taken] {
+            let listening = listening(socket);
+            let address = listening.tcp_addr().unwrap();
+            let client = TcpStream::connect(address).unwrap();
+            // The connection is there as soon as the client has it.
+            let (stream, peer) = listening.accept().unwrap();
+            assert_eq!(peer, client.local_addr().ok());
+            assert_eq!(stream.local_name(), *listening.local_name().unwrap());
+            let Stream::Tcp(socket) = stream else {
+                panic!("TCP was accepted");
+            };
+            assert!(SockRef::from(&socket).tcp_nodelay().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_listener_at_any_address_does_not_know_that_of_its_connections() {
+        let any = bind_tcp("0.0.0.0:0".parse().unwrap(), 16).unwrap();
+        assert_eq!(listening(Bound::Tcp(any)).local_name(), None);
+    }
 }

@@ -96,6 +96,8 @@ impl Loopback {
         let served = mio::net::UnixStream::from_std(served);
         handle.hand_over(Arrival {
             stream: Stream::Unix(served),
+            peer: None,
+            local: None,
             protocol: ProtocolMode::Auto,
             proxy,
         });

@@ -8,7 +8,7 @@ use std::io;
 use crossbeam::queue::SegQueue;
 use mio::{Poll, Token, Waker};
 
-use crate::sync::{AtomicU8, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, Ordering};
 
 /// Token of wake-ups in the poll of any thread.
 pub(super) const WAKER: Token = Token(usize::MAX);
@@ -64,6 +64,9 @@ impl Stopper {
 /// Queue of objects for a thread that sleeps in a poll, with its stopper.
 pub(super) struct Mailbox<T> {
     arrivals: SegQueue<T>,
+    /// Set from the wake-up for an object until the queue is found empty. Meanwhile, no further
+    /// wake-up is needed.
+    announced: AtomicBool,
     stopper: Stopper,
 }
 
@@ -72,19 +75,40 @@ impl<T> Mailbox<T> {
     pub(super) fn new(poll: &Poll) -> io::Result<Self> {
         Ok(Self {
             arrivals: SegQueue::new(),
+            announced: AtomicBool::new(false),
             stopper: Stopper::new(poll)?,
         })
     }
 
-    /// Queues an object and wakes the thread.
+    /// Queues an object and wakes the thread, unless it will look into the queue anyway.
     pub(super) fn hand_over(&self, thing: T) {
         self.arrivals.push(thing);
-        self.stopper.wake();
+        if !self.announced.swap(true, Ordering::AcqRel) {
+            self.stopper.wake();
+        }
     }
 
-    /// Takes the oldest object. Called by the thread itself.
+    /// Takes the oldest object. Called by the thread itself, which must call it until it returns
+    /// `None` before it sleeps.
+    #[inline]
     pub(super) fn take(&self) -> Option<T> {
-        self.arrivals.pop()
+        if !self.announced.load(Ordering::Acquire) {
+            return None;
+        }
+        self.arrivals.pop().or_else(|| self.take_last())
+    }
+
+    /// Ends the announcement, and takes an object that was queued while it lasted.
+    fn take_last(&self) -> Option<T> {
+        // The swap reads what the last `hand_over` wrote without a wake-up, so its object is seen
+        // below.
+        self.announced.swap(false, Ordering::AcqRel);
+        let found = self.arrivals.pop();
+        if found.is_some() {
+            // More may have been queued without a wake-up.
+            self.announced.store(true, Ordering::Release);
+        }
+        found
     }
 
     /// Wakes the thread from its poll.
@@ -105,5 +129,65 @@ impl<T> Mailbox<T> {
     /// Returns whether the thread must end.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopper.is_stopping()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use mio::{Events, Poll};
+
+    use super::Mailbox;
+
+    /// Objects come from several threads while one takes them and sleeps in between. It would
+    /// sleep for ever if a wake-up were missing.
+    #[test]
+    fn no_object_is_left_without_a_wake_up() {
+        const SENDERS: u64 = 3;
+        const OBJECTS: u64 = 20_000;
+        let mut poll = Poll::new().unwrap();
+        let mailbox = Arc::new(Mailbox::new(&poll).unwrap());
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|_| {
+                let mailbox = Arc::clone(&mailbox);
+                thread::spawn(move || (0..OBJECTS).for_each(|object| mailbox.hand_over(object)))
+            })
+            .collect();
+        let mut events = Events::with_capacity(4);
+        let (mut count, mut sum) = (0, 0);
+        while count < SENDERS * OBJECTS {
+            poll.poll(&mut events, None).unwrap();
+            while let Some(object) = mailbox.take() {
+                count += 1;
+                sum += object;
+            }
+        }
+        assert_eq!(sum, SENDERS * OBJECTS * (OBJECTS - 1) / 2);
+        senders
+            .into_iter()
+            .for_each(|sender| sender.join().unwrap());
+    }
+
+    #[test]
+    fn objects_queued_together_cost_one_wake_up() {
+        let mut poll = Poll::new().unwrap();
+        let mailbox = Mailbox::new(&poll).unwrap();
+        let mut events = Events::with_capacity(4);
+        mailbox.hand_over(1);
+        poll.poll(&mut events, None).unwrap();
+        mailbox.hand_over(2);
+        poll.poll(&mut events, Some(std::time::Duration::ZERO))
+            .unwrap();
+        assert!(events.is_empty());
+        assert_eq!(
+            [mailbox.take(), mailbox.take(), mailbox.take()],
+            [Some(1), Some(2), None]
+        );
+        mailbox.hand_over(3);
+        poll.poll(&mut events, None).unwrap();
+        assert!(!events.is_empty());
+        assert_eq!(mailbox.take(), Some(3));
     }
 }

@@ -408,12 +408,16 @@ fn flush_stream(stream: &mut Stream) -> Sent {
 /// Writes pieces of the output with one system call, after prefetching them.
 fn write_pieces(stream: &mut Stream, output: &Output) -> io::Result<usize> {
     let (mut slices, mut bytes) = (ArrayVec::<IoSlice<'_>, SLICES_MAX>::new(), 0);
+    let limit = stream.write_limit();
+    // What this write does not take is prefetched before the next one.
+    let prefetched = limit.unwrap_or(PREFETCH_BYTES).min(PREFETCH_BYTES);
+    let most = limit.unwrap_or(SEND_MAX_BYTES).min(SEND_MAX_BYTES);
     for piece in output.pieces().take(SLICES_MAX) {
-        let wanted = piece.len().min(PREFETCH_BYTES.saturating_sub(bytes));
+        let wanted = piece.len().min(prefetched.saturating_sub(bytes));
         prefetch_bytes(&piece[..wanted]);
         slices.push(IoSlice::new(piece));
         bytes += piece.len();
-        if bytes >= SEND_MAX_BYTES {
+        if bytes >= most {
             break;
         }
     }

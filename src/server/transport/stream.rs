@@ -85,6 +85,16 @@ impl Stream {
         })
     }
 
+    /// Returns the most bytes that the next write takes under TLS; `None` if only
+    /// the socket limits it.
+    #[inline]
+    pub(in crate::server) fn write_limit(&self) -> Option<usize> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(stream) => Some(stream.burst()),
+        }
+    }
+
     /// Sends encrypted output that the TLS session buffers.
     ///
     /// # Errors
@@ -159,17 +169,6 @@ impl Stream {
             Self::Tls(stream) => stream.socket.peer_addr().ok(),
             Self::Unix(_) => None,
         }
-    }
-
-    /// Disables Nagle's algorithm: replies are batched already.
-    pub(in crate::server) fn set_nodelay(&self) {
-        let socket = match self {
-            Self::Tcp(stream) => stream,
-            Self::Tls(stream) => &stream.socket,
-            Self::Unix(_) => return,
-        };
-        // A lost peer shows at the first read.
-        let _ = socket.set_nodelay(true);
     }
 }
 

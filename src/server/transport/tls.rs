@@ -2,8 +2,8 @@
 //! the first reads. Input is decrypted directly into the caller's buffer.
 //!
 //! The stream buffers at most one decrypted record, encrypted input for which
-//! the caller's buffer had no room, and the configured amount of encrypted
-//! output.
+//! the caller's buffer had no room, and encrypted output: the configured amount,
+//! or up to [`BURST_FACTOR`] times as much for a client that has kept up.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -27,6 +27,12 @@ const RECORD_OVERHEAD_BYTES: usize = 64;
 /// buffer would cost many reads, since records are larger.
 const INPUT_MIN_BYTES: usize = 4096;
 
+/// How much more than the configured amount is encrypted at once, as long as the
+/// socket takes all of it. Each send costs a system call and wakes the client.
+const BURST_FACTOR: usize = 4;
+/// Most bytes encrypted at once, unless more are configured.
+const BURST_BYTES: usize = 64 * 1024;
+
 thread_local! {
     /// Buffer for encrypted input on its way into a session.
     static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -42,6 +48,8 @@ pub(in crate::server) struct TlsStream {
     carry: Vec<u8>,
     /// Bytes of records that wait for the socket, roughly.
     sealed: usize,
+    /// Most bytes that the next write encrypts.
+    burst: usize,
     /// More input may be there although no event will come.
     more: bool,
     /// The last received bytes did not complete a record.
@@ -65,12 +73,14 @@ impl TlsStream {
         tls: Arc<Tls>,
         second: u32,
     ) -> Self {
+        let burst = tls.write_buffer();
         Self {
             socket,
             session,
             tls,
             carry: Vec::new(),
             sealed: 0,
+            burst,
             more: false,
             partial: false,
             ended: false,
@@ -99,7 +109,8 @@ impl TlsStream {
     }
 
     /// Encrypts as much as the session buffers, and sends as much as the socket
-    /// takes. Returns the bytes taken.
+    /// takes. Returns the bytes taken, which are more for a client that reads
+    /// quickly.
     ///
     /// # Errors
     /// `WouldBlock` while earlier output waits for the socket, or an error of
@@ -117,7 +128,30 @@ impl TlsStream {
         let len = self.session.writer().write_vectored(slices)?;
         self.sealed += len + len.div_ceil(RECORD_DATA_BYTES) * RECORD_OVERHEAD_BYTES;
         self.flush_some()?;
+        if len >= self.burst || self.has_unsent() {
+            self.adapt_burst();
+        }
         Ok(len)
+    }
+
+    /// Returns the most bytes that the next write takes.
+    pub(in crate::server) fn burst(&self) -> usize {
+        self.burst
+    }
+
+    /// Lets the next write encrypt more if the socket has taken a full one, and
+    /// little if the socket is full: what waits for a slow client takes memory.
+    fn adapt_burst(&mut self) {
+        let configured = self.tls.write_buffer();
+        let most = (BURST_FACTOR * configured).min(configured.max(BURST_BYTES));
+        let burst = match self.has_unsent() {
+            true => configured,
+            false => (2 * self.burst).min(most),
+        };
+        if burst != self.burst {
+            self.burst = burst;
+            self.session.set_buffer_limit(Some(burst));
+        }
     }
 
     /// Sends buffered encrypted output.
@@ -262,5 +296,93 @@ impl TlsStream {
         // An error means that nothing is there; `ended` distinguishes the end
         // of the stream.
         self.session.reader().read(buffer).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+
+    use rustls::{ClientConnection, StreamOwned};
+    use test_support::tls::{Authority, Files};
+
+    use super::{BURST_FACTOR, TlsStream};
+    use crate::config::{ClientCertificates, TlsSettings};
+    use crate::tls::Tls;
+
+    type Client = StreamOwned<ClientConnection, TcpStream>;
+
+    const CONFIGURED: usize = 8 * 1024;
+
+    /// Returns both ends of a connection after the handshake.
+    fn connected() -> (TlsStream, Client) {
+        let files = Files::create();
+        let settings = TlsSettings {
+            chain: files.path("chain.pem"),
+            key: Some(files.path("key.pem")),
+            write_buffer: CONFIGURED,
+            ..TlsSettings::default()
+        };
+        let tls = Arc::new(Tls::load(&settings).unwrap());
+        let session = tls.session(ClientCertificates::Ignore).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let config = Authority::ours().trusting(None);
+        let client = ClientConnection::new(config, "localhost".try_into().unwrap());
+        let mut client = StreamOwned::new(client.unwrap(), socket);
+        let (served, _) = listener.accept().unwrap();
+        served.set_nonblocking(true).unwrap();
+        let served = mio::net::TcpStream::from_std(served);
+        let mut served = TlsStream::new(served, session, tls, 0);
+        let writer = std::thread::spawn(move || {
+            client.write_all(b"x").unwrap();
+            client
+        });
+        let mut byte = [0; 10];
+        let len = loop {
+            match served.read(&mut byte) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+                result => break result.unwrap(),
+            }
+        };
+        assert_eq!(&byte[..len], b"x");
+        (served, writer.join().unwrap())
+    }
+
+    #[test]
+    fn a_client_that_keeps_up_is_sent_more_at_once() {
+        let (mut served, mut client) = connected();
+        let bytes = vec![7; 100 * CONFIGURED];
+        let mut received = vec![0; bytes.len()];
+        // A short write says nothing about the socket.
+        assert_eq!(served.write(&bytes[..10]).unwrap(), 10);
+        for factor in [1, 2, BURST_FACTOR, BURST_FACTOR] {
+            assert_eq!(served.burst(), factor * CONFIGURED);
+            assert_eq!(served.write(&bytes).unwrap(), factor * CONFIGURED);
+        }
+        let sent = 10 + (3 + 2 * BURST_FACTOR) * CONFIGURED;
+        client.read_exact(&mut received[..sent]).unwrap();
+        // A full socket makes the writes small again.
+        let mut sent = 0;
+        while !served.has_unsent() {
+            sent += served.write(&bytes).unwrap();
+        }
+        assert!(served.session_bytes() < (BURST_FACTOR + 1) * CONFIGURED);
+        assert_eq!(served.burst(), CONFIGURED);
+        let blocked = served.write(&bytes).unwrap_err();
+        assert_eq!(blocked.kind(), ErrorKind::WouldBlock);
+        let reader = std::thread::spawn(move || {
+            let mut received = vec![0; sent];
+            client.read_exact(&mut received).unwrap();
+            assert!(received.iter().all(|&byte| byte == 7));
+        });
+        while served.flush().is_err() {
+            std::thread::yield_now();
+        }
+        reader.join().unwrap();
+        assert_eq!(served.write(&bytes).unwrap(), CONFIGURED);
+        assert_eq!(served.burst(), 2 * CONFIGURED);
     }
 }

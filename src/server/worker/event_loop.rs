@@ -293,24 +293,27 @@ impl Worker {
             let entry = self.connections.vacant_entry();
             let token = entry.key();
             let Arrival {
-                stream, protocol, ..
+                stream,
+                peer,
+                local,
+                protocol,
+                proxy,
             } = arrival;
             let connection = entry.insert(Connection::new(stream, protocol, second));
-            if arrival.proxy {
+            if proxy {
                 let since = connection.stream.handshaking_since();
                 connection.awaits_header = Some(since.unwrap_or(second));
             }
-            connection.stream.set_nodelay();
             if self.context.shared.passwords.is_some() {
                 connection.state = State::Locked;
             }
             if let Some(since) = connection.handshaking_since() {
                 self.handshakes.push_back((since, token));
             }
-            let peer = connection.stream.peer();
-            match arrival.proxy {
-                true => self.context.show_opened(&connection.stream, peer),
-                false => self.context.report_opened(&connection.stream, peer),
+            self.context
+                .show_opened(&connection.stream, peer, local.as_deref());
+            if !proxy {
+                self.context.report_opened(&connection.stream, peer);
             }
             let interest = Interest::READABLE | Interest::WRITABLE;
             let registered =

@@ -1,5 +1,8 @@
 //! Handle of a worker for other threads.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use crate::config::ProtocolMode;
 use crate::server::mailbox::Mailbox;
 use crate::server::transport::stream::Stream;
@@ -18,6 +21,10 @@ pub(in crate::server) struct Handle {
 pub(in crate::server) struct Arrival {
     /// Its socket.
     pub(in crate::server) stream: Stream,
+    /// Address of the peer; `None` for a unix socket.
+    pub(in crate::server) peer: Option<SocketAddr>,
+    /// Local address as `stats conns` reports it; `None` if the listener has several.
+    pub(in crate::server) local: Option<Arc<str>>,
     /// Its protocol.
     pub(in crate::server) protocol: ProtocolMode,
     /// Whether it begins with a header of the PROXY protocol.

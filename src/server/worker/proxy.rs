@@ -47,6 +47,7 @@ impl Worker {
                 connection.awaits_header = None;
                 self.context.local.counters.bytes_read.add(len as u64);
                 let peer = client.or_else(|| connection.stream.peer());
+                self.context.show_opened(&connection.stream, peer, None);
                 self.context.report_opened(&connection.stream, peer);
                 true
             }
