@@ -166,7 +166,8 @@
 //! - Under a shard's lock nothing is sent or logged, and no chunk is allocated
 //!   or freed. An edit collects the chunks that it unlinks and frees them after
 //!   unlocking. Only these use the heap under a lock:
-//!   - a table that is rebuilt to grow, to shrink or to drop tombstones,
+//!   - a table that is rebuilt to grow, to shrink or to empty its stash, and a
+//!     stash that grows,
 //!   - a sweep or a walk, which lists items of the shard,
 //!   - a read, which appends the reply to the output buffer.
 //! - [`protocol`] has no sockets, no clock, no counters, no allocation per key
@@ -218,6 +219,10 @@ pub mod tls;
 #[cfg(not(loom))]
 pub mod upkeep;
 
+#[cfg(loom)]
+#[allow(dead_code, reason = "its callers are not compiled")]
+#[path = "store/index/bucket.rs"]
+mod bucket;
 #[cfg(loom)]
 #[allow(dead_code, reason = "its callers are not compiled")]
 #[path = "store/invalidation/order.rs"]

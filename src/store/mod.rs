@@ -15,7 +15,9 @@
 //!
 //! - An insert into a full table rebuilds the table, and the end of a sweep
 //!   shrinks a sparse one. Both allocate the new table and free the old one.
-//!   There are enough shards that this takes a few milliseconds at most.
+//!   There are enough shards that this takes a millisecond or two at most.
+//! - An insert for which there is no room in the table's buckets may grow the
+//!   shard's stash.
 //! - A sweep collects the chunks to release, and a [`Walk`] the hashes it has
 //!   shown.
 //! - A callback of [`Store::read`], [`Store::edit`] or [`Store::walk`] may

@@ -376,15 +376,23 @@ fn random_seed() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-/// Returns the number of shards. With enough of them, rebuilding the table of a
-/// shard takes a few milliseconds; with few of them, an empty server is small.
+/// Returns the number of shards, a power of two. With enough of them, rebuilding
+/// the table of a shard takes a millisecond or two; with few of them, an empty
+/// server is small.
 fn shards_for(max_memory: usize) -> usize {
     const GIB: usize = 1 << 30;
+    /// Maximum number, so that shard and tag depend on different bits of a hash.
+    const SHARDS_MAX: usize = 1 << 15;
+    /// Memory of a shard from 32 GiB on; up to twice as much below the next
+    /// power of two.
+    const SHARD_BYTES: usize = 4 << 20;
     if max_memory < GIB {
         1024
     } else if max_memory < 8 * GIB {
         2048
-    } else {
+    } else if max_memory < 32 * GIB {
         4096
+    } else {
+        (1 << (max_memory / SHARD_BYTES).ilog2()).min(SHARDS_MAX)
     }
 }

@@ -20,7 +20,7 @@ use crossbeam::utils::CachePadded;
 use crate::config::MemoryShare;
 use crate::limits::PREFIX_LIMITS_MAX;
 use crate::store::evict::prefix_pool::Pool;
-use crate::store::index::map::MARK_BITS;
+use crate::store::index::slot::MARK_BITS;
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// Share of a prefix without a limit.

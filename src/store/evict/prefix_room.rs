@@ -194,7 +194,7 @@ impl Store {
         let shard = self.map.write_at(index);
         let places = self.prefix_limits.uncounted(index);
         let mut sums = vec![(0, 0); places.len()];
-        for bucket in 0..shard.buckets() {
+        for bucket in 0..shard.positions() {
             if let Some(slot) = shard.slot(bucket + COUNT_AHEAD) {
                 slot.prefetch();
             }
@@ -355,9 +355,9 @@ impl Store {
         let index = run % self.map.shard_count();
         let part = run / self.map.shard_count() * RUN_VISITS + within;
         let shard = self.map.read_at(index);
-        let parts = shard.buckets().div_ceil(VISIT_BUCKETS).max(1);
+        let parts = shard.positions().div_ceil(VISIT_BUCKETS).max(1);
         let start = part % parts * VISIT_BUCKETS;
-        *looks += VISIT_LOOKS.min(shard.buckets()).max(1);
+        *looks += VISIT_LOOKS.min(shard.positions()).max(1);
         if within + 1 >= parts {
             // The shard has no more: go on with the next one.
             let next = (run + 1) * RUN_VISITS;

@@ -4,17 +4,19 @@
 use std::ops::Range;
 
 use crate::store::census::count_unfetched;
+use crate::store::index::map::WriteShard;
 use crate::store::item::layout::Item;
+use crate::store::memory::chunk::Chunk;
 use crate::store::outcome::{Condition, Miss};
 use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::{Expiry, Now};
 
-/// Buckets that a sweep looks at under one lock.
-const SWEEP_BUCKETS: usize = 256;
+/// Positions that a sweep looks at under one lock.
+const SWEEP_POSITIONS: usize = 256;
 
 /// Restarts of a shard's sweep, because its table was rebuilt, before the sweep
-/// looks at all buckets under one lock.
+/// looks at all positions under one lock.
 const SWEEP_RESTARTS_MAX: usize = 3;
 
 /// Result of a sweep.
@@ -26,19 +28,23 @@ pub struct Swept {
     pub expirable: usize,
 }
 
-/// Value of [`ShardSweep::next`] after all buckets were looked at under one
-/// lock; above any bucket number.
+/// Value of [`ShardSweep::next`] after all positions were looked at under one
+/// lock; above any position.
 const ALL_SEEN: usize = usize::MAX;
 
 /// The position of a sweep in one shard.
 pub(in crate::store) struct ShardSweep {
     shard: usize,
-    /// The next bucket, or [`ALL_SEEN`].
+    /// The next position, or [`ALL_SEEN`].
     next: usize,
     /// The shard's count of rebuilds at the last part.
     rebuilt: usize,
     /// How often the sweep began anew.
     restarts: usize,
+    /// The shard's count of displaced items when the sweep began, or began anew.
+    displaced: usize,
+    /// Whether this is the second pass, over items that may have been displaced.
+    again: bool,
     swept: Swept,
 }
 
@@ -50,27 +56,47 @@ impl ShardSweep {
             next: 0,
             rebuilt: 0,
             restarts: 0,
+            displaced: 0,
+            again: false,
             swept: Swept::default(),
         }
     }
 
-    /// Returns the buckets to look at under the current lock. If the table was
-    /// rebuilt since the last part, items not seen yet may lie in buckets
+    /// Returns the positions to look at under the current lock. If the table was
+    /// rebuilt since the last part, items not seen yet may lie at positions
     /// already passed: the sweep begins anew. After several restarts, it takes
-    /// all buckets under one lock.
-    fn next_part(&mut self, rebuilt: usize) -> Range<usize> {
-        if self.rebuilt != rebuilt && self.next > 0 && self.next != ALL_SEEN {
+    /// all positions under one lock.
+    fn next_part(&mut self, rebuilt: usize, displaced: usize) -> Range<usize> {
+        let has_begun = (self.next > 0 || self.again) && self.next != ALL_SEEN;
+        if self.rebuilt != rebuilt && has_begun {
             self.next = 0;
+            self.again = false;
             self.restarts += 1;
+        }
+        if self.next == 0 && !self.again {
+            self.displaced = displaced;
         }
         self.rebuilt = rebuilt;
         let start = self.next;
         self.next = if self.restarts > SWEEP_RESTARTS_MAX {
             ALL_SEEN
         } else {
-            start + SWEEP_BUCKETS
+            start + SWEEP_POSITIONS
         };
         start..self.next
+    }
+
+    /// Begins a second pass if items were displaced during the first one: they
+    /// may have moved to positions that were passed already. They lie in
+    /// secondary buckets now, and do not move again. Returns false if no second
+    /// pass is needed.
+    fn pass_again(&mut self, displaced: usize) -> bool {
+        if self.again || self.displaced == displaced || self.next == ALL_SEEN {
+            return false;
+        }
+        self.again = true;
+        self.next = 0;
+        true
     }
 }
 
@@ -95,7 +121,7 @@ impl Store {
         sweep.swept
     }
 
-    /// Continues a sweep under one lock: removes the dead items of some buckets
+    /// Continues a sweep under one lock: removes the dead items at some positions
     /// and frees them after unlocking. At the end of the shard, shrinks its
     /// table under the lock and returns false.
     pub(in crate::store) fn sweep_part(
@@ -107,20 +133,33 @@ impl Store {
     ) -> bool {
         let mut dead = Vec::new();
         let mut shard = self.map.write_at(sweep.shard);
-        let buckets = shard.buckets();
-        let part = sweep.next_part(self.map.rebuild_count(sweep.shard));
-        if part.start >= buckets {
+        let positions = shard.positions();
+        let displaced = self.map.displaced_count(sweep.shard);
+        let part = sweep.next_part(self.map.rebuild_count(sweep.shard), displaced);
+        if part.start >= positions {
+            if sweep.pass_again(displaced) {
+                return true;
+            }
             let shrunk = shard.shrink();
             drop(shard);
             self.memory.pool().sub_overhead(shrunk);
             return false;
         }
-        for bucket in part.start..buckets.min(part.end) {
-            if shard.slot(bucket).is_none() {
+        for position in part.start..positions.min(part.end) {
+            if shard.slot(position).is_none() {
+                continue;
+            }
+            // Nearly all items of a second pass were counted in the first one.
+            if sweep.again {
+                if shard.is_secondary(position)
+                    && let Some(chunk) = self.sweep_displaced(local, &mut shard, position, now)
+                {
+                    dead.push(chunk);
+                }
                 continue;
             }
             sweep.swept.looked += 1;
-            let item = shard.item(bucket);
+            let item = shard.item(position);
             sweep.swept.expirable += usize::from(item.expiry() != Expiry::NEVER);
             let class = local.classes.of(item.class());
             class.crawler_items_checked.add(1);
@@ -134,22 +173,60 @@ impl Store {
                 visit(item);
                 continue;
             };
-            class.crawler_reclaimed.add(1);
-            local.counters.crawler_reclaimed.add(1);
-            if miss == Miss::Expired {
-                count_unfetched(local, item);
-            }
-            if miss == Miss::Invalidated {
-                local.counters.invalidated_items.add(1);
-            }
-            dead.push(item.chunk());
-            self.unlink(local, &mut shard, bucket);
+            dead.push(self.remove_swept(local, &mut shard, position, miss));
         }
         drop(shard);
         for chunk in dead {
             self.release_chunk(local, chunk);
         }
         true
+    }
+
+    /// Looks at an item that may have been displaced during the first pass.
+    /// Returns its chunk if it is dead.
+    fn sweep_displaced(
+        &self,
+        local: &Local,
+        shard: &mut WriteShard<'_>,
+        position: usize,
+        now: Now,
+    ) -> Option<Chunk> {
+        let item = shard.item(position);
+        let mut condition = self.condition(item, now);
+        if condition == Condition::TurnsStale {
+            condition = self.turn_stale_counted(local, item, now);
+        }
+        match condition {
+            Condition::Dead(miss) => Some(self.remove_swept(local, shard, position, miss)),
+            _ => {
+                self.oldest.record(item, now);
+                None
+            }
+        }
+    }
+
+    /// Unlinks and counts a dead item. Returns its chunk, to be released after
+    /// unlocking.
+    fn remove_swept(
+        &self,
+        local: &Local,
+        shard: &mut WriteShard<'_>,
+        position: usize,
+        miss: Miss,
+    ) -> Chunk {
+        let item = shard.item(position);
+        let chunk = item.chunk();
+        let class = local.classes.of(item.class());
+        class.crawler_reclaimed.add(1);
+        local.counters.crawler_reclaimed.add(1);
+        if miss == Miss::Expired {
+            count_unfetched(local, item);
+        }
+        if miss == Miss::Invalidated {
+            local.counters.invalidated_items.add(1);
+        }
+        self.unlink(local, shard, position);
+        chunk
     }
 
     /// Returns the number of shards, for [`Store::sweep_shard`].

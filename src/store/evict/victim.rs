@@ -103,7 +103,7 @@ impl Store {
         looked: &mut usize,
         best: &mut Option<Candidate>,
     ) -> Option<usize> {
-        let buckets = shard.buckets();
+        let buckets = shard.positions();
         let position = &self.hand.positions[visit.shard];
         let mut next = position.load(Ordering::Relaxed) as usize;
         let part = || (buckets >> self.hand.visits.load(Ordering::Relaxed)).max(1);
@@ -142,7 +142,7 @@ impl Store {
     fn evict_any(&self, local: &mut Local) -> Option<usize> {
         (0..self.map.shard_count()).find_map(|index| {
             let shard = self.map.write_at(index);
-            let bucket = (0..shard.buckets()).find(|&bucket| shard.slot(bucket).is_some())?;
+            let bucket = (0..shard.positions()).find(|&bucket| shard.slot(bucket).is_some())?;
             self.evict_at(local, shard, bucket)
         })
     }
@@ -187,7 +187,7 @@ impl Store {
         shard: &mut WriteShard<'_>,
         now: Now,
     ) -> Option<Victim> {
-        if !shard.is_nearly_full() || !self.options.evict {
+        if !shard.is_full() || !self.options.evict {
             return None;
         }
         self.evict_in_full_shard(local, shard, now)

@@ -1,60 +1,53 @@
-//! The map from keys to items: a DashMap of 8-byte slots. Only this file names
-//! dashmap, hashbrown and ahash. A slot holds an item's address in its low 48
-//! bits and the eviction policy's stamp above. Hashes and comparisons read the
-//! key through the slot.
+//! The map from keys to items: a DashMap whose shards are the locks and stashes
+//! of tables of our own. Only this file names dashmap, hashbrown and ahash.
+//! Hashes and comparisons read the key through the slot.
+//!
+//! A shard's entries lie in the buckets of its table (`bucket.rs`), which are
+//! found without the lock. Entries for which there is no room there lie in the
+//! stash: the shard's own table in the DashMap, under its lock. Positions number
+//! the entries of a shard: first those in buckets, then those in the stash.
 //!
 //! No guard leaves this file except inside [`ReadShard`] and [`WriteShard`],
 //! and no caller may hold two of them at a time. A shard's table is allocated
-//! and freed under its write lock: when it grows, shrinks, or is rebuilt to
-//! drop tombstones.
+//! and freed under its write lock.
 
 use std::hash::{BuildHasher, Hasher};
-use std::ptr::NonNull;
 
 use ahash::RandomState;
 use dashmap::{DashMap, RwLock, RwLockReadGuard, RwLockWriteGuard, SharedValue};
 use hashbrown::raw::RawTable;
 
 use crate::store::evict::policy::Stamp;
-use crate::store::index::prefetch::{CACHE_LINE_BYTES, prefetch};
+use crate::store::index::bucket;
+use crate::store::index::bucket::{Bucket, Lookup, POSITIONS, Place};
+use crate::store::index::counts::Counts;
+use crate::store::index::prefetch::prefetch;
+use crate::store::index::slot::{Slot, chunk_of, key_of, pack, prefetch_item, prefetched};
+use crate::store::index::table::{Buckets, Table, buckets_for, bytes_of, capacity_of, find_in};
 use crate::store::index::version::Version;
 use crate::store::item::layout::Item;
 use crate::store::memory::chunk::Chunk;
-use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::Ordering;
 
 /// Name of the hash function, for `stats settings`.
 pub const HASH_NAME: &str = "ahash";
 
-/// Maximum number of cache lines of an item that are prefetched.
-const LINES_MAX: usize = 4;
-
-/// Bits of an item's address in a slot.
-const ADDRESS_BITS: u32 = 48;
-const ADDRESS: u64 = ((1 << ADDRESS_BITS) - 1) & !MARKS;
-/// Marks of an item, in the bits of its address that are always 0.
-pub(in crate::store) const MARK_BITS: usize = 3;
-const MARKS: u64 = (1 << MARK_BITS) - 1;
-
-/// Bytes of a bucket in the table: the slot and its control byte.
-pub(in crate::store) const BUCKET_BYTES: usize = 9;
-/// Bytes of a table besides its buckets: the control bytes that hashbrown
-/// repeats at the end.
-pub(in crate::store) const TABLE_BYTES: usize = 16;
-
-/// A full table is rebuilt at its size, not doubled, if at least its capacity
-/// divided by this is tombstones of removed entries.
-const TOMBSTONE_PART: usize = 32;
-
 /// Tables with fewer buckets are always allowed to grow: they are too small to
 /// matter.
-const GROUP_BUCKETS: usize = 64;
-/// Distance in entries of the prefetches ahead of a rebuild, which reads every
-/// key.
-const REBUILD_AHEAD: usize = 16;
-/// Bytes of each item that are prefetched for a rebuild.
-const REBUILD_BYTES: usize = CACHE_LINE_BYTES;
+const SMALL_BUCKETS: usize = 8;
+/// A stash is full if it has more entries than [`STASH_BASE`] and the shard's
+/// entries divided by this.
+const STASH_PART: usize = 64;
+/// See [`STASH_PART`].
+const STASH_BASE: usize = 4;
+/// A table with a full stash is rebuilt at its size if at least its entries
+/// divided by this were added since its last rebuild. Otherwise, it grows.
+const WORN_PART: usize = 4;
+/// Bytes of a stash besides its slots: a control byte for each, and those that
+/// hashbrown repeats at the end.
+const STASH_TAIL_BYTES: usize = 16;
 
-type Table = RawTable<(Slot, SharedValue<()>)>;
+type Stash = RawTable<(Slot, SharedValue<()>)>;
 
 /// A key and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -65,159 +58,53 @@ pub struct Hashed<'a> {
     pub hash: u64,
 }
 
-/// The address of an item, its eviction stamp and its marks, packed into 64 bits.
-pub(crate) struct Slot {
-    bits: AtomicU64,
-    /// Marks the slot as a pointer. The address is in `bits`.
-    _not_a_number: std::marker::PhantomData<*mut u8>,
-}
-
-// SAFETY: a slot is an atomic number; the rules of `Item` guard the memory it
-// points to.
-unsafe impl Send for Slot {}
-// SAFETY: as above.
-unsafe impl Sync for Slot {}
-
-// DashMap requires these traits. The store works on the raw tables, with its
-// own hashes and comparisons.
-impl PartialEq for Slot {
-    fn eq(&self, other: &Self) -> bool {
-        self.chunk() == other.chunk()
-    }
-}
-impl Eq for Slot {}
-impl std::hash::Hash for Slot {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.chunk().hash(state);
-    }
-}
-
-impl Slot {
-    /// Prefetches the start of the item.
-    #[inline]
-    pub(crate) fn prefetch(&self) {
-        prefetch_item(self, 1);
-    }
-
-    fn new(chunk: Chunk, stamp: Stamp) -> Self {
-        Self {
-            bits: AtomicU64::new(pack(chunk, stamp)),
-            _not_a_number: std::marker::PhantomData,
-        }
-    }
-
-    /// Returns the item's head chunk.
-    #[inline]
-    pub(crate) fn chunk(&self) -> Chunk {
-        let address = (self.bits.load(Ordering::Relaxed) & ADDRESS) as usize;
-        // `pack` exposes the provenance of every address that it puts into a
-        // slot.
-        let pointer = std::ptr::with_exposed_provenance_mut(address);
-        NonNull::new(pointer).expect("a slot holds an address")
-    }
-
-    /// Returns the eviction policy's stamp.
-    #[inline]
-    pub(crate) fn stamp(&self) -> Stamp {
-        Stamp((self.bits.load(Ordering::Relaxed) >> ADDRESS_BITS) as u16)
-    }
-
-    /// Sets the stamp, under the shard's read lock. Of two concurrent calls,
-    /// one may be lost; the address does not change under the read lock.
-    #[inline]
-    pub(crate) fn set_stamp(&self, stamp: Stamp) {
-        let others = self.bits.load(Ordering::Relaxed) & (ADDRESS | MARKS);
-        let bits = others | u64::from(stamp.0) << ADDRESS_BITS;
-        self.bits.store(bits, Ordering::Relaxed);
-    }
-
-    /// Returns the marks of the item's key.
-    #[inline]
-    pub(in crate::store) fn marks(&self) -> u8 {
-        (self.bits.load(Ordering::Relaxed) & MARKS) as u8
-    }
-
-    /// Adds marks. The caller holds the shard's write lock: [`Slot::set_stamp`]
-    /// would lose them.
-    fn mark(&self, marks: u8) {
-        let marks = u64::from(marks) & MARKS;
-        self.bits.fetch_or(marks, Ordering::Relaxed);
-    }
-
-    /// Sets another item of the same key, which has the same marks.
-    fn set(&self, chunk: Chunk, stamp: Stamp) {
-        let marks = self.bits.load(Ordering::Relaxed) & MARKS;
-        let bits = pack(chunk, stamp) | marks;
-        self.bits.store(bits, Ordering::Relaxed);
-    }
-
-    /// Returns the same slot for another table.
-    fn moved(&self) -> Self {
-        Self {
-            bits: AtomicU64::new(self.bits.load(Ordering::Relaxed)),
-            _not_a_number: std::marker::PhantomData,
-        }
-    }
-}
-
-fn pack(chunk: Chunk, stamp: Stamp) -> u64 {
-    let address = chunk.as_ptr().expose_provenance() as u64;
-    debug_assert!(
-        address & !ADDRESS == 0,
-        "user addresses have 48 bits, and chunks are aligned"
-    );
-    address | u64::from(stamp.0) << ADDRESS_BITS
-}
-
 /// The map: sharded tables of slots, each under a reader-writer lock.
 pub(crate) struct Map {
     inner: DashMap<Slot, (), RandomState>,
+    /// One per shard. Written only when a table is replaced.
+    tables: Box<[Table]>,
     /// One per shard.
-    hints: Box<[Hint]>,
+    counts: Box<[Counts]>,
+    /// One per shard.
+    versions: Box<[Version]>,
 }
 
-/// The state of a shard that is read without its lock: its version, and where
-/// its table lies, for prefetching. The table may have moved since: prefetching
-/// a wrong address does no harm.
-struct Hint {
-    /// Address of the table's control bytes.
-    control: AtomicPtr<u8>,
-    /// Number of the table's buckets minus 1.
-    mask: AtomicUsize,
-    /// How often the table was rebuilt. A rebuild moves entries to other
-    /// buckets.
-    rebuilds: AtomicUsize,
-    version: Version,
-}
-
-impl Hint {
-    /// Records the address and size of a rebuilt table.
-    fn record_table(&self, table: &Table) {
-        let control = table.data_end().as_ptr().cast();
-        self.control.store(control, Ordering::Relaxed);
-        self.mask.store(table.buckets() - 1, Ordering::Relaxed);
-        self.rebuilds.fetch_add(1, Ordering::Relaxed);
+impl Drop for Map {
+    fn drop(&mut self) {
+        for table in &self.tables {
+            // SAFETY: no thread uses the map any more.
+            unsafe { table.buckets().free() };
+        }
     }
 }
 
 impl Map {
     /// Creates an empty map of `shards` shards, a power of two.
     pub(crate) fn new(shards: usize) -> Self {
-        let hint = || Hint {
-            control: AtomicPtr::new(std::ptr::null_mut()),
-            mask: AtomicUsize::new(0),
-            rebuilds: AtomicUsize::new(0),
-            version: Version::new(),
-        };
+        Self::with_hasher(shards, RandomState::new())
+    }
+
+    /// Creates an empty map that hashes in every run alike.
+    #[cfg(test)]
+    pub(in crate::store::index) fn seeded(shards: usize) -> Self {
+        Self::with_hasher(shards, RandomState::with_seeds(1, 2, 3, 4))
+    }
+
+    fn with_hasher(shards: usize, hasher: RandomState) -> Self {
         Self {
-            inner: DashMap::with_hasher_and_shard_amount(RandomState::new(), shards),
-            hints: (0..shards).map(|_| hint()).collect(),
+            inner: DashMap::with_hasher_and_shard_amount(hasher, shards),
+            tables: (0..shards).map(|_| Table::new()).collect(),
+            counts: (0..shards).map(|_| Counts::default()).collect(),
+            versions: (0..shards).map(|_| Version::new()).collect(),
         }
     }
 
-    /// Returns the bytes of the locks, empty tables and hints.
+    /// Returns the bytes of the locks, empty stashes and counts.
     pub(crate) fn base_bytes(&self) -> usize {
-        std::mem::size_of_val(self.inner.shards()) + std::mem::size_of_val(&*self.hints)
+        size_of_val(self.inner.shards())
+            + size_of_val(&*self.tables)
+            + size_of_val(&*self.counts)
+            + size_of_val(&*self.versions)
     }
 
     /// Returns the number of shards.
@@ -240,7 +127,7 @@ impl Map {
     }
 
     #[inline]
-    fn shard_of(&self, hash: u64) -> &RwLock<Table> {
+    fn shard_of(&self, hash: u64) -> &RwLock<Stash> {
         &self.inner.shards()[self.shard_index(hash)]
     }
 
@@ -250,27 +137,22 @@ impl Map {
         prefetch(std::ptr::from_ref(self.shard_of(hash)).cast());
     }
 
-    /// Prefetches the control bytes and the slot where the probe for `hash`
-    /// begins.
+    /// Prefetches the primary bucket of `hash`.
     #[inline]
     pub(crate) fn prefetch_slot(&self, hash: u64) {
-        let hint = &self.hints[self.shard_index(hash)];
-        let control = hint.control.load(Ordering::Relaxed);
-        let first = hash as usize & hint.mask.load(Ordering::Relaxed);
-        prefetch(control.wrapping_add(first));
-        prefetch(control.wrapping_sub((first + 1) * size_of::<Slot>()));
+        let buckets = self.tables[self.shard_index(hash)].buckets();
+        prefetch(buckets.primary(hash));
     }
 
-    /// Prefetches the first `bytes` bytes of the items whose control byte
-    /// matches `hash`. Takes the shard's read lock.
+    /// Prefetches the first `bytes` bytes of the items whose tag matches `hash`.
+    /// Takes the shard's read lock.
     #[inline]
     pub(crate) fn prefetch_item(&self, hash: u64, bytes: usize) {
-        let table = self.shard_of(hash).read();
-        // SAFETY: the iterator does not outlive the guard.
-        for bucket in unsafe { table.iter_hash(hash) } {
-            // SAFETY: the bucket is full and the guard keeps it so.
-            prefetch_item(unsafe { &bucket.as_ref().0 }, bytes);
-        }
+        let shard = self.read(hash);
+        find_in(shard.buckets, hash, |word| {
+            prefetch_item(word, bytes);
+            false
+        });
     }
 
     /// Locks the shard of `hash` for reading.
@@ -282,22 +164,32 @@ impl Map {
     /// Locks shard number `index` for reading.
     #[inline]
     pub(crate) fn read_at(&self, index: usize) -> ReadShard<'_> {
+        let stash = self.inner.shards()[index].read();
         ReadShard {
-            table: self.inner.shards()[index].read(),
-            hint: &self.hints[index],
+            // SAFETY: tables are freed under the write lock only.
+            buckets: unsafe { self.tables[index].buckets().as_slice() },
+            stash,
+            map: self,
+            index,
         }
     }
 
     /// Returns the version of the shard that `hash` belongs to.
     #[inline]
     pub(crate) fn version(&self, hash: u64) -> &Version {
-        &self.hints[self.shard_index(hash)].version
+        &self.versions[self.shard_index(hash)]
     }
 
-    /// Returns how often the table of shard number `index` was rebuilt. The
-    /// count does not change while the shard is locked.
+    /// Returns how often entries of shard number `index` got other positions,
+    /// all at once. The count does not change while the shard is locked.
     pub(crate) fn rebuild_count(&self, index: usize) -> usize {
-        self.hints[index].rebuilds.load(Ordering::Relaxed)
+        self.counts[index].rebuilds.get()
+    }
+
+    /// Returns how often a single entry of shard number `index` got another
+    /// position. The count does not change while the shard is locked.
+    pub(crate) fn displaced_count(&self, index: usize) -> usize {
+        self.counts[index].displaced.get()
     }
 
     /// Locks the shard of `hash` for writing.
@@ -309,10 +201,11 @@ impl Map {
     /// Locks shard number `index` for writing.
     #[inline]
     pub(crate) fn write_at(&self, index: usize) -> WriteShard<'_> {
-        let table = self.inner.shards()[index].write();
-        self.hints[index].version.bump();
+        let stash = self.inner.shards()[index].write();
+        self.versions[index].bump();
         WriteShard {
-            table,
+            buckets: self.tables[index].buckets(),
+            stash,
             map: self,
             index,
         }
@@ -321,42 +214,58 @@ impl Map {
 
 /// A shard locked for reading.
 pub(crate) struct ReadShard<'a> {
-    table: RwLockReadGuard<'a, Table>,
-    hint: &'a Hint,
+    buckets: &'a [Bucket],
+    stash: RwLockReadGuard<'a, Stash>,
+    map: &'a Map,
+    index: usize,
 }
 
 impl ReadShard<'_> {
     /// Returns the shard's version.
     pub(crate) fn version(&self) -> &Version {
-        &self.hint.version
+        &self.map.versions[self.index]
     }
 
-    /// Returns the slot of a key, or `None` if the key is not in the table.
+    /// Returns the slot of a key, or `None` if the key is not in the shard.
     #[inline]
     pub(crate) fn find(&self, key: &Hashed<'_>) -> Option<&Slot> {
-        let found = self.table.get(key.hash, |entry| has_key(&entry.0, key.key));
+        // SAFETY: items in the shard are linked; the lock is held.
+        let is_wanted = |word| key.key == unsafe { key_of(word) };
+        match find_in(self.buckets, key.hash, is_wanted) {
+            Lookup::At(position, _) => bucket::word(self.buckets, position).map(Slot::of),
+            Lookup::Absent => None,
+            Lookup::MaybeStashed => self.find_stashed(key),
+        }
+    }
+
+    #[cold]
+    fn find_stashed(&self, key: &Hashed<'_>) -> Option<&Slot> {
+        let hash = Place::of(key.hash, self.buckets.len()).stash_hash();
+        // SAFETY: items in the shard are linked; the lock is held.
+        let is_wanted = |entry: &(Slot, _)| key.key == unsafe { key_of(entry.0.word()) };
+        let found = self.stash.get(hash, is_wanted);
         found.map(|entry| &entry.0)
     }
 
-    /// Returns the number of buckets, full or not; 0 if the table has no
+    /// Returns the number of positions, full or not; 0 if the shard has no
     /// entries.
-    pub(crate) fn buckets(&self) -> usize {
-        if self.table.is_empty() {
+    pub(crate) fn positions(&self) -> usize {
+        if self.map.counts[self.index].entries.get() == 0 {
             return 0;
         }
-        self.table.buckets()
+        self.buckets.len() * POSITIONS + self.stash.buckets()
     }
 
-    /// Returns the slot in bucket `index`, or `None` if the bucket is empty or
-    /// there is no such bucket.
-    pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
-        // SAFETY: the index is checked, and the bucket is full.
-        unsafe {
-            if index >= self.table.buckets() || !self.table.is_bucket_full(index) {
-                return None;
-            }
-            Some(&self.table.bucket(index).as_ref().0)
-        }
+    /// Returns the slot at a position, or `None` if it is empty or there is no
+    /// such position.
+    #[inline]
+    pub(crate) fn slot(&self, position: usize) -> Option<&Slot> {
+        slot_at(self.buckets, &self.stash, position)
+    }
+
+    /// Returns whether the entry at a position lies in its secondary bucket.
+    pub(crate) fn is_secondary(&self, position: usize) -> bool {
+        bucket::is_secondary(self.buckets, position)
     }
 
     /// Returns the item of a slot of this shard.
@@ -370,85 +279,171 @@ impl ReadShard<'_> {
 
 /// A shard locked for writing.
 pub(crate) struct WriteShard<'a> {
-    table: RwLockWriteGuard<'a, Table>,
+    buckets: Buckets,
+    stash: RwLockWriteGuard<'a, Stash>,
     map: &'a Map,
     index: usize,
 }
 
 impl WriteShard<'_> {
-    /// Returns the bucket of a key, or `None` if the key is not in the table.
+    #[inline]
+    fn buckets(&self) -> &[Bucket] {
+        // SAFETY: only `rebuild` frees them, which borrows the shard mutably.
+        unsafe { self.buckets.as_slice() }
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.map.counts[self.index]
+    }
+
+    /// Returns the position of a key's entry, or `None` if the key is not in the
+    /// shard.
     #[inline]
     pub(crate) fn find(&self, key: &Hashed<'_>) -> Option<usize> {
-        let bucket = self
-            .table
-            .find(key.hash, |entry| has_key(&entry.0, key.key))?;
-        // SAFETY: the bucket was just found in this table.
-        Some(unsafe { self.table.bucket_index(&bucket) })
+        self.find_by(key.hash, |item| item.key() == key.key)
     }
 
-    /// Returns the bucket of the item with this hash that `wanted` accepts.
+    /// Returns the position of the item with this hash that `wanted` accepts.
+    #[inline]
     pub(crate) fn find_by(&self, hash: u64, wanted: impl Fn(Item<'_>) -> bool) -> Option<usize> {
-        // SAFETY: items in the table are linked; the lock is held.
-        let found = |entry: &(Slot, _)| wanted(unsafe { Item::at(entry.0.chunk()) });
-        let bucket = self.table.find(hash, found)?;
-        // SAFETY: the bucket was just found in this table.
-        Some(unsafe { self.table.bucket_index(&bucket) })
+        // SAFETY: items in the shard are linked; the lock is held.
+        let wanted = |word| wanted(unsafe { Item::at(chunk_of(word)) });
+        match find_in(self.buckets(), hash, wanted) {
+            Lookup::At(position, _) => Some(position),
+            Lookup::Absent => None,
+            Lookup::MaybeStashed => self.find_stashed(hash, wanted),
+        }
     }
 
-    /// Returns the number of buckets, full or not; 0 if the table has no
+    #[cold]
+    fn find_stashed(&self, hash: u64, wanted: impl Fn(u64) -> bool) -> Option<usize> {
+        let hash = Place::of(hash, self.buckets.len()).stash_hash();
+        let found = self.stash.find(hash, |entry| wanted(entry.0.word()))?;
+        // SAFETY: the entry was just found in this table.
+        let index = unsafe { self.stash.bucket_index(&found) };
+        Some(self.buckets.len() * POSITIONS + index)
+    }
+
+    /// Returns the number of positions, full or not; 0 if the shard has no
     /// entries.
-    pub(crate) fn buckets(&self) -> usize {
-        if self.table.is_empty() {
+    pub(crate) fn positions(&self) -> usize {
+        if self.len() == 0 {
             return 0;
         }
-        self.table.buckets()
+        self.buckets.len() * POSITIONS + self.stash.buckets()
     }
 
-    /// Returns the slot in bucket `index`, or `None` if the bucket is empty or
-    /// there is no such bucket.
+    /// Returns the slot at a position, or `None` if it is empty or there is no
+    /// such position.
     #[inline]
-    pub(crate) fn slot(&self, index: usize) -> Option<&Slot> {
-        // SAFETY: the index is checked, and the bucket is full.
-        unsafe {
-            if index >= self.table.buckets() || !self.table.is_bucket_full(index) {
-                return None;
-            }
-            Some(&self.table.bucket(index).as_ref().0)
-        }
+    pub(crate) fn slot(&self, position: usize) -> Option<&Slot> {
+        slot_at(self.buckets(), &self.stash, position)
     }
 
-    /// Returns the item in bucket `index`, which must be full.
-    pub(crate) fn item(&self, index: usize) -> Item<'_> {
-        let slot = self.slot(index).expect("the bucket is full");
+    /// Returns whether the entry at a position lies in its secondary bucket.
+    pub(crate) fn is_secondary(&self, position: usize) -> bool {
+        bucket::is_secondary(self.buckets(), position)
+    }
+
+    /// Returns the item at a position, which must be full.
+    pub(crate) fn item(&self, position: usize) -> Item<'_> {
+        let slot = self.full_slot(position);
         // SAFETY: the item is linked, and the lock is held for the view's
         // lifetime.
         unsafe { Item::at(slot.chunk()) }
     }
 
-    /// Adds a slot for a key that is not in the table. If the table is full,
-    /// rebuilds it first: allocates a new table and frees the old one. Returns
-    /// the bucket, and by how many bytes the table grew.
-    pub(crate) fn insert(&mut self, hash: u64, chunk: Chunk, stamp: Stamp) -> (usize, usize) {
-        let before = table_bytes(&self.table);
-        if self.table.capacity() == self.table.len() {
-            self.make_room();
-        }
-        let entry = (Slot::new(chunk, stamp), SharedValue::new(()));
-        let rehash = |_: &(Slot, _)| unreachable!("there is room");
-        let bucket = self.table.insert(hash, entry, rehash);
-        // SAFETY: the bucket was just filled in this table.
-        let index = unsafe { self.table.bucket_index(&bucket) };
-        (index, table_bytes(&self.table) - before)
+    fn full_slot(&self, position: usize) -> &Slot {
+        self.slot(position).expect("the position is full")
     }
 
-    /// Makes room for `more` further items. Returns by how many bytes the table
-    /// grew.
-    pub(crate) fn reserve(&mut self, more: usize) -> usize {
-        let before = table_bytes(&self.table);
-        if self.table.capacity() - self.table.len() < more {
-            self.rebuild(self.table.len() + more);
+    /// Adds a slot for a key that is not in the shard. If the table is full,
+    /// rebuilds it first: allocates a new table and frees the old one. Returns
+    /// the position, and by how many bytes table and stash grew.
+    pub(crate) fn insert(&mut self, hash: u64, chunk: Chunk, stamp: Stamp) -> (usize, usize) {
+        let is_full = self.len() >= capacity_of(self.buckets.len());
+        if is_full {
+            self.rebuild(self.len() + 1);
         }
-        table_bytes(&self.table) - before
+        let word = pack(chunk, stamp);
+        let (position, grown) = match self.insert_in_bucket(hash, word) {
+            Some(position) if is_full => (position, self.account_growth()),
+            Some(position) => (position, 0),
+            None => (self.insert_displaced(hash, word), self.account_growth()),
+        };
+        let counts = self.counts();
+        counts.entries.add_one();
+        counts.added.add_one();
+        (position, grown)
+    }
+
+    #[inline]
+    fn insert_in_bucket(&self, hash: u64, word: u64) -> Option<usize> {
+        let place = Place::of(hash, self.buckets.len());
+        let inserted = bucket::insert(self.buckets(), place, word)?;
+        if inserted.displaced {
+            self.counts().displaced.add_one();
+        }
+        Some(inserted.position)
+    }
+
+    /// Adds an entry for which there is no room in its buckets. If the stash is
+    /// full, first rebuilds the table.
+    #[cold]
+    fn insert_displaced(&mut self, hash: u64, word: u64) -> usize {
+        if self.stash.len() >= STASH_BASE + self.len() / STASH_PART {
+            // Entries leave their primary buckets over time and do not return.
+            // A rebuild puts them back.
+            let fitting = capacity_of(self.buckets.len());
+            let is_worn = self.counts().added.get() >= self.len() / WORN_PART;
+            // Growing does not help keys that collide in a sparse table.
+            if is_worn || self.len() >= fitting / 2 {
+                let growing = usize::from(!is_worn);
+                self.rebuild(fitting.saturating_add(growing));
+                if let Some(position) = self.insert_in_bucket(hash, word) {
+                    return position;
+                }
+            }
+        }
+        self.insert_in_stash(hash, word)
+    }
+
+    fn insert_in_stash(&mut self, hash: u64, word: u64) -> usize {
+        let place = Place::of(hash, self.buckets.len());
+        bucket::set_stashed(self.buckets(), place.primary, true);
+        let (map, buckets) = (self.map, self.buckets.len());
+        if self.stash.capacity() == self.stash.len() {
+            self.stash.reserve(1, |entry| {
+                // SAFETY: items in the shard are linked; the lock is held.
+                let hash = map.hash(unsafe { key_of(entry.0.word()) });
+                Place::of(hash, buckets).stash_hash()
+            });
+            self.counts().rebuilds.add_one();
+        }
+        let entry = (Slot::new(word), SharedValue::new(()));
+        let rehash = |_: &(Slot, _)| unreachable!("there is room");
+        let inserted = self.stash.insert(place.stash_hash(), entry, rehash);
+        // SAFETY: the entry was just put into this table.
+        let index = unsafe { self.stash.bucket_index(&inserted) };
+        buckets * POSITIONS + index
+    }
+
+    /// Makes room for `more` items. Returns by how many bytes the table grew.
+    pub(crate) fn reserve(&mut self, more: usize) -> usize {
+        let wanted = self.len() + more;
+        if capacity_of(self.buckets.len()) < wanted {
+            self.rebuild(wanted);
+        }
+        self.account_growth()
+    }
+
+    /// Returns by how many bytes table and stash are larger than was accounted
+    /// for.
+    fn account_growth(&self) -> usize {
+        let (bytes, accounted) = (self.bytes(), &self.counts().accounted);
+        let grown = bytes.saturating_sub(accounted.get());
+        accounted.set((bytes as u32).max(accounted.get() as u32));
+        grown
     }
 
     /// Returns the shard's number.
@@ -457,132 +452,147 @@ impl WriteShard<'_> {
     }
 
     /// Returns the number of items in the shard.
-    pub(crate) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    /// Returns whether the table is so full that one more item may make it
-    /// grow.
     #[inline]
-    pub(crate) fn is_nearly_full(&self) -> bool {
-        let fitting = capacity_of(self.table.buckets());
-        self.table.len() + fitting / TOMBSTONE_PART >= fitting
-            && self.table.buckets() >= GROUP_BUCKETS
+    pub(crate) fn len(&self) -> usize {
+        self.counts().entries.get()
     }
 
-    /// Returns the bytes of the table after it has doubled.
+    /// Returns whether the table is so full that one more item makes it grow.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.buckets.len() >= SMALL_BUCKETS && self.len() >= capacity_of(self.buckets.len())
+    }
+
+    /// Returns the bytes of the table after it has grown.
     pub(crate) fn grown_bytes(&self) -> usize {
-        2 * table_bytes(&self.table)
+        let fitting = capacity_of(self.buckets.len());
+        bytes_of(buckets_for(fitting.saturating_add(1), self.index))
     }
 
-    /// Doubles the table. Rebuilds it at its size instead, if enough of it is
-    /// tombstones of removed entries: under constant eviction it would
-    /// otherwise grow to twice the size it needs.
-    fn make_room(&mut self) {
-        let fitting = capacity_of(self.table.buckets());
-        let tombstones = fitting - self.table.len().min(fitting);
-        if tombstones > 0 && tombstones >= fitting / TOMBSTONE_PART {
-            self.rebuild(fitting);
-        } else {
-            self.rebuild(fitting + 1);
-        }
-    }
-
-    /// Moves all entries to a new table for at least `capacity` entries, and
-    /// frees the old table.
-    fn rebuild(&mut self, capacity: usize) {
-        let mut fresh = Table::with_capacity(capacity);
-        // SAFETY: the iterators do not outlive the table.
-        let (mut ahead, all) = unsafe { (self.table.iter(), self.table.iter()) };
-        for bucket in ahead.by_ref().take(REBUILD_AHEAD) {
-            // SAFETY: the bucket is full.
-            prefetch_item(unsafe { &bucket.as_ref().0 }, REBUILD_BYTES);
-        }
-        for bucket in all {
-            if let Some(bucket) = ahead.next() {
-                // SAFETY: the bucket is full.
-                prefetch_item(unsafe { &bucket.as_ref().0 }, REBUILD_BYTES);
+    /// Moves all entries to a new table for at least `items` items.
+    fn rebuild(&mut self, items: usize) {
+        let old = self.buckets;
+        let fresh = Buckets::allocate(buckets_for(items.max(self.len()), self.index));
+        let stash = std::mem::replace(&mut *self.stash, Stash::new());
+        self.buckets = fresh;
+        // SAFETY: the old buckets are freed below.
+        let old_slice = unsafe { old.as_slice() };
+        let positions = 0..old_slice.len() * POSITIONS;
+        let in_buckets = positions.filter_map(|position| bucket::word(old_slice, position));
+        let in_buckets = in_buckets.map(|word| word.load(Ordering::Relaxed));
+        // SAFETY: the iterator does not outlive the stash; its entries are full.
+        let stashed = unsafe { stash.iter() }.map(|entry| unsafe { entry.as_ref() }.0.word());
+        prefetched(in_buckets.chain(stashed), |word| {
+            // SAFETY: items in the shard are linked; the lock is held.
+            let hash = self.map.hash(unsafe { key_of(word) });
+            if self.insert_in_bucket(hash, word).is_none() {
+                self.insert_in_stash(hash, word);
             }
-            // SAFETY: the bucket is full.
-            let slot = unsafe { &bucket.as_ref().0 };
-            // SAFETY: items in the table are linked; the lock is held.
-            let hash = self.map.hash(unsafe { Item::at(slot.chunk()) }.key());
-            let entry = (slot.moved(), SharedValue::new(()));
-            fresh.insert(hash, entry, |_| unreachable!("there is room"));
-        }
-        *self.table = fresh;
-        self.map.hints[self.index].record_table(&self.table);
+        });
+        self.map.tables[self.index].publish(fresh);
+        self.counts().added.set(0);
+        self.counts().rebuilds.add_one();
+        // SAFETY: readers look into a table under the lock only, which is held.
+        unsafe { old.free() };
     }
 
-    /// Adds marks to the item in bucket `index`, which must be full.
-    pub(in crate::store) fn mark(&self, index: usize, marks: u8) {
-        self.slot(index).expect("the bucket is full").mark(marks);
+    /// Adds marks to the item at a position, which must be full.
+    pub(in crate::store) fn mark(&self, position: usize, marks: u8) {
+        self.full_slot(position).mark(marks);
     }
 
-    /// Sets item and stamp of the slot in bucket `index`, which must be full. The
+    /// Sets item and stamp of the slot at a position, which must be full. The
     /// item is of the same key.
-    pub(crate) fn replace(&mut self, index: usize, chunk: Chunk, stamp: Stamp) {
-        self.slot(index)
-            .expect("the bucket is full")
-            .set(chunk, stamp);
+    pub(crate) fn replace(&mut self, position: usize, chunk: Chunk, stamp: Stamp) {
+        self.full_slot(position).set(chunk, stamp);
     }
 
-    /// Rebuilds the table at half its size or less if few of its buckets are
-    /// full. Returns by how many bytes it shrank.
+    /// Rebuilds the table at 3/4 of its size or less if few of its slots are in
+    /// use. Returns by how many bytes it shrank.
     pub(crate) fn shrink(&mut self) -> usize {
-        let before = table_bytes(&self.table);
-        // The table has grown while the shard had more items than others, or
-        // while the memory limit was higher.
-        let wanted = self.table.len() + self.table.len() / 8;
-        if self.table.buckets() > 1 && wanted <= capacity_of(self.table.buckets() / 2) {
+        let wanted = self.len() + self.len() / 8;
+        let buckets = self.buckets.len();
+        if buckets > 0 && buckets_for(wanted, self.index) <= buckets - buckets.div_ceil(4) {
             self.rebuild(wanted);
         }
-        before - table_bytes(&self.table)
+        let (bytes, accounted) = (self.bytes(), &self.counts().accounted);
+        let shrunk = accounted.get().saturating_sub(bytes);
+        accounted.set(bytes as u32);
+        shrunk
     }
 
-    /// Empties bucket `index`, which must be full.
-    pub(crate) fn erase(&mut self, index: usize) {
-        debug_assert!(self.slot(index).is_some());
-        // SAFETY: the bucket is full.
+    /// Empties a position, which must be full. The item is still there.
+    pub(crate) fn erase(&mut self, position: usize) {
+        debug_assert!(self.slot(position).is_some());
+        match position.checked_sub(self.buckets.len() * POSITIONS) {
+            None => bucket::erase(self.buckets(), position),
+            Some(index) => self.erase_stashed(position, index),
+        }
+        self.counts().entries.sub_one();
+    }
+
+    #[cold]
+    fn erase_stashed(&mut self, position: usize, index: usize) {
+        let (map, buckets) = (self.map, self.buckets.len());
+        let hash = map.hash(self.item(position).key());
+        // SAFETY: the entry is full.
         unsafe {
-            let bucket = self.table.bucket(index);
-            self.table.erase(bucket);
+            let entry = self.stash.bucket(index);
+            self.stash.erase(entry);
+        }
+        let place = Place::of(hash, buckets);
+        let is_neighbour = |entry: &(Slot, _)| {
+            // SAFETY: items in the shard are linked; the lock is held.
+            let hash = map.hash(unsafe { key_of(entry.0.word()) });
+            Place::of(hash, buckets).primary == place.primary
+        };
+        let others = self.stash.find(place.stash_hash(), is_neighbour);
+        bucket::set_stashed(self.buckets(), place.primary, others.is_some());
+    }
+
+    /// Returns the number of stashed entries.
+    #[cfg(test)]
+    pub(in crate::store::index) fn stashed(&self) -> usize {
+        self.stash.len()
+    }
+
+    /// Looks a key up as a reader without the lock does.
+    #[cfg(test)]
+    pub(in crate::store::index) fn find_unlocked(&self, key: &Hashed<'_>) -> Lookup {
+        // SAFETY: the lock is held, so that no table is freed, and items in the
+        // shard are linked.
+        unsafe {
+            let is_wanted = |word| key_of(word) == key.key;
+            self.map.tables[self.index].find(key.hash, is_wanted)
         }
     }
-}
 
-/// Returns how many entries fit into `buckets` buckets: hashbrown's maximum
-/// load of 7/8.
-fn capacity_of(buckets: usize) -> usize {
-    match buckets {
-        1 => 0,
-        2..8 => buckets - 1,
-        _ => buckets / 8 * 7,
+    /// Returns the bytes of table and stash.
+    pub(in crate::store::index) fn bytes(&self) -> usize {
+        let stash = match self.stash.buckets() {
+            1 => 0,
+            slots => slots * (size_of::<Slot>() + 1) + STASH_TAIL_BYTES,
+        };
+        bytes_of(self.buckets.len()) + stash
     }
 }
 
-/// Prefetches the first `bytes` bytes of a slot's item, up to 4 cache lines.
-/// The hardware prefetcher follows longer reads.
+/// Returns the slot at a position.
 #[inline]
-fn prefetch_item(slot: &Slot, bytes: usize) {
-    let item = slot.chunk().as_ptr();
-    let lines = (item.addr() % CACHE_LINE_BYTES + bytes).div_ceil(CACHE_LINE_BYTES);
-    for line in 0..lines.clamp(1, LINES_MAX) {
-        prefetch(item.wrapping_add(line * CACHE_LINE_BYTES));
+fn slot_at<'a>(buckets: &'a [Bucket], stash: &'a Stash, position: usize) -> Option<&'a Slot> {
+    match position.checked_sub(buckets.len() * POSITIONS) {
+        None => bucket::word(buckets, position).map(Slot::of),
+        Some(index) => stashed_at(stash, index),
     }
 }
 
-/// Returns whether the slot's item has this key.
-#[inline]
-fn has_key(slot: &Slot, key: &[u8]) -> bool {
-    // SAFETY: called for slots of a locked table, whose items are linked.
-    unsafe { Item::at(slot.chunk()) }.key() == key
-}
-
-/// Returns the bytes of a table's allocation.
-fn table_bytes(table: &Table) -> usize {
-    match table.buckets() {
-        1 => 0,
-        buckets => buckets * BUCKET_BYTES + TABLE_BYTES,
+#[cold]
+fn stashed_at(stash: &Stash, index: usize) -> Option<&Slot> {
+    // SAFETY: the index is checked, and the entry is full.
+    unsafe {
+        if index >= stash.buckets() || !stash.is_bucket_full(index) {
+            return None;
+        }
+        Some(&stash.bucket(index).as_ref().0)
     }
 }

@@ -1,6 +1,13 @@
-//! The index from keys to items: the map, shard versions, and walks.
+//! The index from keys to items: the map and its tables, shard versions, and walks.
 
+mod bucket;
+mod counts;
 pub(in crate::store) mod map;
 pub(in crate::store) mod prefetch;
+pub(in crate::store) mod slot;
+pub(in crate::store) mod table;
 pub(in crate::store) mod version;
 pub(in crate::store) mod walk;
+
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,12 @@
 //! walk is shown once. An item that is stored during the walk may or may not be
 //! shown; a key that is deleted and stored again may be shown twice.
 //!
-//! A step continues at the bucket where the last one ended. Items keep their
-//! bucket until their shard's table is rebuilt. Then the walk begins that shard
-//! again and leaves out the items it has shown.
+//! A step continues at the position where the last one ended. Items keep their
+//! position, with two exceptions. When their shard's table is rebuilt, the walk
+//! begins that shard again and leaves out the items it has shown. A single item
+//! may move from its primary to its secondary bucket, once. If some did, the walk
+//! passes over the shard a second time and looks at those in secondary buckets
+//! that it has not shown.
 
 use arrayvec::ArrayVec;
 
@@ -16,8 +19,8 @@ use crate::time::Now;
 
 /// Maximum number of items that one step shows.
 const STEP_ITEMS: usize = 32;
-/// Number of buckets at which a step ends.
-const STEP_BUCKETS: usize = 1024;
+/// Number of positions at which a step ends.
+const STEP_POSITIONS: usize = 1024;
 /// Maximum number of shards that one step visits.
 const STEP_SHARDS: usize = 64;
 
@@ -26,13 +29,19 @@ const STEP_SHARDS: usize = 64;
 pub struct Walk {
     /// Current shard.
     shard: usize,
-    /// Next bucket in the shard.
-    bucket: usize,
+    /// Next position in the shard.
+    position: usize,
+    /// Whether this is the second pass over the shard.
+    again: bool,
+    /// The shard's count of displaced items when the walk was last there.
+    displaced: usize,
+    /// Whether items were displaced since the first pass began.
+    must_pass_again: bool,
     /// The shard's count of rebuilds when the walk was last there.
     rebuilt: usize,
-    /// Hashes of the shard's items shown since the last rebuild.
+    /// Hashes of the shard's items shown since items last moved.
     shown: Vec<u64>,
-    /// Sorted hashes of the shard's items shown before it was rebuilt.
+    /// Sorted hashes of the shard's items shown before items last moved.
     before: Vec<u64>,
 }
 
@@ -41,15 +50,15 @@ impl Store {
     /// read lock. `show` must not call the store. Returns false once all items
     /// have been shown.
     pub fn walk(&self, walk: &mut Walk, now: Now, mut show: impl FnMut(Item<'_>)) -> bool {
-        let (mut items, mut buckets) = (0, 0);
+        let (mut items, mut positions) = (0, 0);
         for _ in 0..STEP_SHARDS {
             if walk.shard == self.map.shard_count() {
                 return false;
             }
             let (looked, passed) = self.walk_shard(walk, STEP_ITEMS - items, now, &mut show);
             items += looked;
-            buckets += passed;
-            if items >= STEP_ITEMS || buckets >= STEP_BUCKETS {
+            positions += passed;
+            if items >= STEP_ITEMS || positions >= STEP_POSITIONS {
                 break;
             }
         }
@@ -57,7 +66,7 @@ impl Store {
     }
 
     /// Shows up to `most` items of the current shard. Returns the numbers of
-    /// items and buckets that it looked at.
+    /// items and positions that it looked at.
     fn walk_shard(
         &self,
         walk: &mut Walk,
@@ -66,16 +75,22 @@ impl Store {
         show: &mut impl FnMut(Item<'_>),
     ) -> (usize, usize) {
         let shard = self.map.read_at(walk.shard);
-        walk.begin_again_if_rebuilt(self.map.rebuild_count(walk.shard));
-        let start = walk.bucket;
-        let end = shard.buckets().min(start + STEP_BUCKETS);
+        walk.note_moves(
+            self.map.rebuild_count(walk.shard),
+            self.map.displaced_count(walk.shard),
+        );
+        let start = walk.position;
+        let end = shard.positions().min(start + STEP_POSITIONS);
         let mut slots = ArrayVec::<_, STEP_ITEMS>::new();
-        while walk.bucket < end && slots.len() < most {
-            if let Some(slot) = shard.slot(walk.bucket) {
+        while walk.position < end && slots.len() < most {
+            let position = walk.position;
+            if let Some(slot) = shard.slot(position)
+                && (!walk.again || shard.is_secondary(position))
+            {
                 prefetch(slot.chunk().as_ptr());
                 slots.push(slot);
             }
-            walk.bucket += 1;
+            walk.position += 1;
         }
         for slot in &slots {
             let item = shard.item(slot);
@@ -86,28 +101,59 @@ impl Store {
             }
             walk.shown.push(hash);
         }
-        let passed = walk.bucket - start;
-        if walk.bucket >= shard.buckets() {
-            *walk = Walk {
-                shard: walk.shard + 1,
-                ..Walk::default()
-            };
+        let passed = walk.position - start;
+        if walk.position >= shard.positions() {
+            walk.end_pass();
         }
         (slots.len(), passed)
     }
 }
 
 impl Walk {
-    /// Begins the current shard again if its table was rebuilt since the last
-    /// step.
-    fn begin_again_if_rebuilt(&mut self, rebuilt: usize) {
-        if self.bucket > 0 && self.rebuilt != rebuilt {
-            self.bucket = 0;
-            self.before.append(&mut self.shown);
-            self.before.sort_unstable();
-            self.before.dedup();
+    /// Notes which items have moved since the last step: begins the current
+    /// shard again if its table was rebuilt.
+    fn note_moves(&mut self, rebuilt: usize, displaced: usize) {
+        if self.position > 0 || self.again {
+            if self.rebuilt != rebuilt {
+                self.remember_shown();
+                self.position = 0;
+                self.again = false;
+                self.must_pass_again = false;
+            } else if self.displaced != displaced && !self.again {
+                // An item that was shown may come up again. Another one may have
+                // moved to a position that was passed already. In a second pass,
+                // neither can happen: what moves during it was in its primary
+                // bucket during the first one.
+                self.remember_shown();
+                self.must_pass_again = true;
+            }
         }
         self.rebuilt = rebuilt;
+        self.displaced = displaced;
+    }
+
+    /// Moves the hashes of the items shown to the sorted ones.
+    fn remember_shown(&mut self) {
+        self.before.append(&mut self.shown);
+        // Mostly in order: this sort makes use of that.
+        self.before.sort();
+        self.before.dedup();
+    }
+
+    /// Ends a pass over the current shard: begins the second one if it is needed,
+    /// or the next shard.
+    fn end_pass(&mut self) {
+        if self.must_pass_again {
+            self.remember_shown();
+            self.must_pass_again = false;
+            self.again = true;
+            self.position = 0;
+            return;
+        }
+        *self = Walk {
+            shard: self.shard + 1,
+            ..Walk::default()
+        };
     }
 }
 

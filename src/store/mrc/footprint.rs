@@ -2,14 +2,14 @@
 //! them: a model of page memory and index without their contents.
 
 use crate::store::evict::ghosts::{BYTES_PER_GHOST, GHOST_BYTES};
-use crate::store::index::map::{BUCKET_BYTES, TABLE_BYTES};
+use crate::store::index::table;
 use crate::store::item::layout::CHAIN_BYTES;
 use crate::store::item::segment::SEGMENT_HEADER_BYTES;
 use crate::store::memory::classes::{
     PAGE_BYTES, chunk_bytes, class_for_item, class_for_next, per_page,
 };
 
-/// Bytes of a shard without its table: lock, hint, position of the hand.
+/// Bytes of a shard without its table: lock, counts, version, position of the hand.
 const SHARD_BYTES: f64 = 164.0;
 /// The limit divided by this is the bytes of the ghosts.
 const GHOST_PART: f64 = (BYTES_PER_GHOST / GHOST_BYTES) as f64;
@@ -53,21 +53,10 @@ pub(in crate::store) fn room_for_items(
 ) -> f64 {
     let mean = items / shards as f64;
     // A table fits the most items that its shard ever had.
-    let tables = [0.0, 1.0, 2.0].map(|spread| table_bytes(mean + spread * mean.sqrt()));
+    let tables = [0.0, 1.0, 2.0].map(|spread| table::mean_bytes(mean + spread * mean.sqrt()));
     let tables = tables.iter().sum::<f64>() / tables.len() as f64;
     let index = shards as f64 * (SHARD_BYTES + tables) + limit / GHOST_PART;
     (limit - index - classes as f64 * FREE_CHUNK_BYTES).max(0.0)
-}
-
-/// Returns the bytes of the table of a shard with `items` items.
-fn table_bytes(items: f64) -> f64 {
-    let buckets = match items.ceil() as usize {
-        0 => return 0.0,
-        1..4 => 4,
-        4..8 => 8,
-        items => (items * 8).div_ceil(7).next_power_of_two(),
-    };
-    (buckets * BUCKET_BYTES + TABLE_BYTES) as f64
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl Store {
         let (mut items, mut bytes) = (0, 0);
         for number in 0..self.map.shard_count() {
             let shard = self.map.read_at(number);
-            for slot in (0..shard.buckets()).filter_map(|bucket| shard.slot(bucket)) {
+            for slot in (0..shard.positions()).filter_map(|bucket| shard.slot(bucket)) {
                 let item_bytes = chunks.meet(slot.chunk());
                 let item = shard.item(slot);
                 assert!(item.fits(item_bytes), "an item exceeds its chunk");

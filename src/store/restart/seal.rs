@@ -250,7 +250,7 @@ impl Store {
     /// invalidated items: their invalidations are not kept.
     fn seal_shard(&self, number: usize) {
         let shard = self.map.read_at(number);
-        let mut slots = (0..shard.buckets()).filter_map(|bucket| shard.slot(bucket));
+        let mut slots = (0..shard.positions()).filter_map(|bucket| shard.slot(bucket));
         loop {
             let batch: ArrayVec<_, AHEAD> = slots.by_ref().take(AHEAD).collect();
             if batch.is_empty() {
