@@ -47,6 +47,7 @@
 //! │   ├── invalidation/   invalidation of prefixes and tags
 //! │   ├── item/           layout, reference counts, building and editing
 //! │   ├── memory/         pages, size classes, chunks, magazines
+//! │   ├── reclaim/        epochs, deferred freeing of what readers may see
 //! │   ├── mrc/            miss ratio curve by simulation
 //! │   └── evict/          CLOCK hand, policy, ghosts, moving items, sweeps
 //! ├── protocol/           bytes ↔ requests and replies
@@ -120,7 +121,10 @@
 //! its shard's write lock.
 //!
 //! A reader copies the value under the shard's read lock, or pins the item and
-//! sends it later. The thread that drops the last reference frees the chunks.
+//! sends it later. The thread that drops the last reference retires the item.
+//! Its chunks are freed once all other threads have left the epoch in which they
+//! might have found it: a worker enters before a batch, and leaves before it
+//! sends the replies.
 //! To move an item to another page, a thread finds it by address and pins it
 //! like a reader. It then replaces the item's slot under the write lock.
 //!
@@ -223,6 +227,10 @@ pub mod upkeep;
 #[allow(dead_code, reason = "its callers are not compiled")]
 #[path = "store/index/bucket.rs"]
 mod bucket;
+#[cfg(loom)]
+#[allow(dead_code, reason = "its callers are not compiled")]
+#[path = "store/reclaim/epoch.rs"]
+mod epoch;
 #[cfg(loom)]
 #[allow(dead_code, reason = "its callers are not compiled")]
 #[path = "store/invalidation/order.rs"]

@@ -5,6 +5,10 @@
 //! holds a reference to it ([`Pin`]). A writer makes the new item first and
 //! links it under the shard's write lock ([`Store::edit`]).
 //!
+//! What was unlinked from the map is freed once no thread is left inside an epoch
+//! in which it might have found it ([`Store::enter`]). No thread waits for that
+//! while it holds a lock.
+//!
 //! # Locking
 //!
 //! No thread holds two shard locks at once. Under a shard lock, no chunk is
@@ -33,6 +37,7 @@ mod memory;
 pub mod mrc;
 mod outcome;
 mod read;
+mod reclaim;
 pub mod restart;
 mod state;
 

@@ -3,9 +3,8 @@
 
 use crate::store::hot::{Held, PLACES};
 use crate::store::index::map::Hashed;
-use crate::store::item::layout::{Item, word_of};
+use crate::store::item::layout::Item;
 use crate::store::item::pin::Pin;
-use crate::store::memory::chunk::Chunk;
 use crate::store::outcome::{Access, Condition, Miss};
 use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
@@ -143,7 +142,7 @@ impl Store {
         Ok(result)
     }
 
-    /// Releases a reference. Frees the item's chunks if it was the last one.
+    /// Releases a reference. Retires the item if it was the last one.
     pub fn release(&self, local: &mut Local, pin: Pin) {
         self.release_chunk(local, pin.into_chunk());
     }
@@ -225,33 +224,6 @@ impl Store {
         match self.condition(item, now) {
             Condition::Dead(miss) => Some(miss),
             Condition::Live | Condition::TurnsStale => None,
-        }
-    }
-
-    /// Releases a reference to an item's head chunk. Frees the item's chunks if
-    /// it was the last one. Call it without a shard lock.
-    pub(in crate::store) fn release_chunk(&self, local: &mut Local, head: Chunk) {
-        // SAFETY: the caller owns the reference that is released.
-        if unsafe { word_of(head) }.unpin() {
-            // SAFETY: this call took the count to 0.
-            unsafe { self.free_item(local, head) };
-        }
-    }
-
-    /// Frees the chunks of an item: segments, then head.
-    ///
-    /// # Safety
-    /// The caller took the reference count of `head` to 0, and only the caller
-    /// frees it.
-    pub(in crate::store) unsafe fn free_item(&self, local: &mut Local, head: Chunk) {
-        // SAFETY: no other thread holds the item, and each chunk is freed once.
-        unsafe {
-            for segment in Item::at(head).segments() {
-                if word_of(segment).unpin() {
-                    self.memory.free(&mut local.magazines, segment);
-                }
-            }
-            self.memory.free(&mut local.magazines, head);
         }
     }
 }

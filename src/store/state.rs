@@ -25,6 +25,7 @@ use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::{LockedFile, SaveLock};
 use crate::store::memory::magazine::{Levels, Magazines};
 use crate::store::mrc::sampling::Sampling;
+use crate::store::reclaim::limbo::{Limbo, Reclaim};
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::time::Now;
 
@@ -88,6 +89,8 @@ pub struct Store {
     pub(in crate::store) hand: Hand,
     /// Mean bytes of an item, as of the last [`Store::survey`].
     pub(in crate::store) mean_bytes: AtomicUsize,
+    /// Epochs of the threads, and what they have left to be freed.
+    pub(in crate::store) reclaim: Arc<Reclaim>,
     /// Configuration; does not change.
     pub(in crate::store) options: Options,
     /// Levels of the magazines of each thread that called [`Store::local`].
@@ -123,16 +126,18 @@ pub(in crate::store) struct Flush {
     pub(in crate::store) turn: Mutex<()>,
 }
 
-/// The thread-local part of the store: magazines, hot items and counters.
+/// The thread-local part of the store: magazines, limbo, hot items and counters.
 pub struct Local {
     /// Free chunks for allocation without a lock.
     pub(in crate::store) magazines: Magazines,
+    /// Unlinked chunks that other threads may still read.
+    pub(in crate::store) limbo: Limbo,
     /// Hot items, which the thread reads without a lock.
     pub(in crate::store) hot: Hot,
     /// The part of a shard in which the thread searches for its next victim.
     pub(in crate::store) visit: Visit,
     /// The last flush request (`Memory::request_flush`) that this thread has seen in
-    /// [`Store::flush_if_requested`].
+    /// [`Store::prepare_to_wait`].
     pub(in crate::store) flush_requests_seen: u32,
     /// Searches for a victim so far; every 256th of them surveys the store.
     pub(in crate::store) searches: u32,
@@ -184,6 +189,7 @@ impl Store {
                 turn: Mutex::new(()),
             },
             mean_bytes: AtomicUsize::new(CACHE_LINE_BYTES),
+            reclaim: Arc::new(Reclaim::new()),
             options,
             levels: Mutex::new(Vec::new()),
             oldest: Oldest::default(),
@@ -197,6 +203,7 @@ impl Store {
         let fixed = store.map.base_bytes()
             + store.ghosts.bytes()
             + store.hand.bytes()
+            + store.reclaim.epochs.bytes()
             + store.invalidations.bytes()
             + store.prefix_limits.heap_bytes();
         store.memory.pool().add_overhead(fixed);
@@ -212,6 +219,7 @@ impl Store {
         all.push(magazines.levels());
         Local {
             magazines,
+            limbo: Limbo::new(Arc::clone(&self.reclaim)),
             hot: Hot::new(),
             visit: Visit::default(),
             flush_requests_seen: 0,
@@ -240,17 +248,21 @@ impl Store {
         &self.stats
     }
 
-    /// Flushes the thread's magazines and releases its hot items, if another
-    /// thread has requested that since the last call (`Memory::request_flush`). Call
-    /// it before the thread waits for events.
-    pub fn flush_if_requested(&self, local: &mut Local) {
+    /// Prepares a thread to wait for events. Leaves the epoch, and frees what the
+    /// thread has retired or leaves it to other threads. Flushes its magazines and
+    /// releases its hot items, if another thread has requested that since the last
+    /// call (`Memory::request_flush`).
+    pub fn prepare_to_wait(&self, local: &mut Local) {
+        self.leave(local);
         if self
             .memory
             .is_flush_requested(&mut local.flush_requests_seen)
         {
             self.release_all_hot(local);
+            self.free_retired(local);
             self.memory.flush(&mut local.magazines);
         }
+        local.limbo.hand_over();
     }
 
     /// Passes the number of items and their mean size to the eviction policy,
@@ -320,6 +332,8 @@ impl Store {
         // happened before.
         let oldest = self.flush.oldest.load(Ordering::Acquire);
         if next - oldest > u64::from(u8::MAX) {
+            // It takes too long for threads that wait for readers.
+            self.leave(local);
             self.sweep_all(local);
         }
         self.flush.generation.store(next, Ordering::Relaxed);

@@ -5,6 +5,7 @@ mod flush;
 mod hot;
 mod layout;
 mod prefix_limits;
+mod reclaim;
 
 use crate::config::Eviction;
 use crate::store::evict::reclaim::DrainMode;
@@ -49,26 +50,15 @@ impl Bench {
     }
 
     fn set(&mut self, key: usize, len: usize) -> Result<(), NoMemory> {
-        let new = self.make(key, len)?;
-        self.link(key, new);
-        Ok(())
+        set(&self.store, &mut self.local, key, len)
     }
 
     fn make(&mut self, key: usize, len: usize) -> Result<NewItem, NoMemory> {
-        let name = key.to_string();
-        let spec = ItemSpec::new(name.as_bytes(), len);
-        let hashed = self.store.hashed(name.as_bytes());
-        let value = value(key, len);
-        let pieces = std::iter::once(&value[..]);
-        self.store
-            .new_filled(&mut self.local, &hashed, &spec, NOW, pieces)
+        make(&self.store, &mut self.local, key, len)
     }
 
     fn link(&mut self, key: usize, new: NewItem) {
-        let name = key.to_string();
-        let hashed = self.store.hashed(name.as_bytes());
-        self.store
-            .edit(&mut self.local, &hashed, NOW, |entry| entry.put(new, 1));
+        link(&self.store, &mut self.local, key, new);
     }
 
     /// Returns the length of the key's value, and checks its contents.
@@ -127,6 +117,27 @@ impl Bench {
         let sum = self.store.stats().snapshot();
         (sum.items, sum.item_bytes, self.store.page_bytes()) == (0, 0, 0)
     }
+}
+
+/// Stores the value of `key` with `len` bytes.
+fn set(store: &Store, local: &mut Local, key: usize, len: usize) -> Result<(), NoMemory> {
+    let new = make(store, local, key, len)?;
+    link(store, local, key, new);
+    Ok(())
+}
+
+fn make(store: &Store, local: &mut Local, key: usize, len: usize) -> Result<NewItem, NoMemory> {
+    let name = key.to_string();
+    let spec = ItemSpec::new(name.as_bytes(), len);
+    let value = value(key, len);
+    let pieces = std::iter::once(&value[..]);
+    store.new_filled(local, &store.hashed(name.as_bytes()), &spec, NOW, pieces)
+}
+
+fn link(store: &Store, local: &mut Local, key: usize, new: NewItem) {
+    let name = key.to_string();
+    let hashed = store.hashed(name.as_bytes());
+    store.edit(local, &hashed, NOW, |entry| entry.put(new, 1));
 }
 
 /// Stores `count` items of `len` bytes, pins item `pinned` if there is one, and
@@ -262,7 +273,7 @@ fn free_chunks_that_another_thread_keeps_are_asked_back() {
     let mut other = bench.store.local();
     std::mem::swap(&mut other, &mut bench.local);
     assert_eq!(bench.set(2, 20 * PAGE_BYTES), Err(NoMemory));
-    bench.store.flush_if_requested(&mut other);
+    bench.store.prepare_to_wait(&mut other);
     assert_eq!(bench.set(2, 20 * PAGE_BYTES), Ok(()));
 }
 

@@ -130,6 +130,7 @@ impl Upkeep {
         if self.shared.take_due_flush(now) {
             self.store.flush_all(&mut self.local);
         }
+        self.store.free_retired(&mut self.local);
         let within_limit = self.store.shrink_to_limit(&mut self.local);
         let over_prefix_limit = self.store.keep_prefix_limits(&mut self.local);
         self.store.survey();

@@ -83,10 +83,17 @@ impl Context {
         self.samples = self.sampler.begin_batch(self.now);
     }
 
-    /// Flushes this worker's magazines and releases its hot items, if another
-    /// thread ran short of memory. Call it before the worker waits for events.
-    pub(in crate::server) fn flush_magazines_if_requested(&mut self) {
-        self.store.flush_if_requested(&mut self.local);
+    /// Frees what this worker has retired or leaves it to other threads. Flushes
+    /// its magazines and releases its hot items, if another thread ran short of
+    /// memory. Call it before the worker waits for events.
+    pub(in crate::server) fn prepare_to_wait(&mut self) {
+        self.store.prepare_to_wait(&mut self.local);
+    }
+
+    /// Leaves the epoch of the last batch.
+    #[inline]
+    pub(in crate::server) fn leave(&mut self) {
+        self.store.leave(&mut self.local);
     }
 
     /// Releases hot items that have gone cold. Call it at least once a second
@@ -101,9 +108,9 @@ impl Context {
         self.executor().0.flush_if_due();
     }
 
-    /// Prefetches the cache lines of the map and of the items that the steps
-    /// will touch. A single key is not worth it.
-    pub(in crate::server) fn prefetch(&self, steps: &[Step<'_>]) {
+    /// Enters an epoch to execute the steps, and prefetches the cache lines of the
+    /// map and of the items that they will touch. A single key is not worth it.
+    pub(in crate::server) fn prefetch(&mut self, steps: &[Step<'_>]) {
         let mut last = None;
         let hashes: ArrayVec<u64, STEPS_MAX> = steps
             .iter()
@@ -113,14 +120,17 @@ impl Context {
             })
             .filter(|hash| last.replace(*hash) != Some(*hash) && !self.local.is_hot(*hash))
             .collect();
+        self.store.enter(&mut self.local);
         if hashes.len() > 1 {
             self.store.prefetch(&hashes);
         }
     }
 
-    /// Sends the output buffer to a connection. Output that its socket does not
+    /// Leaves the epoch, and sends the output buffer to a connection. Output that its socket does not
     /// take stays with the connection.
     pub(in crate::server) fn send(&mut self, connection: &mut Connection) -> Sent {
+        // The system call would hold up threads that wait for readers.
+        self.store.leave(&mut self.local);
         if self.shared.slow_log.threshold() == 0 {
             return connection.send(&mut self.out, &self.store, &mut self.local);
         }

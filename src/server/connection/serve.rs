@@ -129,6 +129,7 @@ impl Context {
             self.record_command(connection);
         }
         self.attend(connection.stream.fd());
+        self.store.enter(&mut self.local);
         let verbose = self.shared.runtime.verbosity.load(Ordering::Relaxed) > 1;
         let guarded = self.is_guarded();
         let mut index = 0;

@@ -184,7 +184,9 @@ impl Worker {
         timeout: Option<Duration>,
     ) -> bool {
         if self.is_idle() {
-            self.context.flush_magazines_if_requested();
+            self.context.prepare_to_wait();
+        } else {
+            self.context.leave();
         }
         if !self.wait(events, timeout) {
             return false;

@@ -25,6 +25,11 @@ const COMPACT_PAGES_MAX: usize = 25;
 const SLACK_PART: usize = 24;
 /// plus this many bytes.
 const SLACK_BYTES: usize = 2 << 20;
+/// Maximum number of victims that one allocation evicts while none of them can
+/// be freed, because other threads are reading. Then it waits for these threads.
+pub(in crate::store) const EVICT_AHEAD_MAX: usize = 128;
+/// Maximum bytes of such victims.
+const EVICT_AHEAD_BYTES: usize = 32 << 10;
 
 /// How a page is drained if its items may not fit elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +49,9 @@ impl Store {
     /// The limit is reached, and nothing (more) may be evicted.
     #[inline]
     pub(crate) fn alloc(&self, local: &mut Local, class: usize) -> Result<Chunk, NoMemory> {
+        if local.limbo.is_full() {
+            self.wait_for_readers(local);
+        }
         match self.memory.alloc(&mut local.magazines, class) {
             Some(chunk) => Ok(chunk),
             None => self.alloc_short(local, class),
@@ -53,6 +61,11 @@ impl Store {
     /// Allocates a chunk at the memory limit and counts the direct reclaim.
     #[cold]
     fn alloc_short(&self, local: &mut Local, class: usize) -> Result<Chunk, NoMemory> {
+        if self.free_retired(local)
+            && let Some(chunk) = self.memory.alloc(&mut local.magazines, class)
+        {
+            return Ok(chunk);
+        }
         let chunk = self.alloc_at_limit(local, class);
         let counters = local.classes.of(ClassId::from_index(class));
         local.counters.direct_reclaims.add(1);
@@ -70,7 +83,12 @@ impl Store {
         let mut pinned_classes = PinnedClasses::default();
         if !self.options.evict {
             self.drain(local, DrainMode::Spare, &mut pinned_classes);
-            return self.memory.alloc(&mut local.magazines, class);
+            let chunk = self.memory.alloc(&mut local.magazines, class);
+            if chunk.is_some() || !self.has_retired(local) {
+                return chunk;
+            }
+            self.wait_for_readers(local);
+            return self.alloc_idle(local, class, &mut PinnedClasses::default());
         }
         // After the limit was lowered, it takes a while to reach it. Commands
         // do not fail meanwhile: each gives up more pages than it takes.
@@ -93,11 +111,20 @@ impl Store {
         // Victims are chosen by worth, not by class. Either a chunk of this
         // class comes free, or some class ends up with a page to spare.
         let mut freed = 0;
+        let (mut ahead, mut ahead_bytes) = (0, 0);
         while freed < chunk_bytes(class) + 2 * PAGE_BYTES {
             let Some(bytes) = self.evict(local) else {
                 break;
             };
-            freed += bytes;
+            (ahead, ahead_bytes) = (ahead + 1, ahead_bytes + bytes);
+            if !self.free_retired(local) && !local.limbo.is_empty() {
+                if ahead < EVICT_AHEAD_MAX && ahead_bytes < EVICT_AHEAD_BYTES {
+                    continue;
+                }
+                self.wait_for_readers(local);
+            }
+            freed += std::mem::take(&mut ahead_bytes);
+            ahead = 0;
             let chunk = self.alloc_idle(local, class, &mut pinned_classes);
             if chunk.is_some() {
                 return chunk;
@@ -106,6 +133,7 @@ impl Store {
         // The freed chunks are spread over too many pages: drain pages by
         // force. A page with an unfinished item cannot be emptied.
         self.release_all_hot(local);
+        self.wait_for_readers(local);
         for _ in 0..FORCED_PAGES_MAX {
             self.memory.flush(&mut local.magazines);
             let emptied = self.drain(local, DrainMode::Forced, &mut pinned_classes);
@@ -174,6 +202,7 @@ impl Store {
         pinned_classes: &mut PinnedClasses,
     ) -> bool {
         let spare = mode == DrainMode::Spare;
+        self.free_retired(local);
         let Some(draining) = self.memory.drain_emptiest(spare, *pinned_classes) else {
             *pinned_classes = PinnedClasses::default();
             return false;
@@ -182,9 +211,11 @@ impl Store {
         // moved into such a chunk, nor a freed chunk remain in them.
         let class = draining.class();
         self.memory.flush_class(&mut local.magazines, class);
+        let mut vacated = Vec::new();
         for chunk in draining.chunks() {
-            self.evacuate_chunk(local, chunk, mode);
+            self.evacuate_chunk(local, chunk, mode, &mut vacated);
         }
+        self.free_vacated(local, vacated);
         self.memory.flush_class(&mut local.magazines, class);
         if self.memory.finish_draining(&draining) {
             local.counters.pages_moved.add(1);
@@ -198,8 +229,15 @@ impl Store {
     }
 
     /// Moves the item or segment in a chunk of a draining page to another page
-    /// of its class. If it cannot be moved, evicts it if `mode` is forced.
-    fn evacuate_chunk(&self, local: &mut Local, chunk: Chunk, mode: DrainMode) {
+    /// of its class. If it cannot be moved, evicts it if `mode` is forced. Adds
+    /// the chunk of an item to `vacated` if it must be freed.
+    fn evacuate_chunk(
+        &self,
+        local: &mut Local,
+        chunk: Chunk,
+        mode: DrainMode,
+        vacated: &mut Vec<Chunk>,
+    ) {
         // SAFETY: a chunk of page memory.
         let word = unsafe { word_of(chunk) };
         let Some(pinned) = word.try_pin() else {
@@ -216,33 +254,46 @@ impl Store {
             // SAFETY: allocated above and unused.
             unsafe { self.memory.free(&mut local.magazines, target) };
         }
-        if word.unpin() {
-            // `free` would put the chunk into a magazine, and the page would
-            // not run empty.
-            //
-            // SAFETY: this was the last reference. The chunk's segments, if
-            // any, went to its copy.
-            unsafe { self.free_drained(local, chunk, pinned) };
-        }
-    }
-
-    /// Frees a chunk of a draining page whose last reference is gone.
-    ///
-    /// # Safety
-    /// The caller took the chunk's word to 0.
-    unsafe fn free_drained(&self, local: &mut Local, chunk: Chunk, pinned: Pinned) {
-        if pinned == Pinned::Item {
-            // SAFETY: no other thread holds the item.
-            for segment in unsafe { Item::at(chunk) }.segments() {
-                // SAFETY: the item owns a reference to each segment.
-                if unsafe { word_of(segment) }.unpin() {
-                    // SAFETY: this call took the segment's count to 0.
-                    unsafe { self.memory.free(&mut local.magazines, segment) };
+        match pinned {
+            Pinned::Item => {
+                if word.release() {
+                    // SAFETY: the last reference. The segments of an item that
+                    // was moved went to its copy.
+                    unsafe { self.free_segments(local, chunk) };
+                    vacated.push(chunk);
+                }
+            }
+            Pinned::Segment => {
+                if word.unpin() {
+                    // `free` would put the chunk into a magazine, and the page
+                    // would not run empty.
+                    //
+                    // SAFETY: this was the last reference. Nobody reads segments
+                    // without one.
+                    unsafe { self.memory.free_to_page(chunk) };
                 }
             }
         }
-        // SAFETY: guaranteed by the caller.
-        unsafe { self.memory.free_to_page(chunk) };
+    }
+
+    /// Waits until no thread reads the items that were in a page, and frees their
+    /// chunks.
+    fn free_vacated(&self, local: &mut Local, vacated: Vec<Chunk>) {
+        // Also frees chunks of the page that are in limbo.
+        let unread = self.wait_for_readers(local);
+        for chunk in vacated {
+            if unread {
+                // SAFETY: this function has the last reference, and no thread
+                // reads the item any more.
+                unsafe {
+                    word_of(chunk).give_up();
+                    self.memory.free_to_page(chunk);
+                }
+            } else {
+                // SAFETY: this function has the last reference.
+                unsafe { self.retire_head(local, chunk) };
+            }
+        }
     }
 
     /// Moves a pinned item to `target`, a free chunk of its class. If that is

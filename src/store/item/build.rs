@@ -271,7 +271,7 @@ impl Store {
 
     /// Frees an item that will not be linked.
     pub fn discard(&self, local: &mut Local, new: NewItem) {
-        self.release_chunk(local, new.into_chunk());
+        self.free_unlinked(local, new.into_chunk());
     }
 
     /// Allocates the next segment if `last` is full and bytes are still to

@@ -23,8 +23,8 @@ fn segment_capacity(chunk: Chunk) -> usize {
 enum Removed {
     /// The caller owns the reference that was the map's; there may be others.
     Held(Chunk),
-    /// The map's reference was the only one and is released: only free it.
-    Free(Chunk),
+    /// The caller owns the only reference.
+    Sole(Chunk),
 }
 
 /// A key's entry in its locked shard. Items replaced or removed through it are
@@ -94,8 +94,8 @@ impl Store {
         for removed in removed.into_iter().flatten() {
             match removed {
                 Removed::Held(chunk) => self.release_chunk(local, chunk),
-                // SAFETY: `retire` took its count to 0.
-                Removed::Free(chunk) => unsafe { self.free_item(local, chunk) },
+                // SAFETY: `Entry::retire` found no other reference.
+                Removed::Sole(chunk) => unsafe { self.retire(local, chunk) },
             }
         }
         if grown > 0 {
@@ -411,7 +411,7 @@ impl Entry<'_> {
         // SAFETY: the map's reference to this chunk has not been released yet.
         let word = unsafe { word_of(chunk) };
         self.keep_removed(match word.unlink_sole() {
-            true => Removed::Free(chunk),
+            true => Removed::Sole(chunk),
             false => {
                 word.unlink();
                 Removed::Held(chunk)

@@ -63,14 +63,14 @@ impl RefWord {
         self.0.fetch_and(!LINKED, Ordering::Relaxed);
     }
 
-    /// Takes the reference back from the map and releases it, if it is the only
-    /// one: the word is then 0, and the caller must free the chunk. Returns
-    /// false if there are other references; then nothing has changed.
+    /// Takes the reference back from the map if it is the only one: the caller
+    /// must retire the item. Returns false if there are other references; then
+    /// nothing has changed.
     #[must_use]
     pub(crate) fn unlink_sole(&self) -> bool {
         // Acquire: the reads of earlier holders have ended.
         self.0
-            .compare_exchange(1 | LINKED, 0, Ordering::AcqRel, Ordering::Relaxed)
+            .compare_exchange(1 | LINKED, 1, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
@@ -103,6 +103,27 @@ impl RefWord {
                 Err(now) => word = now,
             }
         }
+    }
+
+    /// Releases a reference to an item. Returns true if it was the last: it is
+    /// then the caller's, who must retire the item. Nobody else can get one, since
+    /// the map does not link to the item.
+    #[must_use]
+    pub(crate) fn release(&self) -> bool {
+        // Acquire: the thread that frees the chunk sees that all reads of
+        // holders have ended.
+        if self.0.load(Ordering::Acquire) == 1 {
+            return true;
+        }
+        // The orders are those of `unpin`.
+        let before = self.0.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before & COUNT > 0, "release of a free chunk");
+        if before & COUNT != 1 {
+            return false;
+        }
+        debug_assert!(before & LINKED == 0, "the map's reference was dropped");
+        self.0.store(1, Ordering::Relaxed);
+        true
     }
 
     /// Releases a reference. Returns true if it was the last: the word is then
@@ -168,8 +189,8 @@ impl RefWord {
             .is_ok()
     }
 
-    /// Gives up a chunk of a file that is loaded: a claimed segment, or a damaged
-    /// item. It is then free.
+    /// Gives up the last reference to a chunk: of a retired item, or in a file
+    /// that is loaded of a claimed segment or a damaged item. It is then free.
     pub(crate) fn give_up(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -248,11 +269,18 @@ mod tests {
         assert!(!word.unlink_sole());
         word.unlink();
         assert!(!word.unpin());
-        assert!(word.unpin(), "the last reference frees");
+        assert!(word.release(), "the last reference retires");
+        word.give_up();
         assert_eq!(word.try_pin(), None);
         word.init_item();
         word.link();
-        assert!(word.unlink_sole() && word.is_free());
+        assert!(
+            word.unlink_sole() && !word.is_free(),
+            "it may still be read"
+        );
+        assert_eq!(word.try_pin(), None, "retired");
+        word.give_up();
+        assert!(word.is_free());
     }
 }
 
@@ -280,7 +308,7 @@ mod loom_tests {
                 thread::spawn(move || {
                     if word.try_pin().is_some() {
                         assert_eq!(freed.load(Ordering::Relaxed), 0);
-                        if word.unpin() {
+                        if word.release() {
                             freed.fetch_add(1, Ordering::Relaxed);
                         }
                     }
@@ -290,7 +318,7 @@ mod loom_tests {
                 let (word, freed) = (Arc::clone(&word), Arc::clone(&freed));
                 thread::spawn(move || {
                     assert_eq!(freed.load(Ordering::Relaxed), 0);
-                    if word.unpin() {
+                    if word.release() {
                         freed.fetch_add(1, Ordering::Relaxed);
                     }
                 })
@@ -299,7 +327,7 @@ mod loom_tests {
                 freed.fetch_add(1, Ordering::Relaxed);
             } else {
                 word.unlink();
-                if word.unpin() {
+                if word.release() {
                     freed.fetch_add(1, Ordering::Relaxed);
                 }
             }

@@ -45,6 +45,7 @@ impl Store {
     /// Something is wrong.
     pub fn audit(&self, local: &mut Local) -> u64 {
         self.release_all_hot(local);
+        assert!(self.wait_for_readers(local) && !self.has_retired(local));
         self.memory.flush(&mut local.magazines);
         let pages = self.memory.pool().used_pages();
         let header = |page: Chunk| {

@@ -147,7 +147,7 @@ fn what_is_held_is_given_back_when_memory_is_short() {
     // difference.
     bench.set(2, 10).unwrap();
     bench.delete(2);
-    bench.store.flush_if_requested(&mut bench.local);
+    bench.store.prepare_to_wait(&mut bench.local);
     assert!(!bench.local.holds_items());
     assert_eq!(bench.store.page_bytes(), 0, "a chunk lies in the magazines");
 }
