@@ -59,7 +59,7 @@ fn look_up(store: &Store, local: &mut Local, keys: &[String], start: usize, now:
             let key = numbers.next().expect("there are enough");
             store.hashed(key.as_bytes())
         });
-        store.prefetch(&batch.map(|key| key.hash));
+        store.prefetch(local, &batch.map(|key| key.hash));
         for key in &batch {
             let found = store.read_often(local, key, now, |item| {
                 (Access::Counted, black_box(item.value_len()))

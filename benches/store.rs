@@ -52,14 +52,16 @@ impl Bench {
                 .take(batch)
                 .map(|key| self.store.hashed(key))
                 .collect();
+            self.store.enter(&mut local);
             if batch > 1 {
                 let hashes = hashed.iter().map(|key| key.hash);
                 let hashes: Vec<u64> = hashes.filter(|hash| !local.is_hot(*hash)).collect();
-                self.store.prefetch(&hashes);
+                self.store.prefetch(&mut local, &hashes);
             }
             for key in &hashed {
                 operation(&self.store, &mut local, key, self.now);
             }
+            self.store.leave(&mut local);
             done += batch as u64;
         }
         self.store.release_all_hot(&mut local);

@@ -37,17 +37,25 @@ impl Store {
 
     /// Prefetches the locks, slots and items of a batch of hashes. All loads of
     /// one kind are issued before the next kind, so that their latencies
-    /// overlap. Takes each shard's read lock briefly.
-    pub fn prefetch(&self, hashes: &[u64]) {
+    /// overlap. Takes no lock.
+    pub fn prefetch(&self, local: &mut Local, hashes: &[u64]) {
         for hash in hashes {
             self.map.prefetch_lock(*hash);
         }
         for hash in hashes {
             self.map.prefetch_slot(*hash);
         }
+        let was_inside = local.limbo.is_inside();
+        if !local.limbo.enter() {
+            return;
+        }
         let bytes = self.mean_bytes.load(Ordering::Relaxed);
         for hash in hashes {
-            self.map.prefetch_item(*hash, bytes);
+            // SAFETY: the thread is inside.
+            unsafe { self.map.prefetch_item(*hash, bytes) };
+        }
+        if !was_inside {
+            local.limbo.leave();
         }
     }
 

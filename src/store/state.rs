@@ -173,8 +173,9 @@ impl Store {
         file: Option<LockedFile>,
     ) -> Self {
         let shards = shards_for(options.max_memory);
+        let reclaim = Arc::new(Reclaim::new());
         let store = Self {
-            map: Map::new(shards),
+            map: Map::new(shards, Arc::clone(&reclaim)),
             hand: Hand::new(shards),
             memory: Memory::new(options.max_memory, file),
             policy: Policy::new(options.eviction),
@@ -189,7 +190,7 @@ impl Store {
                 turn: Mutex::new(()),
             },
             mean_bytes: AtomicUsize::new(CACHE_LINE_BYTES),
-            reclaim: Arc::new(Reclaim::new()),
+            reclaim,
             options,
             levels: Mutex::new(Vec::new()),
             oldest: Oldest::default(),

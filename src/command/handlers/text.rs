@@ -104,7 +104,7 @@ impl Executor<'_> {
                 let hashes = batch.iter().map(|key| key.hash);
                 let hashes: ArrayVec<u64, BATCH_MAX> =
                     hashes.filter(|hash| !self.local.is_hot(*hash)).collect();
-                self.store.prefetch(&hashes);
+                self.store.prefetch(self.local, &hashes);
             }
             for key in &batch {
                 if out.is_full() {

@@ -122,7 +122,7 @@ impl Context {
             .collect();
         self.store.enter(&mut self.local);
         if hashes.len() > 1 {
-            self.store.prefetch(&hashes);
+            self.store.prefetch(&mut self.local, &hashes);
         }
     }
 

@@ -8,10 +8,11 @@
 //! the entries of a shard: first those in buckets, then those in the stash.
 //!
 //! No guard leaves this file except inside [`ReadShard`] and [`WriteShard`],
-//! and no caller may hold two of them at a time. A shard's table is allocated
-//! and freed under its write lock.
+//! and no caller may hold two of them at a time. A shard's table is replaced
+//! under its write lock, and retired.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 use ahash::RandomState;
 use dashmap::{DashMap, RwLock, RwLockReadGuard, RwLockWriteGuard, SharedValue};
@@ -27,6 +28,7 @@ use crate::store::index::table::{Buckets, Table, buckets_for, bytes_of, capacity
 use crate::store::index::version::Version;
 use crate::store::item::layout::Item;
 use crate::store::memory::chunk::Chunk;
+use crate::store::reclaim::limbo::Reclaim;
 use crate::sync::Ordering;
 
 /// Name of the hash function, for `stats settings`.
@@ -67,35 +69,30 @@ pub(crate) struct Map {
     counts: Box<[Counts]>,
     /// One per shard.
     versions: Box<[Version]>,
-}
-
-impl Drop for Map {
-    fn drop(&mut self) {
-        for table in &self.tables {
-            // SAFETY: no thread uses the map any more.
-            unsafe { table.buckets().free() };
-        }
-    }
+    /// Frees replaced tables when no reader is left.
+    reclaim: Arc<Reclaim>,
 }
 
 impl Map {
     /// Creates an empty map of `shards` shards, a power of two.
-    pub(crate) fn new(shards: usize) -> Self {
-        Self::with_hasher(shards, RandomState::new())
+    pub(crate) fn new(shards: usize, reclaim: Arc<Reclaim>) -> Self {
+        Self::with_hasher(shards, RandomState::new(), reclaim)
     }
 
     /// Creates an empty map that hashes in every run alike.
     #[cfg(test)]
     pub(in crate::store::index) fn seeded(shards: usize) -> Self {
-        Self::with_hasher(shards, RandomState::with_seeds(1, 2, 3, 4))
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        Self::with_hasher(shards, hasher, Arc::new(Reclaim::new()))
     }
 
-    fn with_hasher(shards: usize, hasher: RandomState) -> Self {
+    fn with_hasher(shards: usize, hasher: RandomState, reclaim: Arc<Reclaim>) -> Self {
         Self {
             inner: DashMap::with_hasher_and_shard_amount(hasher, shards),
             tables: (0..shards).map(|_| Table::new()).collect(),
             counts: (0..shards).map(|_| Counts::default()).collect(),
             versions: (0..shards).map(|_| Version::new()).collect(),
+            reclaim,
         }
     }
 
@@ -145,14 +142,15 @@ impl Map {
     }
 
     /// Prefetches the first `bytes` bytes of the items whose tag matches `hash`.
-    /// Takes the shard's read lock.
+    /// Takes no lock.
+    ///
+    /// # Safety
+    /// The caller is inside an epoch.
     #[inline]
-    pub(crate) fn prefetch_item(&self, hash: u64, bytes: usize) {
-        let shard = self.read(hash);
-        find_in(shard.buckets, hash, |word| {
-            prefetch_item(word, bytes);
-            false
-        });
+    pub(crate) unsafe fn prefetch_item(&self, hash: u64, bytes: usize) {
+        let table = &self.tables[self.shard_index(hash)];
+        // SAFETY: replaced tables are retired, and so are not freed meanwhile.
+        unsafe { table.find_all(hash, |word| prefetch_item(word, bytes)) };
     }
 
     /// Locks the shard of `hash` for reading.
@@ -166,7 +164,7 @@ impl Map {
     pub(crate) fn read_at(&self, index: usize) -> ReadShard<'_> {
         let stash = self.inner.shards()[index].read();
         ReadShard {
-            // SAFETY: tables are freed under the write lock only.
+            // SAFETY: tables are replaced under the write lock only.
             buckets: unsafe { self.tables[index].buckets().as_slice() },
             stash,
             map: self,
@@ -288,7 +286,7 @@ pub(crate) struct WriteShard<'a> {
 impl WriteShard<'_> {
     #[inline]
     fn buckets(&self) -> &[Bucket] {
-        // SAFETY: only `rebuild` frees them, which borrows the shard mutably.
+        // SAFETY: only `rebuild` retires them, which borrows the shard mutably.
         unsafe { self.buckets.as_slice() }
     }
 
@@ -358,7 +356,7 @@ impl WriteShard<'_> {
     }
 
     /// Adds a slot for a key that is not in the shard. If the table is full,
-    /// rebuilds it first: allocates a new table and frees the old one. Returns
+    /// rebuilds it first: allocates a new table and retires the old one. Returns
     /// the position, and by how many bytes table and stash grew.
     pub(crate) fn insert(&mut self, hash: u64, chunk: Chunk, stamp: Stamp) -> (usize, usize) {
         let is_full = self.len() >= capacity_of(self.buckets.len());
@@ -469,13 +467,14 @@ impl WriteShard<'_> {
         bytes_of(buckets_for(fitting.saturating_add(1), self.index))
     }
 
-    /// Moves all entries to a new table for at least `items` items.
+    /// Moves all entries to a new table for at least `items` items. Retires the
+    /// old one: readers without the lock may be in it.
     fn rebuild(&mut self, items: usize) {
         let old = self.buckets;
         let fresh = Buckets::allocate(buckets_for(items.max(self.len()), self.index));
         let stash = std::mem::replace(&mut *self.stash, Stash::new());
         self.buckets = fresh;
-        // SAFETY: the old buckets are freed below.
+        // SAFETY: the old buckets are retired below.
         let old_slice = unsafe { old.as_slice() };
         let positions = 0..old_slice.len() * POSITIONS;
         let in_buckets = positions.filter_map(|position| bucket::word(old_slice, position));
@@ -492,8 +491,8 @@ impl WriteShard<'_> {
         self.map.tables[self.index].publish(fresh);
         self.counts().added.set(0);
         self.counts().rebuilds.add_one();
-        // SAFETY: readers look into a table under the lock only, which is held.
-        unsafe { old.free() };
+        // SAFETY: it was replaced just now.
+        unsafe { old.retire(&self.map.reclaim) };
     }
 
     /// Adds marks to the item at a position, which must be full.

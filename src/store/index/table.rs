@@ -3,9 +3,10 @@
 //!
 //! A published table is never rebuilt in place. A shard that needs another size
 //! gets a new table, published by one store. The old one is not changed again,
-//! and is freed by [`Buckets::free`].
+//! and is freed by [`Buckets::retire`].
 
 use crate::store::index::bucket::{BUCKET_BYTES, Bucket, Lookup, Place, SLOTS, find};
+use crate::store::reclaim::limbo::Reclaim;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The share of a table's slots that may be in use. Fuller tables need the
@@ -78,17 +79,35 @@ impl Buckets {
         self.start.wrapping_add(place.primary).cast()
     }
 
-    /// Frees the buckets of a table that was replaced. The only place where
-    /// published buckets are freed.
+    /// Retires the buckets of a table that was replaced: they are freed when no
+    /// reader is left. The only place where published buckets are freed, except
+    /// with the whole map.
     ///
     /// # Safety
-    /// No thread uses them any more, and they are freed once.
-    pub(in crate::store::index) unsafe fn free(self) {
-        if self.len > 0 {
-            let all = std::ptr::slice_from_raw_parts_mut(self.start.cast_mut(), self.len);
-            // SAFETY: `allocate` made them from a box of this length.
+    /// No reader finds them any more, and they are retired once.
+    pub(in crate::store::index) unsafe fn retire(self, reclaim: &Reclaim) {
+        reclaim.retire_table(Box::new(Retired(self)), bytes_of(self.len));
+    }
+}
+
+/// Buckets that are freed when the value is dropped.
+struct Retired(Buckets);
+
+impl Drop for Retired {
+    fn drop(&mut self) {
+        if self.0.len > 0 {
+            let start = self.0.start.cast_mut();
+            let all = std::ptr::slice_from_raw_parts_mut(start, self.0.len);
+            // SAFETY: `allocate` made them from a box of this length, and nobody
+            // uses them any more.
             drop(unsafe { Box::from_raw(all) });
         }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        drop(Retired(self.buckets()));
     }
 }
 
@@ -119,12 +138,25 @@ impl Table {
         self.0.store(word, Ordering::Release);
     }
 
+    /// Calls `f` with the words whose tags match a hash, without a lock.
+    ///
+    /// # Safety
+    /// As for [`Table::find`].
+    #[inline]
+    pub(in crate::store::index) unsafe fn find_all(&self, hash: u64, f: impl Fn(u64)) {
+        let f = |word| {
+            f(word);
+            false
+        };
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.find(hash, f) };
+    }
+
     /// Finds the entry of a hash whose word `wanted` accepts, without a lock.
     ///
     /// # Safety
     /// No table that was published since the caller began to read is freed
     /// before the function returns.
-    #[cfg_attr(not(test), expect(dead_code, reason = "lookups still take the lock"))]
     #[inline]
     pub(in crate::store::index) unsafe fn find(
         &self,

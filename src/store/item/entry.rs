@@ -100,6 +100,7 @@ impl Store {
         }
         if grown > 0 {
             self.memory.pool().add_overhead(grown);
+            self.free_tables(local);
             self.shrink_to_limit(local);
         }
         result

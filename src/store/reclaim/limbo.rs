@@ -27,6 +27,8 @@ pub(in crate::store) struct Reclaim {
     left: Mutex<VecDeque<Numbered>>,
     /// Length of `left`, to be read without the lock.
     left_len: AtomicUsize,
+    /// Bytes of the tables in `left`.
+    table_bytes: AtomicUsize,
 }
 
 /// Garbage, and the epoch at which no thread can find it any more.
@@ -39,9 +41,11 @@ pub(in crate::store) struct Numbered {
 pub(in crate::store) enum Garbage {
     /// The head chunk of an item.
     Chunk(Chunk),
+    /// A table of the index, and its bytes. Dropping it frees them.
+    Table(Box<dyn Send>, usize),
 }
 
-// SAFETY: a retired chunk belongs to whoever has it in limbo.
+// SAFETY: a table may be sent. A retired chunk belongs to whoever has it in limbo.
 unsafe impl Send for Garbage {}
 
 impl Reclaim {
@@ -51,6 +55,7 @@ impl Reclaim {
             epochs: Epochs::new(PLACES),
             left: Mutex::default(),
             left_len: AtomicUsize::new(0),
+            table_bytes: AtomicUsize::new(0),
         }
     }
 
@@ -58,6 +63,28 @@ impl Reclaim {
     #[inline]
     pub(in crate::store) fn has_left(&self) -> bool {
         self.left_len.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns the bytes of tables that wait to be freed.
+    pub(in crate::store) fn table_bytes(&self) -> usize {
+        self.table_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Retires a table of `bytes` bytes that was replaced in the map: drops it
+    /// once no thread can find it. The caller may hold a shard lock.
+    pub(in crate::store) fn retire_table(&self, table: Box<dyn Send>, bytes: usize) {
+        let number = self.epochs.advance();
+        let garbage = Garbage::Table(table, bytes);
+        let mut left = self.lock();
+        left.push_back(Numbered { number, garbage });
+        self.table_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.left_len.store(left.len(), Ordering::Relaxed);
+    }
+
+    /// Frees a table that [`Reclaim::take_left`] has returned.
+    pub(in crate::store) fn free_table(&self, table: Box<dyn Send>, bytes: usize) {
+        drop(table);
+        self.table_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Takes what was left and can be freed if `oldest` is the earliest epoch at

@@ -13,6 +13,9 @@ use crate::store::state::{Local, Store};
 /// Longest wait for readers. They hold up a writer as a lock would: for one
 /// batch, or until the system resumes their thread.
 const WAIT_MAX: Duration = Duration::from_millis(if cfg!(test) { 1000 } else { 5000 });
+/// Bytes of replaced tables above which a thread whose table grew waits for
+/// readers.
+pub(in crate::store) const TABLE_BYTES_MAX: usize = 4 << 20;
 /// Looks at the epochs before the waiting thread yields the processor.
 const SPINS: u32 = 64;
 
@@ -29,7 +32,7 @@ impl Store {
     /// any more. Does nothing if the thread is outside.
     #[inline]
     pub fn leave(&self, local: &mut Local) {
-        if local.limbo.leave() && !local.limbo.is_empty() {
+        if local.limbo.leave() && self.has_retired(local) {
             self.free_retired(local);
         }
     }
@@ -51,6 +54,15 @@ impl Store {
     /// retired memory.
     pub(in crate::store) fn has_retired(&self, local: &Local) -> bool {
         !local.limbo.is_empty() || self.reclaim.has_left()
+    }
+
+    /// Frees tables of the index that were replaced, after one has grown. Waits for
+    /// readers if the tables take too much memory.
+    pub(in crate::store) fn free_tables(&self, local: &mut Local) {
+        self.free_retired(local);
+        if self.reclaim.table_bytes() > TABLE_BYTES_MAX {
+            self.wait_for_readers(local);
+        }
     }
 
     /// Waits until no other thread reads anything that was unlinked before the
@@ -101,6 +113,7 @@ impl Store {
                 match garbage {
                     // SAFETY: as above.
                     Garbage::Chunk(chunk) => unsafe { self.free_head(local, chunk) },
+                    Garbage::Table(table, bytes) => self.reclaim.free_table(table, bytes),
                 }
                 freed = true;
             }

@@ -5,6 +5,7 @@ use std::thread;
 use crate::store::evict::reclaim::{DrainMode, EVICT_AHEAD_MAX};
 use crate::store::memory::classes::{PAGE_BYTES, chunk_bytes, class_for, per_page};
 use crate::store::reclaim::limbo::{LIMBO_BYTES_MAX, LIMBO_CHUNKS_MAX};
+use crate::store::reclaim::retire::TABLE_BYTES_MAX;
 use crate::store::tests::{Bench, set};
 use crate::store::{Local, NoMemory, Options, Store};
 use crate::sync::{AtomicBool, Ordering};
@@ -58,7 +59,7 @@ fn a_thread_that_waits_or_ends_leaves_its_limbo_to_others() {
             bench.local = bench.store.local();
         }
         bench.store.leave(&mut other);
-        assert!(bench.store.free_retired(&mut bench.local));
+        bench.store.memory.flush(&mut other.magazines);
         assert!(bench.is_empty());
     }
     // Places of ended threads are used again.
@@ -170,4 +171,34 @@ fn a_page_is_given_up_only_when_nobody_reads_what_lay_in_it() {
     for key in (0..keys).step_by(3) {
         assert_eq!(bench.get(key), Some(1000), "{key}");
     }
+}
+
+#[test]
+fn a_replaced_table_is_freed_when_its_readers_have_left() {
+    let mut bench = Bench::new(4096);
+    let mut other = reader(&bench.store);
+    bench.store.enter(&mut bench.local);
+    (0..10_000).for_each(|key| bench.set(key, 10).unwrap());
+    assert!(bench.store.reclaim.table_bytes() > 0, "tables have grown");
+    bench.store.leave(&mut bench.local);
+    assert!(bench.store.reclaim.table_bytes() > 0, "one may read them");
+    bench.store.leave(&mut other);
+    assert_eq!(bench.store.reclaim.table_bytes(), 0);
+}
+
+#[test]
+fn replaced_tables_are_waited_for_when_they_take_much_memory() {
+    let bench = Bench::new(0);
+    let mut local = bench.store.local();
+    let reclaim = &bench.store.reclaim;
+    let mut other = reader(&bench.store);
+    reclaim.retire_table(Box::new(()), TABLE_BYTES_MAX + 1);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::yield_now();
+            bench.store.leave(&mut other);
+        });
+        bench.store.free_tables(&mut local);
+        assert_eq!(reclaim.table_bytes(), 0);
+    });
 }
