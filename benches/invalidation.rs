@@ -61,7 +61,7 @@ fn look_up(store: &Store, local: &mut Local, keys: &[String], start: usize, now:
         });
         store.prefetch(local, &batch.map(|key| key.hash));
         for key in &batch {
-            let found = store.read_often(local, key, now, |item| {
+            let found = store.read_unlocked(local, key, now, |item| {
                 (Access::Counted, black_box(item.value_len()))
             });
             assert!(found.is_ok());
@@ -127,7 +127,6 @@ fn lookups(tag: Option<&[u8]>, items: &str) {
             "get, 32 keys, {items}; outstanding: {name:34} {nanos:7.1} ns per get, {more:+6.1}"
         );
     }
-    store.release_all_hot(&mut local);
 }
 
 /// Invalidates one of 1,000 prefixes beside upkeep and a thread that looks keys
@@ -170,14 +169,13 @@ fn one_of_many(items: usize) {
                     let key = key(number);
                     let hashed = store.hashed(key.as_bytes());
                     let now = shared.clock.now();
-                    let _ = store.read_often(&mut local, &hashed, now, |item| {
+                    let _ = store.read_unlocked(&mut local, &hashed, now, |item| {
                         (Access::Counted, black_box(item.value_len()))
                     });
                 }
                 let nanos = begun.elapsed().as_nanos() as u64;
                 longest.fetch_max(nanos, Ordering::Relaxed);
             }
-            store.release_all_hot(&mut local);
         });
         thread::sleep(Duration::from_millis(500));
         let before = longest.swap(0, Ordering::Relaxed);

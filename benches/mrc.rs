@@ -108,7 +108,7 @@ impl Served {
     fn get(&mut self, key: &Hashed<'_>) -> Observed {
         let found = self
             .store
-            .read_often(&mut self.local, key, self.now, |item| {
+            .read_unlocked(&mut self.local, key, self.now, |item| {
                 (Access::Counted, (Observed::hit(item), item.class()))
             });
         self.local.counters.cmd_get.add(1);
@@ -148,7 +148,6 @@ impl Served {
     /// Evicts everything. A store keeps its memory until the process ends, and
     /// the stores of all replays would not fit.
     fn give_up_memory(&mut self) {
-        self.store.release_all_hot(&mut self.local);
         self.store.set_memory_limit(0);
         while !self.store.shrink_to_limit(&mut self.local) {}
     }
@@ -157,7 +156,6 @@ impl Served {
     fn upkeep(&mut self) {
         self.local.now = self.now;
         self.store.prepare_to_wait(&mut self.local);
-        self.store.release_cold(&mut self.local);
         self.store.survey();
         self.store.measure_pace(self.now);
         self.store.compact(&mut self.local);

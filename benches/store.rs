@@ -54,8 +54,7 @@ impl Bench {
                 .collect();
             self.store.enter(&mut local);
             if batch > 1 {
-                let hashes = hashed.iter().map(|key| key.hash);
-                let hashes: Vec<u64> = hashes.filter(|hash| !local.is_hot(*hash)).collect();
+                let hashes: Vec<u64> = hashed.iter().map(|key| key.hash).collect();
                 self.store.prefetch(&mut local, &hashes);
             }
             for key in &hashed {
@@ -64,7 +63,6 @@ impl Bench {
             self.store.leave(&mut local);
             done += batch as u64;
         }
-        self.store.release_all_hot(&mut local);
     }
 }
 
@@ -78,7 +76,7 @@ fn key(number: usize) -> [u8; KEY_BYTES] {
 }
 
 fn get(store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
-    let found = store.read_often(local, key, now, |item| {
+    let found = store.read_unlocked(local, key, now, |item| {
         (Access::Counted, black_box(item.value_len()))
     });
     assert_eq!(found, Ok(VALUE.len()));

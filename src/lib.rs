@@ -120,19 +120,18 @@
 //! copied directly into its chunks. It is then linked into the hash table under
 //! its shard's write lock.
 //!
-//! A reader copies the value under the shard's read lock, or pins the item and
-//! sends it later. The thread that drops the last reference retires the item.
+//! A reader finds the item and copies its value without a lock. A hit writes to
+//! no memory that other threads use, except to record an access that is not
+//! recorded yet. A large value is pinned under the shard's read lock and sent
+//! later. Values of up to 20 bytes, which `incr` changes in place, are copied
+//! under this lock.
+//!
+//! The thread that drops the last reference retires the item.
 //! Its chunks are freed once all other threads have left the epoch in which they
 //! might have found it: a worker enters before a batch, and leaves before it
 //! sends the replies.
 //! To move an item to another page, a thread finds it by address and pins it
 //! like a reader. It then replaces the item's slot under the write lock.
-//!
-//! Each worker keeps pins of a few hot items. It serves them without lock or
-//! lookup while the version of their shard is unchanged. Such a hit writes only
-//! state of its own thread. After some hits in a row, and at least once a
-//! second, a hit takes the normal path, so that the eviction policy records the
-//! access.
 //!
 //! At the memory limit, a store operation evicts items. For each, it advances
 //! the CLOCK hand over at most 32 items. It evicts the first item whose stamp
@@ -239,7 +238,3 @@ mod order;
 #[allow(dead_code, reason = "its callers are not compiled")]
 #[path = "store/item/refs.rs"]
 mod refs;
-#[cfg(loom)]
-#[allow(dead_code, reason = "its callers are not compiled")]
-#[path = "store/index/version.rs"]
-mod version;

@@ -478,7 +478,7 @@ fn get(store: &Store, local: &mut Local, key: u8) {
     let name = format!("key-{key}");
     let key = store.hashed(name.as_bytes());
     for _ in 0..40 {
-        let _ = store.read_often(local, &key, NOW, |item| {
+        let _ = store.read_unlocked(local, &key, NOW, |item| {
             let sum = item.pieces().flatten().map(|byte| u64::from(*byte));
             (Access::Counted, sum.sum::<u64>())
         });

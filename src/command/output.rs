@@ -89,8 +89,8 @@ impl Output {
         }
     }
 
-    /// Appends what `write` makes of a key's item, as in [`Store::read_often`].
-    /// If `write` is called a second time, or the item turns out to be removed,
+    /// Appends what `write` makes of a key's item, as in [`Store::read_unlocked`].
+    /// If `write` is called a second time, or the item turns out to be dead,
     /// discards what the first call appended.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Output {
         mut write: impl FnMut(Item<'_>, &mut Self) -> (Access, R),
     ) -> Result<R, Miss> {
         let start = self.bytes.len();
-        let read = store.read_often(local, key, now, |item| {
+        let read = store.read_unlocked(local, key, now, |item| {
             self.truncate(start);
             write(item, self)
         });
@@ -245,7 +245,7 @@ impl Output {
 mod tests {
     use super::Output;
     use crate::config::Eviction;
-    use crate::store::{Access, ItemSpec, Local, Miss, Options, Store};
+    use crate::store::{Access, ItemSpec, Local, Options, Store};
     use crate::time::Now;
 
     const NOW: Now = Now::from_millis(10_000);
@@ -310,28 +310,5 @@ mod tests {
             assert_eq!(out.plain(), Some(&[][..]));
             out.clear(&store, &mut local);
         }
-    }
-
-    #[test]
-    fn a_hit_is_discarded_if_the_item_is_removed_meanwhile() {
-        let store = store();
-        let (mut local, mut other) = (store.local(), store.local());
-        let key = store.hashed(b"key3");
-        let mut out = Output::default();
-        append(&store, &mut local, 3, &mut out);
-        out.clear(&store, &mut local);
-        while !local.is_hot(key.hash) {
-            let read = store.read_often(&mut local, &key, NOW, |_| (Access::Counted, ()));
-            assert_eq!(read, Ok(()));
-        }
-        out.bytes.extend_from_slice(b"before ");
-        let read = out.read_item(&store, &mut local, &key, NOW, |item, out| {
-            out.value(item);
-            store.edit(&mut other, &key, NOW, |entry| entry.remove());
-            (Access::Counted, ())
-        });
-        assert_eq!(read, Err(Miss::Absent));
-        assert_eq!(out.bytes, b"before ");
-        store.release_all_hot(&mut local);
     }
 }

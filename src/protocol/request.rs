@@ -1,7 +1,7 @@
 //! Requests, independent of the protocol that encodes them. They borrow from
 //! the read buffer; nothing is copied until it reaches an item.
 
-use crate::protocol::binary::packet::Packet;
+use crate::protocol::binary::packet::{Packet, Verb};
 use crate::protocol::cas::Cas;
 use crate::protocol::meta::request::MetaRequest;
 use crate::protocol::verb::{ArithmeticVerb, ControlVerb, NameKind, ShutdownMode, StoreVerb};
@@ -200,6 +200,15 @@ impl<'a> Request<'a> {
             | Self::MetaArithmetic(meta) => (!meta.base64).then_some(meta.key),
             Self::Packet(packet) => packet.has_item_key().then_some(packet.key),
             _ => None,
+        }
+    }
+
+    /// Returns whether the command usually changes no item.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::Get(_) | Self::MetaGet(_) => true,
+            Self::Packet(packet) => matches!(packet.verb, Verb::Get { .. }),
+            _ => false,
         }
     }
 

@@ -29,7 +29,6 @@
 
 mod census;
 mod evict;
-mod hot;
 mod index;
 mod invalidation;
 mod item;

@@ -1,8 +1,11 @@
 //! Look-ups: prefetch, read with and without the shard lock, release of
-//! references and of a thread's hot items.
+//! references.
 
-use crate::store::hot::{Held, PLACES};
+use crate::limits::{SEND_BY_REFERENCE_BYTES, TIGHT_SEND_BY_REFERENCE_BYTES};
 use crate::store::index::map::Hashed;
+use crate::store::index::slot::Slot;
+use crate::store::index::unlocked::Unlocked;
+use crate::store::item::entry::CHANGED_IN_PLACE_MAX_BYTES;
 use crate::store::item::layout::Item;
 use crate::store::item::pin::Pin;
 use crate::store::outcome::{Access, Condition, Miss};
@@ -10,20 +13,12 @@ use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
 use crate::time::Now;
 
-impl Local {
-    /// Returns whether this thread holds a hot item with this hash. Prefetching
-    /// for such a key is pointless.
-    #[inline]
-    pub fn is_hot(&self, hash: u64) -> bool {
-        self.hot.has(hash)
-    }
-
-    /// Returns whether this thread holds hot items. If it does, call
-    /// [`Store::release_cold`] about once a second.
-    pub fn holds_items(&self) -> bool {
-        !self.hot.is_empty()
-    }
-}
+/// Largest value that is read without the lock. Copying a larger one takes
+/// longer than the lock.
+const UNLOCKED_MAX_BYTES: usize = 4096;
+// Larger values may be pinned, which needs the lock.
+const _: () = assert!(UNLOCKED_MAX_BYTES < TIGHT_SEND_BY_REFERENCE_BYTES);
+const _: () = assert!(UNLOCKED_MAX_BYTES < SEND_BY_REFERENCE_BYTES);
 
 impl Store {
     /// Hashes a key. Call it once per command and pass the result on.
@@ -35,13 +30,19 @@ impl Store {
         }
     }
 
-    /// Prefetches the locks, slots and items of a batch of hashes. All loads of
-    /// one kind are issued before the next kind, so that their latencies
-    /// overlap. Takes no lock.
-    pub fn prefetch(&self, local: &mut Local, hashes: &[u64]) {
+    /// Prefetches the locks for hashes of keys whose items will be changed. Keys
+    /// that are read need no lock.
+    #[inline]
+    pub fn prefetch_locks(&self, hashes: impl Iterator<Item = u64>) {
         for hash in hashes {
-            self.map.prefetch_lock(*hash);
+            self.map.prefetch_lock(hash);
         }
+    }
+
+    /// Prefetches the buckets and items of a batch of hashes. All loads of one
+    /// kind are issued before the next kind, so that their latencies overlap.
+    /// Takes no lock.
+    pub fn prefetch(&self, local: &mut Local, hashes: &[u64]) {
         for hash in hashes {
             self.map.prefetch_slot(*hash);
         }
@@ -73,49 +74,6 @@ impl Store {
         now: Now,
         f: impl FnOnce(Item<'_>) -> (Access, R),
     ) -> Result<R, Miss> {
-        self.look_up(local, key, now, false, f)
-    }
-
-    /// Like [`Store::read`], but if the item is hot in this thread, reads it
-    /// without the lock. If the shard has changed by the time `f` returns, `f`
-    /// is called again under the lock, and only the second result counts: `f`
-    /// must discard what its first call wrote.
-    ///
-    /// # Errors
-    /// The reason of the miss, if there is no live item.
-    #[inline]
-    pub fn read_often<R>(
-        &self,
-        local: &mut Local,
-        key: &Hashed<'_>,
-        now: Now,
-        mut f: impl FnMut(Item<'_>) -> (Access, R),
-    ) -> Result<R, Miss> {
-        if let Some((item, observed)) = local.hot.find(key, &self.map, now)
-            && self.is_live(item, now)
-        {
-            // The access of this second is recorded already. Do not write to
-            // the item here: without the lock, the page mover may be copying
-            // its header.
-            let (_, result) = f(item);
-            if self.map.version(key.hash).was_unchanged(observed) {
-                return Ok(result);
-            }
-        }
-        self.look_up(local, key, now, true, f)
-    }
-
-    /// Looks a key up under its shard's read lock. With `often`, the thread may
-    /// take a reference to the item as a hot one.
-    #[inline]
-    pub(in crate::store) fn look_up<R>(
-        &self,
-        local: &mut Local,
-        key: &Hashed<'_>,
-        now: Now,
-        often: bool,
-        f: impl FnOnce(Item<'_>) -> (Access, R),
-    ) -> Result<R, Miss> {
         let mut shard = self.map.read(key.hash);
         let (slot, item) = loop {
             let Some(slot) = shard.find(key) else {
@@ -133,58 +91,78 @@ impl Store {
             }
             shard = self.map.read(key.hash);
         };
+        let word = slot.word();
         let (access, result) = f(item);
         if access == Access::Counted {
-            item.record_access(now.second());
-            let stamp = slot.stamp();
-            let remaining = now.remaining_eighths(item.expiry());
-            let bumped = self.policy.on_hit(stamp, item.bytes(), remaining);
-            if bumped != stamp {
-                slot.set_stamp(bumped);
-            }
-            if often && let Some(pin) = local.hot.record(key.hash, item, &shard, now) {
-                drop(shard);
-                self.release(local, pin);
-            }
+            self.record_hit(slot, word, item, now);
         }
         Ok(result)
+    }
+
+    /// Like [`Store::read`], but without the shard's lock if the thread is inside
+    /// an epoch and the item is suitable: it writes to no memory that other
+    /// threads use, except to record an access that is not recorded yet. `f` must
+    /// not pin the item.
+    ///
+    /// If CAS value or bits of the item have changed by the time `f` returns, it
+    /// is called again under the lock, and only the second result counts: `f`
+    /// must discard what its first call wrote.
+    ///
+    /// # Errors
+    /// The reason of the miss, if there is no live item.
+    #[inline]
+    pub fn read_unlocked<R>(
+        &self,
+        local: &mut Local,
+        key: &Hashed<'_>,
+        now: Now,
+        mut f: impl FnMut(Item<'_>) -> (Access, R),
+    ) -> Result<R, Miss> {
+        if local.limbo.is_inside() {
+            // SAFETY: the thread is inside, and leaves after the last use of
+            // what it finds.
+            match unsafe { self.map.find_unlocked(key) } {
+                Unlocked::Absent => return Err(Miss::Absent),
+                Unlocked::Found(found) if self.is_readable_unlocked(found.item, now) => {
+                    let before = found.item.state();
+                    let (access, result) = f(found.item);
+                    if found.item.state() == before {
+                        if access == Access::Counted {
+                            self.record_hit(found.slot, found.word, found.item, now);
+                        }
+                        return Ok(result);
+                    }
+                }
+                Unlocked::Found(_) | Unlocked::Unclear => {}
+            }
+        }
+        self.read(local, key, now, f)
+    }
+
+    /// Returns whether an item that was found without a lock is live, and nothing
+    /// of it that a reader copies changes in place.
+    #[inline]
+    fn is_readable_unlocked(&self, item: Item<'_>, now: Now) -> bool {
+        item.is_plain()
+            && (CHANGED_IN_PLACE_MAX_BYTES + 1..=UNLOCKED_MAX_BYTES).contains(&item.value_len())
+            && self.is_live(item, now)
+    }
+
+    /// Records an access to an item, which was found by this word of its slot.
+    #[inline]
+    fn record_hit(&self, slot: &Slot, word: u64, item: Item<'_>, now: Now) {
+        item.record_access(now.second());
+        let stamp = Slot::stamp_of(word);
+        let remaining = now.remaining_eighths(item.expiry());
+        let bumped = self.policy.on_hit(stamp, item.bytes(), remaining);
+        if bumped != stamp {
+            slot.replace_stamp(word, bumped);
+        }
     }
 
     /// Releases a reference. Retires the item if it was the last one.
     pub fn release(&self, local: &mut Local, pin: Pin) {
         self.release_chunk(local, pin.into_chunk());
-    }
-
-    /// Releases the thread's hot items that were not looked up in the table in
-    /// the current or the previous second. Does nothing if called again in the
-    /// same second of `local.now`.
-    #[inline]
-    pub fn release_cold(&self, local: &mut Local) {
-        let second = local.now.second();
-        if local.hot.held > 0 && local.hot.released != second {
-            local.hot.released = second;
-            self.release_hot_where(local, |held| held.second + 1 < second);
-        }
-    }
-
-    /// Releases all hot items of the thread.
-    pub fn release_all_hot(&self, local: &mut Local) {
-        self.release_hot_where(local, |_| true);
-    }
-
-    /// Releases the thread's hot items for which `is_cold` returns true.
-    #[cold]
-    pub(in crate::store) fn release_hot_where(
-        &self,
-        local: &mut Local,
-        is_cold: impl Fn(&Held) -> bool,
-    ) {
-        for number in 0..PLACES {
-            if let Some(held) = local.hot.places[number].take_if(|held| is_cold(held)) {
-                local.hot.held -= 1;
-                self.release(local, held.pin);
-            }
-        }
     }
 
     /// Removes the item of a key if it is dead, and marks it stale if an

@@ -14,7 +14,6 @@ use crate::store::evict::hand::{Hand, Visit};
 use crate::store::evict::oldest::Oldest;
 use crate::store::evict::policy::Policy;
 use crate::store::evict::prefix_limits::PrefixLimits;
-use crate::store::hot::Hot;
 use crate::store::index::map::Map;
 use crate::store::index::prefetch::CACHE_LINE_BYTES;
 use crate::store::invalidation::order::Counter;
@@ -126,14 +125,12 @@ pub(in crate::store) struct Flush {
     pub(in crate::store) turn: Mutex<()>,
 }
 
-/// The thread-local part of the store: magazines, limbo, hot items and counters.
+/// The thread-local part of the store: magazines, limbo and counters.
 pub struct Local {
     /// Free chunks for allocation without a lock.
     pub(in crate::store) magazines: Magazines,
     /// Unlinked chunks that other threads may still read.
     pub(in crate::store) limbo: Limbo,
-    /// Hot items, which the thread reads without a lock.
-    pub(in crate::store) hot: Hot,
     /// The part of a shard in which the thread searches for its next victim.
     pub(in crate::store) visit: Visit,
     /// The last flush request (`Memory::request_flush`) that this thread has seen in
@@ -221,7 +218,6 @@ impl Store {
         Local {
             magazines,
             limbo: Limbo::new(Arc::clone(&self.reclaim)),
-            hot: Hot::new(),
             visit: Visit::default(),
             flush_requests_seen: 0,
             searches: 0,
@@ -250,16 +246,15 @@ impl Store {
     }
 
     /// Prepares a thread to wait for events. Leaves the epoch, and frees what the
-    /// thread has retired or leaves it to other threads. Flushes its magazines and
-    /// releases its hot items, if another thread has requested that since the last
-    /// call (`Memory::request_flush`).
+    /// thread has retired or leaves it to other threads. Flushes its magazines, if
+    /// another thread has requested that since the last call
+    /// (`Memory::request_flush`).
     pub fn prepare_to_wait(&self, local: &mut Local) {
         self.leave(local);
         if self
             .memory
             .is_flush_requested(&mut local.flush_requests_seen)
         {
-            self.release_all_hot(local);
             self.free_retired(local);
             self.memory.flush(&mut local.magazines);
         }

@@ -2,10 +2,10 @@
 
 mod births;
 mod flush;
-mod hot;
 mod layout;
 mod prefix_limits;
 mod reclaim;
+mod unlocked;
 
 use crate::config::Eviction;
 use crate::store::evict::reclaim::DrainMode;
@@ -29,9 +29,7 @@ fn value(key: usize, len: usize) -> Vec<u8> {
 }
 
 impl Drop for Bench {
-    fn drop(&mut self) {
-        self.store.release_all_hot(&mut self.local);
-    }
+    fn drop(&mut self) {}
 }
 
 impl Bench {

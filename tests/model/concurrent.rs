@@ -143,7 +143,6 @@ fn write(mut client: Client<'_>, writer: usize, progress: &Progress) {
             model[place] = None;
         }
     }
-    client.store.release_all_hot(&mut client.session.local);
 }
 
 /// Returns whether a reply is that of a hit; it must otherwise be that of a miss.

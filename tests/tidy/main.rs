@@ -381,7 +381,6 @@ const MAY_START_THREADS: [&str; 10] = [
     "store/invalidation/tests.rs",
     "store/item/refs.rs",
     "store/index/bucket.rs",
-    "store/index/version.rs",
     "store/reclaim/epoch.rs",
     "store/restart/tests.rs",
     "store/tests/",

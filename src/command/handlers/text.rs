@@ -101,9 +101,7 @@ impl Executor<'_> {
                 .map(|key| self.store.hashed(key))
                 .collect();
             if batch.len() > 1 {
-                let hashes = batch.iter().map(|key| key.hash);
-                let hashes: ArrayVec<u64, BATCH_MAX> =
-                    hashes.filter(|hash| !self.local.is_hot(*hash)).collect();
+                let hashes: ArrayVec<u64, BATCH_MAX> = batch.iter().map(|key| key.hash).collect();
                 self.store.prefetch(self.local, &hashes);
             }
             for key in &batch {

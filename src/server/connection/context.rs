@@ -25,7 +25,7 @@ pub(in crate::server) struct Context {
     pub(in crate::server) store: Arc<Store>,
     /// Settings and counters that all threads share.
     pub(in crate::server) shared: Arc<Shared>,
-    /// The thread's own counters, magazines and hot items.
+    /// The thread's own counters, magazines and limbo.
     pub(in crate::server) local: Local,
     /// Output buffer of the connection that is being served.
     pub(in crate::server) out: Output,
@@ -84,8 +84,7 @@ impl Context {
     }
 
     /// Frees what this worker has retired or leaves it to other threads. Flushes
-    /// its magazines and releases its hot items, if another thread ran short of
-    /// memory. Call it before the worker waits for events.
+    /// its magazines, if another thread ran short of memory. Call it before the worker waits for events.
     pub(in crate::server) fn prepare_to_wait(&mut self) {
         self.store.prepare_to_wait(&mut self.local);
     }
@@ -94,13 +93,6 @@ impl Context {
     #[inline]
     pub(in crate::server) fn leave(&mut self) {
         self.store.leave(&mut self.local);
-    }
-
-    /// Releases hot items that have gone cold. Call it at least once a second
-    /// while any are held.
-    #[inline]
-    pub(in crate::server) fn release_cold(&mut self) {
-        self.store.release_cold(&mut self.local);
     }
 
     /// Executes a delayed `flush_all` whose time has come.
@@ -118,10 +110,15 @@ impl Context {
                 Step::Execute { hash, .. } => *hash,
                 Step::Refuse(_) => None,
             })
-            .filter(|hash| last.replace(*hash) != Some(*hash) && !self.local.is_hot(*hash))
+            .filter(|hash| last.replace(*hash) != Some(*hash))
             .collect();
         self.store.enter(&mut self.local);
         if hashes.len() > 1 {
+            let changed = steps.iter().filter_map(|step| match step {
+                Step::Execute { request, hash, .. } if !request.only_reads() => *hash,
+                _ => None,
+            });
+            self.store.prefetch_locks(changed);
             self.store.prefetch(&mut self.local, &hashes);
         }
     }

@@ -148,10 +148,7 @@ impl Worker {
         while !self.is_drained() {
             let idle_check = self.context.shared.config.idle_timeout.map(|_| IDLE_CHECK);
             let timeout = if self.is_idle() {
-                let waiting = self.stalled
-                    || !self.handshakes.is_empty()
-                    || self.context.local.holds_items()
-                    || self.memory.is_held();
+                let waiting = self.stalled || !self.handshakes.is_empty() || self.memory.is_held();
                 idle_check.or(waiting.then_some(IDLE_CHECK))
             } else {
                 Some(Duration::ZERO)
@@ -195,7 +192,6 @@ impl Worker {
         self.context.now = now;
         self.context.timing.wake(nanos);
         self.context.local.now = self.context.now;
-        self.context.release_cold();
         self.context.flush_if_due();
         self.adapt_to_pressure();
         for event in &*events {
@@ -560,8 +556,6 @@ impl Worker {
         for token in tokens {
             self.close(token, "shutdown");
         }
-        let Context { store, local, .. } = &mut self.context;
-        store.release_all_hot(local);
     }
 }
 

@@ -132,7 +132,6 @@ impl Store {
         }
         // The freed chunks are spread over too many pages: drain pages by
         // force. A page with an unfinished item cannot be emptied.
-        self.release_all_hot(local);
         self.wait_for_readers(local);
         for _ in 0..FORCED_PAGES_MAX {
             self.memory.flush(&mut local.magazines);

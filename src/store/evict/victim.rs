@@ -209,7 +209,9 @@ impl Store {
         let share = pool.limit() / self.map.shard_count();
         let item_bytes = self.mean_bytes.load(Ordering::Relaxed).max(1);
         let would_take = share.saturating_sub(shard.grown_bytes()) / item_bytes;
-        if would_take > shard.len() {
+        // Tables grow in small steps, and the mean may be older than a change of
+        // sizes: only a shard with far more items than others does not grow.
+        if 2 * would_take > shard.len() {
             return None;
         }
         let mut visit = Visit {

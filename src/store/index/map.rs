@@ -15,17 +15,15 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use ahash::RandomState;
-use dashmap::{DashMap, RwLock, RwLockReadGuard, RwLockWriteGuard, SharedValue};
+use dashmap::{DashMap, RwLockReadGuard, RwLockWriteGuard, SharedValue};
 use hashbrown::raw::RawTable;
 
 use crate::store::evict::policy::Stamp;
 use crate::store::index::bucket;
 use crate::store::index::bucket::{Bucket, Lookup, POSITIONS, Place};
 use crate::store::index::counts::Counts;
-use crate::store::index::prefetch::prefetch;
-use crate::store::index::slot::{Slot, chunk_of, key_of, pack, prefetch_item, prefetched};
+use crate::store::index::slot::{Slot, chunk_of, key_of, pack, prefetched};
 use crate::store::index::table::{Buckets, Table, buckets_for, bytes_of, capacity_of, find_in};
-use crate::store::index::version::Version;
 use crate::store::item::layout::Item;
 use crate::store::memory::chunk::Chunk;
 use crate::store::reclaim::limbo::Reclaim;
@@ -67,8 +65,6 @@ pub(crate) struct Map {
     tables: Box<[Table]>,
     /// One per shard.
     counts: Box<[Counts]>,
-    /// One per shard.
-    versions: Box<[Version]>,
     /// Frees replaced tables when no reader is left.
     reclaim: Arc<Reclaim>,
 }
@@ -91,17 +87,13 @@ impl Map {
             inner: DashMap::with_hasher_and_shard_amount(hasher, shards),
             tables: (0..shards).map(|_| Table::new()).collect(),
             counts: (0..shards).map(|_| Counts::default()).collect(),
-            versions: (0..shards).map(|_| Version::new()).collect(),
             reclaim,
         }
     }
 
     /// Returns the bytes of the locks, empty stashes and counts.
     pub(crate) fn base_bytes(&self) -> usize {
-        size_of_val(self.inner.shards())
-            + size_of_val(&*self.tables)
-            + size_of_val(&*self.counts)
-            + size_of_val(&*self.versions)
+        size_of_val(self.inner.shards()) + size_of_val(&*self.tables) + size_of_val(&*self.counts)
     }
 
     /// Returns the number of shards.
@@ -123,34 +115,16 @@ impl Map {
         self.inner.determine_shard(hash as usize)
     }
 
+    /// Returns the address of the lock that guards `hash`, for prefetching.
     #[inline]
-    fn shard_of(&self, hash: u64) -> &RwLock<Stash> {
-        &self.inner.shards()[self.shard_index(hash)]
+    pub(in crate::store::index) fn lock_address(&self, hash: u64) -> *const u8 {
+        std::ptr::from_ref(&self.inner.shards()[self.shard_index(hash)]).cast()
     }
 
-    /// Prefetches the cache line of the lock that guards `hash`.
+    /// Returns the table of the shard that `hash` belongs to.
     #[inline]
-    pub(crate) fn prefetch_lock(&self, hash: u64) {
-        prefetch(std::ptr::from_ref(self.shard_of(hash)).cast());
-    }
-
-    /// Prefetches the primary bucket of `hash`.
-    #[inline]
-    pub(crate) fn prefetch_slot(&self, hash: u64) {
-        let buckets = self.tables[self.shard_index(hash)].buckets();
-        prefetch(buckets.primary(hash));
-    }
-
-    /// Prefetches the first `bytes` bytes of the items whose tag matches `hash`.
-    /// Takes no lock.
-    ///
-    /// # Safety
-    /// The caller is inside an epoch.
-    #[inline]
-    pub(crate) unsafe fn prefetch_item(&self, hash: u64, bytes: usize) {
-        let table = &self.tables[self.shard_index(hash)];
-        // SAFETY: replaced tables are retired, and so are not freed meanwhile.
-        unsafe { table.find_all(hash, |word| prefetch_item(word, bytes)) };
+    pub(in crate::store::index) fn table(&self, hash: u64) -> &Table {
+        &self.tables[self.shard_index(hash)]
     }
 
     /// Locks the shard of `hash` for reading.
@@ -170,12 +144,6 @@ impl Map {
             map: self,
             index,
         }
-    }
-
-    /// Returns the version of the shard that `hash` belongs to.
-    #[inline]
-    pub(crate) fn version(&self, hash: u64) -> &Version {
-        &self.versions[self.shard_index(hash)]
     }
 
     /// Returns how often entries of shard number `index` got other positions,
@@ -200,7 +168,6 @@ impl Map {
     #[inline]
     pub(crate) fn write_at(&self, index: usize) -> WriteShard<'_> {
         let stash = self.inner.shards()[index].write();
-        self.versions[index].bump();
         WriteShard {
             buckets: self.tables[index].buckets(),
             stash,
@@ -219,11 +186,6 @@ pub(crate) struct ReadShard<'a> {
 }
 
 impl ReadShard<'_> {
-    /// Returns the shard's version.
-    pub(crate) fn version(&self) -> &Version {
-        &self.map.versions[self.index]
-    }
-
     /// Returns the slot of a key, or `None` if the key is not in the shard.
     #[inline]
     pub(crate) fn find(&self, key: &Hashed<'_>) -> Option<&Slot> {

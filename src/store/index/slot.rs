@@ -83,7 +83,7 @@ impl Slot {
 
     /// Returns the slot's word.
     #[inline]
-    pub(in crate::store::index) fn word(&self) -> u64 {
+    pub(in crate::store) fn word(&self) -> u64 {
         self.bits.load(Ordering::Relaxed)
     }
 
@@ -96,19 +96,30 @@ impl Slot {
     /// Returns the eviction policy's stamp.
     #[inline]
     pub(crate) fn stamp(&self) -> Stamp {
-        Stamp((self.word() >> ADDRESS_BITS) as u16)
+        Self::stamp_of(self.word())
+    }
+
+    /// Returns the stamp in a word.
+    #[inline]
+    pub(crate) fn stamp_of(word: u64) -> Stamp {
+        Stamp((word >> ADDRESS_BITS) as u16)
+    }
+
+    /// Sets the stamp if the slot still has this word. Needs no lock.
+    #[inline]
+    pub(crate) fn replace_stamp(&self, word: u64, stamp: Stamp) {
+        let bits = word & (ADDRESS | MARKS) | u64::from(stamp.0) << ADDRESS_BITS;
+        // The address is not new: the reader that saw it also saw the item.
+        let _ = self
+            .bits
+            .compare_exchange(word, bits, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Sets the stamp. Needs no lock. The stamp is lost if the slot changes at
     /// the same time.
     #[inline]
     pub(crate) fn set_stamp(&self, stamp: Stamp) {
-        let before = self.word();
-        let bits = before & (ADDRESS | MARKS) | u64::from(stamp.0) << ADDRESS_BITS;
-        // The address is not new: the reader that saw it also saw the item.
-        let _ = self
-            .bits
-            .compare_exchange(before, bits, Ordering::Relaxed, Ordering::Relaxed);
+        self.replace_stamp(self.word(), stamp);
     }
 
     /// Returns the marks of the item's key.

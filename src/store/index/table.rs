@@ -138,20 +138,6 @@ impl Table {
         self.0.store(word, Ordering::Release);
     }
 
-    /// Calls `f` with the words whose tags match a hash, without a lock.
-    ///
-    /// # Safety
-    /// As for [`Table::find`].
-    #[inline]
-    pub(in crate::store::index) unsafe fn find_all(&self, hash: u64, f: impl Fn(u64)) {
-        let f = |word| {
-            f(word);
-            false
-        };
-        // SAFETY: guaranteed by the caller.
-        unsafe { self.find(hash, f) };
-    }
-
     /// Finds the entry of a hash whose word `wanted` accepts, without a lock.
     ///
     /// # Safety

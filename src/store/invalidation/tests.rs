@@ -53,7 +53,7 @@ fn set(store: &Store, local: &mut Local, key: &str) {
 /// Returns the item's CAS value and whether it is stale.
 fn get(store: &Store, local: &mut Local, key: &str) -> Result<(u64, bool), Miss> {
     let key = store.hashed(key.as_bytes());
-    store.read_often(local, &key, NOW, |item| {
+    store.read_unlocked(local, &key, NOW, |item| {
         (Access::Counted, (item.cas(), item.is_stale()))
     })
 }
@@ -246,18 +246,6 @@ fn a_change_after_an_invalidation_finds_nothing() {
 }
 
 #[test]
-fn hot_items_die_too() {
-    let store = store();
-    let mut local = store.local();
-    set(&store, &mut local, "a:hot");
-    (0..10_000).for_each(|_| assert!(lives(&store, &mut local, "a:hot")));
-    assert!(local.is_hot(store.hashed(b"a:hot").hash));
-    kill_prefix(&store, &mut local, "a:");
-    assert!(!lives(&store, &mut local, "a:hot"));
-    store.release_all_hot(&mut local);
-}
-
-#[test]
 fn dead_items_are_neither_shown_nor_evicted_as_live_ones() {
     let store = store();
     let mut local = store.local();
@@ -442,7 +430,6 @@ fn no_content_outlives_an_invalidation() {
                         store.discard(&mut local, unused);
                     }
                 }
-                store.release_all_hot(&mut local);
             });
         }
         let mut local = store.local();

@@ -34,6 +34,11 @@ impl AccessStamp {
         (self.load() >> 24) as u8
     }
 
+    /// Takes over the word of a copied item.
+    pub(crate) fn copy_from(&self, other: &Self) {
+        self.0.store(other.load(), Ordering::Relaxed);
+    }
+
     /// Returns the seconds from the last access until `now`, modulo 2^24.
     pub(crate) fn age(&self, now: Now) -> u32 {
         let age = now.second().wrapping_sub(self.load()) & SECOND;

@@ -5,7 +5,7 @@
 use std::mem::offset_of;
 use std::ptr::{NonNull, null_mut};
 
-use crate::store::item::layout::{CHAIN_OFFSET, Item, word_of};
+use crate::store::item::layout::{CHAIN_OFFSET, Item, copy_header, word_of};
 use crate::store::item::refs::RefWord;
 use crate::store::item::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::store::memory::chunk::{Chunk, class_of};
@@ -223,9 +223,10 @@ impl<'a> Item<'a> {
     pub(crate) unsafe fn copy_head_to(self, new: Chunk) {
         // SAFETY: both chunks have that length.
         unsafe {
-            let bytes = chunk_bytes(class_of(self.chunk)) - size_of::<RefWord>();
-            let from = self.chunk.add(size_of::<RefWord>());
-            let to = new.add(size_of::<RefWord>());
+            copy_header(self.chunk, new);
+            let bytes = chunk_bytes(class_of(self.chunk)) - CHAIN_OFFSET;
+            let from = self.chunk.add(CHAIN_OFFSET);
+            let to = new.add(CHAIN_OFFSET);
             to.copy_from_nonoverlapping(from, bytes);
             word_of(new).init_item();
         }

@@ -12,6 +12,10 @@ use crate::store::outcome::{Condition, Miss};
 use crate::store::state::{Local, Store};
 use crate::time::{Expiry, Now};
 
+/// Largest value that is changed in place: the longest number. Such short values
+/// are read under the lock only.
+pub(in crate::store) const CHANGED_IN_PLACE_MAX_BYTES: usize = 20;
+
 /// Returns the data bytes that a spare chunk holds as a segment.
 fn segment_capacity(chunk: Chunk) -> usize {
     // SAFETY: the chunk is the caller's, so its page does not change its class.
@@ -357,14 +361,15 @@ impl Entry<'_> {
     }
 
     /// Overwrites the value in place with `digits`, padded with spaces. Returns
-    /// false if the value is shorter, lies in several chunks, or is being read
-    /// by another thread.
+    /// false if the value is shorter or so long that others read it without the
+    /// lock, or is being sent by another thread.
     #[must_use]
     pub fn overwrite(&self, digits: &[u8]) -> bool {
         let Some(item) = self.item() else {
             return false;
         };
         if digits.len() > item.value_len()
+            || item.value_len() > CHANGED_IN_PLACE_MAX_BYTES
             || item.contiguous_value().is_none()
             || !item.word().is_sole()
         {

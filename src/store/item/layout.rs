@@ -160,6 +160,19 @@ pub(crate) unsafe fn write_head(
     }
 }
 
+/// Copies the header of an item except its reference word, word by word: readers
+/// without the lock may record an access meanwhile, which is then lost.
+///
+/// # Safety
+/// `from` is the head of an item that the caller holds, and `to` a free chunk.
+pub(super) unsafe fn copy_header(from: Chunk, to: Chunk) {
+    // SAFETY: all words of a header are atomics.
+    let (from, to): (&Header, &Header) = unsafe { (from.cast().as_ref(), to.cast().as_ref()) };
+    to.access.copy_from(&from.access);
+    let state = from.state.load(Ordering::Relaxed);
+    to.state.store(state, Ordering::Relaxed);
+}
+
 /// Returns the reference word at the start of a chunk.
 ///
 /// # Safety
@@ -191,6 +204,20 @@ impl<'a> Item<'a> {
     fn header(self) -> &'a Header {
         // SAFETY: the item is held for `'a`, and its header is atomics.
         unsafe { self.chunk.cast().as_ref() }
+    }
+
+    /// Returns bits, generation and birth, which are one word: while it is the
+    /// same, none of them has changed. `FETCHED` is left out.
+    #[inline]
+    pub(in crate::store) fn state(self) -> u64 {
+        self.header().state.load(Ordering::Relaxed) & !u64::from(FETCHED)
+    }
+
+    /// Returns whether the item lies in one chunk and has no extension: apart
+    /// from its value, only single words of it change in place.
+    #[inline]
+    pub(in crate::store) fn is_plain(self) -> bool {
+        self.layout & (CHAINED | HAS_EXTENSION) == 0
     }
 
     /// Returns whether the lengths of an item that was read from a file fit its

@@ -39,7 +39,7 @@ pub(crate) struct Memory {
     /// Free chunks in the pages of each class, without draining pages and
     /// magazines. Used to choose the class to drain without taking its lock.
     free_chunks: Box<[AtomicUsize]>,
-    /// Number of requests to flush magazines and release hot items.
+    /// Number of requests to flush magazines.
     flush_requests: AtomicU32,
     pool: Pool,
 }
@@ -171,8 +171,7 @@ impl Memory {
     }
 
     /// Requests all threads to flush their magazines when they next allocate or
-    /// free past them, and to release their hot items before they wait for
-    /// events. A single chunk in use keeps its page from becoming empty.
+    /// free past them, or before they wait for events. A single chunk in use keeps its page from becoming empty.
     pub(crate) fn request_flush(&self) {
         self.flush_requests.fetch_add(1, Ordering::Relaxed);
     }

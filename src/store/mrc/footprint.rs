@@ -9,8 +9,8 @@ use crate::store::memory::classes::{
     PAGE_BYTES, chunk_bytes, class_for_item, class_for_next, per_page,
 };
 
-/// Bytes of a shard without its table: lock, counts, version, position of the hand.
-const SHARD_BYTES: f64 = 164.0;
+/// Bytes of a shard without its table: lock, counts, position of the hand.
+const SHARD_BYTES: f64 = 156.0;
 /// The limit divided by this is the bytes of the ghosts.
 const GHOST_PART: f64 = (BYTES_PER_GHOST / GHOST_BYTES) as f64;
 /// Bytes of free chunks in a full memory, per size class in use: half a page.

@@ -38,13 +38,11 @@ impl Chunks<'_> {
 
 impl Store {
     /// Checks the whole store: items, chunks, pages and counters. Flushes the
-    /// thread's magazines and releases its hot items first. No other thread may
-    /// use the store. Returns the number of items.
+    /// thread's magazines first. No other thread may use the store. Returns the number of items.
     ///
     /// # Panics
     /// Something is wrong.
     pub fn audit(&self, local: &mut Local) -> u64 {
-        self.release_all_hot(local);
         assert!(self.wait_for_readers(local) && !self.has_retired(local));
         self.memory.flush(&mut local.magazines);
         let pages = self.memory.pool().used_pages();

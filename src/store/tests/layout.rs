@@ -244,7 +244,6 @@ fn readers_meet_movers() {
                     store.release(&mut local, pin);
                 }
             }
-            store.release_all_hot(&mut local);
             store.memory.flush(&mut local.magazines);
         });
         for round in 0..ROUNDS {
