@@ -18,24 +18,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rustcached::config::Eviction;
+use rustcached::config::{Config, Eviction};
 use rustcached::store::mrc::{Curve, FACTORS, Observed, Predictor, Sampler, Sampling};
-use rustcached::store::{Access, Hashed, ItemSpec, Local, Options, Store};
+use rustcached::store::{Hashed, Options, Store};
 use rustcached::time::{Expiry, Now};
 use rustcached_bench::content::KeyNames;
 use rustcached_bench::random::Random;
 use rustcached_bench::replay::read_points;
 use rustcached_bench::report::{OutputOptions, Table};
 use rustcached_bench::trace::{Operation, Trace};
+use served::{START_MS, STEP_MS, Served};
 
-/// Requests per second of a trace without a recorded rate.
-const RATE: u64 = 10_000;
-/// Milliseconds between two steps of upkeep.
-const STEP_MS: u64 = 10;
-/// Items that a step of upkeep sweeps.
-const SWEEP_ITEMS: usize = 1000;
-/// Time at which a replay begins, in milliseconds.
-const START_MS: u64 = 10_000;
+mod served;
 
 /// Measures the miss ratio curve.
 #[derive(Parser)]
@@ -69,103 +63,7 @@ impl Arguments {
         match self.eviction.as_str() {
             "clock" => Eviction::Clock,
             "frequency" => Eviction::Frequency,
-            _ => Eviction::FrequencySize,
-        }
-    }
-}
-
-/// A store with the work of the upkeep thread.
-struct Served {
-    store: Store,
-    local: Local,
-    now: Now,
-    /// Next shard to sweep.
-    sweep: usize,
-    /// Whether items expire.
-    expires: bool,
-}
-
-impl Served {
-    fn new(limit: usize, eviction: Eviction, expires: bool) -> Self {
-        let store = Store::new(Options {
-            max_memory: limit,
-            evict: true,
-            max_item_size: 1 << 20,
-            eviction,
-            cas: true,
-            delimiter: b':',
-        });
-        Self {
-            local: store.local(),
-            store,
-            now: Now::from_millis(START_MS),
-            sweep: 0,
-            expires,
-        }
-    }
-
-    /// Gets a key's item and counts the retrieval, as the server does.
-    fn get(&mut self, key: &Hashed<'_>) -> Observed {
-        let found = self
-            .store
-            .read_unlocked(&mut self.local, key, self.now, |item| {
-                (Access::Counted, (Observed::hit(item), item.class()))
-            });
-        self.local.counters.cmd_get.add(1);
-        match found {
-            Ok((hit, class)) => {
-                self.local.classes.of(class).get_hits.add(1);
-                hit
-            }
-            Err(_) => {
-                self.local.counters.get_misses.add(1);
-                Observed::Miss
-            }
-        }
-    }
-
-    fn set(&mut self, key: &Hashed<'_>, value: &[u8], ttl: u32) -> Observed {
-        let spec = ItemSpec {
-            expiry: Expiry::from_protocol(ttl as i32, self.now),
-            ..ItemSpec::new(key.key, value.len())
-        };
-        let pieces = std::iter::once(value);
-        let (store, local, now) = (&self.store, &mut self.local, self.now);
-        let new = store.new_filled(local, key, &spec, now, pieces);
-        let new = new.expect("there is always something to evict");
-        let observed = Observed::set(new.item());
-        let cas = store.next_cas();
-        store.edit(local, key, now, |entry| entry.put(new, cas));
-        observed
-    }
-
-    fn delete(&mut self, key: &Hashed<'_>) -> Observed {
-        let (store, local, now) = (&self.store, &mut self.local, self.now);
-        store.edit(local, key, now, |entry| entry.remove());
-        Observed::Delete
-    }
-
-    /// Evicts everything. A store keeps its memory until the process ends, and
-    /// the stores of all replays would not fit.
-    fn give_up_memory(&mut self) {
-        self.store.set_memory_limit(0);
-        while !self.store.shrink_to_limit(&mut self.local) {}
-    }
-
-    /// Takes a step of upkeep.
-    fn upkeep(&mut self) {
-        self.local.now = self.now;
-        self.store.prepare_to_wait(&mut self.local);
-        self.store.survey();
-        self.store.measure_pace(self.now);
-        self.store.compact(&mut self.local);
-        let mut looked = 0;
-        while self.expires && looked < SWEEP_ITEMS {
-            let swept = self
-                .store
-                .sweep_shard(&mut self.local, self.sweep, self.now);
-            looked += swept.looked.max(1);
-            self.sweep = (self.sweep + 1) % self.store.shard_count();
+            _ => Eviction::default(),
         }
     }
 }
@@ -216,7 +114,7 @@ impl Replay<'_> {
     fn run(&self, limit: usize, watch: bool) -> (Hits, Option<(Curve, Watched)>) {
         let trace = self.trace;
         let expires = (0..trace.keys()).any(|key| trace.ttl(key) > 0);
-        let mut served = Served::new(limit, self.eviction, expires);
+        let mut served = Served::new(options(limit, self.eviction), expires);
         let mut watched = watch.then(|| Watched::new(&served.store));
         let names = KeyNames::new(&format!("{}:", trace.name));
         let values = vec![b'x'; trace.largest()];
@@ -273,6 +171,15 @@ impl Replay<'_> {
         });
         served.give_up_memory();
         (hits, curve)
+    }
+}
+
+/// Returns the options of a store with this limit in bytes.
+fn options(max_memory: usize, eviction: Eviction) -> Options {
+    Options {
+        max_memory,
+        eviction,
+        ..Options::from(&Config::default())
     }
 }
 
@@ -350,10 +257,9 @@ fn compare(arguments: &Arguments) -> Result<(Table, String), Box<dyn Error>> {
             continue;
         }
         let trace = Trace::open(&folder.join(format!("{name}.kvt.zst")))?;
-        let recorded = Some(u64::from(trace.requests_per_second)).filter(|rate| *rate > 0);
         let replay = Replay {
             trace: &trace,
-            rate: arguments.rate.or(recorded).unwrap_or(RATE),
+            rate: served::rate(&trace, arguments.rate),
             eviction: arguments.eviction(),
         };
         let mut real = BTreeMap::new();
@@ -406,7 +312,7 @@ fn compare(arguments: &Arguments) -> Result<(Table, String), Box<dyn Error>> {
 fn costs() -> String {
     const REQUESTS: usize = 4096;
     const ROUNDS: usize = 2000;
-    let served = Served::new(64 << 20, Eviction::default(), false);
+    let served = Served::new(options(64 << 20, Eviction::default()), false);
     let sampling = Arc::new(Sampling::new(1));
     let sampler = sampling.sampler();
     let mut random = Random::new(1);

@@ -185,7 +185,7 @@ fn open(path: &Path, input: &Input, run: usize) -> (Store, Result<Restored, Empt
     let eviction = match input.evictions[run] % 3 {
         0 => Eviction::Clock,
         1 => Eviction::Frequency,
-        _ => Eviction::FrequencySize,
+        _ => Eviction::default(),
     };
     let options = Options {
         max_memory: LIMIT + usize::from(input.limits[run]) * 8 * KIB,

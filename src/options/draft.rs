@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::error::CliError;
 use super::tls::TlsDraft;
-use crate::config::{Config, Process};
+use crate::config::{Config, Objective, Process};
 
 /// A text to print instead of starting the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub(super) struct Draft {
     pub(super) protocol: Option<String>,
     /// `--client-memory-limit` in bytes; its default depends on `-m`.
     pub(super) client_memory_limit: Option<usize>,
+    /// `-o objective`, which only one policy has.
+    pub(super) objective: Option<Objective>,
     /// `-N`, which is limited by `-t`.
     pub(super) napi_ids: Option<i64>,
     /// `-Z` and the `ssl_` words of `-o`.

@@ -41,6 +41,7 @@ pub(super) const GROUPS: &[Group] = &[
             long("lock-memory"),
             long("disable-cas"),
             long("eviction"),
+            long("objective"),
             long("ttl_jitter"),
             long("lru_crawler"),
             long("no_lru_crawler"),

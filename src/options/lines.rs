@@ -19,7 +19,7 @@ pub(super) const ORDER: &str = "maxbytes maxconns tcpport udpport inter verbosit
     watcher_logbuf_size worker_logbuf_size read_buf_mem_limit track_sizes inline_ascii_response \
     ssl_enabled ssl_chain_cert ssl_key ssl_verify_mode ssl_keyformat ssl_ciphers ssl_ca_cert \
     ssl_wbuf_size ssl_session_cache ssl_kernel_tls ssl_min_version num_napi_ids memory_file \
-    client_flags_size";
+    client_flags_size objective";
 
 /// Lines that no option changes.
 const OTHERS: [Report; 2] = [

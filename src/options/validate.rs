@@ -10,7 +10,8 @@ use super::endpoint::{
 use super::error::CliError;
 use super::number::above_zero;
 use crate::config::{
-    Config, Datagrams, Endpoint, HandedOver, Listener, Process, ProtocolMode, Tunables,
+    Config, Datagrams, Endpoint, Eviction, HandedOver, Listener, Objective, Process, ProtocolMode,
+    Tunables,
 };
 use crate::limits::{CLIENT_MEMORY_MIN_MIB, CLIENT_MEMORY_PART, KEY_MAX_BYTES, PREFIX_LIMITS_MAX};
 
@@ -35,6 +36,9 @@ pub(super) fn settings(mut draft: Draft) -> Result<(Config, Process), CliError> 
         let text = "-e (--memory-file) and --save-path exclude each other";
         return Err(CliError::bad_value(text));
     }
+    if let Some(objective) = draft.objective {
+        draft.config.eviction = with_objective(draft.config.eviction, objective)?;
+    }
     draft.config.client_memory_limit = client_memory_limit(&draft);
     check_queues(&draft.config.tunables)?;
     check_prefix_limits(&draft.config)?;
@@ -47,6 +51,18 @@ pub(super) fn settings(mut draft: Draft) -> Result<(Config, Process), CliError> 
         alone: draft.port.is_none() && draft.listen.is_empty() && draft.unix_socket.is_none(),
     };
     Ok((draft.config, draft.process))
+}
+
+/// Returns the eviction policy with this objective. The other policies have none:
+/// whoever gives one expects an effect.
+fn with_objective(eviction: Eviction, objective: Objective) -> Result<Eviction, CliError> {
+    match eviction {
+        Eviction::FrequencySize(_) => Ok(Eviction::FrequencySize(objective)),
+        Eviction::Clock | Eviction::Frequency => {
+            let text = "-o objective needs -o eviction=frequency_size, the default";
+            Err(CliError::bad_value(text))
+        }
+    }
 }
 
 fn notices(draft: &Draft) -> Result<Vec<String>, CliError> {

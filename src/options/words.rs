@@ -10,7 +10,7 @@ use super::error::{CliError, Missing};
 use super::report::yes_no;
 use super::row::Effect::{Fraction, Number, Switch, Text, Unavailable};
 use super::row::{Effect, Row, Rule, word};
-use crate::config::{Eviction, KeyFormat, TlsVersion};
+use crate::config::{Eviction, KeyFormat, Objective, TlsVersion};
 
 /// Families of words with a common prefix. Without a flash file, the other `ext_`
 /// words have no effect in memcached either.
@@ -77,9 +77,26 @@ pub(super) const WORDS: &[Row] = &[
             draft.config.eviction = match name {
                 "clock" => Eviction::Clock,
                 "frequency" | "blind" => Eviction::Frequency,
-                _ => Eviction::FrequencySize,
+                _ => Eviction::default(),
             }
         })),
+    word("objective")
+        .takes("word", Rule::Choice(&["hits", "balanced", "bytes"]))
+        .help(
+            "objective of eviction=frequency_size: hits (most requests served), bytes (most \
+             bytes served) or balanced (the default)",
+        )
+        .sets(Text(|draft, name| {
+            draft.objective = Some(match name {
+                "hits" => Objective::Hits,
+                "bytes" => Objective::Bytes,
+                _ => Objective::Balanced,
+            })
+        }))
+        .reports("objective", |now| {
+            let objective = now.config.eviction.objective();
+            objective.map_or("none", Objective::name).to_owned()
+        }),
     word("no_latency")
         .help("record no latencies of commands")
         .sets(Switch(|draft| draft.config.observe.latency = false)),

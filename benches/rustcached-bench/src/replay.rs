@@ -7,7 +7,9 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -34,9 +36,47 @@ pub struct PaceOptions {
     /// then do not expire during it. TTLs below a second are not possible.
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub ttl_scale: f64,
+    /// Send N requests per second, or as many as the server can do if that is less; "trace" is the
+    /// recorded rate, at which TTLs end as recorded [default: as many as the server can do]
+    #[arg(long, value_name = "N|trace")]
+    pub rate: Option<Rate>,
     /// Only the first N requests of each trace
     #[arg(long, value_name = "N")]
     pub requests: Option<usize>,
+}
+
+/// Rate of a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rate {
+    /// Requests per second.
+    PerSecond(u32),
+    /// The recorded rate.
+    Recorded,
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "trace" => Ok(Self::Recorded),
+            number => match number.parse() {
+                Ok(number) if number > 0 => Ok(Self::PerSecond(number)),
+                _ => Err("neither a number above 0 nor \"trace\"".to_string()),
+            },
+        }
+    }
+}
+
+impl PaceOptions {
+    /// Returns the requests per second to send of a trace; `None` for as many as the server can do.
+    fn requests_per_second(&self, trace: &Trace) -> Option<f64> {
+        let rate = match self.rate? {
+            Rate::PerSecond(number) => number,
+            Rate::Recorded => trace.requests_per_second,
+        };
+        (rate > 0).then(|| f64::from(rate))
+    }
 }
 
 /// Options of `replay`.
@@ -160,8 +200,13 @@ pub fn replay_on(
     let total = pace.requests.unwrap_or(usize::MAX).min(trace.len());
     let mut replayer = Replayer::new(trace, pace);
     let mut last_line = begun;
+    let rate = pace.requests_per_second(trace);
     for request in trace.requests().take(total) {
         if replayer.is_full_for(request.key) {
+            if let Some(rate) = rate {
+                let due = Duration::from_secs_f64(replayer.found.requests as f64 / rate);
+                thread::sleep(due.saturating_sub(begun.elapsed()));
+            }
             replayer.send_batch(&mut client)?;
             if last_line.elapsed().as_secs() >= 1 {
                 last_line = Instant::now();
@@ -415,6 +460,7 @@ mod tests {
     const PACE: PaceOptions = PaceOptions {
         batch: 3,
         ttl_scale: 1.5,
+        rate: None,
         requests: None,
     };
 

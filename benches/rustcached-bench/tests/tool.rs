@@ -238,6 +238,7 @@ fn a_replay_sets_what_it_misses_and_sees_keys_in_order() {
     let pace = PaceOptions {
         batch: 32,
         ttl_scale: 1.0,
+        rate: None,
         requests: None,
     };
     let found = replay_on(&trace, (&server.address, None), &pace, &mut |_| ()).unwrap();

@@ -46,7 +46,7 @@ fn lines_come_in_order_and_those_of_tls_only_with_it() {
 }
 
 #[test]
-fn words_without_effect_are_reported() {
+fn words_are_reported() {
     let cases = [
         ("temporary_ttl=-5", "temporary_ttl", "0"),
         ("temporary_ttl=1e3", "temporary_ttl", "1000"),
@@ -54,6 +54,9 @@ fn words_without_effect_are_reported() {
         ("hot_lru_pct=30", "hot_lru_pct", "30"),
         ("slab_automove", "slab_automove", "1"),
         ("warm_max_factor=3", "warm_max_factor", "3.00"),
+        ("bare_dumps", "objective", "balanced"),
+        ("objective=bytes", "objective", "bytes"),
+        ("eviction=clock", "objective", "none"),
     ];
     for (word, name, value) in cases {
         let config = config(&["-o", word]);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{config, error, invoke, same};
-use crate::config::Eviction;
+use crate::config::{Eviction, Objective};
 use crate::options::draft::LATE;
 use crate::options::error::{CliError, Missing};
 use crate::options::flags::FLAGS;
@@ -119,9 +119,10 @@ fn every_flag_of_memcached_parses_in_every_spelling() {
 }
 
 /// Words that memcached does not have.
-const OUR_WORDS: [&str; 8] = [
+const OUR_WORDS: [&str; 9] = [
     "ttl_jitter=10",
     "eviction=frequency",
+    "objective=hits",
     "bare_dumps",
     "no_latency",
     "no_hotkeys",
@@ -135,15 +136,45 @@ fn every_kind_of_eviction_can_be_chosen() {
     let kinds = [
         ("clock", Eviction::Clock),
         ("frequency", Eviction::Frequency),
-        ("frequency_size", Eviction::FrequencySize),
+        ("frequency_size", Eviction::default()),
         ("blind", Eviction::Frequency),
-        ("size", Eviction::FrequencySize),
+        ("size", Eviction::default()),
     ];
     for (word, kind) in kinds {
         assert_eq!(config(&["-o", &format!("eviction={word}")]).eviction, kind);
     }
-    assert_eq!(config(&[]).eviction, Eviction::FrequencySize);
+    assert_eq!(config(&[]).eviction, Eviction::default());
     assert_eq!(error(&["-o", "eviction=lru"]).exit_code(), 1);
+}
+
+#[test]
+fn every_objective_can_be_chosen_with_the_policy_that_has_one() {
+    let objectives = [
+        ("hits", Objective::Hits),
+        ("balanced", Objective::Balanced),
+        ("bytes", Objective::Bytes),
+    ];
+    for (name, objective) in objectives {
+        assert_eq!(objective.name(), name);
+        let word = format!("objective={name}");
+        let expected = Eviction::FrequencySize(objective);
+        assert_eq!(config(&["-o", &word]).eviction, expected);
+        // In either order.
+        let both = [
+            format!("eviction=size,{word}"),
+            format!("{word},eviction=size"),
+        ];
+        for list in &both {
+            assert_eq!(config(&["-o", list]).eviction, expected, "{list}");
+        }
+        for policy in ["clock", "frequency"] {
+            let refused = error(&["-o", &word, "-o", &format!("eviction={policy}")]);
+            assert!(refused.to_string().contains("objective"), "{refused}");
+            assert_eq!(refused.exit_code(), 1, "{policy}");
+        }
+    }
+    assert_eq!(config(&[]).eviction.objective(), Some(Objective::default()));
+    assert_eq!(error(&["-o", "objective=speed"]).exit_code(), 1);
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn flags_do_what_they_say() {
         max_memory: 100 << 20,
         max_item_size: 4 << 20,
         evict: false,
-        eviction: Eviction::FrequencySize,
+        eviction: Eviction::default(),
         cas: false,
         prefix_delimiter: b'/',
         prefix_limits: Vec::new(),

@@ -8,6 +8,8 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes of memory limit per ghost.
 pub(in crate::store) const BYTES_PER_GHOST: usize = 512;
+/// Ghosts that count per item in the store. Older ones do not predict reuse well.
+pub(in crate::store) const GHOSTS_PER_ITEM: usize = 2;
 /// Bits of a ghost: fingerprint, then class of use counts.
 const GHOST_BITS: u32 = 16;
 const USES_BITS: u32 = 2;
@@ -27,8 +29,8 @@ const RETURNED_USES: [u16; 4] = [1, 2, 4, 7];
 pub(crate) struct Ghosts {
     /// Buckets of two words of four ghosts each, newest first; 0 is no ghost.
     words: Box<[AtomicU64]>,
-    /// Number of ghosts of a bucket that count. The ghosts that count are about
-    /// as many as the items in the store; older ones do not predict reuse well.
+    /// Number of ghosts of a bucket that count: on average
+    /// [`GHOSTS_PER_ITEM`] of an item, if there are so many.
     depth: AtomicUsize,
 }
 
@@ -48,7 +50,7 @@ impl Ghosts {
     /// store.
     pub(crate) fn survey(&self, items: u64) {
         let buckets = self.words.len() / WORDS_PER_BUCKET;
-        let depth = (items as usize)
+        let depth = (GHOSTS_PER_ITEM * items as usize)
             .div_ceil(buckets)
             .clamp(1, GHOSTS_PER_BUCKET);
         self.depth.store(depth, Ordering::Relaxed);

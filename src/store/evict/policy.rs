@@ -10,7 +10,7 @@
 //! Weighing by size is the idea of GreedyDual-Size (Cao and Irani, "Cost-Aware
 //! WWW Proxy Caching Algorithms", USITS 1997).
 
-use crate::config::Eviction;
+use crate::config::{Eviction, Objective};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::time::EIGHTH_MS;
 
@@ -26,13 +26,10 @@ const USES_MAX: u16 = 7;
 const TICKS_PER_TURN: f64 = 2.0;
 /// Turns that an item of mean size is kept per unit of worth.
 const TURNS: f64 = 8.0;
-/// Worth of an item without a use since it was stored. An item with n uses is
-/// worth 1 + n.
-const WORTH_UNUSED: f64 = 0.6;
-
-/// Exponent of the size weight. Below 1, it keeps the byte hit ratio up and
-/// still gains most of the hits that an exponent of 1 gains.
-const SIZE_POWER: f64 = 0.75;
+/// A TTL shortens the lifetime only to this multiple of it. Ticks are long in a
+/// large store, so that items with a short TTL would be due from the start. The
+/// factor is a power of two.
+const TTL_SLACK_BITS: u32 = 3;
 
 /// Range of mean size divided by item size, in half doublings: from 1/16 to 8.
 const HALF_DOUBLINGS: std::ops::RangeInclusive<i32> = -8..=6;
@@ -49,6 +46,34 @@ const PACE_EVERY_MS: u64 = 1000;
 const PACE_MEMORY: f64 = 8.0;
 /// Bounds of the clock's speed.
 const SPEED_RANGE: (f32, f32) = (1.0 / 256.0, 64.0);
+
+/// How lifetimes depend on use and size. The values were fitted to recorded
+/// traces: see docs/eviction.md.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Worth of an item without a use since it was stored. An item with n uses
+    /// is worth 1 + n.
+    worth_unused: f64,
+    /// Exponent of the size weight: 0 is regardless of size.
+    size_power: f64,
+}
+
+impl Shape {
+    /// Returns the shape of a policy that has one.
+    fn of(kind: Eviction) -> Option<Self> {
+        let (worth_unused, size_power) = match kind {
+            Eviction::Clock => return None,
+            Eviction::Frequency => (0.6, 0.0),
+            Eviction::FrequencySize(Objective::Hits) => (0.75, 1.0),
+            Eviction::FrequencySize(Objective::Balanced) => (1.25, 0.4),
+            Eviction::FrequencySize(Objective::Bytes) => (1.0, 0.2),
+        };
+        Some(Self {
+            worth_unused,
+            size_power,
+        })
+    }
+}
 
 /// Use count (3 bits) and due tick (13 bits) of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +116,9 @@ pub(crate) struct Policy {
 impl Policy {
     /// Creates a policy of this kind.
     pub(crate) fn new(kind: Eviction) -> Self {
-        let (lifetimes, uses_max) = match kind {
-            Eviction::Clock => (clock_lifetimes(), 1),
-            Eviction::Frequency => (lifetimes(0.0), USES_MAX),
-            Eviction::FrequencySize => (lifetimes(SIZE_POWER), USES_MAX),
+        let (lifetimes, uses_max) = match Shape::of(kind) {
+            None => (clock_lifetimes(), 1),
+            Some(shape) => (lifetimes(shape), USES_MAX),
         };
         Self {
             kind,
@@ -245,13 +269,14 @@ impl Policy {
         Stamp(uses << DUE_BITS | self.tick().wrapping_add(life) & DUE)
     }
 
-    /// Converts a TTL in eighths of a second to ticks: at least 1, and
-    /// `u16::MAX` while the pace is unknown.
+    /// Returns the most ticks that an item with this TTL in eighths of a second
+    /// lives: at least 1, and `u16::MAX` while the pace is unknown.
     fn ticks_in(&self, eighths: u32) -> u16 {
         match self.pace.load(Ordering::Relaxed) {
             0 => u16::MAX,
             pace => {
-                let ticks = (u64::from(eighths) * u64::from(pace)) >> PACE_BITS;
+                let product = u64::from(eighths) * u64::from(pace);
+                let ticks = product >> (PACE_BITS - TTL_SLACK_BITS);
                 ticks.clamp(1, u64::from(u16::MAX)) as u16
             }
         }
@@ -298,17 +323,17 @@ fn clock_lifetimes() -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
     lifetimes
 }
 
-/// Returns the lifetimes for a size weight to the power of `alpha`.
-fn lifetimes(alpha: f64) -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
+/// Returns the lifetimes of this shape.
+fn lifetimes(shape: Shape) -> Box<[[u16; WEIGHTS]; USES_MAX as usize + 1]> {
     let mut lifetimes = Box::new([[0; WEIGHTS]; USES_MAX as usize + 1]);
     for (uses, row) in lifetimes.iter_mut().enumerate() {
         let worth = if uses == 0 {
-            WORTH_UNUSED
+            shape.worth_unused
         } else {
             1.0 + uses as f64
         };
         for (life, half_doublings) in row.iter_mut().zip(HALF_DOUBLINGS) {
-            let weight = (f64::from(half_doublings) / 2.0 * alpha).exp2();
+            let weight = (f64::from(half_doublings) / 2.0 * shape.size_power).exp2();
             *life = (TURNS * TICKS_PER_TURN * worth * weight).round().max(1.0) as u16;
         }
     }
@@ -331,7 +356,7 @@ mod tests {
 
     #[test]
     fn used_and_small_items_live_longer() {
-        let policy = Policy::new(Eviction::FrequencySize);
+        let policy = Policy::new(Eviction::default());
         policy.survey(1000, 1000 * 1024);
         let left = |stamp| policy.ticks_left(stamp);
         let new = policy.on_insert(1024, 0, u32::MAX);
@@ -366,7 +391,7 @@ mod tests {
 
     #[test]
     fn repeated_hits_end_in_the_same_stamp() {
-        let policy = Policy::new(Eviction::FrequencySize);
+        let policy = Policy::new(Eviction::default());
         let mut stamp = policy.on_insert(100, 0, u32::MAX);
         for _ in 0..7 {
             stamp = policy.on_hit(stamp, 100, u32::MAX);
@@ -426,7 +451,7 @@ mod tests {
 
     #[test]
     fn stamps_of_another_policy_are_adopted() {
-        let before = Policy::new(Eviction::FrequencySize);
+        let before = Policy::new(Eviction::default());
         before.survey(100, 100 * 10_000);
         let stamp = (0..7).fold(before.on_insert(64, 0, u32::MAX), |stamp, _| {
             before.on_hit(stamp, 64, u32::MAX)

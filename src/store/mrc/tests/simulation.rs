@@ -98,11 +98,7 @@ fn capacity(number: usize) -> f64 {
 #[test]
 fn uniform_requests_hit_the_part_of_the_keys_that_fits() {
     const KEYS: u64 = 5000;
-    for eviction in [
-        Eviction::Clock,
-        Eviction::Frequency,
-        Eviction::FrequencySize,
-    ] {
+    for eviction in [Eviction::Clock, Eviction::Frequency, Eviction::default()] {
         let mut load = Load::new(LIMIT, eviction);
         for request in 0..120_000 {
             if request == 40_000 {
@@ -126,7 +122,7 @@ fn uniform_requests_hit_the_part_of_the_keys_that_fits() {
 fn a_loop_misses_once_where_it_fits_and_is_kept_in_part_elsewhere() {
     const KEYS: u64 = 3500;
     const ROUNDS: u64 = 20;
-    let mut load = Load::new(LIMIT, Eviction::FrequencySize);
+    let mut load = Load::new(LIMIT, Eviction::default());
     for request in 0..ROUNDS * KEYS {
         load.get(request % KEYS, BYTES, 0);
         if request % 1000 == 0 {
@@ -151,7 +147,7 @@ fn a_loop_misses_once_where_it_fits_and_is_kept_in_part_elsewhere() {
 #[test]
 fn the_hits_of_the_store_itself_change_nothing() {
     let run = |real| {
-        let mut load = Load::new(LIMIT, Eviction::FrequencySize);
+        let mut load = Load::new(LIMIT, Eviction::default());
         load.real = real;
         for request in 0..60_000 {
             // The square makes low numbers more popular.
@@ -172,7 +168,7 @@ fn the_hits_of_the_store_itself_change_nothing() {
 #[test]
 fn items_expire_a_ttl_after_each_memory_stored_them() {
     for real in [Real::MissesAll, Real::HitsAll] {
-        let mut load = Load::new(LIMIT, Eviction::FrequencySize);
+        let mut load = Load::new(LIMIT, Eviction::default());
         load.real = real;
         // In a cycle of 12 seconds: stored, two hits, expired.
         for _ in 0..30 {
@@ -189,7 +185,7 @@ fn items_expire_a_ttl_after_each_memory_stored_them() {
 
 #[test]
 fn sweeps_remove_what_has_expired() {
-    let mut load = Load::new(LIMIT, Eviction::FrequencySize);
+    let mut load = Load::new(LIMIT, Eviction::default());
     for key in 0..100 {
         load.get(key, BYTES, if key < 60 { 5 } else { 0 });
     }
@@ -202,7 +198,7 @@ fn sweeps_remove_what_has_expired() {
 
 #[test]
 fn updates_deletions_and_touches_reach_all_memories() {
-    let mut load = Load::new(LIMIT, Eviction::FrequencySize);
+    let mut load = Load::new(LIMIT, Eviction::default());
     let set = |load: &mut Load, bytes| {
         let expiry = Expiry::from_protocol(10, load.now);
         load.see(1, Observed::Set { bytes, expiry });
@@ -238,7 +234,7 @@ fn updates_deletions_and_touches_reach_all_memories() {
 
 #[test]
 fn a_set_tells_the_size_of_what_all_have_missed() {
-    let mut load = Load::new(LIMIT, Eviction::FrequencySize);
+    let mut load = Load::new(LIMIT, Eviction::default());
     load.get(1, BYTES, 0);
     load.see(2, Observed::Miss);
     assert_eq!(load.counts.missed_bytes, f64::from(BYTES));
@@ -249,8 +245,8 @@ fn a_set_tells_the_size_of_what_all_have_missed() {
 
 #[test]
 fn without_eviction_a_full_memory_stores_nothing() {
-    let mut load = Load::new(LIMIT, Eviction::FrequencySize);
-    load.simulation = Simulation::new(LIMIT, SHARDS, Eviction::FrequencySize, false);
+    let mut load = Load::new(LIMIT, Eviction::default());
+    load.simulation = Simulation::new(LIMIT, SHARDS, Eviction::default(), false);
     for key in 0..5000 {
         load.get(key, BYTES, 0);
         if key % 500 == 0 {
@@ -269,7 +265,7 @@ fn without_eviction_a_full_memory_stores_nothing() {
 
 #[test]
 fn more_keys_than_the_limit_lower_the_threshold() {
-    let mut load = Load::new(1 << 30, Eviction::FrequencySize);
+    let mut load = Load::new(1 << 30, Eviction::default());
     let keys = 2 * MRC_KEYS_MAX as u64;
     for key in 0..keys {
         load.get(key, 100, 0);
@@ -288,7 +284,7 @@ fn more_keys_than_the_limit_lower_the_threshold() {
 #[test]
 fn ghosts_keep_their_limit() {
     // Large items leave many ghosts per item.
-    let mut load = Load::new(1 << 30, Eviction::FrequencySize);
+    let mut load = Load::new(1 << 30, Eviction::default());
     for key in 0..80_000 {
         load.get(key, 40_000, 0);
         if key % 1000 == 0 {
@@ -303,7 +299,7 @@ fn ghosts_keep_their_limit() {
 
 #[test]
 fn counts_agree_after_any_requests() {
-    let mut load = Load::new(LIMIT, Eviction::FrequencySize);
+    let mut load = Load::new(LIMIT, Eviction::default());
     for request in 0..60_000 {
         let key = load.below(9000);
         let bytes = 50 + (load.below(60) * load.below(60) * load.below(60)) as u32;

@@ -1,0 +1,201 @@
+//! Replays traces through a store in this process, without a server, and reports
+//! hit ratios and what memory held:
+//!
+//! ```text
+//! cargo bench --bench hits -- --traces DIR --points points.txt
+//! ```
+//!
+//! Much faster than `rustcached-bench replay-compare`, for tuning. Time is that of
+//! the trace, so that TTLs end as recorded.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use clap::Parser;
+use rustcached::config::{Config, Eviction, Objective};
+use rustcached::store::mrc::Observed;
+use rustcached::store::{Hashed, Options};
+use rustcached::time::Now;
+use rustcached_bench::content::KeyNames;
+use rustcached_bench::replay::read_points;
+use rustcached_bench::report::{OutputOptions, Table};
+use rustcached_bench::trace::{Operation, Trace};
+use served::{START_MS, STEP_MS, Served};
+
+mod served;
+
+/// Replays traces through a store and reports hit ratios.
+#[derive(Parser)]
+struct Arguments {
+    /// Directory of the traces, files NAME.kvt.zst
+    #[arg(long, value_name = "DIR", requires = "points")]
+    traces: Option<PathBuf>,
+    /// File with the points: lines with a trace's name and memory limits in MiB
+    #[arg(long, value_name = "FILE")]
+    points: Option<PathBuf>,
+    /// Only these traces [default: all in the file of points]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Option<Vec<String>>,
+    /// Requests per second, instead of the recorded rate
+    #[arg(long, value_name = "N")]
+    rate: Option<u64>,
+    /// Eviction policy, or objective of the default policy
+    #[arg(long, value_name = "POLICY", default_value = "balanced",
+          value_parser = ["clock", "frequency", "hits", "balanced", "bytes"])]
+    eviction: String,
+    /// Output files
+    #[command(flatten)]
+    output: OutputOptions,
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Arguments {
+    fn options(&self, max_memory: usize) -> Options {
+        let eviction = match self.eviction.as_str() {
+            "clock" => Eviction::Clock,
+            "frequency" => Eviction::Frequency,
+            "hits" => Eviction::FrequencySize(Objective::Hits),
+            "bytes" => Eviction::FrequencySize(Objective::Bytes),
+            _ => Eviction::FrequencySize(Objective::Balanced),
+        };
+        Options {
+            max_memory,
+            eviction,
+            ..Options::from(&Config::default())
+        }
+    }
+}
+
+/// Sums of a replay.
+#[derive(Default)]
+struct Sums {
+    gets: u64,
+    hits: u64,
+    bytes_wanted: u64,
+    bytes_found: u64,
+    sets: u64,
+}
+
+/// Replays the trace at this rate, in requests per second. Bytes are those of
+/// values.
+fn replay(served: &mut Served, trace: &Trace, rate: u64) -> Sums {
+    let names = KeyNames::new(&format!("{}:", trace.name));
+    let values = vec![b'x'; trace.largest()];
+    let mut sums = Sums::default();
+    let (mut name, mut step) = (Vec::new(), 0);
+    for (number, request) in trace.requests().enumerate() {
+        let ms = number as u64 * 1000 / rate;
+        served.now = Now::from_millis(START_MS + ms);
+        if ms / STEP_MS != step {
+            step = ms / STEP_MS;
+            served.upkeep();
+        }
+        name.clear();
+        names.push(&mut name, request.key, trace.key_length(request.key));
+        let hash = served.store.hashed(&name).hash;
+        let key = Hashed { key: &name, hash };
+        let size = trace.size(request.key);
+        let stores = match request.operation {
+            Operation::Get => {
+                let is_hit = matches!(served.get(&key), Observed::Hit { .. });
+                sums.gets += 1;
+                sums.hits += u64::from(is_hit);
+                sums.bytes_wanted += size as u64;
+                sums.bytes_found += if is_hit { size as u64 } else { 0 };
+                !is_hit
+            }
+            Operation::Set => true,
+            Operation::Delete => {
+                served.delete(&key);
+                false
+            }
+        };
+        if stores {
+            sums.sets += 1;
+            served.set(&key, &values[..size], trace.ttl(request.key));
+        }
+    }
+    sums
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
+}
+
+/// Replays all traces at all their points.
+fn replay_all(arguments: &Arguments) -> Result<Table, Box<dyn Error>> {
+    let mut table = Table::new(&[
+        "trace",
+        "MiB",
+        "hit %",
+        "byte hit %",
+        "items",
+        "item MiB",
+        "page MiB",
+        "index MiB",
+        "sets",
+        "evictions",
+        "for pages",
+        "reclaimed",
+    ]);
+    let missing = "traces and points are given together";
+    let folder = arguments.traces.as_ref().ok_or(missing)?;
+    let (mut hits, mut bytes, mut count) = (0.0, 0.0, 0.0);
+    for (name, sizes) in read_points(arguments.points.as_ref().ok_or(missing)?)? {
+        let only = arguments.only.as_ref();
+        if only.is_some_and(|only| !only.contains(&name)) {
+            continue;
+        }
+        let trace = Trace::open(&folder.join(format!("{name}.kvt.zst")))?;
+        let expires = (0..trace.keys()).any(|key| trace.ttl(key) > 0);
+        for mib in sizes {
+            let mut served = Served::new(arguments.options((mib as usize) << 20), expires);
+            let sums = replay(&mut served, &trace, served::rate(&trace, arguments.rate));
+            let counters = served.store.stats().snapshot();
+            let ratio = percent(sums.hits, sums.gets);
+            let byte_ratio = percent(sums.bytes_found, sums.bytes_wanted);
+            (hits, bytes, count) = (hits + ratio, bytes + byte_ratio, count + 1.0);
+            let mib_of = |bytes: u64| format!("{:.2}", bytes as f64 / f64::from(1 << 20));
+            table.push(vec![
+                name.clone(),
+                mib.to_string(),
+                format!("{ratio:.3}"),
+                format!("{byte_ratio:.3}"),
+                counters.items.to_string(),
+                mib_of(counters.item_bytes),
+                mib_of(served.store.page_bytes() as u64),
+                mib_of(served.store.index_bytes() as u64),
+                sums.sets.to_string(),
+                counters.evictions.to_string(),
+                counters.evicted_for_page.to_string(),
+                counters.reclaimed.to_string(),
+            ]);
+            arguments
+                .output
+                .progress(&format!("{name} {mib}: {ratio:.2} {byte_ratio:.2}"));
+            served.give_up_memory();
+        }
+    }
+    let mut row = vec!["mean".to_string()];
+    row.resize(table.head.len(), String::new());
+    row[2] = format!("{:.3}", hits / count);
+    row[3] = format!("{:.3}", bytes / count);
+    table.push(row);
+    Ok(table)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    // `cargo bench` without options runs all benchmarks: there is nothing to
+    // replay.
+    if arguments.traces.is_none() {
+        return Ok(());
+    }
+    let table = replay_all(&arguments)?;
+    let text = table.to_text();
+    arguments.output.write(&text, &table, &table)?;
+    print!("{text}");
+    Ok(())
+}
