@@ -5,6 +5,9 @@
 //! cargo bench --bench hits -- --traces DIR --points points.txt
 //! ```
 //!
+//! With `--shift`, measures instead how many bytes are evicted for each byte that is
+//! stored while item sizes change.
+//!
 //! Much faster than `rustcached-bench replay-compare`, for tuning. Time is that of
 //! the trace, so that TTLs end as recorded.
 
@@ -17,6 +20,7 @@ use rustcached::store::mrc::Observed;
 use rustcached::store::{Hashed, Options};
 use rustcached::time::Now;
 use rustcached_bench::content::KeyNames;
+use rustcached_bench::random::Random;
 use rustcached_bench::replay::read_points;
 use rustcached_bench::report::{OutputOptions, Table};
 use rustcached_bench::trace::{Operation, Trace};
@@ -43,6 +47,9 @@ struct Arguments {
     #[arg(long, value_name = "POLICY", default_value = "balanced",
           value_parser = ["clock", "frequency", "hits", "balanced", "bytes"])]
     eviction: String,
+    /// Measure evictions while item sizes change from small to large and back
+    #[arg(long, conflicts_with = "traces")]
+    shift: bool,
     /// Output files
     #[command(flatten)]
     output: OutputOptions,
@@ -120,6 +127,105 @@ fn replay(served: &mut Served, trace: &Trace, rate: u64) -> Sums {
     sums
 }
 
+/// Memory limit of the measurement of shifts, in bytes.
+const SHIFT_LIMIT: usize = 64 << 20;
+/// Slices into which a phase is divided, and the bytes stored in each.
+const SLICES: usize = 32;
+const SLICE_BYTES: u64 = 4 << 20;
+/// Phases: names, and the range of value sizes in bytes.
+const PHASES: [(&str, u64, u64); 7] = [
+    ("small", 100, 400),
+    ("medium", 2000, 6000),
+    ("large", 20_000, 100_000),
+    ("medium", 2000, 6000),
+    ("small", 100, 400),
+    ("large", 20_000, 100_000),
+    ("small", 100, 400),
+];
+
+/// Stores new keys in phases of different sizes. Returns a row for each phase.
+/// A slice in which as many bytes are evicted as stored has the ratio 1.
+fn shift(arguments: &Arguments) -> Table {
+    let mut table = Table::new(&[
+        "phase",
+        "sets",
+        "evictions",
+        "for pages",
+        "evicted/stored",
+        "worst slice",
+        "beyond, a set",
+        "worst slice",
+        "least item MiB",
+    ]);
+    let mut served = Served::new(arguments.options(SHIFT_LIMIT), false);
+    let values = vec![b'x'; 100_000];
+    let mut random = Random::new(1);
+    let mut number = 0u64;
+    for (name, least, most) in PHASES {
+        let before = served.store.stats().snapshot();
+        let (mut stored, mut worst, mut worst_beyond) = (0, 0f64, 0f64);
+        let (mut sets, mut least_held) = (0u64, u64::MAX);
+        for _ in 0..SLICES {
+            let begin = served.store.stats().snapshot();
+            let (mut slice, mut slice_sets) = (0, 0u64);
+            while slice < SLICE_BYTES {
+                let key = format!("shift:{number:012}");
+                let size = least + random.next_u64() % (most - least);
+                let hash = served.store.hashed(key.as_bytes()).hash;
+                let key = Hashed {
+                    key: key.as_bytes(),
+                    hash,
+                };
+                if let Observed::Set { bytes, .. } = served.set(&key, &values[..size as usize], 0) {
+                    slice += u64::from(bytes);
+                }
+                (number, slice_sets) = (number + 1, slice_sets + 1);
+                if number.is_multiple_of(100) {
+                    served.now = Now::from_millis(START_MS + number / 100);
+                    served.upkeep();
+                }
+            }
+            let end = served.store.stats().snapshot();
+            let evicted = begin.item_bytes + slice - end.item_bytes;
+            worst = worst.max(evicted as f64 / slice as f64);
+            worst_beyond = worst_beyond.max(beyond(
+                evicted,
+                slice,
+                end.evictions - begin.evictions,
+                slice_sets,
+            ));
+            (stored, sets) = (stored + slice, sets + slice_sets);
+            least_held = least_held.min(end.item_bytes);
+        }
+        let after = served.store.stats().snapshot();
+        let evictions = after.evictions - before.evictions;
+        let evicted = before.item_bytes + stored - after.item_bytes;
+        table.push(vec![
+            name.to_string(),
+            sets.to_string(),
+            evictions.to_string(),
+            (after.evicted_for_page - before.evicted_for_page).to_string(),
+            format!("{:.3}", evicted as f64 / stored as f64),
+            format!("{worst:.3}"),
+            format!("{:.2}", beyond(evicted, stored, evictions, sets)),
+            format!("{worst_beyond:.2}"),
+            format!("{:.2}", least_held as f64 / f64::from(1 << 20)),
+        ]);
+    }
+    served.give_up_memory();
+    table
+}
+
+/// Returns the evictions per set beyond those that free as many bytes as were
+/// stored.
+fn beyond(evicted: u64, stored: u64, evictions: u64, sets: u64) -> f64 {
+    if evicted == 0 {
+        return 0.0;
+    }
+    let mean = evicted as f64 / evictions.max(1) as f64;
+    (evicted as f64 - stored as f64) / mean / sets.max(1) as f64
+}
+
 fn percent(part: u64, whole: u64) -> f64 {
     100.0 * part as f64 / whole.max(1) as f64
 }
@@ -190,10 +296,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     // `cargo bench` without options runs all benchmarks: there is nothing to
     // replay.
-    if arguments.traces.is_none() {
+    if arguments.traces.is_none() && !arguments.shift {
         return Ok(());
     }
-    let table = replay_all(&arguments)?;
+    let table = match arguments.shift {
+        true => shift(&arguments),
+        false => replay_all(&arguments)?,
+    };
     let text = table.to_text();
     arguments.output.write(&text, &table, &table)?;
     print!("{text}");

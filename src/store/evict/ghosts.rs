@@ -148,6 +148,17 @@ mod tests {
     }
 
     #[test]
+    fn two_ghosts_count_for_each_item() {
+        let ghosts = Ghosts::new(1);
+        for n in 1..=6 {
+            ghosts.record(n << 50, 0);
+        }
+        ghosts.survey(2);
+        assert_eq!(ghosts.find_uses(3 << 50), Some(1), "the fourth newest");
+        assert_eq!(ghosts.find_uses(2 << 50), None);
+    }
+
+    #[test]
     fn strangers_are_rarely_recognised() {
         let ghosts = Ghosts::new(1 << 20);
         for n in 0..4096 {

@@ -31,9 +31,11 @@ const TURNS: f64 = 8.0;
 /// factor is a power of two.
 const TTL_SLACK_BITS: u32 = 3;
 
-/// Range of mean size divided by item size, in half doublings: from 1/16 to 8.
-const HALF_DOUBLINGS: std::ops::RangeInclusive<i32> = -8..=6;
-const WEIGHTS: usize = 15;
+/// Range of mean size divided by item size, in half doublings: from 1/16 to 22.6.
+/// Wider above, because a few large items may raise the mean far above most
+/// sizes. The longest lifetime must fit the due tick.
+const HALF_DOUBLINGS: std::ops::RangeInclusive<i32> = -8..=9;
+const WEIGHTS: usize = 18;
 
 /// Fraction bits of the hand's clock.
 const FRACTION_BITS: u32 = 32;
@@ -64,8 +66,8 @@ impl Shape {
         let (worth_unused, size_power) = match kind {
             Eviction::Clock => return None,
             Eviction::Frequency => (0.6, 0.0),
-            Eviction::FrequencySize(Objective::Hits) => (0.75, 1.0),
-            Eviction::FrequencySize(Objective::Balanced) => (1.25, 0.4),
+            Eviction::FrequencySize(Objective::Hits) => (0.6, 1.0),
+            Eviction::FrequencySize(Objective::Balanced) => (1.25, 0.375),
             Eviction::FrequencySize(Objective::Bytes) => (1.0, 0.2),
         };
         Some(Self {
@@ -351,8 +353,8 @@ fn half_log(bytes: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Policy, Stamp, half_log};
-    use crate::config::Eviction;
+    use super::{Policy, Stamp, USES_MAX, half_log};
+    use crate::config::{Eviction, Objective};
 
     #[test]
     fn used_and_small_items_live_longer() {
@@ -369,6 +371,34 @@ mod tests {
             blind.on_insert(64, 0, u32::MAX),
             blind.on_insert(1 << 20, 0, u32::MAX)
         );
+    }
+
+    #[test]
+    fn objectives_differ_by_the_weight_of_size() {
+        let ratio = |objective| {
+            let policy = Policy::new(Eviction::FrequencySize(objective));
+            policy.survey(1000, 1000 * 1024);
+            let left = |bytes| policy.ticks_left(policy.on_insert(bytes, 3, u32::MAX));
+            f64::from(left(256)) / f64::from(left(4096))
+        };
+        let (hits, balanced) = (ratio(Objective::Hits), ratio(Objective::Balanced));
+        let bytes = ratio(Objective::Bytes);
+        assert!(hits > 2.0 * balanced && balanced > 1.3 * bytes && bytes > 1.3);
+    }
+
+    #[test]
+    fn the_longest_lifetime_fits_the_due_tick() {
+        let all = [Objective::Hits, Objective::Balanced, Objective::Bytes];
+        let kinds = [Eviction::Clock, Eviction::Frequency];
+        for kind in kinds.into_iter().chain(all.map(Eviction::FrequencySize)) {
+            let policy = Policy::new(kind);
+            // One byte, and a mean that is far above.
+            policy.survey(1, 1 << 30);
+            let stamp = policy.on_insert(1, USES_MAX, u32::MAX);
+            let lives = policy.lifetimes.iter().flatten();
+            let longest = *lives.max().expect("there are lifetimes") as i16;
+            assert_eq!(policy.ticks_left(stamp), longest, "{kind:?}");
+        }
     }
 
     #[test]
@@ -410,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_soon_is_due_when_it_ends() {
+    fn what_ends_soon_is_due_soon_after() {
         let policy = Policy::new(Eviction::Frequency);
         policy.survey(100, 100 * 100);
         let forever = policy.on_insert(100, 0, u32::MAX);
@@ -420,12 +450,13 @@ mod tests {
             policy.advance(100);
             policy.measure_pace(1000 * second);
         }
-        let left = |seconds: u32| policy.ticks_left(policy.on_insert(100, 0, seconds * 8));
+        // The lifetime is at most eight times the TTL.
+        let left = |eighths: u32| policy.ticks_left(policy.on_insert(100, 0, eighths));
         assert!((1..=2).contains(&left(1)), "{}", left(1));
         assert!((3..=4).contains(&left(2)), "{}", left(2));
         assert_eq!(left(0), 1);
         let forever = policy.ticks_left(policy.on_insert(100, 0, u32::MAX));
-        assert_eq!(left(1000), forever);
+        assert_eq!(left(8), forever, "a second is half a lifetime");
     }
 
     #[test]
@@ -439,8 +470,9 @@ mod tests {
         let after = Policy::new(Eviction::Frequency);
         after.resume(before.progress(), 30_000);
         after.survey(100, 100 * 100);
-        let ttl = 4 * 8;
+        let ttl = 2;
         let left = |policy: &Policy| policy.ticks_left(policy.on_insert(100, 0, ttl));
+        assert!(left(&before) < before.ticks_left(before.on_insert(100, 0, u32::MAX)));
         assert_eq!(left(&after), left(&before));
         for second in 31..=40 {
             after.advance(100);
