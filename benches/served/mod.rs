@@ -102,7 +102,7 @@ impl Served {
     /// Takes a step of upkeep.
     pub(crate) fn upkeep(&mut self) {
         self.local.now = self.now;
-        self.store.flush_if_requested(&mut self.local);
+        self.store.prepare_to_wait(&mut self.local);
         self.store.survey();
         self.store.measure_pace(self.now);
         self.store.compact(&mut self.local);

@@ -8,8 +8,6 @@ use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes of memory limit per ghost.
 pub(in crate::store) const BYTES_PER_GHOST: usize = 512;
-/// Ghosts that count per item in the store. Older ones do not predict reuse well.
-pub(in crate::store) const GHOSTS_PER_ITEM: usize = 2;
 /// Bits of a ghost: fingerprint, then class of use counts.
 const GHOST_BITS: u32 = 16;
 const USES_BITS: u32 = 2;
@@ -29,8 +27,8 @@ const RETURNED_USES: [u16; 4] = [1, 2, 4, 7];
 pub(crate) struct Ghosts {
     /// Buckets of two words of four ghosts each, newest first; 0 is no ghost.
     words: Box<[AtomicU64]>,
-    /// Number of ghosts of a bucket that count: on average
-    /// [`GHOSTS_PER_ITEM`] of an item, if there are so many.
+    /// Number of ghosts of a bucket that count. The ghosts that count are about
+    /// as many as the items in the store; older ones do not predict reuse well.
     depth: AtomicUsize,
 }
 
@@ -50,7 +48,7 @@ impl Ghosts {
     /// store.
     pub(crate) fn survey(&self, items: u64) {
         let buckets = self.words.len() / WORDS_PER_BUCKET;
-        let depth = (GHOSTS_PER_ITEM * items as usize)
+        let depth = (items as usize)
             .div_ceil(buckets)
             .clamp(1, GHOSTS_PER_BUCKET);
         self.depth.store(depth, Ordering::Relaxed);
@@ -145,17 +143,6 @@ mod tests {
         assert_eq!(ghosts.find_uses(8 << 50), Some(1));
         assert_eq!(ghosts.find_uses(1 << 50), Some(1), "the eighth newest");
         assert_eq!(ghosts.find_uses(9 << 50), None);
-    }
-
-    #[test]
-    fn two_ghosts_count_for_each_item() {
-        let ghosts = Ghosts::new(1);
-        for n in 1..=6 {
-            ghosts.record(n << 50, 0);
-        }
-        ghosts.survey(2);
-        assert_eq!(ghosts.find_uses(3 << 50), Some(1), "the fourth newest");
-        assert_eq!(ghosts.find_uses(2 << 50), None);
     }
 
     #[test]

@@ -3,9 +3,7 @@
 
 use crate::config::Eviction;
 use crate::limits::MRC_KEYS_MAX;
-use crate::store::evict::ghosts::{
-    BYTES_PER_GHOST, GHOST_BYTES, GHOSTS_PER_BUCKET, GHOSTS_PER_ITEM, Ghosts,
-};
+use crate::store::evict::ghosts::{BYTES_PER_GHOST, GHOST_BYTES, GHOSTS_PER_BUCKET, Ghosts};
 use crate::store::evict::policy::{Policy, SCAN_LIMIT, Stamp};
 use crate::store::memory::classes::CLASSES;
 use crate::store::mrc::footprint::{footprint, head_class, room_for_items};
@@ -218,7 +216,7 @@ impl Miniature {
         self.room = room as usize;
         self.policy.survey(self.items as u64, self.item_bytes);
         if let Some(ghosts) = &self.ghosts {
-            ghosts.survey((self.ghosts_that_count() / GHOSTS_PER_ITEM as f64) as u64);
+            ghosts.survey(self.ghosts_that_count() as u64);
         }
     }
 
@@ -261,11 +259,11 @@ impl Miniature {
     }
 
     /// Returns the number of ghosts that would count in the store, scaled down.
-    /// They are [`GHOSTS_PER_ITEM`] for each item, but at least one and at most
-    /// all eight of each bucket.
+    /// They are as many as the items, but at least one and at most all eight of
+    /// each bucket.
     fn ghosts_that_count(&self) -> f64 {
         let all = self.scale.limit * self.scale.rate / BYTES_PER_GHOST as f64;
-        ((GHOSTS_PER_ITEM * self.items) as f64)
+        (self.items as f64)
             .max(all / GHOSTS_PER_BUCKET as f64)
             .min(all)
             .max(1.0)
