@@ -374,7 +374,7 @@ fn serving_threads_do_not_print() {
 
 /// Files that may start a thread without supervision: the supervisor itself,
 /// the direct log writer, which must not block its caller, and unit tests.
-const MAY_START_THREADS: [&str; 10] = [
+const MAY_START_THREADS: [&str; 9] = [
     "supervise.rs",
     "logging/direct.rs",
     "store/invalidation/order.rs",
