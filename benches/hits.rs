@@ -12,7 +12,6 @@
 //! the trace, so that TTLs end as recorded.
 
 use std::error::Error;
-use std::path::PathBuf;
 
 use clap::Parser;
 use rustcached::config::{Config, Eviction, Objective};
@@ -21,28 +20,18 @@ use rustcached::store::{Hashed, Options};
 use rustcached::time::Now;
 use rustcached_bench::content::KeyNames;
 use rustcached_bench::random::Random;
-use rustcached_bench::replay::read_points;
 use rustcached_bench::report::{OutputOptions, Table};
 use rustcached_bench::trace::{Operation, Trace};
-use served::{START_MS, STEP_MS, Served};
+use served::{START_MS, STEP_MS, Served, TraceOptions, percent};
 
 mod served;
 
 /// Replays traces through a store and reports hit ratios.
 #[derive(Parser)]
 struct Arguments {
-    /// Directory of the traces, files NAME.kvt.zst
-    #[arg(long, value_name = "DIR", requires = "points")]
-    traces: Option<PathBuf>,
-    /// File with the points: lines with a trace's name and memory limits in MiB
-    #[arg(long, value_name = "FILE")]
-    points: Option<PathBuf>,
-    /// Only these traces [default: all in the file of points]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    only: Option<Vec<String>>,
-    /// Requests per second, instead of the recorded rate
-    #[arg(long, value_name = "N")]
-    rate: Option<u64>,
+    /// The traces
+    #[command(flatten)]
+    replays: TraceOptions,
     /// Eviction policy, or objective of the default policy
     #[arg(long, value_name = "POLICY", default_value = "balanced",
           value_parser = ["clock", "frequency", "hits", "balanced", "bytes"])]
@@ -226,10 +215,6 @@ fn beyond(evicted: u64, stored: u64, evictions: u64, sets: u64) -> f64 {
     (evicted as f64 - stored as f64) / mean / sets.max(1) as f64
 }
 
-fn percent(part: u64, whole: u64) -> f64 {
-    100.0 * part as f64 / whole.max(1) as f64
-}
-
 /// Replays all traces at all their points.
 fn replay_all(arguments: &Arguments) -> Result<Table, Box<dyn Error>> {
     let mut table = Table::new(&[
@@ -246,19 +231,13 @@ fn replay_all(arguments: &Arguments) -> Result<Table, Box<dyn Error>> {
         "for pages",
         "reclaimed",
     ]);
-    let missing = "traces and points are given together";
-    let folder = arguments.traces.as_ref().ok_or(missing)?;
     let (mut hits, mut bytes, mut count) = (0.0, 0.0, 0.0);
-    for (name, sizes) in read_points(arguments.points.as_ref().ok_or(missing)?)? {
-        let only = arguments.only.as_ref();
-        if only.is_some_and(|only| !only.contains(&name)) {
-            continue;
-        }
-        let trace = Trace::open(&folder.join(format!("{name}.kvt.zst")))?;
+    arguments.replays.each(|trace, rate, sizes| {
+        let name = &trace.name;
         let expires = (0..trace.keys()).any(|key| trace.ttl(key) > 0);
-        for mib in sizes {
+        for &mib in sizes {
             let mut served = Served::new(arguments.options((mib as usize) << 20), expires);
-            let sums = replay(&mut served, &trace, served::rate(&trace, arguments.rate));
+            let sums = replay(&mut served, trace, rate);
             let counters = served.store.stats().snapshot();
             let ratio = percent(sums.hits, sums.gets);
             let byte_ratio = percent(sums.bytes_found, sums.bytes_wanted);
@@ -283,7 +262,7 @@ fn replay_all(arguments: &Arguments) -> Result<Table, Box<dyn Error>> {
                 .progress(&format!("{name} {mib}: {ratio:.2} {byte_ratio:.2}"));
             served.give_up_memory();
         }
-    }
+    })?;
     let mut row = vec!["mean".to_string()];
     row.resize(table.head.len(), String::new());
     row[2] = format!("{:.3}", hits / count);
@@ -296,7 +275,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     // `cargo bench` without options runs all benchmarks: there is nothing to
     // replay.
-    if arguments.traces.is_none() && !arguments.shift {
+    if arguments.replays.traces.is_none() && !arguments.shift {
         return Ok(());
     }
     let table = match arguments.shift {

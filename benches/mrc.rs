@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,28 +23,18 @@ use rustcached::store::{Hashed, Options, Store};
 use rustcached::time::{Expiry, Now};
 use rustcached_bench::content::KeyNames;
 use rustcached_bench::random::Random;
-use rustcached_bench::replay::read_points;
 use rustcached_bench::report::{OutputOptions, Table};
 use rustcached_bench::trace::{Operation, Trace};
-use served::{START_MS, STEP_MS, Served};
+use served::{START_MS, STEP_MS, Served, TraceOptions, percent};
 
 mod served;
 
 /// Measures the miss ratio curve.
 #[derive(Parser)]
 struct Arguments {
-    /// Directory of the traces, files NAME.kvt.zst
-    #[arg(long, value_name = "DIR", requires = "points")]
-    traces: Option<PathBuf>,
-    /// File with the points: lines with a trace's name and memory limits in MiB
-    #[arg(long, value_name = "FILE")]
-    points: Option<PathBuf>,
-    /// Only these traces [default: all in the file of points]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    only: Option<Vec<String>>,
-    /// Requests per second, instead of the recorded rate
-    #[arg(long, value_name = "N")]
-    rate: Option<u64>,
+    /// The traces
+    #[command(flatten)]
+    replays: TraceOptions,
     /// Eviction policy
     #[arg(long, value_name = "POLICY", default_value = "frequency_size",
           value_parser = ["clock", "frequency", "frequency_size"])]
@@ -195,10 +184,6 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-fn percent(part: u64, whole: u64) -> f64 {
-    100.0 * part as f64 / whole.max(1) as f64
-}
-
 /// Errors of predictions in points, as sums.
 #[derive(Clone, Copy, Default)]
 struct Errors {
@@ -246,24 +231,15 @@ fn compare(arguments: &Arguments) -> Result<(Table, String), Box<dyn Error>> {
         "ns/sample",
     ]);
     let (mut all, mut others, mut at_points) = <(Errors, Errors, Errors)>::default();
-    let missing = "traces and points are given together";
-    let folder = arguments.traces.as_ref().ok_or(missing)?;
-    for (name, sizes) in read_points(arguments.points.as_ref().ok_or(missing)?)? {
-        if arguments
-            .only
-            .as_ref()
-            .is_some_and(|only| !only.contains(&name))
-        {
-            continue;
-        }
-        let trace = Trace::open(&folder.join(format!("{name}.kvt.zst")))?;
+    arguments.replays.each(|trace, rate, sizes| {
+        let name = &trace.name;
         let replay = Replay {
-            trace: &trace,
-            rate: served::rate(&trace, arguments.rate),
+            trace,
+            rate,
             eviction: arguments.eviction(),
         };
         let mut real = BTreeMap::new();
-        for &mib in &sizes {
+        for &mib in sizes {
             let limit = (mib as usize) << 20;
             let (hits, watched) = replay.run(limit, true);
             real.insert(limit, hits);
@@ -301,7 +277,7 @@ fn compare(arguments: &Arguments) -> Result<(Table, String), Box<dyn Error>> {
                 .output
                 .progress(&format!("{name} {mib}: {} dropped", curve.dropped));
         }
-    }
+    })?;
     let text = all.text("all")
         + &others.text("other sizes than the store's own")
         + &at_points.text("other sizes that are points, too");
@@ -356,7 +332,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let mut text = costs();
     let mut table = Table::default();
-    if arguments.traces.is_some() {
+    if arguments.replays.traces.is_some() {
         let (compared, below) = compare(&arguments)?;
         text += &compared.to_text();
         text += &below;

@@ -1,13 +1,17 @@
 //! A store in this process that serves a trace, with the work of the upkeep
 //! thread. Time is that of the trace, not of the clock.
 
+use std::error::Error;
+use std::path::PathBuf;
+
 use rustcached::store::mrc::Observed;
 use rustcached::store::{Access, Hashed, ItemSpec, Local, Options, Store};
 use rustcached::time::{Expiry, Now};
+use rustcached_bench::replay::read_points;
 use rustcached_bench::trace::Trace;
 
 /// Requests per second of a trace without a recorded rate.
-pub(crate) const RATE: u64 = 10_000;
+const RATE: u64 = 10_000;
 /// Milliseconds between two steps of upkeep.
 pub(crate) const STEP_MS: u64 = 10;
 /// Items that a step of upkeep sweeps.
@@ -15,11 +19,48 @@ const SWEEP_ITEMS: usize = 1000;
 /// Time at which a replay begins, in milliseconds.
 pub(crate) const START_MS: u64 = 10_000;
 
-/// Returns the rate at which to replay a trace, in requests per second: the
-/// wanted one, else the recorded one.
-pub(crate) fn rate(trace: &Trace, wanted: Option<u64>) -> u64 {
-    let recorded = Some(u64::from(trace.requests_per_second)).filter(|rate| *rate > 0);
-    wanted.or(recorded).unwrap_or(RATE)
+/// The traces to replay, and how.
+#[derive(clap::Args)]
+pub(crate) struct TraceOptions {
+    /// Directory of the traces, files NAME.kvt.zst
+    #[arg(long, value_name = "DIR", requires = "points")]
+    pub(crate) traces: Option<PathBuf>,
+    /// File with the points: lines with a trace's name and memory limits in MiB
+    #[arg(long, value_name = "FILE")]
+    points: Option<PathBuf>,
+    /// Only these traces [default: all in the file of points]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Option<Vec<String>>,
+    /// Requests per second, instead of the recorded rate
+    #[arg(long, value_name = "N")]
+    rate: Option<u64>,
+}
+
+impl TraceOptions {
+    /// Opens each trace in turn and passes it to `run`, with the rate at which to
+    /// replay it in requests per second, and its memory limits in MiB.
+    pub(crate) fn each(
+        &self,
+        mut run: impl FnMut(&Trace, u64, &[u64]),
+    ) -> Result<(), Box<dyn Error>> {
+        let missing = "traces and points are given together";
+        let folder = self.traces.as_ref().ok_or(missing)?;
+        for (name, sizes) in read_points(self.points.as_ref().ok_or(missing)?)? {
+            let only = self.only.as_ref();
+            if only.is_some_and(|only| !only.contains(&name)) {
+                continue;
+            }
+            let trace = Trace::open(&folder.join(format!("{name}.kvt.zst")))?;
+            let recorded = Some(u64::from(trace.requests_per_second)).filter(|rate| *rate > 0);
+            run(&trace, self.rate.or(recorded).unwrap_or(RATE), &sizes);
+        }
+        Ok(())
+    }
+}
+
+/// Returns a part in percent; 0 of nothing.
+pub(crate) fn percent(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / whole.max(1) as f64
 }
 
 /// A store with the work of the upkeep thread.

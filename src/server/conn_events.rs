@@ -36,11 +36,7 @@ impl Context {
     }
 
     /// Reports a new connection of the client `peer` to watchers and to the log.
-    pub(super) fn report_opened(&self, stream: &Stream, peer: Option<SocketAddr>) {
-        self.report_event(stream.fd(), peer);
-    }
-
-    fn report_event(&self, fd: i32, peer: Option<SocketAddr>) {
+    pub(super) fn report_opened(&self, fd: i32, peer: Option<SocketAddr>) {
         if self.local.events.wanted().any_of(Kinds::CONNECTIONS) {
             let connection = fd;
             self.local
@@ -56,7 +52,7 @@ impl Context {
         let fd = connection.stream.fd();
         if connection.awaits_header.is_some() {
             // Reported late, because the header would have said who it is.
-            self.report_event(fd, self.peer_of(connection));
+            self.report_opened(fd, self.peer_of(connection));
         }
         if self.local.events.wanted().any_of(Kinds::CONNECTIONS) {
             self.local.events.put(EventKind::Closed {

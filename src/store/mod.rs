@@ -1,8 +1,8 @@
 //! The store: a map from keys to items in bounded memory, with eviction. It
 //! knows no protocol.
 //!
-//! A reader views an item under its shard's read lock ([`Store::read`]) or
-//! holds a reference to it ([`Pin`]). A writer makes the new item first and
+//! A reader views an item inside an epoch ([`Store::read_unlocked`]) or under its
+//! shard's read lock ([`Store::read`]), or holds a reference to it ([`Pin`]). A writer makes the new item first and
 //! links it under the shard's write lock ([`Store::edit`]).
 //!
 //! What was unlinked from the map is freed once no thread is left inside an epoch

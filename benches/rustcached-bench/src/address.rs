@@ -4,10 +4,12 @@
 //! worker whether a stream is one of these or TLS over TCP. Never retries.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -93,6 +95,32 @@ impl Stream {
                 TlsStream::connect(*address, client).map(|stream| Stream::Tls(Box::new(stream)))
             }
         }
+    }
+
+    /// Sends a request, and reads until the reply ends with `end`. Returns the reply. Fails if that
+    /// takes longer than `timeout`.
+    pub fn exchange(
+        &mut self,
+        request: &[u8],
+        end: &[u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        let wrote = self.write_all(request);
+        wrote.map_err(Failure::io("writing to the server"))?;
+        let (mut reply, mut buffer) = (Vec::new(), [0u8; 256]);
+        let begun = Instant::now();
+        while !reply.ends_with(end) {
+            match self.read(&mut buffer) {
+                Ok(0) => return Err(Failure::Server("closed a connection".to_string())),
+                Ok(n) => reply.extend_from_slice(&buffer[..n]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+                Err(error) => return Err(Failure::io("reading from the server")(error)),
+            }
+            if begun.elapsed() > timeout {
+                return Err(Failure::Server("does not reply".to_string()));
+            }
+        }
+        Ok(reply)
     }
 
     /// Returns whether encrypted output waits for the socket. Only TLS buffers output.

@@ -4,9 +4,7 @@
 //! have sent a get and are idle since. Both are measured in alternating rounds, one side after the
 //! other: a process may not have files enough for the connections of both.
 
-use std::io::{ErrorKind, Read, Write};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -22,6 +20,8 @@ use super::servers::{ServersOptions, Side};
 
 /// Open files and connections in addition to the idle ones.
 const SPARE: usize = 200;
+/// The reply to an idle connection's get.
+const REPLY: &[u8] = b"END\r\n";
 /// Longest wait for a reply to an idle connection's get.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -179,25 +179,14 @@ fn start(
     })
 }
 
-/// Sends a get on a connection that is idle afterwards, and reads the reply.
+/// Sends a get on a connection that is idle afterwards, and checks the reply.
 fn ask(stream: &mut Stream) -> Result<(), Failure> {
-    let wrote = stream.write_all(b"get idle\r\n");
-    wrote.map_err(Failure::io("writing to the server"))?;
-    let (mut reply, mut buffer) = (Vec::new(), [0u8; 64]);
-    let begun = Instant::now();
-    while reply != b"END\r\n" {
-        match stream.read(&mut buffer) {
-            Ok(0) => return Err(Failure::Server("closed a connection".to_string())),
-            Ok(n) => reply.extend_from_slice(&buffer[..n]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
-            Err(error) => return Err(Failure::io("reading from the server")(error)),
-        }
-        if begun.elapsed() > TIMEOUT {
-            let reply = reply.escape_ascii().to_string();
-            return Err(Failure::Server(format!(
-                "the reply to a get is \"{reply}\""
-            )));
-        }
+    let reply = stream.exchange(b"get idle\r\n", REPLY, TIMEOUT)?;
+    if reply != REPLY {
+        let reply = reply.escape_ascii().to_string();
+        return Err(Failure::Server(format!(
+            "the reply to a get is \"{reply}\""
+        )));
     }
     Ok(())
 }

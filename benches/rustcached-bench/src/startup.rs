@@ -6,8 +6,6 @@
 //! their number, is the memory per connection: first after opening them, then after each has stored
 //! and fetched an item. Kernel buffers are not included.
 
-use std::io::{ErrorKind, Read, Write};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -164,7 +162,7 @@ fn connection_memory(options: &StartupOptions, side: Side) -> Result<ConnectionM
     let mut control = server.client()?;
     for (request, reply) in EXCHANGES {
         let mut stream = Stream::connect(&server.address).map_err(Failure::io("connecting"))?;
-        exchange(&mut stream, request, reply)?;
+        stream.exchange(request, reply, TIMEOUT)?;
     }
     let open_before = control.stat("curr_connections")?;
     let empty_bytes = resident_bytes(server.pid())?;
@@ -187,7 +185,7 @@ fn connection_memory(options: &StartupOptions, side: Side) -> Result<ConnectionM
     ));
     for stream in &mut streams {
         for (request, reply) in EXCHANGES {
-            exchange(stream, request, reply)?;
+            stream.exchange(request, reply, TIMEOUT)?;
         }
     }
     Ok(ConnectionMemory {
@@ -196,24 +194,4 @@ fn connection_memory(options: &StartupOptions, side: Side) -> Result<ConnectionM
         opened_bytes,
         used_bytes: resident_bytes(server.pid())?,
     })
-}
-
-fn exchange(stream: &mut Stream, request: &[u8], end: &[u8]) -> Result<(), Failure> {
-    stream
-        .write_all(request)
-        .map_err(Failure::io("writing to the server"))?;
-    let (mut reply, mut buffer) = (Vec::new(), [0u8; 256]);
-    let begun = Instant::now();
-    while !reply.ends_with(end) {
-        match stream.read(&mut buffer) {
-            Ok(0) => return Err(Failure::Server("closed a connection".to_string())),
-            Ok(n) => reply.extend_from_slice(&buffer[..n]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
-            Err(error) => return Err(Failure::io("reading from the server")(error)),
-        }
-        if begun.elapsed() > TIMEOUT {
-            return Err(Failure::Server("does not reply".to_string()));
-        }
-    }
-    Ok(())
 }

@@ -4,23 +4,15 @@
 use std::fs;
 use std::path::Path;
 use std::process::{self, Output};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustcached_bench::process::{Launch, ServerProcess};
 use rustcached_bench::tls::{Certificate, ServerTls, TlsOptions};
 use serde_json::Value;
+use server_program::server_program;
 use test_support::tls::{Authority, Files};
 
-/// The server of this workspace, built beside the generator.
-fn server_program() -> &'static str {
-    static PATH: LazyLock<String> = LazyLock::new(|| {
-        let path = Path::new(env!("CARGO_BIN_EXE_rustcached-bench")).with_file_name("rustcached");
-        assert!(path.exists(), "build the server first: cargo build");
-        path.to_str().expect("a plain path").to_owned()
-    });
-    &PATH
-}
+mod server_program;
 
 fn generator(arguments: &[&str]) -> Output {
     let mut command = process::Command::new(env!("CARGO_BIN_EXE_rustcached-bench"));

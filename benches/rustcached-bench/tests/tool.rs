@@ -6,9 +6,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +20,9 @@ use rustcached_bench::report::Summary;
 use rustcached_bench::run::measure;
 use rustcached_bench::trace::Trace;
 use serde_json::Value;
+use server_program::server_program;
+
+mod server_program;
 
 type Items = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
@@ -246,16 +248,6 @@ fn a_replay_sets_what_it_misses_and_sees_keys_in_order() {
     assert_eq!((found.bytes_found, found.bytes_wanted), (30_040, 30_080));
     assert_eq!((found.wrong_values, found.refused), (0, 0));
     assert_eq!(server.items.lock().unwrap().len(), 3);
-}
-
-/// The server of this workspace, built beside the generator.
-fn server_program() -> &'static str {
-    static PATH: LazyLock<String> = LazyLock::new(|| {
-        let path = Path::new(env!("CARGO_BIN_EXE_rustcached-bench")).with_file_name("rustcached");
-        assert!(path.exists(), "build the server first: cargo build");
-        path.to_str().expect("a plain path").to_owned()
-    });
-    &PATH
 }
 
 /// Runs a comparison of this workspace's server with itself. Returns the printed

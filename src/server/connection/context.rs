@@ -84,7 +84,8 @@ impl Context {
     }
 
     /// Frees what this worker has retired or leaves it to other threads. Flushes
-    /// its magazines, if another thread ran short of memory. Call it before the worker waits for events.
+    /// its magazines, if another thread ran short of memory. Call it before the
+    /// worker waits for events.
     pub(in crate::server) fn prepare_to_wait(&mut self) {
         self.store.prepare_to_wait(&mut self.local);
     }
@@ -123,8 +124,8 @@ impl Context {
         }
     }
 
-    /// Leaves the epoch, and sends the output buffer to a connection. Output that its socket does not
-    /// take stays with the connection.
+    /// Leaves the epoch, and sends the output buffer to a connection. Output that
+    /// its socket does not take stays with the connection.
     pub(in crate::server) fn send(&mut self, connection: &mut Connection) -> Sent {
         // The system call would hold up threads that wait for readers.
         self.store.leave(&mut self.local);

@@ -311,7 +311,7 @@ impl Worker {
             self.context
                 .show_opened(&connection.stream, peer, local.as_deref());
             if !proxy {
-                self.context.report_opened(&connection.stream, peer);
+                self.context.report_opened(connection.stream.fd(), peer);
             }
             let interest = Interest::READABLE | Interest::WRITABLE;
             let registered =

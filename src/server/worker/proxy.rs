@@ -48,7 +48,7 @@ impl Worker {
                 self.context.local.counters.bytes_read.add(len as u64);
                 let peer = client.or_else(|| connection.stream.peer());
                 self.context.show_opened(&connection.stream, peer, None);
-                self.context.report_opened(&connection.stream, peer);
+                self.context.report_opened(connection.stream.fd(), peer);
                 true
             }
             Parsed::Incomplete if connection.hung_up => {

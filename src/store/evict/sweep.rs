@@ -4,9 +4,7 @@
 use std::ops::Range;
 
 use crate::store::census::count_unfetched;
-use crate::store::index::map::WriteShard;
 use crate::store::item::layout::Item;
-use crate::store::memory::chunk::Chunk;
 use crate::store::outcome::{Condition, Miss};
 use crate::store::state::{Local, Store};
 use crate::sync::Ordering;
@@ -146,87 +144,46 @@ impl Store {
             return false;
         }
         for position in part.start..positions.min(part.end) {
-            if shard.slot(position).is_none() {
+            if shard.slot(position).is_none() || sweep.again && !shard.is_secondary(position) {
                 continue;
             }
-            // Nearly all items of a second pass were counted in the first one.
-            if sweep.again {
-                if shard.is_secondary(position)
-                    && let Some(chunk) = self.sweep_displaced(local, &mut shard, position, now)
-                {
-                    dead.push(chunk);
-                }
-                continue;
-            }
-            sweep.swept.looked += 1;
             let item = shard.item(position);
-            sweep.swept.expirable += usize::from(item.expiry() != Expiry::NEVER);
             let class = local.classes.of(item.class());
-            class.crawler_items_checked.add(1);
-            local.counters.crawler_items_checked.add(1);
+            // Nearly all items of a second pass were counted and shown in the
+            // first one.
+            if !sweep.again {
+                sweep.swept.looked += 1;
+                sweep.swept.expirable += usize::from(item.expiry() != Expiry::NEVER);
+                class.crawler_items_checked.add(1);
+                local.counters.crawler_items_checked.add(1);
+            }
             let mut condition = self.condition(item, now);
             if condition == Condition::TurnsStale {
                 condition = self.turn_stale_counted(local, item, now);
             }
             let Condition::Dead(miss) = condition else {
                 self.oldest.record(item, now);
-                visit(item);
+                if !sweep.again {
+                    visit(item);
+                }
                 continue;
             };
-            dead.push(self.remove_swept(local, &mut shard, position, miss));
+            class.crawler_reclaimed.add(1);
+            local.counters.crawler_reclaimed.add(1);
+            if miss == Miss::Expired {
+                count_unfetched(local, item);
+            }
+            if miss == Miss::Invalidated {
+                local.counters.invalidated_items.add(1);
+            }
+            dead.push(item.chunk());
+            self.unlink(local, &mut shard, position);
         }
         drop(shard);
         for chunk in dead {
             self.release_chunk(local, chunk);
         }
         true
-    }
-
-    /// Looks at an item that may have been displaced during the first pass.
-    /// Returns its chunk if it is dead.
-    fn sweep_displaced(
-        &self,
-        local: &Local,
-        shard: &mut WriteShard<'_>,
-        position: usize,
-        now: Now,
-    ) -> Option<Chunk> {
-        let item = shard.item(position);
-        let mut condition = self.condition(item, now);
-        if condition == Condition::TurnsStale {
-            condition = self.turn_stale_counted(local, item, now);
-        }
-        match condition {
-            Condition::Dead(miss) => Some(self.remove_swept(local, shard, position, miss)),
-            _ => {
-                self.oldest.record(item, now);
-                None
-            }
-        }
-    }
-
-    /// Unlinks and counts a dead item. Returns its chunk, to be released after
-    /// unlocking.
-    fn remove_swept(
-        &self,
-        local: &Local,
-        shard: &mut WriteShard<'_>,
-        position: usize,
-        miss: Miss,
-    ) -> Chunk {
-        let item = shard.item(position);
-        let chunk = item.chunk();
-        let class = local.classes.of(item.class());
-        class.crawler_reclaimed.add(1);
-        local.counters.crawler_reclaimed.add(1);
-        if miss == Miss::Expired {
-            count_unfetched(local, item);
-        }
-        if miss == Miss::Invalidated {
-            local.counters.invalidated_items.add(1);
-        }
-        self.unlink(local, shard, position);
-        chunk
     }
 
     /// Returns the number of shards, for [`Store::sweep_shard`].

@@ -178,8 +178,8 @@ impl Store {
     }
 
     /// Evicts an item of a shard that is about to store another, so that its
-    /// table does not grow. Does so only if no memory is left and the larger
-    /// table would cost more items than it could hold.
+    /// table does not grow. Does so only if no memory is left and the shard has far
+    /// more items than its share of the memory holds.
     #[inline]
     pub(in crate::store) fn evict_in_shard(
         &self,
@@ -193,8 +193,8 @@ impl Store {
         self.evict_in_full_shard(local, shard, now)
     }
 
-    /// Does the work of [`Store::evict_in_shard`] for a shard that is
-    /// nearly full.
+    /// Does the work of [`Store::evict_in_shard`] for a shard whose
+    /// table is full.
     #[cold]
     fn evict_in_full_shard(
         &self,

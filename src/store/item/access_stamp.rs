@@ -1,6 +1,6 @@
 //! The word of an item's header with its last access and the length of its key.
-//! Only `layout.rs` uses it. Readers of the item change the second under the
-//! shard's read lock, hence the atomic.
+//! Only `layout.rs` uses it. Readers of the item change the second, also
+//! without a lock, hence the atomic.
 
 use crate::sync::{AtomicU32, Ordering};
 use crate::time::Now;

@@ -24,8 +24,9 @@
 //! Rules of access: key, value and lengths do not change while another
 //! reference than the map's exists. The generation does not change once the
 //! item is linked. CAS value, birth, expiry time and all bits except `FETCHED`
-//! change under the shard's write lock. `FETCHED` and the access time change under its
-//! read lock. Therefore, these fields are atomics.
+//! change under the shard's write lock. `FETCHED` and the access time change while
+//! a reader holds its read lock or is inside an epoch. Therefore, these fields are
+//! atomics. A value that may be read without a lock does not change at all.
 
 use std::marker::PhantomData;
 use std::ptr::{NonNull, null_mut};

@@ -205,10 +205,9 @@ mod loom_tests {
         }
     }
 
-    /// A reader that enters twice never reads an item that is freed.
-    #[test]
-    fn nothing_is_freed_while_it_is_read() {
-        loom::model(|| {
+    /// Replaces and retires an item while a reader enters twice.
+    fn retire_beside_a_reader(retire: fn(&Model, usize, usize)) {
+        loom::model(move || {
             let model = Arc::new(Model::new());
             let [own, place] = std::array::from_fn(|_| model.epochs.claim().unwrap());
             let reader = {
@@ -219,29 +218,21 @@ mod loom_tests {
                 })
             };
             let old = model.replace(1);
-            model.retire(own, old);
+            retire(&model, own, old);
             reader.join().unwrap();
         });
+    }
+
+    #[test]
+    fn nothing_is_freed_while_it_is_read() {
+        retire_beside_a_reader(Model::retire);
     }
 
     /// A thread that ends gives a number to its garbage without a look at the
     /// others.
     #[test]
     fn nothing_with_a_number_is_freed_while_it_is_read() {
-        loom::model(|| {
-            let model = Arc::new(Model::new());
-            let [own, place] = std::array::from_fn(|_| model.epochs.claim().unwrap());
-            let reader = {
-                let model = Arc::clone(&model);
-                thread::spawn(move || {
-                    model.read(place);
-                    model.read(place);
-                })
-            };
-            let old = model.replace(1);
-            model.retire_by_number(own, old);
-            reader.join().unwrap();
-        });
+        retire_beside_a_reader(Model::retire_by_number);
     }
 
     /// Another thread begins epochs and frees its own garbage meanwhile.
