@@ -188,15 +188,22 @@ fn the_page_and_its_json_are_served() {
     assert_eq!(about["draining"], false);
     let local = about["listeners"][0]["address"].as_str().unwrap();
     assert!(local.starts_with("tcp:127.0.0.1:"), "{local}");
-    let sets = wait_until("the set is in the history", || {
+    let times = |history: &serde_json::Value| -> Vec<u64> {
+        let times = history["t"].as_array().unwrap().iter();
+        times.map(|time| time.as_u64().unwrap()).collect()
+    };
+    let seen = wait_until("the set is in the history", || {
         let history = json("/api/history.json");
-        let sets = history["operations"]["set"].as_array().unwrap().clone();
+        let sets = history["operations"]["set"].as_array().unwrap();
         let found = sets.iter().any(|count| *count == 1);
-        found.then(|| (sets.len(), history["t"].clone()))
+        found.then(|| times(&history))
     });
-    let last = sets.1[sets.0 - 1].as_u64().unwrap();
-    let newer = json(&format!("/api/history.json?since={last}"));
-    assert!(newer["t"].as_array().unwrap().len() < sets.0);
+    // A second may end between two requests, so only the first time is certain.
+    let last = *seen.last().unwrap();
+    let since_before = times(&json(&format!("/api/history.json?since={}", last - 1)));
+    assert_eq!(since_before[0], last);
+    let since_last = times(&json(&format!("/api/history.json?since={last}")));
+    assert!(since_last.iter().all(|time| *time > last), "{since_last:?}");
     let classes = json("/api/classes.json");
     assert_eq!(classes["classes"][0]["items"], 1);
     let settings = json("/api/settings.json");
