@@ -360,6 +360,30 @@ fn small_items_are_kept_rather_than_large_ones() {
     assert!(small > 0.8 && large < 0.4, "kept: {small} {large}");
 }
 
+#[test]
+fn the_first_items_of_a_store_are_weighed_by_size_too() {
+    // Upkeep takes no step here: a store may be full before its first one.
+    let mut cache = Cache::new(Eviction::FrequencySize(Objective::Hits));
+    let (small, large) = (3 << 10, 60 << 10);
+    let mut key = 0;
+    while cache.evictions() == 0 {
+        let size = if key % 8 == 0 { large } else { small };
+        cache.set(key, size, Expiry::NEVER);
+        key += 1;
+    }
+    let (first, part) = (0..key, LIMIT / large / 4);
+    for other in 0..part as u64 {
+        cache.set((1 << 40) + other, large, Expiry::NEVER);
+    }
+    let (larges, smalls): (Vec<u64>, Vec<u64>) = first.partition(|key| key % 8 == 0);
+    let mut gone = |keys: Vec<u64>| {
+        let gone = keys.iter().filter(|&&key| !cache.has(key)).count();
+        gone as f64 / keys.len() as f64
+    };
+    let (larges, smalls) = (gone(larges), gone(smalls));
+    assert!(larges > 0.15 && smalls < 0.02, "gone: {larges} {smalls}");
+}
+
 /// Returns a full store after the crawler has removed every other item as
 /// expired, and the number of items removed.
 fn half_expired() -> (Cache, u64) {

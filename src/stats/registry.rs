@@ -57,6 +57,17 @@ impl Registry {
         sum
     }
 
+    /// Returns the number of items and their bytes. Cheaper than a snapshot.
+    pub fn items_and_bytes(&self) -> (u64, u64) {
+        let all = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut items, mut bytes) = (0u64, 0u64);
+        for ThreadStats { counters, .. } in all.iter() {
+            items = items.wrapping_add(counters.items.read());
+            bytes = bytes.wrapping_add(counters.item_bytes.read());
+        }
+        (present(items), present(bytes))
+    }
+
     /// Returns the sum of all threads' counters by size class, class number 1
     /// first.
     pub fn class_snapshots(&self) -> [ClassSnapshot; CLASSES_MAX] {

@@ -138,6 +138,8 @@ pub struct Local {
     pub(in crate::store) flush_requests_seen: u32,
     /// Searches for a victim so far; every 256th of them surveys the store.
     pub(in crate::store) searches: u32,
+    /// Growths of a table so far; every 16th of them surveys the store.
+    pub(in crate::store) growths: u32,
     /// The time, as last read by the thread.
     pub now: Now,
     /// The thread's counters.
@@ -221,6 +223,7 @@ impl Store {
             visit: Visit::default(),
             flush_requests_seen: 0,
             searches: 0,
+            growths: 0,
             now: Now::default(),
             events: self.events.ring(),
             counters,
@@ -263,14 +266,14 @@ impl Store {
 
     /// Passes the number of items and their mean size to the eviction policy,
     /// the ghosts, the hand and the prefetcher. Called by upkeep at each step,
-    /// and by searches for a victim.
+    /// by searches for a victim, and when tables grow.
     pub fn survey(&self) {
-        let sum = self.stats.snapshot();
-        self.policy.survey(sum.items, sum.item_bytes);
-        let mean = sum.item_bytes.checked_div(sum.items).unwrap_or(0) as usize;
+        let (items, bytes) = self.stats.items_and_bytes();
+        self.policy.survey(items, bytes);
+        let mean = bytes.checked_div(items).unwrap_or(0) as usize;
         self.mean_bytes.store(mean, Ordering::Relaxed);
-        self.ghosts.survey(sum.items);
-        self.hand.survey(sum.items);
+        self.ghosts.survey(items);
+        self.hand.survey(items);
     }
 
     /// Measures how fast the CLOCK hand's tick advances in real time, so that

@@ -274,13 +274,23 @@ fn yields_are_counted_by_commands() {
         let mut client = server.client();
         client.send("version\r\n".repeat(commands));
         client.expect("VERSION 1.6.45\r\n".repeat(commands));
-        // The helper sends two commands at once, the second after the counter
-        // is read.
         let mut asker = server.client();
         let what = format!("-R {limit}, {commands} commands");
-        // The worker counts once it has sent the replies.
+        // The worker counts once it has sent the replies. Each request is one command,
+        // which is no yield itself.
         wait_until(&what, || {
-            let yields = number(&mut asker, "conn_yields");
+            asker.send("stats\r\n");
+            let lines: Vec<String> = std::iter::repeat_with(|| asker.line())
+                .take_while(|line| line != "END\r\n")
+                .collect();
+            let found = lines
+                .iter()
+                .find_map(|line| line.strip_prefix("STAT conn_yields "));
+            let yields: u64 = found
+                .expect("it is counted")
+                .trim_end()
+                .parse()
+                .expect("a number");
             assert!(yields <= want, "{what}: {yields}");
             (yields == want).then_some(())
         });

@@ -16,6 +16,9 @@ use crate::time::{Expiry, Now};
 /// are read under the lock only.
 pub(in crate::store) const CHANGED_IN_PLACE_MAX_BYTES: usize = 20;
 
+/// Growths of a table between two surveys of the store.
+const SURVEY_EVERY_GROWTHS: u32 = 16;
+
 /// Returns the data bytes that a spare chunk holds as a segment.
 fn segment_capacity(chunk: Chunk) -> usize {
     // SAFETY: the chunk is the caller's, so its page does not change its class.
@@ -106,6 +109,12 @@ impl Store {
             self.memory.pool().add_overhead(grown);
             self.free_tables(local);
             self.shrink_to_limit(local);
+            // A store that fills quickly has millions of items before upkeep's next
+            // step, and the due ticks of all of them depend on their mean size.
+            if local.growths.is_multiple_of(SURVEY_EVERY_GROWTHS) {
+                self.survey();
+            }
+            local.growths = local.growths.wrapping_add(1);
         }
         result
     }
