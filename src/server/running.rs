@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::Instant;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvError, Sender, bounded};
+use crossbeam::select;
 
 use crate::admin::Site;
 use crate::command::{Output, Stalled};
@@ -184,12 +185,19 @@ pub(super) fn spawn(
 /// # Panics
 /// When a test sends a message.
 fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
-    let mut pause = Duration::ZERO;
+    let growth = upkeep.growth();
+    let mut next_step = Instant::now();
     loop {
-        match ended.recv_timeout(pause) {
-            Err(RecvTimeoutError::Timeout) => pause = upkeep.step(),
-            Err(RecvTimeoutError::Disconnected) => break,
-            Ok(()) => panic!("injected panic"),
+        if Instant::now() >= next_step {
+            next_step = Instant::now() + upkeep.step();
+        }
+        select! {
+            recv(ended) -> message => match message {
+                Ok(()) => panic!("injected panic"),
+                Err(RecvError) => break,
+            },
+            recv(growth) -> _ => upkeep.fetch_memory(),
+            default(next_step.saturating_duration_since(Instant::now())) => {}
         }
     }
 }

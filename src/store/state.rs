@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crossbeam::channel::Receiver;
 use crossbeam::utils::CachePadded;
 
 use crate::config::{Config, Eviction};
@@ -274,6 +275,19 @@ impl Store {
         self.mean_bytes.store(mean, Ordering::Relaxed);
         self.ghosts.survey(items);
         self.hand.survey(items);
+    }
+
+    /// Returns a channel with a message whenever [`Store::fetch_memory`] should be
+    /// called.
+    pub fn growth(&self) -> Receiver<()> {
+        self.memory.pool().growth()
+    }
+
+    /// Fetches memory from the system ahead of need, up to 8 MiB, so that no worker
+    /// waits until the system has filled it with zeros. Does nothing close to the
+    /// memory limit.
+    pub fn fetch_memory(&self) {
+        while self.memory.pool().fetch_ahead() {}
     }
 
     /// Measures how fast the CLOCK hand's tick advances in real time, so that

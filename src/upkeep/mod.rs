@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam::channel::Receiver;
+
 use crate::shared::Shared;
 use crate::stats::PrefixCensus;
 use crate::store::mrc::Predictor;
@@ -102,6 +104,17 @@ impl Upkeep {
             next_check: SECOND_NANOS,
             shared,
         }
+    }
+
+    /// Returns a channel with a message whenever [`Upkeep::fetch_memory`] should be
+    /// called.
+    pub fn growth(&self) -> Receiver<()> {
+        self.store.growth()
+    }
+
+    /// Fetches memory from the system for items that are stored next.
+    pub fn fetch_memory(&self) {
+        self.store.fetch_memory();
     }
 
     /// Does a bounded amount of work. Returns the pause before the next step.

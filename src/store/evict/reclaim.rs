@@ -8,7 +8,7 @@ use crate::store::item::layout::{Item, word_of};
 use crate::store::item::refs::Pinned;
 use crate::store::memory::arena::PinnedClasses;
 use crate::store::memory::chunk::{Chunk, class_of};
-use crate::store::memory::classes::{CLASSES, PAGE_BYTES, chunk_bytes};
+use crate::store::memory::classes::{CLASSES, PAGE_BYTES, PIECE_MIN, chunk_bytes};
 use crate::store::outcome::NoMemory;
 use crate::store::state::{Local, Store};
 
@@ -31,6 +31,9 @@ pub(in crate::store) const EVICT_AHEAD_MAX: usize = 128;
 /// Maximum bytes of such victims.
 const EVICT_AHEAD_BYTES: usize = 32 << 10;
 
+/// Chunks of a draining page that are pinned and prefetched ahead.
+const EVACUATE_AHEAD: usize = 8;
+
 /// How a page is drained if its items may not fit elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum DrainMode {
@@ -39,6 +42,14 @@ pub(in crate::store) enum DrainMode {
     Spare,
     /// Drains a page of any class. Evicts the items that do not fit elsewhere.
     Forced,
+}
+
+/// A chunk that a drain has pinned.
+struct PinnedChunk {
+    chunk: Chunk,
+    kind: Pinned,
+    /// Hash of the item's key.
+    hash: u64,
 }
 
 impl Store {
@@ -211,8 +222,20 @@ impl Store {
         let class = draining.class();
         self.memory.flush_class(&mut local.magazines, class);
         let mut vacated = Vec::new();
-        for chunk in draining.chunks() {
-            self.evacuate_chunk(local, chunk, mode, &mut vacated);
+        // A head and its segment may lie in one page of large chunks. If the head
+        // were pinned meanwhile, the segment could not be moved.
+        let may_pin_ahead = chunk_bytes(class) < PIECE_MIN;
+        let (mut waiting, mut next) = ([const { None }; EVACUATE_AHEAD], 0);
+        let end = std::iter::repeat_n(None, EVACUATE_AHEAD);
+        for chunk in draining.chunks().map(Some).chain(end) {
+            let mut ready = chunk.and_then(|chunk| self.pin_in_page(chunk));
+            if may_pin_ahead {
+                std::mem::swap(&mut waiting[next], &mut ready);
+                next = (next + 1) % EVACUATE_AHEAD;
+            }
+            if let Some(ready) = ready {
+                self.evacuate_chunk(local, &ready, mode, &mut vacated);
+            }
         }
         self.free_vacated(local, vacated);
         self.memory.flush_class(&mut local.magazines, class);
@@ -227,33 +250,47 @@ impl Store {
         false
     }
 
-    /// Moves the item or segment in a chunk of a draining page to another page
-    /// of its class. If it cannot be moved, evicts it if `mode` is forced. Adds
-    /// the chunk of an item to `vacated` if it must be freed.
+    /// Pins a chunk of a draining page if it is in use, and prefetches its place in
+    /// the index.
+    fn pin_in_page(&self, chunk: Chunk) -> Option<PinnedChunk> {
+        // SAFETY: a chunk of page memory.
+        let kind = unsafe { word_of(chunk) }.try_pin()?;
+        let hash = match kind {
+            // SAFETY: pinned just now.
+            Pinned::Item => self.map.hash(unsafe { Item::at(chunk) }.key()),
+            // SAFETY: as above.
+            Pinned::Segment => unsafe { segment_hash(chunk) },
+        };
+        self.map.prefetch_lock(hash);
+        self.map.prefetch_slot(hash);
+        Some(PinnedChunk { chunk, kind, hash })
+    }
+
+    /// Moves a pinned item or segment of a draining page to another page of its
+    /// class. If it cannot be moved, evicts it if `mode` is forced. Releases the
+    /// pin. Adds the chunk of an item to `vacated` if it must be freed.
     fn evacuate_chunk(
         &self,
         local: &mut Local,
-        chunk: Chunk,
+        pinned: &PinnedChunk,
         mode: DrainMode,
         vacated: &mut Vec<Chunk>,
     ) {
+        let chunk = pinned.chunk;
         // SAFETY: a chunk of page memory.
         let word = unsafe { word_of(chunk) };
-        let Some(pinned) = word.try_pin() else {
-            return;
-        };
         // SAFETY: pinned, so the page does not change its class.
         let class = unsafe { class_of(chunk) };
         let target = self.memory.alloc(&mut local.magazines, class);
-        let leftover = match pinned {
-            Pinned::Item => self.move_item(local, chunk, target, mode),
-            Pinned::Segment => self.move_segment(local, chunk, target, mode),
+        let leftover = match pinned.kind {
+            Pinned::Item => self.move_item(local, pinned, target, mode),
+            Pinned::Segment => self.move_segment(local, pinned, target, mode),
         };
         if let Some(target) = leftover {
             // SAFETY: allocated above and unused.
             unsafe { self.memory.free(&mut local.magazines, target) };
         }
-        match pinned {
+        match pinned.kind {
             Pinned::Item => {
                 if word.release() {
                     // SAFETY: the last reference. The segments of an item that
@@ -301,13 +338,12 @@ impl Store {
     fn move_item(
         &self,
         local: &mut Local,
-        chunk: Chunk,
+        &PinnedChunk { chunk, hash, .. }: &PinnedChunk,
         target: Option<Chunk>,
         mode: DrainMode,
     ) -> Option<Chunk> {
-        // SAFETY: the caller has pinned the chunk.
+        // SAFETY: pinned.
         let item = unsafe { Item::at(chunk) };
-        let hash = self.map.hash(item.key());
         let mut shard = self.map.write(hash);
         let Some(bucket) = shard.find_by(hash, |found| found.chunk() == chunk) else {
             return target;
@@ -355,12 +391,10 @@ impl Store {
     fn move_segment(
         &self,
         local: &mut Local,
-        chunk: Chunk,
+        &PinnedChunk { chunk, hash, .. }: &PinnedChunk,
         target: Option<Chunk>,
         mode: DrainMode,
     ) -> Option<Chunk> {
-        // SAFETY: the caller has pinned the chunk.
-        let hash = unsafe { segment_hash(chunk) };
         let mut shard = self.map.write(hash);
         let owns = |item: Item<'_>| item.segments().any(|segment| segment == chunk);
         let Some(bucket) = shard.find_by(hash, owns) else {

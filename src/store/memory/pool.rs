@@ -9,11 +9,15 @@
 //!
 //! Extents are anonymous memory, or parts of a file (`-e`).
 
+mod ahead;
+
 use std::alloc::{Layout, alloc};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::store::memory::classes::PAGE_BYTES;
 use crate::store::memory::file::{LockedFile, MemoryFile};
@@ -46,6 +50,10 @@ pub(crate) struct Pool {
     overhead_high: AtomicUsize,
     /// Allows one page to be taken beyond the limit.
     allowance: AtomicBool,
+    /// Whether the system cannot fetch memory ahead.
+    cannot_fetch: AtomicBool,
+    /// A message whenever a huge page is begun.
+    growth: (Sender<()>, Receiver<()>),
 }
 
 /// The free pages and the extents.
@@ -69,6 +77,8 @@ struct Extent {
     huge: bool,
     /// Number of the extent in the file.
     number: usize,
+    /// Bytes from the start that may have been fetched ahead (`ahead.rs`).
+    fetched: usize,
 }
 
 /// A page in use.
@@ -107,6 +117,8 @@ impl Pool {
             overhead: AtomicUsize::new(0),
             overhead_high: AtomicUsize::new(0),
             allowance: AtomicBool::new(false),
+            cannot_fetch: AtomicBool::new(false),
+            growth: bounded(1),
         }
     }
 
@@ -131,7 +143,14 @@ impl Pool {
         }
         let page = match state.touched.pop() {
             Some(page) => page,
-            None => state.touch_next()?,
+            None => {
+                let page = state.touch_next()?;
+                if page.addr().get().is_multiple_of(HUGE_PAGE_BYTES) {
+                    // If the channel is full, the last message was not received yet.
+                    let _ = self.growth.0.try_send(());
+                }
+                page
+            }
         };
         self.in_use.fetch_add(1, Ordering::Relaxed);
         Some(page)
@@ -167,6 +186,12 @@ impl Pool {
             }
         }
         Ok(bases)
+    }
+
+    /// Returns a channel with a message whenever memory should be fetched ahead
+    /// with [`Pool::fetch_ahead`].
+    pub(in crate::store) fn growth(&self) -> Receiver<()> {
+        self.growth.1.clone()
     }
 
     /// Returns the pages in use in ascending order of address.
@@ -327,12 +352,15 @@ impl State {
     /// Reserves an extent of untouched pages. Returns `None` if the system
     /// refuses.
     fn reserve_extent(&mut self) -> Option<()> {
-        let base = self.map_extent().ok()?;
-        // Reversed, so that pages are handed out in ascending order of address.
-        let pages = (0..EXTENT_PAGES).rev();
-        // SAFETY: the pages lie inside the extent.
-        let pages = pages.map(|page| unsafe { base.add(page * PAGE_BYTES) });
+        let pages = pages_of(self.map_extent().ok()?);
         self.untouched.extend(pages);
+        Some(())
+    }
+
+    /// Reserves an extent whose pages are handed out after all others.
+    fn reserve_extent_below(&mut self) -> Option<()> {
+        let pages = pages_of(self.map_extent().ok()?);
+        self.untouched.splice(0..0, pages);
         Some(())
     }
 
@@ -352,8 +380,25 @@ impl State {
         };
         let place = self.extents.partition_point(|extent| extent.base < base);
         let huge = advise(base, EXTENT_BYTES, libc::MADV_HUGEPAGE) && self.file.is_none();
-        self.extents.insert(place, Extent { base, huge, number });
+        let extent = Extent {
+            base,
+            huge,
+            number,
+            fetched: 0,
+        };
+        self.extents.insert(place, extent);
         Ok(base)
+    }
+
+    /// Returns the extent of a page.
+    fn extent_of(&mut self, page: NonNull<u8>) -> Option<&mut Extent> {
+        let index = self.index_of_extent(page)?;
+        Some(&mut self.extents[index])
+    }
+
+    fn index_of_extent(&self, page: NonNull<u8>) -> Option<usize> {
+        let behind = self.extents.partition_point(|extent| extent.base <= page);
+        behind.checked_sub(1)
     }
 
     /// Takes an untouched page. In a file, allocates its blocks. Returns `None`
@@ -369,8 +414,7 @@ impl State {
     /// Returns the file and the page's range in it, if there is a file.
     fn place_of(&self, page: NonNull<u8>) -> Option<(&MemoryFile, Range<u64>)> {
         let file = self.file.as_ref()?;
-        let behind = self.extents.partition_point(|extent| extent.base <= page);
-        let extent = self.extents.get(behind.checked_sub(1)?)?;
+        let extent = &self.extents[self.index_of_extent(page)?];
         let offset = page.addr().get() - extent.base.addr().get();
         let start = file.offset_of(extent.number) + offset as u64;
         Some((file, start..start + PAGE_BYTES as u64))
@@ -388,8 +432,7 @@ impl State {
             self.untouched.push(page);
             return;
         }
-        let behind = self.extents.partition_point(|extent| extent.base <= page);
-        if let Some(extent) = behind.checked_sub(1).map(|index| &mut self.extents[index])
+        if let Some(extent) = self.extent_of(page)
             && extent.huge
         {
             advise(extent.base, EXTENT_BYTES, libc::MADV_NOHUGEPAGE);
@@ -399,6 +442,14 @@ impl State {
         debug_assert!(released, "it is our own mapping");
         self.untouched.push(page);
     }
+}
+
+/// Returns the pages of an extent, in descending order of address: the last one is
+/// handed out first.
+fn pages_of(base: NonNull<u8>) -> impl Iterator<Item = NonNull<u8>> {
+    let pages = (0..EXTENT_PAGES).rev();
+    // SAFETY: the pages lie inside the extent.
+    pages.map(move |page| unsafe { base.add(page * PAGE_BYTES) })
 }
 
 /// Allocates the blocks of the pages of a file whose element in `used` is true,

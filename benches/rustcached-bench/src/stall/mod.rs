@@ -2,7 +2,9 @@
 //!
 //! A connection gets a key every millisecond while another runs the load of a scene. A single
 //! spinning thread serves both, so pauses are not caused by its waking up. The longest time
-//! between two turns of that thread is reported beside the pauses. `scenes` defines the loads.
+//! between two turns of that thread is reported beside the pauses, and the longest time for which
+//! the machine stopped the server's CPU. Both are subtracted from the pauses to find those that
+//! are the server's. `scenes` defines the loads.
 
 mod huge;
 mod inserter;
@@ -10,6 +12,7 @@ mod load;
 mod nonblocking;
 mod prober;
 mod scenes;
+mod stops;
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +27,7 @@ use crate::servers::{ServersOptions, Side};
 use self::load::Load;
 use self::prober::{Phase, Prober};
 use self::scenes::{Scene, SceneOptions};
+use self::stops::{Span, Watch};
 
 const MIB: u64 = 1 << 20;
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
@@ -31,6 +35,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 const PROBE_AFTER_LOAD: Duration = Duration::from_millis(200);
 /// Pauses longer than this are counted.
 const LONG: Duration = Duration::from_millis(10);
+/// Pauses of the server, without those of the machine, are counted if they are longer than this.
+const LONG_OF_SERVER: Duration = Duration::from_millis(5);
 
 /// Options of `stall`.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,8 +68,38 @@ struct Stall {
     /// Longest time between two turns of the generator, in microseconds. Shorter pauses may be
     /// caused by the generator instead of the server.
     generator_max_us: f64,
+    of_machine: Option<OfMachine>,
     evictions: u64,
     phases: Vec<PhaseFigures>,
+}
+
+/// Pauses of the machine, and pauses of the server without them. Known if the server is pinned to
+/// one CPU and this process may have real-time priority.
+#[derive(Clone, Debug, Serialize)]
+struct OfMachine {
+    /// Longest time for which the server's CPU stood still, in microseconds.
+    longest_stop_us: f64,
+    /// Longest pause without the times in which the server's CPU or the generator stood still, in
+    /// microseconds.
+    server_max_us: f64,
+    /// Pauses of more than 5 ms without those times.
+    server_over_5_ms: u64,
+}
+
+impl OfMachine {
+    fn new(prober: &Prober, stops: Vec<Span>) -> Self {
+        let us = |time: Duration| time.as_nanos() as f64 / 1000.0;
+        let longest_stop = stops.iter().map(|stop| stop.length()).max();
+        let stops = stops::joined([stops.as_slice(), &prober.gaps].concat());
+        let pauses = prober.pauses.iter();
+        let pauses: Vec<Duration> = pauses.map(|&pause| stops::outside(pause, &stops)).collect();
+        let over = pauses.iter().filter(|pause| **pause > LONG_OF_SERVER);
+        Self {
+            longest_stop_us: us(longest_stop.unwrap_or_default()),
+            server_over_5_ms: over.count() as u64,
+            server_max_us: us(pauses.into_iter().max().unwrap_or_default()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -101,6 +137,9 @@ pub fn stall(options: &StallOptions) -> Result<String, Failure> {
         "max",
         "over 10 ms",
         "generator max",
+        "machine max",
+        "server max",
+        "over 5 ms",
         "evictions",
     ]);
     let mut found = Vec::new();
@@ -134,7 +173,18 @@ fn row(stall: &Stall) -> Vec<String> {
     let times = [latency.p50, latency.p99, latency.p999, latency.max];
     row.extend(times.map(in_ms));
     row.push(stall.over_10_ms.to_string());
-    row.extend([in_ms(stall.generator_max_us), stall.evictions.to_string()]);
+    row.push(in_ms(stall.generator_max_us));
+    row.extend(stall.of_machine.as_ref().map_or_else(
+        || ["?", "?", "?"].map(String::from),
+        |of| {
+            [
+                in_ms(of.longest_stop_us),
+                in_ms(of.server_max_us),
+                of.server_over_5_ms.to_string(),
+            ]
+        },
+    ));
+    row.push(stall.evictions.to_string());
     row
 }
 
@@ -171,8 +221,10 @@ fn measure(options: &StallOptions, scene: Scene, side: Side) -> Result<Stall, Fa
     let mut load = options.scenes.prepare(scene, &server, &progress)?;
     let evictions = || server.client()?.stat("evictions");
     let evicted_before = evictions()?;
+    let watch = launch.cpus.as_deref().and_then(Watch::begin);
     let mut prober = Prober::new(&server)?;
     let seconds = probe(&mut prober, load.as_mut(), &progress)?;
+    let stops = watch.map(Watch::end);
     let latency = prober.latency();
     Ok(Stall {
         scene: scene.name(),
@@ -187,6 +239,7 @@ fn measure(options: &StallOptions, scene: Scene, side: Side) -> Result<Stall, Fa
         latency_us: Latency::of(&latency),
         over_10_ms: latency.count_between(LONG.as_nanos() as u64, latency.high()),
         generator_max_us: prober.longest_gap.as_nanos() as f64 / 1000.0,
+        of_machine: stops.map(|stops| OfMachine::new(&prober, stops)),
         evictions: evictions()?.saturating_sub(evicted_before),
         phases: prober.phases.iter().map(PhaseFigures::of).collect(),
     })

@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::latency::latency_histogram;
 use crate::process::ServerProcess;
 use crate::stall::nonblocking::{bytes_or_zero, connect};
+use crate::stall::stops::{SHORTEST, Span};
 
 const PROBE_EVERY: Duration = Duration::from_millis(1);
 /// The requests of the probe. The loads do not use its key.
@@ -37,6 +38,11 @@ pub(super) struct Prober {
     pub(super) misses: u64,
     /// Longest time between two turns.
     pub(super) longest_gap: Duration,
+    /// Times between two turns, except very short ones.
+    pub(super) gaps: Vec<Span>,
+    /// From the due time of the first of the probes that a reply ends until that reply, except very
+    /// short times.
+    pub(super) pauses: Vec<Span>,
 }
 
 /// Results of the probes during a phase of the load.
@@ -62,6 +68,8 @@ impl Prober {
             phase: 0,
             misses: 0,
             longest_gap: Duration::ZERO,
+            gaps: Vec::new(),
+            pauses: Vec::new(),
         };
         prober.send()?;
         while !prober.has_reply()? {}
@@ -76,6 +84,13 @@ impl Prober {
         let now = Instant::now();
         let last = self.last_turn.replace(now).unwrap_or(now);
         self.longest_gap = self.longest_gap.max(now - last);
+        let gap = Span {
+            from: last,
+            to: now,
+        };
+        if gap.length() >= SHORTEST {
+            self.gaps.push(gap);
+        }
         if !self.waiting {
             if now >= self.due {
                 self.enter(phase);
@@ -156,6 +171,13 @@ impl Prober {
     }
 
     fn record(&mut self, now: Instant) {
+        let pause = Span {
+            from: self.due,
+            to: now,
+        };
+        if pause.length() >= SHORTEST {
+            self.pauses.push(pause);
+        }
         let latency = &mut self.phases[self.phase].latency;
         while self.due <= now {
             let late = (now - self.due).as_nanos().max(1) as u64;
