@@ -1,7 +1,6 @@
 //! Benchmarks the store, per key, by batch size, number of keys and threads:
 //! `cargo bench --bench store`.
 
-use std::cell::Cell;
 use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,10 +38,11 @@ impl Bench {
         Self { store, keys, now }
     }
 
-    /// Runs `operation` on `count` keys, beginning at index `start` of the
+    /// Runs operations on `count` keys, beginning at index `start` of the
     /// sequence. Prefetches the keys of each batch of `batch` before the first
-    /// operation on it.
-    fn run(&self, start: usize, count: u64, batch: usize, operation: Operation) {
+    /// operation on it, as the server does.
+    fn run(&self, start: usize, count: u64, batch: usize, mix: Mix) {
+        let mut calls = 0..;
         let mut local = self.store.local();
         let mut keys = self.keys.iter().cycle().skip(start % SEQUENCE);
         let mut done = 0;
@@ -53,11 +53,19 @@ impl Bench {
                 .map(|key| self.store.hashed(key))
                 .collect();
             self.store.enter(&mut local);
+            let sets = hashed
+                .iter()
+                .zip(&mut calls)
+                .map(|(_, call)| mix.sets(call));
+            let sets: Vec<bool> = sets.collect();
             if batch > 1 {
+                let changed = hashed.iter().zip(&sets).filter(|(_, sets)| **sets);
+                self.store.prefetch_locks(changed.map(|(key, _)| key.hash));
                 let hashes: Vec<u64> = hashed.iter().map(|key| key.hash).collect();
                 self.store.prefetch(&mut local, &hashes);
             }
-            for key in &hashed {
+            for (key, sets) in hashed.iter().zip(sets) {
+                let operation = if sets { set } else { get };
                 operation(&self.store, &mut local, key, self.now);
             }
             self.store.leave(&mut local);
@@ -66,7 +74,25 @@ impl Bench {
     }
 }
 
-type Operation = fn(&Store, &mut Local, &Hashed<'_>, Now);
+/// Which operations are sets; the others are gets.
+#[derive(Clone, Copy)]
+enum Mix {
+    Gets,
+    Sets,
+    /// One in this many.
+    OneSetIn(u64),
+}
+
+impl Mix {
+    /// Returns whether a thread's operation of this number is a set.
+    fn sets(self, number: u64) -> bool {
+        match self {
+            Mix::Gets => false,
+            Mix::Sets => true,
+            Mix::OneSetIn(part) => number.is_multiple_of(part),
+        }
+    }
+}
 
 fn key(number: usize) -> [u8; KEY_BYTES] {
     let text = format!("{number:0KEY_BYTES$}");
@@ -101,13 +127,12 @@ fn operations(criterion: &mut Criterion) {
             .warm_up_time(Duration::from_millis(200))
             .measurement_time(Duration::from_millis(800))
             .throughput(Throughput::Elements(1));
-        for (name, operation) in [("get", get as Operation), ("set", set)] {
+        for (name, mix) in [("get", Mix::Gets), ("set", Mix::Sets)] {
             for batch in [1, 8, 32] {
                 for threads in [1, 2] {
                     let id = BenchmarkId::new(name, format!("batch {batch}, {threads} threads"));
                     group.bench_function(id, |bencher| {
-                        bencher
-                            .iter_custom(|count| timed(&bench, count, batch, threads, operation));
+                        bencher.iter_custom(|count| timed(&bench, count, batch, threads, mix));
                     });
                 }
             }
@@ -117,18 +142,12 @@ fn operations(criterion: &mut Criterion) {
 }
 
 /// Returns the time that `threads` threads take for `count` operations each.
-fn timed(
-    bench: &Bench,
-    count: u64,
-    batch: usize,
-    threads: usize,
-    operation: Operation,
-) -> Duration {
+fn timed(bench: &Bench, count: u64, batch: usize, threads: usize, mix: Mix) -> Duration {
     let begun = Instant::now();
     thread::scope(|scope| {
         for number in 0..threads {
             let start = number * SEQUENCE / threads;
-            scope.spawn(move || bench.run(start, count, batch, operation));
+            scope.spawn(move || bench.run(start, count, batch, mix));
         }
     });
     begun.elapsed()
@@ -153,36 +172,20 @@ fn scaling(criterion: &mut Criterion) {
         ("one key", vec![key(0); SEQUENCE]),
     ] {
         bench.keys = keys;
-        for (mix, operation) in [
-            ("reads", get as Operation),
-            ("5 % sets", |store, local, key, now| {
-                set_one_in(20, store, local, key, now);
-            }),
-            ("50 % sets", |store, local, key, now| {
-                set_one_in(2, store, local, key, now);
-            }),
+        for (name, mix) in [
+            ("reads", Mix::Gets),
+            ("5 % sets", Mix::OneSetIn(20)),
+            ("50 % sets", Mix::OneSetIn(2)),
         ] {
             for threads in [1, 2] {
-                let id = BenchmarkId::new(popularity, format!("{mix}, {threads} threads"));
+                let id = BenchmarkId::new(popularity, format!("{name}, {threads} threads"));
                 group.bench_function(id, |bencher| {
-                    bencher.iter_custom(|count| timed(&bench, count, 32, threads, operation));
+                    bencher.iter_custom(|count| timed(&bench, count, 32, threads, mix));
                 });
             }
         }
     }
     group.finish();
-}
-
-/// Sets `key` at every `part`-th call of this thread, otherwise gets it.
-fn set_one_in(part: u32, store: &Store, local: &mut Local, key: &Hashed<'_>, now: Now) {
-    thread_local!(static CALLS: Cell<u32> = const { Cell::new(0) });
-    let calls = CALLS.get().wrapping_add(1);
-    CALLS.set(calls);
-    if calls.is_multiple_of(part) {
-        set(store, local, key, now);
-    } else {
-        get(store, local, key, now);
-    }
 }
 
 /// Draws keys from a Zipf distribution with exponent 0.99, by inverting the

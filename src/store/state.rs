@@ -215,7 +215,7 @@ impl Store {
     /// thread's counters and its event ring.
     pub fn local(&self) -> Local {
         let ThreadStats { counters, classes } = self.stats.register();
-        let magazines = Magazines::new();
+        let magazines = Magazines::new(self.memory.pool().limit());
         let mut all = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         all.push(magazines.levels());
         Local {
@@ -288,6 +288,12 @@ impl Store {
     /// memory limit.
     pub fn fetch_memory(&self) {
         while self.memory.pool().fetch_ahead() {}
+    }
+
+    /// Returns memory that was fetched ahead and not used to the system. Call it when
+    /// the store has not grown for a while.
+    pub fn return_memory(&self) {
+        self.memory.pool().return_ahead();
     }
 
     /// Measures how fast the CLOCK hand's tick advances in real time, so that

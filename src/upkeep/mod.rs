@@ -74,6 +74,9 @@ pub struct Upkeep {
     /// Time of the next check of the cluster file, in nanoseconds of the server's
     /// clock.
     next_check: u64,
+    /// Time at which memory was last fetched ahead, in nanoseconds of the server's
+    /// clock; `None` if none is left.
+    fetched_at: Option<u64>,
 }
 
 /// Progress of a requested sweep.
@@ -102,6 +105,7 @@ impl Upkeep {
             next_work: 0,
             next_second: SECOND_NANOS,
             next_check: SECOND_NANOS,
+            fetched_at: None,
             shared,
         }
     }
@@ -113,8 +117,18 @@ impl Upkeep {
     }
 
     /// Fetches memory from the system for items that are stored next.
-    pub fn fetch_memory(&self) {
+    pub fn fetch_memory(&mut self) {
         self.store.fetch_memory();
+        self.fetched_at = Some(self.shared.clock.nanos());
+    }
+
+    /// Returns memory that was fetched ahead if the store has not grown for a second.
+    fn return_memory(&mut self) {
+        let now = self.shared.clock.nanos();
+        if self.fetched_at.is_some_and(|at| now >= at + SECOND_NANOS) {
+            self.store.return_memory();
+            self.fetched_at = None;
+        }
     }
 
     /// Does a bounded amount of work. Returns the pause before the next step.
@@ -140,6 +154,7 @@ impl Upkeep {
         self.local.counters.juggles.add(1);
         self.record_second();
         self.check_cluster_file();
+        self.return_memory();
         if self.shared.take_due_flush(now) {
             self.store.flush_all(&mut self.local);
         }

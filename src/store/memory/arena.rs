@@ -103,7 +103,7 @@ impl Memory {
             return Some(chunk);
         }
         self.flush_if_requested(magazines);
-        let wanted = 1 + Magazines::capacity(class) / 2;
+        let wanted = 1 + magazines.capacity(class) / 2;
         let mut guard = self.lock(class);
         let first = self.take(&mut guard, class)?;
         for _ in 1..wanted {
@@ -136,7 +136,7 @@ impl Memory {
         self.flush_if_requested(magazines);
         let mut guard = self.lock(class);
         self.put(&mut guard, class, chunk);
-        for _ in 0..Magazines::capacity(class) / 2 {
+        for _ in 0..magazines.capacity(class) / 2 {
             if let Some(chunk) = magazines.pop(class) {
                 self.put(&mut guard, class, chunk);
             }
@@ -459,7 +459,7 @@ mod tests {
     #[test]
     fn hands_out_disjoint_chunks_up_to_the_limit() {
         let memory = Memory::new(PAGE_BYTES * 4, None);
-        let mut magazines = Magazines::new();
+        let mut magazines = Magazines::new(1 << 30);
         let class = class_for(100).unwrap();
         let mut chunks = fill(&memory, &mut magazines, class);
         assert_eq!(chunks.len(), 4 * per_page(class));
@@ -476,7 +476,7 @@ mod tests {
     #[test]
     fn pages_go_from_class_to_class() {
         let memory = Memory::new(PAGE_BYTES * 3, None);
-        let mut magazines = Magazines::new();
+        let mut magazines = Magazines::new(1 << 30);
         for bytes in [40, 5000, 300, 32_000] {
             let class = class_for(bytes).unwrap();
             let chunks = fill(&memory, &mut magazines, class);
@@ -490,7 +490,7 @@ mod tests {
     #[should_panic(expected = "a free chunk of class")]
     fn a_write_to_a_free_chunk_is_detected() {
         let memory = Memory::new(PAGE_BYTES, None);
-        let mut magazines = Magazines::new();
+        let mut magazines = Magazines::new(1 << 30);
         let class = class_for(10_000).unwrap();
         // Keeps the page from becoming empty.
         let _used = memory.alloc(&mut magazines, class).unwrap();
@@ -505,7 +505,7 @@ mod tests {
     #[test]
     fn a_draining_page_is_not_allocated_from_and_goes_back_when_empty() {
         let memory = Memory::new(PAGE_BYTES * 2, None);
-        let mut magazines = Magazines::new();
+        let mut magazines = Magazines::new(1 << 30);
         let class = class_for(200).unwrap();
         let mut chunks = fill(&memory, &mut magazines, class);
         let kept = chunks.split_off(chunks.len() / 4);

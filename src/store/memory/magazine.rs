@@ -2,20 +2,27 @@
 //! allocate and free chunks without a lock. (The name is from Bonwick and
 //! Adams, "Magazines and Vmem", USENIX 2001.)
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::store::memory::chunk::Chunk;
 use crate::store::memory::classes::{CLASSES, chunk_bytes};
 use crate::sync::{AtomicU8, Ordering};
 
-/// Maximum number of chunks in a magazine.
-const CAPACITY_MAX: usize = 16;
-/// Maximum bytes of chunks in a magazine.
-const CAPACITY_BYTES: usize = 4096;
+/// Maximum number of chunks in a magazine. Enough for those that a batch of sets
+/// retires at a time.
+const CAPACITY_MAX: usize = 48;
+/// Maximum bytes of chunks in a magazine: the memory limit divided by
+/// [`LIMIT_PART`], within this range.
+const CAPACITY_BYTES: RangeInclusive<usize> = 1024..=8192;
+/// See [`CAPACITY_BYTES`]: 8 KiB from 128 MiB on.
+const LIMIT_PART: usize = 16 * 1024;
 
 /// The magazines of one thread, one per size class.
 pub(crate) struct Magazines {
     stocks: Box<[Stock; CLASSES]>,
+    /// Maximum number of chunks, by class.
+    capacities: [u8; CLASSES],
     levels: Arc<Levels>,
     /// The last flush request that this thread has seen when it allocated or
     /// freed; see `Memory::request_flush`.
@@ -49,27 +56,25 @@ impl Levels {
 unsafe impl Send for Magazines {}
 
 impl Magazines {
-    /// Creates empty magazines.
-    pub(crate) fn new() -> Self {
+    /// Creates empty magazines for a memory limit in bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        let bytes = (limit / LIMIT_PART).clamp(*CAPACITY_BYTES.start(), *CAPACITY_BYTES.end());
+        let capacity = |class| (bytes / chunk_bytes(class)).min(CAPACITY_MAX) as u8;
         let empty = Stock {
             chunks: [None; CAPACITY_MAX],
         };
         Self {
             stocks: Box::new([empty; CLASSES]),
+            capacities: std::array::from_fn(capacity),
             levels: Arc::new(Levels(std::array::from_fn(|_| AtomicU8::new(0)))),
             flush_requests_seen: 0,
         }
     }
 
-    /// Returns the capacity of the magazine of `class`: at most 16 chunks and
-    /// 4096 bytes; 0 if a chunk is larger.
-    pub(crate) const fn capacity(class: usize) -> usize {
-        let fitting = CAPACITY_BYTES / chunk_bytes(class);
-        if fitting < CAPACITY_MAX {
-            fitting
-        } else {
-            CAPACITY_MAX
-        }
+    /// Returns the capacity of the magazine of `class`; 0 if a chunk is larger than
+    /// a magazine.
+    pub(crate) fn capacity(&self, class: usize) -> usize {
+        self.capacities[class].into()
     }
 
     /// Returns the levels of these magazines, for other threads to read.
@@ -90,7 +95,7 @@ impl Magazines {
     #[must_use]
     pub(crate) fn push(&mut self, class: usize, chunk: Chunk) -> bool {
         let len = self.levels.of(class);
-        if len >= Self::capacity(class) {
+        if len >= self.capacity(class) {
             return false;
         }
         self.stocks[class].chunks[len] = Some(chunk);

@@ -43,6 +43,11 @@ impl Pool {
         true
     }
 
+    /// Returns memory that was fetched ahead and not handed out to the system.
+    pub(in crate::store) fn return_ahead(&self) {
+        self.lock().return_ahead();
+    }
+
     /// Returns how many bytes should have memory beyond those in use.
     fn bytes_ahead(&self) -> usize {
         let used = self.pages_in_use() * PAGE_BYTES;
@@ -77,6 +82,26 @@ impl State {
         }
         let last = *self.untouched.first()?;
         self.extent_of(last)?.take_unfetched(0..beyond)
+    }
+
+    fn return_ahead(&mut self) {
+        // An extent with huge pages has no holes: from its first untouched page on,
+        // all are untouched.
+        for extent in self.extents.iter_mut().filter(|extent| extent.huge) {
+            let start = extent.base.addr().get();
+            let offsets = self.untouched.iter().filter_map(|page| {
+                let offset = page.addr().get().checked_sub(start)?;
+                (offset < EXTENT_BYTES).then_some(offset)
+            });
+            let used = offsets.min().unwrap_or(EXTENT_BYTES);
+            let used = used.next_multiple_of(HUGE_PAGE_BYTES);
+            if used < extent.fetched {
+                // SAFETY: the range lies inside the extent.
+                let unused = unsafe { extent.base.add(used) };
+                advise(unused, extent.fetched - used, libc::MADV_DONTNEED);
+                extent.fetched = used;
+            }
+        }
     }
 }
 
@@ -139,6 +164,29 @@ mod tests {
         for number in 0..HUGE_PAGES_MAX * HUGE_PAGES {
             assert!(has_memory(take()), "{number}");
         }
+    }
+
+    #[test]
+    fn what_is_not_needed_goes_back() {
+        let pool = Pool::new(1 << 30, None);
+        let take = || pool.take().expect("far from the limit");
+        // The last pages of one extent and the first of another are fetched.
+        for _ in 0..EXTENT_PAGES - HUGE_PAGES - 1 {
+            take();
+        }
+        assert_eq!(fetch_all(&pool), 1);
+        take();
+        take();
+        assert_eq!(fetch_all(&pool), 1);
+        pool.return_ahead();
+        for number in 1..HUGE_PAGES {
+            assert!(has_memory(take()), "{number}");
+        }
+        let next = take();
+        assert!(!has_memory(next), "it went back");
+        // SAFETY: the page belongs to this test.
+        unsafe { next.write_bytes(7, PAGE_BYTES) };
+        assert_eq!(fetch_all(&pool), 2, "growth goes on, by two from 16 MiB on");
     }
 
     #[test]
