@@ -21,8 +21,8 @@ const LARGER_BY_PART: usize = 8;
 const SHRINK_PAGES_MAX: usize = 16;
 /// Maximum number of pages drained in one step of compaction.
 const COMPACT_PAGES_MAX: usize = 25;
-/// Compaction starts when free chunks exceed 1/24 of the pages' bytes,
-const SLACK_PART: usize = 24;
+/// Compaction starts when free chunks exceed 1/40 of the pages' bytes,
+const SLACK_PART: usize = 40;
 /// plus this many bytes.
 const SLACK_BYTES: usize = 2 << 20;
 /// Maximum number of victims that one allocation evicts while none of them can
