@@ -283,11 +283,11 @@ impl Store {
         self.memory.pool().growth()
     }
 
-    /// Fetches memory from the system ahead of need, up to 8 MiB, so that no worker
-    /// waits until the system has filled it with zeros. Does nothing close to the
-    /// memory limit.
-    pub fn fetch_memory(&self) {
-        while self.memory.pool().fetch_ahead() {}
+    /// Fetches 2 MiB from the system, so that no worker waits until the system has
+    /// filled them with zeros. Returns false if there is no need: 8 MiB are ready, or
+    /// the memory limit is close.
+    pub fn fetch_memory(&self) -> bool {
+        self.memory.pool().fetch_ahead()
     }
 
     /// Returns memory that was fetched ahead and not used to the system. Call it when

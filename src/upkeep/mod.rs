@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 const LAP_PAUSE: Duration = Duration::from_micros(250);
 /// Pause while memory is being compacted.
 const COMPACT_PAUSE: Duration = Duration::from_millis(2);
+/// Pause between two pieces of memory that are fetched ahead. Fetching one takes a few
+/// milliseconds on a slow machine, and a worker may need the same processor.
+const FETCH_PAUSE: Duration = Duration::from_millis(3);
 /// Number of flushes during one sweep from which there is no pause before its
 /// end. The sweep must end before they are 256, since items record their
 /// generation in 8 bits.
@@ -116,10 +119,11 @@ impl Upkeep {
         self.store.growth()
     }
 
-    /// Fetches memory from the system for items that are stored next.
-    pub fn fetch_memory(&mut self) {
-        self.store.fetch_memory();
+    /// Fetches memory from the system for items that are stored next. Returns the
+    /// pause after which to call it again, or `None` if there is enough.
+    pub fn fetch_memory(&mut self) -> Option<Duration> {
         self.fetched_at = Some(self.shared.clock.nanos());
+        self.store.fetch_memory().then_some(FETCH_PAUSE)
     }
 
     /// Returns memory that was fetched ahead if the store has not grown for a second.
