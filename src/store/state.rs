@@ -290,10 +290,11 @@ impl Store {
         self.memory.pool().fetch_ahead()
     }
 
-    /// Returns memory that was fetched ahead and not used to the system. Call it when
-    /// the store has not grown for a while.
+    /// Returns memory that was fetched ahead and not used to the system, and holes in
+    /// the heap. Call it when the store has not grown for a while.
     pub fn return_memory(&self) {
         self.memory.pool().return_ahead();
+        self.memory.pool().trim_heap_after_growth();
     }
 
     /// Measures how fast the CLOCK hand's tick advances in real time, so that

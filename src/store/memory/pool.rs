@@ -28,6 +28,9 @@ const IDLE_PAGES: usize = 32;
 
 /// Shrinkage of the index in bytes after which the heap is trimmed.
 const HEAP_TRIM_BYTES: usize = 4 << 20;
+/// Largest overhead at which the heap is trimmed after growth. Trimming holds a lock
+/// of the allocator, for about 3 ms at this size.
+const HEAP_TRIM_MAX_BYTES: usize = 128 << 20;
 
 /// Pages per extent. An extent takes only address space; memory follows when it
 /// is touched. Fuzzers and Miri create many pools, which small extents speed up.
@@ -308,10 +311,14 @@ impl Pool {
             return;
         }
         self.overhead_high.store(overhead, Ordering::Relaxed);
-        #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
-        // SAFETY: `malloc_trim` returns free memory and touches none in use.
-        unsafe {
-            libc::malloc_trim(0);
+        trim_malloc();
+    }
+
+    /// Trims the heap after growth, unless the index is so large that this would take
+    /// long: replaced tables have left holes.
+    pub(crate) fn trim_heap_after_growth(&self) {
+        if self.overhead() <= HEAP_TRIM_MAX_BYTES {
+            trim_malloc();
         }
     }
 
@@ -524,6 +531,15 @@ impl Drop for Pool {
             // SAFETY: reserved with this layout, and freed once.
             unsafe { std::alloc::dealloc(extent.base.as_ptr(), layout) };
         }
+    }
+}
+
+/// Returns free memory of the heap to the system.
+fn trim_malloc() {
+    #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
+    // SAFETY: `malloc_trim` returns free memory and touches none in use.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
