@@ -77,9 +77,10 @@ pub struct Upkeep {
     /// Time of the next check of the cluster file, in nanoseconds of the server's
     /// clock.
     next_check: u64,
-    /// Time at which memory was last fetched ahead, in nanoseconds of the server's
-    /// clock; `None` if none is left.
-    fetched_at: Option<u64>,
+    /// Time of the last growth by a huge page, in nanoseconds of the server's clock.
+    grown_at: Option<u64>,
+    /// Whether memory was fetched ahead since it was last returned.
+    has_fetched: bool,
 }
 
 /// Progress of a requested sweep.
@@ -108,7 +109,8 @@ impl Upkeep {
             next_work: 0,
             next_second: SECOND_NANOS,
             next_check: SECOND_NANOS,
-            fetched_at: None,
+            grown_at: None,
+            has_fetched: false,
             shared,
         }
     }
@@ -121,17 +123,25 @@ impl Upkeep {
 
     /// Fetches memory from the system for items that are stored next. Returns the
     /// pause after which to call it again, or `None` if there is enough.
+    /// Does nothing if the store grows slowly: the memory would go back before it is
+    /// needed.
     pub fn fetch_memory(&mut self) -> Option<Duration> {
-        self.fetched_at = Some(self.shared.clock.nanos());
+        let now = self.shared.clock.nanos();
+        let grown_at = self.grown_at.replace(now)?;
+        if now >= grown_at + SECOND_NANOS {
+            return None;
+        }
+        self.has_fetched = true;
         self.store.fetch_memory().then_some(FETCH_PAUSE)
     }
 
     /// Returns memory that was fetched ahead if the store has not grown for a second.
     fn return_memory(&mut self) {
         let now = self.shared.clock.nanos();
-        if self.fetched_at.is_some_and(|at| now >= at + SECOND_NANOS) {
+        let grows = self.grown_at.is_some_and(|at| now < at + SECOND_NANOS);
+        if self.has_fetched && !grows {
             self.store.return_memory();
-            self.fetched_at = None;
+            self.has_fetched = false;
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Fills a server with values of a fixed size. Then overwrites random keys with values of 0.5 to
 //! 1.5 times that size, so the mean stays the same. Reads the resident memory at once, and again
-//! when it has stopped falling: a server may compact its memory in the background. Divides by the server's own item count, so that
-//! evictions show up as fewer items, not as a better density.
+//! when it has stopped falling: a server may compact its memory in the background. Divides by the
+//! server's own item count, so that evictions show up as fewer items, not as a better density.
 
 use std::time::{Duration, Instant};
 

@@ -43,7 +43,7 @@ impl Pool {
         true
     }
 
-    /// Returns memory that was fetched ahead and not handed out to the system.
+    /// Gives memory that was fetched ahead, and not handed out, back to the system.
     pub(in crate::store) fn return_ahead(&self) {
         self.lock().return_ahead();
     }
@@ -85,20 +85,27 @@ impl State {
     }
 
     fn return_ahead(&mut self) {
-        // An extent with huge pages has no holes: from its first untouched page on,
-        // all are untouched.
-        for extent in self.extents.iter_mut().filter(|extent| extent.huge) {
+        for extent in self.extents.iter_mut().filter(|extent| extent.fetched > 0) {
             let start = extent.base.addr().get();
-            let offsets = self.untouched.iter().filter_map(|page| {
+            let untouched = self.untouched.iter().filter_map(|page| {
                 let offset = page.addr().get().checked_sub(start)?;
-                (offset < EXTENT_BYTES).then_some(offset)
+                (offset < extent.fetched).then_some(offset)
             });
-            let used = offsets.min().unwrap_or(EXTENT_BYTES);
+            // SAFETY: offsets below `fetched` lie inside the extent.
+            let at = |offset| unsafe { extent.base.add(offset) };
+            if !extent.huge {
+                // It has holes, and gets no huge pages any more.
+                for offset in untouched {
+                    advise(at(offset), PAGE_BYTES, libc::MADV_DONTNEED);
+                }
+                extent.fetched = 0;
+                continue;
+            }
+            // From the first untouched page on, all are untouched.
+            let used = untouched.min().unwrap_or(extent.fetched);
             let used = used.next_multiple_of(HUGE_PAGE_BYTES);
             if used < extent.fetched {
-                // SAFETY: the range lies inside the extent.
-                let unused = unsafe { extent.base.add(used) };
-                advise(unused, extent.fetched - used, libc::MADV_DONTNEED);
+                advise(at(used), extent.fetched - used, libc::MADV_DONTNEED);
                 extent.fetched = used;
             }
         }
@@ -187,6 +194,22 @@ mod tests {
         // SAFETY: the page belongs to this test.
         unsafe { next.write_bytes(7, PAGE_BYTES) };
         assert_eq!(fetch_all(&pool), 2, "growth goes on, by two from 16 MiB on");
+    }
+
+    #[test]
+    fn it_goes_back_from_an_extent_with_holes_too() {
+        let pool = Pool::new(1 << 30, None);
+        let take = || pool.take().expect("far from the limit");
+        let pages: Vec<_> = (0..HUGE_PAGES).map(|_| take()).collect();
+        assert_eq!(fetch_all(&pool), 1);
+        // SAFETY: the page belongs to this test.
+        unsafe { pages[6].write_bytes(7, PAGE_BYTES) };
+        pool.give_back(pages[7]);
+        pool.release_all();
+        pool.return_ahead();
+        assert!(has_memory(pages[6]));
+        assert_eq!(take(), pages[7], "the hole is handed out first");
+        assert!(!has_memory(take()), "it went back");
     }
 
     #[test]
