@@ -14,9 +14,9 @@
 use std::error::Error;
 
 use clap::Parser;
-use rustcached::config::{Config, Eviction, Objective};
+use rustcached::config::{Eviction, Objective};
+use rustcached::store::Hashed;
 use rustcached::store::mrc::Observed;
-use rustcached::store::{Hashed, Options};
 use rustcached::time::Now;
 use rustcached_bench::content::KeyNames;
 use rustcached_bench::random::Random;
@@ -48,18 +48,13 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn options(&self, max_memory: usize) -> Options {
-        let eviction = match self.eviction.as_str() {
+    fn eviction(&self) -> Eviction {
+        match self.eviction.as_str() {
             "clock" => Eviction::Clock,
             "frequency" => Eviction::Frequency,
             "hits" => Eviction::FrequencySize(Objective::Hits),
             "bytes" => Eviction::FrequencySize(Objective::Bytes),
             _ => Eviction::FrequencySize(Objective::Balanced),
-        };
-        Options {
-            max_memory,
-            eviction,
-            ..Options::from(&Config::default())
         }
     }
 }
@@ -146,7 +141,7 @@ fn shift(arguments: &Arguments) -> Table {
         "worst slice",
         "least item MiB",
     ]);
-    let mut served = Served::new(arguments.options(SHIFT_LIMIT), false);
+    let mut served = Served::new(SHIFT_LIMIT, arguments.eviction(), false);
     let values = vec![b'x'; 100_000];
     let mut random = Random::new(1);
     let mut number = 0u64;
@@ -236,7 +231,7 @@ fn replay_all(arguments: &Arguments) -> Result<Table, Box<dyn Error>> {
         let name = &trace.name;
         let expires = (0..trace.keys()).any(|key| trace.ttl(key) > 0);
         for &mib in sizes {
-            let mut served = Served::new(arguments.options((mib as usize) << 20), expires);
+            let mut served = Served::new((mib as usize) << 20, arguments.eviction(), expires);
             let sums = replay(&mut served, trace, rate);
             let counters = served.store.stats().snapshot();
             let ratio = percent(sums.hits, sums.gets);

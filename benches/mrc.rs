@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rustcached::config::{Config, Eviction};
+use rustcached::config::Eviction;
 use rustcached::store::mrc::{Curve, FACTORS, Observed, Predictor, Sampler, Sampling};
-use rustcached::store::{Hashed, Options, Store};
+use rustcached::store::{Hashed, Store};
 use rustcached::time::{Expiry, Now};
 use rustcached_bench::content::KeyNames;
 use rustcached_bench::random::Random;
@@ -103,7 +103,7 @@ impl Replay<'_> {
     fn run(&self, limit: usize, watch: bool) -> (Hits, Option<(Curve, Watched)>) {
         let trace = self.trace;
         let expires = (0..trace.keys()).any(|key| trace.ttl(key) > 0);
-        let mut served = Served::new(options(limit, self.eviction), expires);
+        let mut served = Served::new(limit, self.eviction, expires);
         let mut watched = watch.then(|| Watched::new(&served.store));
         let names = KeyNames::new(&format!("{}:", trace.name));
         let values = vec![b'x'; trace.largest()];
@@ -160,15 +160,6 @@ impl Replay<'_> {
         });
         served.give_up_memory();
         (hits, curve)
-    }
-}
-
-/// Returns the options of a store with this limit in bytes.
-fn options(max_memory: usize, eviction: Eviction) -> Options {
-    Options {
-        max_memory,
-        eviction,
-        ..Options::from(&Config::default())
     }
 }
 
@@ -288,7 +279,7 @@ fn compare(arguments: &Arguments) -> Result<(Table, String), Box<dyn Error>> {
 fn costs() -> String {
     const REQUESTS: usize = 4096;
     const ROUNDS: usize = 2000;
-    let served = Served::new(options(64 << 20, Eviction::default()), false);
+    let served = Served::new(64 << 20, Eviction::default(), false);
     let sampling = Arc::new(Sampling::new(1));
     let sampler = sampling.sampler();
     let mut random = Random::new(1);

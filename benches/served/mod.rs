@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use rustcached::config::{Config, Eviction};
 use rustcached::store::mrc::Observed;
 use rustcached::store::{Access, Hashed, ItemSpec, Local, Options, Store};
 use rustcached::time::{Expiry, Now};
@@ -78,9 +79,14 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Creates an empty store. `expires` is whether items have expiry times.
-    pub(crate) fn new(options: Options, expires: bool) -> Self {
-        let store = Store::new(options);
+    /// Creates an empty store with a limit in bytes. `expires` is whether items have
+    /// expiry times.
+    pub(crate) fn new(max_memory: usize, eviction: Eviction, expires: bool) -> Self {
+        let store = Store::new(Options {
+            max_memory,
+            eviction,
+            ..Options::from(&Config::default())
+        });
         Self {
             local: store.local(),
             store,

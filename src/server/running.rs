@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvError, Sender, bounded};
 use crossbeam::select;
@@ -186,24 +186,16 @@ pub(super) fn spawn(
 /// When a test sends a message.
 fn keep_up(mut upkeep: Upkeep, ended: &Receiver<()>) {
     let growth = upkeep.growth();
-    let mut next_step = Instant::now();
-    let mut next_fetch = None;
+    let mut pause = Duration::ZERO;
     loop {
-        let now = Instant::now();
-        if next_fetch.is_some_and(|next| now >= next) {
-            next_fetch = upkeep.fetch_memory().map(|pause| Instant::now() + pause);
-        }
-        if now >= next_step {
-            next_step = Instant::now() + upkeep.step();
-        }
-        let next = next_fetch.map_or(next_step, |next| next_step.min(next));
         select! {
             recv(ended) -> message => match message {
                 Ok(()) => panic!("injected panic"),
                 Err(RecvError) => break,
             },
-            recv(growth) -> _ => next_fetch = next_fetch.or(Some(Instant::now())),
-            default(next.saturating_duration_since(Instant::now())) => {}
+            recv(growth) -> _ => upkeep.note_growth(),
+            default(pause) => {}
         }
+        pause = upkeep.step();
     }
 }

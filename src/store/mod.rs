@@ -2,8 +2,9 @@
 //! knows no protocol.
 //!
 //! A reader views an item inside an epoch ([`Store::read_unlocked`]) or under its
-//! shard's read lock ([`Store::read`]), or holds a reference to it ([`Pin`]). A writer makes the new item first and
-//! links it under the shard's write lock ([`Store::edit`]).
+//! shard's read lock ([`Store::read`]), or holds a reference to it ([`Pin`]). A
+//! writer makes the new item first and links it under the shard's write lock
+//! ([`Store::edit`]).
 //!
 //! What was unlinked from the map is freed once no thread is left inside an epoch
 //! in which it might have found it ([`Store::enter`]). No thread waits for that

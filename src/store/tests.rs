@@ -28,10 +28,6 @@ fn value(key: usize, len: usize) -> Vec<u8> {
     (0..len).map(byte).collect()
 }
 
-impl Drop for Bench {
-    fn drop(&mut self) {}
-}
-
 impl Bench {
     fn new(pages: usize) -> Self {
         let store = Store::new(Options {

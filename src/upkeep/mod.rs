@@ -79,6 +79,9 @@ pub struct Upkeep {
     next_check: u64,
     /// Time of the last growth by a huge page, in nanoseconds of the server's clock.
     grown_at: Option<u64>,
+    /// Time from which the next piece of memory is fetched ahead, in nanoseconds of
+    /// the server's clock; `None` if there is enough.
+    next_fetch: Option<u64>,
     /// Whether memory was fetched ahead since it was last returned.
     has_fetched: bool,
 }
@@ -110,36 +113,45 @@ impl Upkeep {
             next_second: SECOND_NANOS,
             next_check: SECOND_NANOS,
             grown_at: None,
+            next_fetch: None,
             has_fetched: false,
             shared,
         }
     }
 
-    /// Returns a channel with a message whenever [`Upkeep::fetch_memory`] should be
-    /// called.
+    /// Returns a channel with a message whenever the store has grown by a huge page.
+    /// Call [`Upkeep::note_growth`] then, and take a step.
     pub fn growth(&self) -> Receiver<()> {
         self.store.growth()
     }
 
-    /// Fetches memory from the system for items that are stored next. Returns the
-    /// pause after which to call it again, or `None` if there is enough.
-    /// Does nothing if the store grows slowly: the memory would go back before it is
-    /// needed.
-    pub fn fetch_memory(&mut self) -> Option<Duration> {
+    /// Notes that the store has grown. If it grows fast, the next steps fetch memory
+    /// from the system for items that are stored next. Otherwise that memory would go
+    /// back before it is needed.
+    pub fn note_growth(&mut self) {
         let now = self.shared.clock.nanos();
-        let grown_at = self.grown_at.replace(now)?;
-        if now >= grown_at + SECOND_NANOS {
-            return None;
+        if self.grows(now) {
+            self.next_fetch.get_or_insert(now);
         }
-        self.has_fetched = true;
-        self.store.fetch_memory().then_some(FETCH_PAUSE)
+        self.grown_at = Some(now);
     }
 
-    /// Returns memory that was fetched ahead if the store has not grown for a second.
+    /// Returns whether the store has grown within the last second.
+    fn grows(&self, now: u64) -> bool {
+        self.grown_at.is_some_and(|at| now < at + SECOND_NANOS)
+    }
+
+    /// Fetches a piece of memory ahead of need.
+    fn fetch_memory(&mut self) {
+        self.has_fetched = true;
+        let is_more_needed = self.store.fetch_memory();
+        let next = self.shared.clock.nanos() + FETCH_PAUSE.as_nanos() as u64;
+        self.next_fetch = is_more_needed.then_some(next);
+    }
+
+    /// Returns memory that was fetched ahead if the store does not grow any more.
     fn return_memory(&mut self) {
-        let now = self.shared.clock.nanos();
-        let grows = self.grown_at.is_some_and(|at| now < at + SECOND_NANOS);
-        if self.has_fetched && !grows {
+        if self.has_fetched && !self.grows(self.shared.clock.nanos()) {
             self.store.return_memory();
             self.has_fetched = false;
         }
@@ -148,11 +160,17 @@ impl Upkeep {
     /// Does a bounded amount of work. Returns the pause before the next step.
     pub fn step(&mut self) -> Duration {
         let begun = self.shared.clock.nanos();
+        if self.next_fetch.is_some_and(|at| begun >= at) {
+            self.fetch_memory();
+        }
         if begun >= self.next_work {
             let pause = self.step_on_store();
             self.next_work = begun + pause.as_nanos() as u64;
         }
-        let pause = Duration::from_nanos(self.next_work.saturating_sub(begun));
+        let next = self
+            .next_fetch
+            .map_or(self.next_work, |at| at.min(self.next_work));
+        let pause = Duration::from_nanos(next.saturating_sub(begun));
         let Some(predictor) = &mut self.predictor else {
             return pause;
         };

@@ -171,7 +171,8 @@ impl Memory {
     }
 
     /// Requests all threads to flush their magazines when they next allocate or
-    /// free past them, or before they wait for events. A single chunk in use keeps its page from becoming empty.
+    /// free past them, or before they wait for events. A single chunk in use keeps
+    /// its page from becoming empty.
     pub(crate) fn request_flush(&self) {
         self.flush_requests.fetch_add(1, Ordering::Relaxed);
     }

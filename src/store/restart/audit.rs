@@ -38,7 +38,8 @@ impl Chunks<'_> {
 
 impl Store {
     /// Checks the whole store: items, chunks, pages and counters. Flushes the
-    /// thread's magazines first. No other thread may use the store. Returns the number of items.
+    /// thread's magazines first. No other thread may use the store. Returns the
+    /// number of items.
     ///
     /// # Panics
     /// Something is wrong.

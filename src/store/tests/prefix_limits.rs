@@ -21,10 +21,6 @@ struct Bench {
     local: Local,
 }
 
-impl Drop for Bench {
-    fn drop(&mut self) {}
-}
-
 impl Bench {
     fn new(max_memory: usize, evict: bool) -> Self {
         let store = Store::new(Options {

@@ -88,7 +88,6 @@ struct OfMachine {
 
 impl OfMachine {
     fn new(prober: &Prober, stops: Vec<Span>) -> Self {
-        let us = |time: Duration| time.as_nanos() as f64 / 1000.0;
         let longest_stop = stops.iter().map(|stop| stop.length()).max();
         let stops = stops::joined([stops.as_slice(), &prober.gaps].concat());
         let pauses = prober.pauses.iter();
@@ -207,6 +206,10 @@ fn phases_text(found: &[Stall]) -> String {
     table.to_text()
 }
 
+fn us(time: Duration) -> f64 {
+    time.as_nanos() as f64 / 1000.0
+}
+
 fn in_ms(us: f64) -> String {
     format!("{:.2}", us / 1000.0)
 }
@@ -238,7 +241,7 @@ fn measure(options: &StallOptions, scene: Scene, side: Side) -> Result<Stall, Fa
         probe_misses: prober.misses,
         latency_us: Latency::of(&latency),
         over_10_ms: latency.count_between(LONG.as_nanos() as u64, latency.high()),
-        generator_max_us: prober.longest_gap.as_nanos() as f64 / 1000.0,
+        generator_max_us: us(prober.longest_gap),
         of_machine: stops.map(|stops| OfMachine::new(&prober, stops)),
         evictions: evictions()?.saturating_sub(evicted_before),
         phases: prober.phases.iter().map(PhaseFigures::of).collect(),
